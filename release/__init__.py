@@ -1,0 +1,1 @@
+"""Builds, checks and publishes a release; `upload.py` is its command line."""
