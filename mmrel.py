@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import hashlib
+import importlib
 import json
 import os
 import re
@@ -69,7 +70,7 @@ def _choice(what: str, values: Sequence[str] | None, known: tuple[str, ...]) -> 
 
 
 @dataclasses.dataclass
-class MMRelConfig(datasets.BuilderConfig):
+class MMRelConfig(datasets.BuilderConfig):  # type: ignore[misc]
     """One domain, or all of them.
 
     Attributes:
@@ -86,7 +87,7 @@ class MMRelConfig(datasets.BuilderConfig):
         self.tasks = _choice("tasks", self.tasks, TASKS)
 
 
-class MMRel(datasets.GeneratorBasedBuilder):
+class MMRel(datasets.GeneratorBasedBuilder):  # type: ignore[misc]
     """Streams a release's archives: a row per question, the picture's bytes as they came.
 
     `base_path` is the release, a folder or `hf://datasets/NS/NAME@REVISION`; for a folder, its parent is tried too.
@@ -120,7 +121,7 @@ class MMRel(datasets.GeneratorBasedBuilder):
     def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
         shards = self.release.archives(self.config.name)
         wanted = [name for names in shards.values() for name in names]
-        paths = dict(zip(wanted, dl_manager.download([self.release.path(name) for name in wanted])))
+        paths = dict(zip(wanted, dl_manager.download([self.release.path(name) for name in wanted]), strict=True))
         return [
             datasets.SplitGenerator(name=split, gen_kwargs={"archives": [(name, paths[name]) for name in names]})
             for split, names in shards.items()
@@ -227,23 +228,18 @@ def load(
         ReleaseError: there is no release, it lacks what was asked for, or it is broken.
         ValueError: an unknown config, split, category or task, or arguments that contradict each other.
     """
-    if repo_id is not None and root is not None:
-        raise ValueError("expected root= or repo_id=, got both; leave one out")
-    if revision is not None and repo_id is None:
-        raise ValueError("revision= names a commit of repo_id=, which was not given")
-    base_path = str(root) if root is not None else None
-    if repo_id is not None:
-        base_path = _hub_url(repo_id, revision)
-    builder = MMRel(
-        config_name=name, dataset_name="mmrel", base_path=base_path, cache_dir=cache_dir,
-        **{k: v for k, v in (("categories", categories), ("tasks", tasks)) if v is not None},
-    )  # fmt: skip
+    builder = _make_builder(name, root, repo_id, revision, categories, tasks, cache_dir)
     present = builder.release.archives(name)
     if split is not None and re.split(r"\W", split)[0] not in present:
         raise ReleaseError(f"{builder.release.root} has no split {split!r} of {name!r}; present: {', '.join(present)}")
     if streaming:
         return builder.as_streaming_dataset(split=split)
-    builder.download_and_prepare()
+    try:
+        builder.download_and_prepare()
+    except datasets.exceptions.DatasetGenerationError as error:
+        if isinstance(error.__cause__, ReleaseError):
+            raise error.__cause__ from None
+        raise
     return builder.as_dataset(split=split)
 
 
@@ -260,14 +256,12 @@ def make_validator(schema: dict[str, Any]) -> Callable[[Any], str | None]:
     jsonschema-rs is used where it is installed (a hundred times as fast, same verdicts), else jsonschema.
     """
     try:
-        from jsonschema_rs import Draft202012Validator as Validator
-
+        jsonschema: Any = importlib.import_module("jsonschema_rs")
         at = "instance_path"
     except ImportError:
-        from jsonschema import Draft202012Validator as Validator
-
+        jsonschema = importlib.import_module("jsonschema")
         at = "absolute_path"
-    validator = Validator(schema)
+    validator = jsonschema.Draft202012Validator(schema)
 
     def validate(record: Any) -> str | None:
         if validator.is_valid(record):
@@ -302,7 +296,7 @@ def read_archive(
                     raise ReleaseError(f"{where}: expected the picture {records[0].get('image_id')!r} of {header.name}")
                 if kept := [record for record in records if keep(record)]:
                     yield kept, _read_member(archive, picture, name, MAX_PICTURE_BYTES)
-                archive.members = []  # tarfile remembers every member it has seen
+                archive.members = []  # type: ignore[attr-defined]  # tarfile remembers every member it has seen
             end = archive.offset
     except (tarfile.TarError, EOFError) as error:
         raise ReleaseError(f"{name}: not a whole tar archive ({error}); fetch the release again") from None
@@ -370,11 +364,27 @@ def _find_root(base_path: str) -> str:
     )
 
 
-def _hub_url(repo_id: str, revision: str | None) -> str:
-    from huggingface_hub import HfApi
+def _make_builder(
+    name: str,
+    root: str | os.PathLike[str] | None = None,
+    repo_id: str | None = None,
+    revision: str | None = None,
+    categories: Sequence[str] | None = None,
+    tasks: Sequence[str] | None = None,
+    cache_dir: str | None = None,
+) -> MMRel:
+    if repo_id is not None and root is not None:
+        raise ValueError("expected root= or repo_id=, got both; leave one out")
+    if revision is not None and repo_id is None:
+        raise ValueError("revision= names a commit of repo_id=, which was not given")
+    base_path = str(root) if root is not None else None
+    if repo_id is not None:
+        from huggingface_hub import HfApi
 
-    # One commit for every file that is read, whatever is pushed meanwhile.
-    return f"hf://datasets/{repo_id}@{HfApi().dataset_info(repo_id, revision=revision).sha}"
+        # One commit for every file that is read, whatever is pushed meanwhile.
+        base_path = f"hf://datasets/{repo_id}@{HfApi().dataset_info(repo_id, revision=revision).sha}"
+    filters = {key: value for key, value in (("categories", categories), ("tasks", tasks)) if value is not None}
+    return MMRel(config_name=name, dataset_name="mmrel", base_path=base_path, cache_dir=cache_dir, **filters)
 
 
 def _count_rows(dataset: Any) -> Counter[str]:
@@ -409,11 +419,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--revision", help="branch, tag or commit on the Hub")
     args = parser.parse_args(argv)
     try:
+        builder = _make_builder(args.config, args.root, args.repo_id, args.revision)
         loaded = load(args.config, root=args.root, repo_id=args.repo_id, revision=args.revision)
-        base = args.root or Path(__file__).resolve().parent
-        _show(args.config, loaded, Release(_hub_url(args.repo_id, args.revision) if args.repo_id else str(base)))
-    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-        print(f"mmrel.py: {error.__cause__ or error}", file=sys.stderr)
+        _show(args.config, loaded, builder.release)
+    except (OSError, ValueError) as error:
+        print(f"mmrel.py: {error}", file=sys.stderr)
         return 1
     return 0
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import re
 from pathlib import Path
@@ -30,31 +29,30 @@ class Question(NamedTuple):
     where: str
 
 
-def read_annotations(paths: Sequence[Path], split: str | None = None) -> list[Question]:
-    """Read annotation files, or folders of them, to the last record.
+def read_annotations(paths: Sequence[Path], problems: list[str], split: str | None = None) -> Iterator[Question]:
+    """Read annotation files, or folders of them, one question at a time.
 
     Args:
         paths: .json or .jsonl files in POPE/VCD shape, LLaVA conversations or the contract's own records, or folders.
+        problems: what cannot be read is added to it, each with file and line; what can be goes on.
         split: overrides what the files say.
 
     Raises:
-        InputError: with the first ten problems and their number, each with file and line.
+        InputError: there is no such file, or no annotation file in a folder.
     """
-    questions: list[Question] = []
-    problems: list[str] = []
     for path in _find_files(paths):
         for where, value in _read_values(path, problems):
             try:
-                questions.extend(_read_value(value, path, where, split))
+                yield from _read_value(value, path, where, split)
             except InputError as error:
                 problems.append(f"{where}: {error}")
-    questions = _settle_ids(questions, problems)
-    if not questions and not problems:
-        problems.append(f"{', '.join(map(str, paths))}: expected questions about MMRel's pictures, found none")
+
+
+def raise_problems(problems: list[str]) -> None:
+    """Raise an `InputError` with the first ten problems and their number, if there is any."""
     if problems:
         more = f"\n… {len(problems)} problems in all" if len(problems) > SHOWN_PROBLEMS else ""
         raise InputError("\n".join(problems[:SHOWN_PROBLEMS]) + more)
-    return questions
 
 
 def _find_files(paths: Sequence[Path]) -> list[Path]:
@@ -77,8 +75,8 @@ def _read_values(path: Path, problems: list[str]) -> Iterator[tuple[str, Any]]:
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        line = path.read_bytes()[: error.start].count(b"\n") + 1
-        problems.append(f"{path}:{line}: expected UTF-8, got byte 0x{error.object[error.start]:02x} at {error.start}")
+        at = error.object.count(b"\n", 0, error.start) + 1
+        problems.append(f"{path}:{at}: expected UTF-8, got byte 0x{error.object[error.start]:02x} at {error.start}")
         return
     if not text.strip():
         problems.append(f"{path}:1: expected records, the file is empty")
@@ -265,28 +263,8 @@ def _find_split(value: dict[str, Any], path: Path) -> str:
     if named is None and value.get("category") == "adversarial":
         return "adversarial"
     if named not in (None, "", "dalle_normal"):
-        raise InputError(f"expected the split {', '.join(mmrel.SPLITS)} or dalle_normal, got {named!r}; or pass --split")
+        raise InputError(
+            f"expected the split {', '.join(mmrel.SPLITS)} or dalle_normal, got {named!r}; or pass --split"
+        )
     words = set(re.split(r"[^a-z]+", path.stem.lower()))
     return next((split for split in ("adversarial", "train", "test") if split in words), "test")
-
-
-def _settle_ids(questions: list[Question], problems: list[str]) -> list[Question]:
-    """Rename counters that restart in each file by file and line; any other id that stands twice is a problem."""
-    counted_in: dict[str, set[str]] = {}
-    for question in questions:
-        if question.record.question_id.isdigit():
-            counted_in.setdefault(question.record.question_id, set()).add(question.where.rpartition(":")[0])
-    settled = []
-    first: dict[str, str] = {}
-    for question in questions:
-        record = question.record
-        if len(counted_in.get(record.question_id, ())) > 1:
-            record = dataclasses.replace(record, question_id=record.source)
-        if record.question_id in first:
-            problems.append(
-                f"{question.where}: expected each question once, question_id {record.question_id!r} "
-                f"stands already at {first[record.question_id]}"
-            )
-        first.setdefault(record.question_id, question.where)
-        settled.append(question._replace(record=record))
-    return settled

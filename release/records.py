@@ -8,14 +8,13 @@ import functools
 import hashlib
 import json
 import re
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import mmrel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
     from typing import Any
 
 SCHEMA_FOLDER = Path(__file__).resolve().parent.parent / "schema"
@@ -37,8 +36,11 @@ _OPEN = re.compile(
 MAX_QUESTION = 2000  # characters; the contract's bound
 # Words that belong to the verb before them ("look at"); any other verb is taken to be one word.
 PARTICLES = frozenset(
-    "about across after against along around at away behind by down for from in inside into near off on onto out over "
-    "past through to toward towards under up upon with".split()
+    (
+        *("about", "across", "after", "against", "along", "around", "at", "away", "behind", "by", "down", "for"),
+        *("from", "in", "inside", "into", "near", "off", "on", "onto", "out", "over", "past", "through", "to"),
+        *("toward", "towards", "under", "up", "upon", "with"),
+    )
 )
 _DALLE_NAME = re.compile(r"[0-9]+(?:_(?P<style>.+))?\.\w+")
 
@@ -159,38 +161,6 @@ def parse_image_path(path: str) -> tuple[str, str | None]:
         raise InputError(f"expected a picture under vg/, SPEC/ or Dall-E_generated/, got {path[:200]!r}")
     match = _DALLE_NAME.fullmatch(path.rpartition("/")[2]) if domain == "dalle" else None
     return domain, match["style"] if match else None
-
-
-class Partners(NamedTuple):
-    """How the yes/no questions of a category stand together by `pair_id`, one count per split's group."""
-
-    groups: int
-    complete: int
-    no_partner_yes: int
-    no_partner_no: int
-    without_yes: int
-    without_no: int
-
-
-def count_partners(questions: Iterable[tuple[str, Record]]) -> dict[str, Partners]:
-    """Count, per category, groups with a yes and a no, single questions, and larger groups that lack one of the two."""
-    groups: dict[tuple[str, str, str], Counter[str]] = {}
-    for split, record in questions:
-        if record.task == "discriminative" and record.pair_id:
-            groups.setdefault((record.category, split, record.pair_id), Counter())[record.answer] += 1
-    counts: dict[str, Counter[str]] = {}
-    for (category, *_), answers in groups.items():
-        kind = "complete"
-        if answers.total() == 1:
-            kind = "no_partner_yes" if answers["yes"] else "no_partner_no"
-        elif not all(answers[answer] for answer in ANSWERS):
-            kind = "without_no" if answers["yes"] else "without_yes"
-        counts.setdefault(category, Counter()).update((kind, "groups"))
-    return {
-        category: Partners(*(counts[category][field] for field in Partners._fields))
-        for category in mmrel.CATEGORIES
-        if category in counts
-    }
 
 
 def check_record(record: dict[str, Any]) -> str | None:
