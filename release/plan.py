@@ -95,8 +95,8 @@ class Plan:
     def place_pictures(self, pictures: PictureFolder, shard_bytes: int = SHARD_BYTES) -> None:
         """Find every picture and cut the splits into shards; raises `InputError` with those that are missing."""
         self._db.execute(
-            "insert into pictures select domain, split, sum(distinct 1 << category), image_id, member(image_id), count(*), "
-            "null, null from questions group by domain, split, image_id"
+            "insert into pictures select domain, split, sum(distinct 1 << category), image_id, member(image_id), "
+            "count(*), null, null from questions group by domain, split, image_id"
         )
         self._check_members()
         places: dict[tuple[str, str], tuple[int, int, int]] = {}
