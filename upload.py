@@ -44,7 +44,7 @@ def check(args: argparse.Namespace) -> int:
 
 def sheet(args: argparse.Namespace) -> int:
     """Draw a contact sheet: pictures of every domain and split with their questions and answers."""
-    draw_sheet(args.release, args.out)
+    draw_sheet(args.release, args.out, args.pictures)
     print(f"written to {args.out}")
     return 0
 
@@ -90,6 +90,7 @@ def make_parser() -> argparse.ArgumentParser:
     command = _add(commands, sheet, "python upload.py sheet release --out sheet.png")
     command.add_argument("release", type=Path, metavar="DIR")
     command.add_argument("--out", type=Path, required=True, metavar="FILE.png")
+    command.add_argument("--pictures", type=int, default=2, metavar="N", help="of each domain and split; default 2")
     return parser
 
 

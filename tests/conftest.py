@@ -94,5 +94,3 @@ def real_data() -> Path:
     if not folder:
         pytest.skip("MMREL_REAL_DATA is not set: tests on MMRel's real records are left out")
     return Path(folder)
-
-

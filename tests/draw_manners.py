@@ -95,9 +95,7 @@ def gradient(size: Size, top: str, bottom: str) -> Image.Image:
 def noise(size: Size, cell: Size, rng: random.Random, depth: float) -> Image.Image:
     """Grey mottling with spots of the given size in pixels, `depth` strong (0 to 1), for overlays."""
     small = (size[0] // cell[0] + 2, size[1] // cell[1] + 2)
-    spots = Image.frombytes("L", small, rng.randbytes(small[0] * small[1])).resize(
-        size, Image.Resampling.BICUBIC
-    )
+    spots = Image.frombytes("L", small, rng.randbytes(small[0] * small[1])).resize(size, Image.Resampling.BICUBIC)
     return Image.blend(Image.new("L", size, 128), spots, depth).convert("RGB")
 
 
@@ -110,9 +108,7 @@ def lay(image: Image.Image, flat: Image.Image, gloss: float, radius: float) -> N
     soft = alpha.filter(ImageFilter.GaussianBlur(radius))
     step = round(radius * 0.7)
     light = ImageChops.subtract(ImageChops.offset(soft, step), ImageChops.offset(soft, -step), 1 / gloss, 128)
-    down = ImageChops.subtract(
-        ImageChops.offset(soft, 0, step), ImageChops.offset(soft, 0, -step), 1 / gloss, 128
-    )
+    down = ImageChops.subtract(ImageChops.offset(soft, 0, step), ImageChops.offset(soft, 0, -step), 1 / gloss, 128)
     relief = ImageOps.invert(Image.blend(light, down, 0.6)).convert("RGB")
     lit = ImageChops.hard_light(flat.convert("RGB"), relief)
     image.paste(lit, (x0 - margin, y0 - margin), alpha)

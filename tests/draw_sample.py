@@ -4,21 +4,34 @@ Nothing here is a photograph or the work of an image model. The three domains on
 shaded like a photo, `sdxl` like a render on a plain backdrop, `dalle` comes in four styles and in a plain
 one. The ids are high ones, above those of Visual Genome, so that no drawing bears the name of a real photo.
 What is in a scene stands in draw_scenes.py, how it is painted in draw_manners.py.
+
+`PYTHONPATH=. python tests/draw_sample.py` draws the sample anew and puts it in place: data/, schema/,
+dataset_infos.json, checksums.json, the generated blocks of README.md and the contact sheet that it shows.
 """
 
 from __future__ import annotations
 
 import json
 import random
+import shutil
 import string
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from draw_manners import MANNERS, paint
 from draw_scenes import SIZES, SPATIAL, arrange
 
-Triplet = tuple[str, str, str]
+import upload
+from release.build import make_index
+from release.card import fill_template, read_generated
+from release.records import Triplet, make_question
 
+REPOSITORY = Path(__file__).resolve().parent.parent
+SHEET = "tests/data/sample.png"
+NOTE = "A drawn sample in the layout of a release, not the benchmark: simple scenes that a script drew."
+# What of a release stands in this repository; its card and loader are this project's own.
+PLACED = ("data", "schema", "dataset_infos.json")
 SPLITS = ("train", "test", "adversarial")
 INSTRUCTION = " Please answer with one word."
 STYLES = ("photo-realistic", "watercolor", "abstract", "oil-painting", "")
@@ -83,41 +96,28 @@ def scenes(domain: str, split: str, rng: random.Random) -> Iterator[tuple[str, T
             }[relation]
             for k, word in relations.items():
                 path = f"SPEC/relative_{kind}/{90000000 + start + number}/{k}.jpg"
-                yield path, (subject, word, other), "sdxl"
+                yield path, Triplet(subject, word, other), "sdxl"
         elif domain == "real":
             folder, base = rng.choice((("VG_100K", 9000000), ("VG_100K_2", 9500000)))
-            yield f"vg/{folder}/{base + 100 * start + number}.jpg", (subject, relation, other), "real"
+            yield f"vg/{folder}/{base + 100 * start + number}.jpg", Triplet(subject, relation, other), "real"
         else:
             style = STYLES[(number + SPLITS.index(split)) % len(STYLES)]
             kind = "spatial" if relation in SPATIAL else "action"
             name = f"{90000 + 10 * start + number}{'_' * bool(style)}{style}.png"
-            yield f"Dall-E_generated/{kind}/{name}", (subject, relation, other), style
-
-
-def ask(domain: str, triplet: Triplet) -> str:
-    """The yes/no question about a triplet, in the grammar of its domain."""
-    subject, relation, other = triplet
-    one, two = (("an " if name[0] in "aeiou" else "a ") + name for name in (subject, other))
-    if relation in SIZES:
-        return f"Is {one} {relation} than {two} in the image?"
-    if relation not in SPATIAL:
-        return f"Does {one} {relation} {two} in the image?"
-    to = " to" if domain == "real" or (domain == "dalle" and relation in ("left", "right")) else ""
-    return f"Is there {one} {relation}{to} {two} in the image?"
+            yield f"Dall-E_generated/{kind}/{name}", Triplet(subject, relation, other), style
 
 
 def questions(domain: str, triplet: Triplet, rng: random.Random) -> Iterator[tuple[str, str]]:
     """Question and label: the true one, a false one and the open one."""
     subject, relation, other = triplet
     category = "spatial" if relation in SPATIAL else "comparative" if relation in SIZES else "action"
-    swapped = (other, relation, subject)
-    false = swapped if category == "spatial" else (subject, FALSE_VERBS.get(relation, ""), other)
+    swapped = Triplet(other, relation, subject)
+    false = swapped if category == "spatial" else Triplet(subject, FALSE_VERBS.get(relation, ""), other)
     if category == "comparative":
-        false = rng.choice((swapped, (subject, SIZES[relation == "bigger"], other)))
-    yield ask(domain, triplet), "yes"
-    yield ask(domain, false), "no"
-    one, two = (("an " if name[0] in "aeiou" else "a ") + name for name in (subject, other))
-    yield f"What is the {category} relation of {one} to {two} in the image?", relation
+        false = rng.choice((swapped, Triplet(subject, SIZES[relation == "bigger"], other)))
+    yield make_question(domain, category, triplet), "yes"
+    yield make_question(domain, category, false), "no"
+    yield make_question(domain, category, triplet, "generative"), relation
 
 
 def draw_sources(folder: Path, seed: int = 0) -> None:
@@ -146,3 +146,43 @@ def draw_sources(folder: Path, seed: int = 0) -> None:
                     }
                     lines.append(json.dumps(record) + "\n")
         (folder / "json" / f"{split}.jsonl").write_text("".join(lines), encoding="utf-8")
+
+
+def build_sample(folder: Path) -> Path:
+    """Draws the sample's sources and builds a release from them; returns its folder."""
+    draw_sources(folder / "sources")
+    arguments = ["--annotations", folder / "sources" / "json", "--images", folder / "sources", "--note", NOTE]
+    if upload.main(["build", *map(str, arguments), "--out", str(folder / "release")]):
+        raise SystemExit("the sample could not be built")
+    return folder / "release"
+
+
+def make_placed_index(release: Path) -> str:
+    """checksums.json of what stands in this repository."""
+    index = json.loads((release / "checksums.json").read_text("utf-8"))
+    files = {name: file for name, file in index["files"].items() if name.startswith(PLACED)}
+    return make_index(files, index["note"])
+
+
+def make_readme(release: Path) -> str:
+    """This project's README.md with the generated parts of a release's card."""
+    generated = read_generated((release / "README.md").read_text("utf-8"))
+    return fill_template((REPOSITORY / "README.md").read_text("utf-8"), generated, of_project=True)
+
+
+def place_sample(release: Path) -> None:
+    """Puts the parts of a release that stand in this repository in their places."""
+    for name in PLACED:
+        target = REPOSITORY / name
+        if target.is_dir():
+            shutil.rmtree(target)
+        shutil.move(release / name, target)
+    (REPOSITORY / "checksums.json").write_text(make_placed_index(release), "utf-8", newline="\n")
+    (REPOSITORY / "README.md").write_text(make_readme(release), "utf-8", newline="\n")
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as scratch:
+        built = build_sample(Path(scratch))
+        upload.main(["sheet", str(built), "--out", str(REPOSITORY / SHEET)])
+        place_sample(built)

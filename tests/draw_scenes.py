@@ -192,17 +192,13 @@ def run(art: str) -> str:
         box = [int(n) for n in numbers]
         if kind in "rb" and box[3] >= 98:
             middle, width = (box[0] + box[2]) // 2, box[2] - box[0]
-            shapes.append(
-                f"l {paint} {width} {middle} {box[1] + 4} {middle + (20 if number % 2 else -18)} 95"
-            )
+            shapes.append(f"l {paint} {width} {middle} {box[1] + 4} {middle + (20 if number % 2 else -18)} 95")
         else:
             shapes.append(shape)
     return ";".join(shapes)
 
 
-def put(
-    name: str, x: float = 0, y: float = 0, height: float = 0, pose: str = "", widest: float = 999
-) -> Item:
+def put(name: str, x: float = 0, y: float = 0, height: float = 0, pose: str = "", widest: float = 999) -> Item:
     """An object with its foot at a point, in its own height unless told, but no wider than `widest`."""
     it = thing(name, pose)
     return Item(it.art, it.paints, it.width, x, y, min(height or it.size, widest * 100 / it.width))

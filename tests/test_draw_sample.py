@@ -112,9 +112,7 @@ def test_no_picture_or_relation_in_two_splits(folder: Path, splits: dict[str, An
 
 def test_each_picture_has_its_yes_its_no_and_its_open_question(splits: dict[str, Any]) -> None:
     """All three are about the same two objects, in the grammar of the domain; ids are unique."""
-    ids = Counter(
-        r["question_id"] for split in splits.values() for records in split.values() for r in records
-    )
+    ids = Counter(r["question_id"] for split in splits.values() for records in split.values() for r in records)
     assert set(ids.values()) == {1}
     assert all(re.fullmatch("[a-z0-9]{15}", name) for name in ids)
     for split in splits.values():
