@@ -298,7 +298,7 @@ def read_archive(
     except (tarfile.TarError, EOFError) as error:
         raise ReleaseError(f"{name}: not a whole tar archive ({error}); fetch the release again") from None
     # tarfile takes a damaged header for the end; a whole archive ends in two blocks of zeros, padded to a record.
-    whole = -(-(end + tarfile.BLOCKSIZE) // tarfile.RECORDSIZE) * tarfile.RECORDSIZE
+    whole = -(-(end + 2 * tarfile.BLOCKSIZE) // tarfile.RECORDSIZE) * tarfile.RECORDSIZE
     if whole != size:
         raise ReleaseError(f"{name}: expected {size} bytes, the archive ends at {end}; fetch the release again")
 
