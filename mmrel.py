@@ -11,16 +11,22 @@ import argparse
 import dataclasses
 import hashlib
 import importlib
+import io
 import json
+import logging
 import os
+import random
 import re
 import sys
-import tarfile
 from collections import Counter
+from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import datasets
+import PIL.ExifTags
+import PIL.Image
+import PIL.ImageOps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -39,9 +45,14 @@ COLUMNS = (
     "question_id", "image_id", "domain", "category", "task", "subject", "relation", "object",
     "question", "instruction", "answer", "style", "pair_id", "source",
 )  # fmt: skip
+BLOCK = 512  # of a tar archive, whose end is padded to a multiple of RECORD
+RECORD = 10240
+MAX_NAME_BYTES = 4096  # of a member whose name is long or not ASCII
 MAX_RECORDS_BYTES = 4 << 20  # of one picture's .json member; a record is about 500 bytes and a picture has about 3
 MAX_PICTURE_BYTES = 256 << 20
 MAX_INDEX_BYTES = 256 << 20  # of checksums.json
+SHUFFLED_PICTURES = 100  # held at once when a stream is shuffled: 10 MB of JPEG, 150 MB of DALL-E's PNG
+DECODE = ("each", "once", "never")
 DESCRIPTION = (
     "MMRel asks how two objects in a picture relate: spatial, action and comparative relations, in real, SDXL and "
     "DALL-E pictures, as yes/no and open-ended questions, with an adversarial subset of unusual relations."
@@ -75,10 +86,12 @@ class MMRelConfig(datasets.BuilderConfig):  # type: ignore[misc]
     Attributes:
         categories: relation categories to keep; null keeps all.
         tasks: tasks to keep; null keeps both.
+        grouped: give a row per picture, `rows`, with its questions in it; what `load` shuffles streams by.
     """
 
     categories: Sequence[str] | None = None
     tasks: Sequence[str] | None = None
+    grouped: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -113,9 +126,9 @@ class MMRel(datasets.GeneratorBasedBuilder):  # type: ignore[misc]
         return {}
 
     def _info(self) -> datasets.DatasetInfo:
-        return datasets.DatasetInfo(
-            description=DESCRIPTION, features=make_features(), homepage=HOMEPAGE, license=LICENSE, citation=CITATION
-        )
+        features = None if self.config.grouped else make_features()
+        about = {"description": DESCRIPTION, "homepage": HOMEPAGE, "license": LICENSE, "citation": CITATION}
+        return datasets.DatasetInfo(features=features, **about)
 
     def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
         shards = self.release.archives(self.config.name)
@@ -127,15 +140,23 @@ class MMRel(datasets.GeneratorBasedBuilder):  # type: ignore[misc]
         ]
 
     def _generate_examples(self, archives: list[tuple[str, str]]) -> Iterator[tuple[str, dict[str, Any]]]:
-        validate = make_validator(self.release.schema())
         for name, path in archives:
-            with open_file(path) as file:
-                for records, picture in read_archive(file, name, self.release.files[name]["size"], self._keeps):
-                    for record in records:
-                        _check_record(record, name, validate)
-                        row: dict[str, Any] = {column: record[column] for column in COLUMNS}
-                        row["image"] = {"path": record["image_id"], "bytes": picture}
-                        yield record["question_id"], row
+            for rows in self._read_pictures(name, path):
+                if self.config.grouped:
+                    yield rows[0]["question_id"], {"rows": rows}
+                else:
+                    yield from ((row["question_id"], row) for row in rows)
+
+    def _read_pictures(self, name: str, path: str) -> Iterator[list[dict[str, Any]]]:
+        validate = make_validator(self.release.schema())
+        with open_file(path) as file:
+            for records, picture in read_archive(file, name, self.release.files[name]["size"], self._keeps):
+                for record in records:
+                    _check_record(record, name, validate)
+                yield [
+                    {"image": {"bytes": picture, "path": record["image_id"]}, **{c: record[c] for c in COLUMNS}}
+                    for record in records
+                ]
 
     def _keeps(self, record: dict[str, Any]) -> bool:
         chosen = ((self.config.categories, "category"), (self.config.tasks, "task"))
@@ -155,6 +176,7 @@ class Release:
 
     def __init__(self, root: str) -> None:
         self.root = _find_root(str(root))
+        self._schema: dict[str, Any] | None = None
         with open_file(self.path("checksums.json")) as file:
             text = file.read(MAX_INDEX_BYTES)
         self.sha256 = hashlib.sha256(text).hexdigest()
@@ -172,10 +194,11 @@ class Release:
         return f"{self.root}/{name}" if "://" in self.root else os.path.join(self.root, *name.split("/"))
 
     def schema(self) -> dict[str, Any]:
-        """The schema that the release's records follow."""
-        with open_file(self.path("schema/record.schema.json")) as file:
-            schema: dict[str, Any] = json.loads(file.read(MAX_INDEX_BYTES))
-        return schema
+        """The schema that the release's records follow, read once."""
+        if self._schema is None:
+            with open_file(self.path("schema/record.schema.json")) as file:
+                self._schema = json.loads(file.read(MAX_INDEX_BYTES))
+        return self._schema
 
     def archives(self, config: str) -> dict[str, list[str]]:
         """The archives of a config by split, in order; raises `ReleaseError` where the release has none."""
@@ -192,6 +215,69 @@ class Release:
         return shards
 
 
+@dataclasses.dataclass
+class Picture(datasets.Image):  # type: ignore[misc]
+    """`datasets.Image` that decodes the picture of several questions in a row once; all have the same pixels.
+
+    They share them until one is changed: Pillow's methods then copy first (but `frombytes` and `putpalette`), and
+    writing through `load()` raises `ValueError`; take a `copy()` for that.
+
+    Attributes:
+        min_side: least pixels of the shorter side. A JPEG is decoded at a half, quarter or eighth of its size while it
+            stays above, several times as fast; each pixel is then the mean of those it stands for, give or take
+            rounding. Null, and other formats: full size.
+    """
+
+    min_side: int | None = None
+    _last: ClassVar[tuple[bytes | None, Any]] = (None, None)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in vars(self).items() if key != "_last"}
+
+    def decode_example(self, value: Any, token_per_repo_id: Any = None) -> Any:
+        """Decode as `datasets.Image` does, unless the picture is the last one."""
+        data = value["bytes"] if isinstance(value, dict) else None
+        if data is None:
+            return super().decode_example(value, token_per_repo_id)
+        known, image = self._last
+        if known != data:
+            image = self._decode(data)
+            self._last = data, image  # type: ignore[misc]
+        twin = type(image).__new__(type(image))
+        vars(twin).update(vars(image), info=dict(image.info), palette=image.palette and image.palette.copy())
+        twin.readonly = 1
+        return twin
+
+    def _decode(self, data: bytes) -> Any:
+        image = PIL.Image.open(io.BytesIO(data))
+        if self.min_side:
+            image.draft(image.mode, (self.min_side, self.min_side))
+        image.load()
+        if image.getexif().get(PIL.ExifTags.Base.Orientation) is not None:
+            image = PIL.ImageOps.exif_transpose(image)
+        return image.convert(self.mode) if self.mode and self.mode != image.mode else image
+
+
+class _Features(datasets.Features):  # type: ignore[misc]
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Features, (dict(self),)
+
+    def encode_example(self, example: dict[str, Any]) -> dict[str, Any]:
+        """Rows as they are read need nothing, and to find that out value by value takes longer than to read them.
+
+        It would also take a file that happens to stand at `image_id` under the current folder for the picture.
+        """
+        if example.keys() == self.keys() and all(_is_encoded(example[name], self[name]) for name in self):
+            return example
+        return super().encode_example(example)  # type: ignore[no-any-return]
+
+
+def _is_encoded(value: Any, feature: Any) -> bool:
+    if isinstance(feature, datasets.Image):
+        return type(value) is dict and type(value.get("bytes")) is bytes and len(value) == 2
+    return feature.dtype == "string" and type(feature) is datasets.Value and (value is None or type(value) is str)
+
+
 def load(
     name: str = "all",
     split: str | None = None,
@@ -201,6 +287,9 @@ def load(
     revision: str | None = None,
     categories: Sequence[str] | None = None,
     tasks: Sequence[str] | None = None,
+    decode: str = "each",
+    min_side: int | None = None,
+    shuffle: int | None = None,
     cache_dir: str | None = None,
 ) -> Any:
     """Load MMRel on any version of `datasets` from 3.6 on, streaming from the archives of a release.
@@ -214,6 +303,11 @@ def load(
         revision: branch, tag or commit of `repo_id`; default: its main branch as it stands now.
         categories: keep only these of `spatial`, `action`, `comparative`.
         tasks: keep only these of `discriminative`, `generative`.
+        decode: `each` row's picture, `once` for all questions about a picture in a row (see `Picture`), or `never`:
+            `image` is then `{"bytes", "path"}`.
+        min_side: with `once`, decode a JPEG at reduced size, as long as its shorter side keeps so many pixels.
+        shuffle: seed of the order of the pictures; the questions about one stay together. Streaming, the archives are
+            shuffled and the pictures within a window of `SHUFFLED_PICTURES`; `set_epoch` draws another order.
         cache_dir: where `datasets` keeps its cache.
 
     Returns:
@@ -223,28 +317,57 @@ def load(
         ReleaseError: there is no release, it lacks what was asked for, or it is broken.
         ValueError: an unknown config, split, category or task, or arguments that contradict each other.
     """
+    if decode not in DECODE or (min_side is not None and (decode != "once" or min_side < 1)):
+        expected = f"expected decode among {', '.join(DECODE)}, and min_side from 1 on with 'once' alone"
+        raise ValueError(f"{expected}, got decode={decode!r}, min_side={min_side!r}")
     filters = {key: value for key, value in (("categories", categories), ("tasks", tasks)) if value is not None}
+    grouped = streaming and shuffle is not None
     base_path = _base_path(root, repo_id, revision)
-    builder = MMRel(config_name=name, dataset_name="mmrel", base_path=base_path, cache_dir=cache_dir, **filters)
+    options = {**filters, "grouped": True} if grouped else filters
+    builder = MMRel(config_name=name, dataset_name="mmrel", base_path=base_path, cache_dir=cache_dir, **options)
     present = builder.release.archives(name)
     if split is not None and re.split(r"\W", split)[0] not in present:
         raise ReleaseError(f"{builder.release.root} has no split {split!r} of {name!r}; present: {', '.join(present)}")
     if streaming:
-        return builder.as_streaming_dataset(split=split)
-    try:
-        builder.download_and_prepare()
-    except datasets.exceptions.DatasetGenerationError as error:
-        if isinstance(error.__cause__, ReleaseError):
-            raise error.__cause__ from None
-        raise
-    return builder.as_dataset(split=split)
+        loaded = builder.as_streaming_dataset(split=split)
+    else:
+        try:
+            builder.download_and_prepare()
+        except datasets.exceptions.DatasetGenerationError as error:
+            if isinstance(error.__cause__, ReleaseError):
+                raise error.__cause__ from None
+            raise
+        loaded = builder.as_dataset(split=split)
+    image = {"each": datasets.Image(), "once": Picture(min_side=min_side), "never": datasets.Image(decode=False)}[decode]
+    if split is not None:
+        return _arrange(loaded, shuffle, image)
+    return type(loaded)({key: _arrange(dataset, shuffle, image) for key, dataset in loaded.items()})
+
+
+def _arrange(dataset: Any, seed: int | None, image: datasets.Image) -> Any:
+    """Shuffle by picture where a seed is given, then set how pictures are decoded."""
+    if seed is None:
+        return dataset.cast_column("image", image)
+    if isinstance(dataset, datasets.IterableDataset):
+        rows = dataset.shuffle(seed, buffer_size=SHUFFLED_PICTURES)
+        rows = rows.map(_ungroup, batched=True, batch_size=1, remove_columns=["rows"])
+        return rows.cast(make_features()).cast_column("image", image)
+    places = enumerate(dataset.with_format(None)["image_id"])
+    pictures = [[place for place, _ in group] for _, group in groupby(places, key=lambda pair: pair[1])]
+    random.Random(seed).shuffle(pictures)
+    return dataset.select([place for picture in pictures for place in picture]).cast_column("image", image)
+
+
+def _ungroup(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    (rows,) = batch["rows"]
+    return {name: [row[name] for row in rows] for name in rows[0]}
 
 
 def make_features() -> datasets.Features:
     """The columns of every config and split: one `Image`, then the record's fields as strings."""
     fields: dict[str, Any] = {"image": datasets.Image()}
     fields.update((column, datasets.Value("string")) for column in COLUMNS)
-    return datasets.Features(fields)
+    return _Features(fields)
 
 
 def make_validator(schema: dict[str, Any]) -> Callable[[Any], str | None]:
@@ -274,32 +397,30 @@ def read_archive(
 ) -> Iterator[tuple[list[dict[str, Any]], bytes]]:
     """Yield the records and the bytes of each picture of a WebDataset shard, in constant memory.
 
+    It knows of tar what `release` writes, ustar headers and long names, and refuses the rest.
+
     Args:
         file: the archive; it is read once, forwards.
         name: what errors call it.
         size: bytes that the archive has when it is whole.
-        keep: which records are wanted; a picture without any is passed over unread.
+        keep: which records are wanted; a picture without any is passed over, unread where the file can seek.
 
     Raises:
         ReleaseError: the archive is cut off or is not a series of records and their picture.
     """
-    try:
-        with tarfile.open(fileobj=file, mode="r|") as archive:
-            for header in archive:
-                records = _read_records(archive, header, name)
-                picture = archive.next()
-                if picture is None or any(record.get("image_id") != picture.name for record in records):
-                    expected, got = records[0].get("image_id"), picture.name if picture else "the end"
-                    raise ReleaseError(f"{name}:{header.name}: expected the picture {expected!r} after it, got {got!r}")
-                if kept := [record for record in records if keep(record)]:
-                    yield kept, _read_member(archive, picture, name, MAX_PICTURE_BYTES)
-                archive.members = []  # type: ignore[attr-defined]  # tarfile remembers every member it has seen
-            end = archive.offset
-    except (tarfile.TarError, EOFError) as error:
-        raise ReleaseError(f"{name}: not a whole tar archive ({error}); fetch the release again") from None
-    # tarfile takes a damaged header for the end; a whole archive ends in two blocks of zeros, padded to a record.
-    whole = -(-(end + 2 * tarfile.BLOCKSIZE) // tarfile.RECORDSIZE) * tarfile.RECORDSIZE
-    if whole != size:
+    while header := _read_header(file, name, MAX_RECORDS_BYTES):
+        records = _read_records(file, header, name)
+        picture = _read_header(file, name, MAX_PICTURE_BYTES)
+        if picture is None or any(record.get("image_id") != picture.name for record in records):
+            expected, got = records[0].get("image_id"), picture.name if picture else "the end"
+            raise ReleaseError(f"{name}:{header.name}: expected the picture {expected!r} after it, got {got!r}")
+        if kept := [record for record in records if keep(record)]:
+            yield kept, _read_content(file, picture, name)
+        else:
+            _skip_content(file, picture)
+    # A block of zeros in the middle looks like the end: an archive is whole if it ends where its size says.
+    end = file.tell() - BLOCK
+    if -(-(end + 2 * BLOCK) // RECORD) * RECORD != size:
         raise ReleaseError(f"{name}: expected {size} bytes, the archive ends at {end}; fetch the release again")
 
 
@@ -312,8 +433,67 @@ def open_file(path: str) -> BinaryIO:
     return fsspec.open(path, "rb").open()  # type: ignore[no-any-return]
 
 
-def _read_records(archive: tarfile.TarFile, header: tarfile.TarInfo, name: str) -> list[dict[str, Any]]:
-    data = _read_member(archive, header, name, MAX_RECORDS_BYTES)
+class _Member(NamedTuple):
+    name: str
+    size: int
+
+
+def _read_header(file: BinaryIO, archive: str, limit: int, name: str | None = None) -> _Member | None:
+    """The next member, whose content comes next in the file; null at the end."""
+    block = _read(file, BLOCK, archive)
+    if name is None and not any(block):
+        return None
+    try:
+        if block[257:263] != b"ustar\0" or int(block[148:154], 8) != sum(block) - sum(block[148:156]) + 8 * 32:
+            raise ValueError("a damaged header")
+        member = _Member(name or block[:100].rstrip(b"\0").decode(), int(block[124:135], 8))
+    except ValueError as error:
+        at = file.tell() - BLOCK
+        raise ReleaseError(f"{archive}: not a whole tar archive ({error} at {at}); fetch the release again") from None
+    kind = block[156:157]
+    if kind == b"x" and name is None and 0 <= member.size <= MAX_NAME_BYTES:
+        return _read_header(file, archive, limit, _read_name(file, member, archive))
+    if kind != b"0" or not 0 <= member.size <= limit:
+        expected, got = f"a plain file of at most {limit} bytes", f"{member.size} bytes of type {kind!r}"
+        raise ReleaseError(f"{archive}:{member.name}: expected {expected}, got {got}")
+    return member
+
+
+def _read_name(file: BinaryIO, member: _Member, archive: str) -> str:
+    """The name of the member that follows, where it is long or not ASCII."""
+    data = _read_content(file, member, archive)
+    found = re.fullmatch(rb"([0-9]{1,9}) path=([^\n\0]+)\n", data)
+    if not found or int(found[1]) != len(data):
+        raise ReleaseError(f"{archive}:{member.name}: expected the name of the next member, got {ascii(data[:60])}")
+    return found[2].decode(errors="replace")
+
+
+def _read_content(file: BinaryIO, member: _Member, archive: str) -> bytes:
+    data = _read(file, member.size, f"{archive}:{member.name}")
+    _read(file, -member.size % BLOCK, f"{archive}:{member.name}")
+    return data
+
+
+def _skip_content(file: BinaryIO, member: _Member) -> None:
+    left = member.size + -member.size % BLOCK
+    try:
+        file.seek(left, os.SEEK_CUR)
+    except ValueError:  # a stream; what is missing at its end is missed by the next read
+        while left and (data := file.read(min(left, 1 << 20))):
+            left -= len(data)
+
+
+def _read(file: BinaryIO, size: int, where: str) -> bytes:
+    data = file.read(size) if size else b""
+    while 0 < len(data) < size and (more := file.read(size - len(data))):
+        data += more
+    if len(data) != size:
+        raise ReleaseError(f"{where}: cut off after {len(data)} of {size} bytes; fetch the release again")
+    return data
+
+
+def _read_records(file: BinaryIO, header: _Member, name: str) -> list[dict[str, Any]]:
+    data = _read_content(file, header, name)
     try:
         records = json.loads(data)
     except (ValueError, RecursionError):
@@ -322,19 +502,6 @@ def _read_records(archive: tarfile.TarFile, header: tarfile.TarInfo, name: str) 
         got = ascii(data[:60])
         raise ReleaseError(f"{name}:{header.name}: expected a JSON array of records before each picture, got {got}")
     return records
-
-
-def _read_member(archive: tarfile.TarFile, member: tarfile.TarInfo, name: str, limit: int) -> bytes:
-    if not member.isreg() or member.size > limit:
-        raise ReleaseError(
-            f"{name}:{member.name}: expected a plain file of at most {limit} bytes, "
-            f"got {member.size} bytes of type {member.type!r}"
-        )
-    file = archive.extractfile(member)
-    data = file.read() if file else b""
-    if len(data) != member.size:
-        raise ReleaseError(f"{name}:{member.name}: cut off after {len(data)} of {member.size} bytes")
-    return data
 
 
 def _check_record(record: dict[str, Any], name: str, validate: Callable[[Any], str | None]) -> None:
