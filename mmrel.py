@@ -58,15 +58,6 @@ class ReleaseError(ValueError):
     """A release that is missing, incomplete or broken; the message says where and what to do."""
 
 
-def _choice(what: str, values: Sequence[str] | None, known: tuple[str, ...]) -> tuple[str, ...] | None:
-    if values is None:
-        return None
-    chosen = (values,) if isinstance(values, str) else tuple(values)
-    if not chosen or not set(chosen) <= set(known):
-        raise ValueError(f"expected {what} among {', '.join(known)}, got {values!r}")
-    return tuple(value for value in known if value in chosen)
-
-
 @dataclasses.dataclass
 class MMRelConfig(datasets.BuilderConfig):  # type: ignore[misc]
     """One domain, or all of them.
@@ -78,11 +69,6 @@ class MMRelConfig(datasets.BuilderConfig):  # type: ignore[misc]
 
     categories: Sequence[str] | None = None
     tasks: Sequence[str] | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.categories = _choice("categories", self.categories, CATEGORIES)
-        self.tasks = _choice("tasks", self.tasks, TASKS)
 
 
 class MMRel(datasets.GeneratorBasedBuilder):  # type: ignore[misc]
@@ -104,6 +90,9 @@ class MMRel(datasets.GeneratorBasedBuilder):  # type: ignore[misc]
         kwargs["hash"] = hashlib.sha256(f"{kwargs.get('hash')} {self.release.sha256}".encode()).hexdigest()
         if kwargs.get("config_name") not in (None, *CONFIGS):
             raise ValueError(f"expected a config among {', '.join(CONFIGS)}, got {kwargs['config_name']!r}")
+        for filter_, known in (("categories", CATEGORIES), ("tasks", TASKS)):
+            if kwargs.get(filter_) is not None:
+                kwargs[filter_] = _choice(filter_, kwargs[filter_], known)
         super().__init__(*args, **kwargs)
 
     @classmethod
@@ -338,6 +327,13 @@ def _check_record(record: dict[str, Any], name: str, validate: Callable[[Any], s
     if problem or record["domain"] != domain:
         problem = problem or f"field domain: expected {domain!r}, got {record['domain']!r}"
         raise ReleaseError(f"{name}:{record.get('image_id')}: question {record.get('question_id')!r}, {problem}")
+
+
+def _choice(what: str, values: Sequence[str], known: tuple[str, ...]) -> tuple[str, ...]:
+    chosen = (values,) if isinstance(values, str) else tuple(values)
+    if not chosen or not set(chosen) <= set(known):
+        raise ValueError(f"expected {what} among {', '.join(known)}, got {values!r}")
+    return tuple(value for value in known if value in chosen)
 
 
 def _find_root(base_path: str) -> str:

@@ -102,7 +102,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (InputError, mmrel.ReleaseError) as error:
         print(f"upload.py: {error}", file=sys.stderr)
     except OSError as error:
-        print(f"upload.py: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"upload.py: {where}{error.strerror or error}", file=sys.stderr)
     return 1
 
 
