@@ -11,22 +11,16 @@ import argparse
 import dataclasses
 import hashlib
 import importlib
-import io
 import json
-import logging
 import os
-import random
 import re
 import sys
 from collections import Counter
-from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING
 
 import datasets
-import PIL.ExifTags
-import PIL.Image
-import PIL.ImageOps
+import fsspec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -45,18 +39,14 @@ COLUMNS = (
     "question_id", "image_id", "domain", "category", "task", "subject", "relation", "object",
     "question", "instruction", "answer", "style", "pair_id", "source",
 )  # fmt: skip
-BLOCK = 512  # of a tar archive, whose end is padded to a multiple of RECORD
-RECORD = 10240
-MAX_NAME_BYTES = 4096  # of a member whose name is long or not ASCII
+TAR_BLOCK, TAR_RECORD = 512, 10240  # bytes; an archive consists of blocks and ends with a whole record
 MAX_RECORDS_BYTES = 4 << 20  # of one picture's .json member; a record is about 500 bytes and a picture has about 3
-MAX_PICTURE_BYTES = 256 << 20
-MAX_INDEX_BYTES = 256 << 20  # of checksums.json
-SHUFFLED_PICTURES = 100  # held at once when a stream is shuffled: 10 MB of JPEG, 150 MB of DALL-E's PNG
-DECODE = ("each", "once", "never")
+MAX_PICTURE_BYTES = MAX_INDEX_BYTES = 256 << 20
 DESCRIPTION = (
     "MMRel asks how two objects in a picture relate: spatial, action and comparative relations, in real, SDXL and "
     "DALL-E pictures, as yes/no and open-ended questions, with an adversarial subset of unusual relations."
 )
+_ARCHIVE = r"data/(\w+)/(\w+)-[0-9]{5}\.tar"
 HOMEPAGE = "https://niejiahao1998.github.io/MMRel/"
 LICENSE = "cc-by-4.0"
 CITATION = """\
@@ -70,33 +60,12 @@ class ReleaseError(ValueError):
     """A release that is missing, incomplete or broken; the message says where and what to do."""
 
 
-def _choice(what: str, values: Sequence[str] | None, known: tuple[str, ...]) -> tuple[str, ...] | None:
-    if values is None:
-        return None
-    chosen = (values,) if isinstance(values, str) else tuple(values)
-    if not chosen or not set(chosen) <= set(known):
-        raise ValueError(f"expected {what} among {', '.join(known)}, got {values!r}")
-    return tuple(value for value in known if value in chosen)
-
-
 @dataclasses.dataclass
 class MMRelConfig(datasets.BuilderConfig):  # type: ignore[misc]
-    """One domain, or all of them.
-
-    Attributes:
-        categories: relation categories to keep; null keeps all.
-        tasks: tasks to keep; null keeps both.
-        grouped: give a row per picture, `rows`, with its questions in it; what `load` shuffles streams by.
-    """
+    """One domain, or all of them; of its questions those of some `categories` and `tasks`, or (null) of all."""
 
     categories: Sequence[str] | None = None
     tasks: Sequence[str] | None = None
-    grouped: bool = False
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.categories = _choice("categories", self.categories, CATEGORIES)
-        self.tasks = _choice("tasks", self.tasks, TASKS)
 
 
 class MMRel(datasets.GeneratorBasedBuilder):  # type: ignore[misc]
@@ -118,6 +87,12 @@ class MMRel(datasets.GeneratorBasedBuilder):  # type: ignore[misc]
         kwargs["hash"] = hashlib.sha256(f"{kwargs.get('hash')} {self.release.sha256}".encode()).hexdigest()
         if kwargs.get("config_name") not in (None, *CONFIGS):
             raise ValueError(f"expected a config among {', '.join(CONFIGS)}, got {kwargs['config_name']!r}")
+        for key, known in (("categories", CATEGORIES), ("tasks", TASKS)):
+            if (values := kwargs.get(key)) is not None:
+                chosen = {values} if isinstance(values, str) else set(values)
+                if not chosen or not chosen <= set(known):
+                    raise ValueError(f"expected {key} among {', '.join(known)}, got {values!r}")
+                kwargs[key] = tuple(value for value in known if value in chosen)
         super().__init__(*args, **kwargs)
 
     @classmethod
@@ -126,37 +101,24 @@ class MMRel(datasets.GeneratorBasedBuilder):  # type: ignore[misc]
         return {}
 
     def _info(self) -> datasets.DatasetInfo:
-        features = None if self.config.grouped else make_features()
-        about = {"description": DESCRIPTION, "homepage": HOMEPAGE, "license": LICENSE, "citation": CITATION}
-        return datasets.DatasetInfo(features=features, **about)
+        return datasets.DatasetInfo(DESCRIPTION, CITATION, HOMEPAGE, LICENSE, make_features())
 
     def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
         shards = self.release.archives(self.config.name)
-        wanted = [name for names in shards.values() for name in names]
-        paths = dict(zip(wanted, dl_manager.download([self.release.path(name) for name in wanted]), strict=True))
-        return [
-            datasets.SplitGenerator(name=split, gen_kwargs={"archives": [(name, paths[name]) for name in names]})
-            for split, names in shards.items()
-        ]
+        paths = dl_manager.download({split: [self.release.path(n) for n in names] for split, names in shards.items()})
+        archives = {split: list(zip(names, paths[split], strict=True)) for split, names in shards.items()}
+        return [datasets.SplitGenerator(split, gen_kwargs={"archives": archives[split]}) for split in shards]
 
     def _generate_examples(self, archives: list[tuple[str, str]]) -> Iterator[tuple[str, dict[str, Any]]]:
-        for name, path in archives:
-            for rows in self._read_pictures(name, path):
-                if self.config.grouped:
-                    yield rows[0]["question_id"], {"rows": rows}
-                else:
-                    yield from ((row["question_id"], row) for row in rows)
-
-    def _read_pictures(self, name: str, path: str) -> Iterator[list[dict[str, Any]]]:
-        validate = make_validator(self.release.schema())
-        with open_file(path) as file:
-            for records, picture in read_archive(file, name, self.release.files[name]["size"], self._keeps):
-                for record in records:
-                    _check_record(record, name, validate)
-                yield [
-                    {"image": {"bytes": picture, "path": record["image_id"]}, **{c: record[c] for c in COLUMNS}}
-                    for record in records
-                ]
+        validate = make_validator(self.release.schema)
+        for archive, path in archives:
+            with open_file(path) as file:
+                size = self.release.files[archive]["size"]
+                for records, picture in read_archive(file, archive, size, self._keeps):
+                    for record in records:
+                        _check_record(record, archive, validate)
+                        image = {"bytes": picture, "path": record["image_id"]}
+                        yield record["question_id"], {"image": image, **{name: record[name] for name in COLUMNS}}
 
     def _keeps(self, record: dict[str, Any]) -> bool:
         chosen = ((self.config.categories, "category"), (self.config.tasks, "task"))
@@ -164,118 +126,43 @@ class MMRel(datasets.GeneratorBasedBuilder):  # type: ignore[misc]
 
 
 class Release:
-    """A release on disk or on the Hub: where its files are, and what checksums.json says of them.
+    """A release on disk or on the Hub.
 
-    Attributes:
-        root: folder or `hf://` URL.
-        sha256: hash of checksums.json; it names the content of the release.
-        version: version of the package that built it.
-        note: what the release says of itself beyond that, or null.
-        files: `{path: {"sha256": hex, "size": bytes}}`.
+    Its `root` is a folder or `hf://` URL. checksums.json gives the `version` of the package that built it, a `note` or
+    null, and `files`: `{path: {"sha256": hex, "size": bytes}}`; its own `sha256` names the content of the release. The
+    records follow `schema`.
     """
 
     def __init__(self, root: str) -> None:
         self.root = _find_root(str(root))
-        self._schema: dict[str, Any] | None = None
         with open_file(self.path("checksums.json")) as file:
             text = file.read(MAX_INDEX_BYTES)
+        with open_file(self.path("schema/record.schema.json")) as file:
+            schema = file.read(MAX_INDEX_BYTES)
         self.sha256 = hashlib.sha256(text).hexdigest()
         try:
             index = json.loads(text)
             self.version: str = index["version"]
             self.note: str | None = index["note"]
             self.files: dict[str, dict[str, Any]] = {name: {**file} for name, file in index["files"].items()}
+            self.schema: dict[str, Any] = json.loads(schema)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            where = self.path("checksums.json")
-            raise ReleaseError(f"{where}: expected the index of a release, got {error!r}; fetch it again") from None
+            expected = "expected checksums.json and the schema of a release"
+            raise ReleaseError(f"{self.root}: {expected}, got {error!r}; fetch it again") from None
 
     def path(self, name: str) -> str:
         """Where a file of the release is, from its path in the release."""
         return f"{self.root}/{name}" if "://" in self.root else os.path.join(self.root, *name.split("/"))
 
-    def schema(self) -> dict[str, Any]:
-        """The schema that the release's records follow, read once."""
-        if self._schema is None:
-            with open_file(self.path("schema/record.schema.json")) as file:
-                self._schema = json.loads(file.read(MAX_INDEX_BYTES))
-        return self._schema
-
     def archives(self, config: str) -> dict[str, list[str]]:
         """The archives of a config by split, in order; raises `ReleaseError` where the release has none."""
-        found: dict[tuple[str, str], list[str]] = {}
-        for name in sorted(self.files):
-            if match := re.fullmatch(r"data/(\w+)/(\w+)-[0-9]{5}\.tar", name):
-                found.setdefault((match[1], match[2]), []).append(name)
-        wanted = {key: names for key, names in found.items() if config in ("all", key[0])}
-        shards = {split: [n for key, names in wanted.items() if key[1] == split for n in names] for split in SPLITS}
-        shards = {split: names for split, names in shards.items() if names}
-        if not shards:
-            present = ", ".join(sorted({domain for domain, _ in found})) or "none"
+        found = [match for name in sorted(self.files) if (match := re.fullmatch(_ARCHIVE, name))]
+        wanted = [(match[2], match[0]) for match in found if config in ("all", match[1])]
+        shards = {split: [name for of, name in wanted if of == split] for split in SPLITS}
+        if not any(shards.values()):
+            present = ", ".join(sorted({match[1] for match in found})) or "none"
             raise ReleaseError(f"{self.root} has no archives for {config!r}; domains present: {present}")
-        return shards
-
-
-@dataclasses.dataclass
-class Picture(datasets.Image):  # type: ignore[misc]
-    """`datasets.Image` that decodes the picture of several questions in a row once; all have the same pixels.
-
-    They share them until one is changed: Pillow's methods then copy first (but `frombytes` and `putpalette`), and
-    writing through `load()` raises `ValueError`; take a `copy()` for that.
-
-    Attributes:
-        min_side: least pixels of the shorter side. A JPEG is decoded at a half, quarter or eighth of its size while it
-            stays above, several times as fast; each pixel is then the mean of those it stands for, give or take
-            rounding. Null, and other formats: full size.
-    """
-
-    min_side: int | None = None
-    _last: ClassVar[tuple[bytes | None, Any]] = (None, None)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in vars(self).items() if key != "_last"}
-
-    def decode_example(self, value: Any, token_per_repo_id: Any = None) -> Any:
-        """Decode as `datasets.Image` does, unless the picture is the last one."""
-        data = value["bytes"] if isinstance(value, dict) else None
-        if data is None:
-            return super().decode_example(value, token_per_repo_id)
-        known, image = self._last
-        if known != data:
-            image = self._decode(data)
-            self._last = data, image  # type: ignore[misc]
-        twin = type(image).__new__(type(image))
-        vars(twin).update(vars(image), info=dict(image.info), palette=image.palette and image.palette.copy())
-        twin.readonly = 1
-        return twin
-
-    def _decode(self, data: bytes) -> Any:
-        image = PIL.Image.open(io.BytesIO(data))
-        if self.min_side:
-            image.draft(image.mode, (self.min_side, self.min_side))
-        image.load()
-        if image.getexif().get(PIL.ExifTags.Base.Orientation) is not None:
-            image = PIL.ImageOps.exif_transpose(image)
-        return image.convert(self.mode) if self.mode and self.mode != image.mode else image
-
-
-class _Features(datasets.Features):  # type: ignore[misc]
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _Features, (dict(self),)
-
-    def encode_example(self, example: dict[str, Any]) -> dict[str, Any]:
-        """Rows as they are read need nothing, and to find that out value by value takes longer than to read them.
-
-        It would also take a file that happens to stand at `image_id` under the current folder for the picture.
-        """
-        if example.keys() == self.keys() and all(_is_encoded(example[name], self[name]) for name in self):
-            return example
-        return super().encode_example(example)  # type: ignore[no-any-return]
-
-
-def _is_encoded(value: Any, feature: Any) -> bool:
-    if isinstance(feature, datasets.Image):
-        return type(value) is dict and type(value.get("bytes")) is bytes and len(value) == 2
-    return feature.dtype == "string" and type(feature) is datasets.Value and (value is None or type(value) is str)
+        return {split: names for split, names in shards.items() if names}
 
 
 def load(
@@ -287,9 +174,6 @@ def load(
     revision: str | None = None,
     categories: Sequence[str] | None = None,
     tasks: Sequence[str] | None = None,
-    decode: str = "each",
-    min_side: int | None = None,
-    shuffle: int | None = None,
     cache_dir: str | None = None,
 ) -> Any:
     """Load MMRel on any version of `datasets` from 3.6 on, streaming from the archives of a release.
@@ -303,11 +187,6 @@ def load(
         revision: branch, tag or commit of `repo_id`; default: its main branch as it stands now.
         categories: keep only these of `spatial`, `action`, `comparative`.
         tasks: keep only these of `discriminative`, `generative`.
-        decode: `each` row's picture, `once` for all questions about a picture in a row (see `Picture`), or `never`:
-            `image` is then `{"bytes", "path"}`.
-        min_side: with `once`, decode a JPEG at reduced size, as long as its shorter side keeps so many pixels.
-        shuffle: seed of the order of the pictures; the questions about one stay together. Streaming, the archives are
-            shuffled and the pictures within a window of `SHUFFLED_PICTURES`; `set_epoch` draws another order.
         cache_dir: where `datasets` keeps its cache.
 
     Returns:
@@ -317,57 +196,47 @@ def load(
         ReleaseError: there is no release, it lacks what was asked for, or it is broken.
         ValueError: an unknown config, split, category or task, or arguments that contradict each other.
     """
-    if decode not in DECODE or (min_side is not None and (decode != "once" or min_side < 1)):
-        expected = f"expected decode among {', '.join(DECODE)}, and min_side from 1 on with 'once' alone"
-        raise ValueError(f"{expected}, got decode={decode!r}, min_side={min_side!r}")
     filters = {key: value for key, value in (("categories", categories), ("tasks", tasks)) if value is not None}
-    grouped = streaming and shuffle is not None
     base_path = _base_path(root, repo_id, revision)
-    options = {**filters, "grouped": True} if grouped else filters
-    builder = MMRel(config_name=name, dataset_name="mmrel", base_path=base_path, cache_dir=cache_dir, **options)
+    builder = MMRel(config_name=name, dataset_name="mmrel", base_path=base_path, cache_dir=cache_dir, **filters)
     present = builder.release.archives(name)
     if split is not None and re.split(r"\W", split)[0] not in present:
         raise ReleaseError(f"{builder.release.root} has no split {split!r} of {name!r}; present: {', '.join(present)}")
     if streaming:
-        loaded = builder.as_streaming_dataset(split=split)
-    else:
-        try:
-            builder.download_and_prepare()
-        except datasets.exceptions.DatasetGenerationError as error:
-            if isinstance(error.__cause__, ReleaseError):
-                raise error.__cause__ from None
-            raise
-        loaded = builder.as_dataset(split=split)
-    image = {"each": datasets.Image(), "once": Picture(min_side=min_side), "never": datasets.Image(decode=False)}[decode]
-    if split is not None:
-        return _arrange(loaded, shuffle, image)
-    return type(loaded)({key: _arrange(dataset, shuffle, image) for key, dataset in loaded.items()})
-
-
-def _arrange(dataset: Any, seed: int | None, image: datasets.Image) -> Any:
-    """Shuffle by picture where a seed is given, then set how pictures are decoded."""
-    if seed is None:
-        return dataset.cast_column("image", image)
-    if isinstance(dataset, datasets.IterableDataset):
-        rows = dataset.shuffle(seed, buffer_size=SHUFFLED_PICTURES)
-        rows = rows.map(_ungroup, batched=True, batch_size=1, remove_columns=["rows"])
-        return rows.cast(make_features()).cast_column("image", image)
-    places = enumerate(dataset.with_format(None)["image_id"])
-    pictures = [[place for place, _ in group] for _, group in groupby(places, key=lambda pair: pair[1])]
-    random.Random(seed).shuffle(pictures)
-    return dataset.select([place for picture in pictures for place in picture]).cast_column("image", image)
-
-
-def _ungroup(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
-    (rows,) = batch["rows"]
-    return {name: [row[name] for row in rows] for name in rows[0]}
+        return builder.as_streaming_dataset(split=split)
+    try:
+        builder.download_and_prepare()
+    except datasets.exceptions.DatasetGenerationError as error:
+        if isinstance(error.__cause__, ReleaseError):
+            raise error.__cause__ from None
+        raise
+    return builder.as_dataset(split=split)
 
 
 def make_features() -> datasets.Features:
     """The columns of every config and split: one `Image`, then the record's fields as strings."""
-    fields: dict[str, Any] = {"image": datasets.Image()}
-    fields.update((column, datasets.Value("string")) for column in COLUMNS)
-    return _Features(fields)
+    return _Features({"image": datasets.Image(), **{column: datasets.Value("string") for column in COLUMNS}})
+
+
+class _Features(datasets.Features):  # type: ignore[misc]
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Features, (dict(self),)
+
+    def encode_example(self, example: dict[str, Any]) -> dict[str, Any]:
+        """Pass rows on as they are read.
+
+        Looking into each value for something to convert takes longer than reading, and would put a local file that
+        happens to be called `image_id` in a picture's place.
+        """
+        if example.keys() == self.keys() and all(_is_encoded(example[name], self[name]) for name in self):
+            return example
+        return super().encode_example(example)  # type: ignore[no-any-return]
+
+
+def _is_encoded(value: Any, feature: Any) -> bool:
+    if type(feature) is datasets.Value:
+        return feature.dtype == "string" and (value is None or type(value) is str)
+    return isinstance(feature, datasets.Image) and type(value) is dict and type(value.get("bytes")) is bytes
 
 
 def make_validator(schema: dict[str, Any]) -> Callable[[Any], str | None]:
@@ -376,18 +245,16 @@ def make_validator(schema: dict[str, Any]) -> Callable[[Any], str | None]:
     jsonschema-rs is used where it is installed (a hundred times as fast, same verdicts), else jsonschema.
     """
     try:
-        jsonschema: Any = importlib.import_module("jsonschema_rs")
-        at = "instance_path"
+        jsonschema, path = importlib.import_module("jsonschema_rs"), "instance_path"
     except ImportError:
-        jsonschema = importlib.import_module("jsonschema")
-        at = "absolute_path"
+        jsonschema, path = importlib.import_module("jsonschema"), "absolute_path"
     validator = jsonschema.Draft202012Validator(schema)
 
     def validate(record: Any) -> str | None:
         if validator.is_valid(record):
             return None
-        errors = ("/".join(map(str, getattr(e, at))) + f": {e.message[:300]}" for e in validator.iter_errors(record))
-        return "field " + min(errors)
+        told = [("/".join(map(str, getattr(e, path))), e.message[:300]) for e in validator.iter_errors(record)]
+        return "field {}: {}".format(*min(told))
 
     return validate
 
@@ -397,7 +264,7 @@ def read_archive(
 ) -> Iterator[tuple[list[dict[str, Any]], bytes]]:
     """Yield the records and the bytes of each picture of a WebDataset shard, in constant memory.
 
-    It knows of tar what `release` writes, ustar headers and long names, and refuses the rest.
+    Of what tar can be it knows plain files and long names, as a release has them, and refuses the rest.
 
     Args:
         file: the archive; it is read once, forwards.
@@ -409,18 +276,21 @@ def read_archive(
         ReleaseError: the archive is cut off or is not a series of records and their picture.
     """
     while header := _read_header(file, name, MAX_RECORDS_BYTES):
-        records = _read_records(file, header, name)
-        picture = _read_header(file, name, MAX_PICTURE_BYTES)
-        if picture is None or any(record.get("image_id") != picture.name for record in records):
-            expected, got = records[0].get("image_id"), picture.name if picture else "the end"
-            raise ReleaseError(f"{name}:{header.name}: expected the picture {expected!r} after it, got {got!r}")
+        records = _read_records(file, f"{name}:{header[0]}", header[1])
+        picture, length = _read_header(file, name, MAX_PICTURE_BYTES) or (None, 0)
+        if not picture or any(record.get("image_id") != picture for record in records):
+            expected, got = records[0].get("image_id"), picture or "the end"
+            raise ReleaseError(f"{name}:{header[0]}: expected the picture {expected!r} after it, got {got!r}")
         if kept := [record for record in records if keep(record)]:
-            yield kept, _read_content(file, picture, name)
+            yield kept, _read(file, f"{name}:{picture}", length)
         else:
-            _skip_content(file, picture)
-    # A block of zeros in the middle looks like the end: an archive is whole if it ends where its size says.
-    end = file.tell() - BLOCK
-    if -(-(end + 2 * BLOCK) // RECORD) * RECORD != size:
+            try:
+                file.seek(length + -length % TAR_BLOCK, os.SEEK_CUR)
+            except ValueError:  # it is a stream
+                _read(file, f"{name}:{picture}", length)
+    # A block of zeros looks like the end wherever it stands; the archive is whole if it ends where its size says.
+    end = file.tell() + TAR_BLOCK
+    if end + -end % TAR_RECORD != size:
         raise ReleaseError(f"{name}: expected {size} bytes, the archive ends at {end}; fetch the release again")
 
 
@@ -428,87 +298,53 @@ def open_file(path: str) -> BinaryIO:
     """Open a file of a release for reading, local or at a URL that fsspec knows."""
     if "://" not in path:
         return open(path, "rb")
-    import fsspec
-
-    return fsspec.open(path, "rb").open()  # type: ignore[no-any-return]
-
-
-class _Member(NamedTuple):
-    name: str
-    size: int
+    system, path = fsspec.core.url_to_fs(path)
+    # Hugging Face's file system then reads a file as it comes, in one request; its default is requests of 5 MB.
+    return system.open(path, "rb", block_size=0 if "hf" in system.protocol else None)  # type: ignore[no-any-return]
 
 
-def _read_header(file: BinaryIO, archive: str, limit: int, name: str | None = None) -> _Member | None:
-    """The next member, whose content comes next in the file; null at the end."""
-    block = _read(file, BLOCK, archive)
-    if name is None and not any(block):
+def _read_header(file: BinaryIO, archive: str, limit: int, name: str = "") -> tuple[str, int] | None:
+    """Name and size of the member whose content comes next; null at the end. `name`: what stood before the header."""
+    block = _read(file, archive, TAR_BLOCK)
+    if not (name or any(block)):
         return None
-    try:
-        if block[257:263] != b"ustar\0" or int(block[148:154], 8) != sum(block) - sum(block[148:156]) + 8 * 32:
-            raise ValueError("a damaged header")
-        member = _Member(name or block[:100].rstrip(b"\0").decode(), int(block[124:135], 8))
-    except ValueError as error:
-        at = file.tell() - BLOCK
-        raise ReleaseError(f"{archive}: not a whole tar archive ({error} at {at}); fetch the release again") from None
-    kind = block[156:157]
-    if kind == b"x" and name is None and 0 <= member.size <= MAX_NAME_BYTES:
-        return _read_header(file, archive, limit, _read_name(file, member, archive))
-    if kind != b"0" or not 0 <= member.size <= limit:
-        expected, got = f"a plain file of at most {limit} bytes", f"{member.size} bytes of type {kind!r}"
-        raise ReleaseError(f"{archive}:{member.name}: expected {expected}, got {got}")
-    return member
+    digits, kind = block[124:135], block[156:157]
+    if block[257:263] != b"ustar\0" or block[148:154] != b"%06o" % (sum(block) - sum(block[148:156]) + 8 * 32):
+        raise ReleaseError(f"{archive}: damaged before byte {file.tell()}; fetch the release again")
+    size = int(digits, 8) if re.fullmatch(rb"[0-7]{11}", digits) else -1
+    if kind == b"x" and not name and 0 < size <= MAX_RECORDS_BYTES:
+        text = _read(file, archive, size)
+        if found := re.fullmatch(rb"%d path=([^\n\0]+)\n" % size, text):
+            return _read_header(file, archive, limit, found[1].decode(errors="replace"))
+    name = name or block[:100].rstrip(b"\0").decode(errors="replace")
+    if kind != b"0" or not 0 <= size <= limit:
+        expected, got = f"a plain file of at most {limit} bytes", f"{size} bytes of type {kind!r}"
+        raise ReleaseError(f"{archive}:{name}: expected {expected}, got {got}")
+    return name, size
 
 
-def _read_name(file: BinaryIO, member: _Member, archive: str) -> str:
-    """The name of the member that follows, where it is long or not ASCII."""
-    data = _read_content(file, member, archive)
-    found = re.fullmatch(rb"([0-9]{1,9}) path=([^\n\0]+)\n", data)
-    if not found or int(found[1]) != len(data):
-        raise ReleaseError(f"{archive}:{member.name}: expected the name of the next member, got {ascii(data[:60])}")
-    return found[2].decode(errors="replace")
-
-
-def _read_content(file: BinaryIO, member: _Member, archive: str) -> bytes:
-    data = _read(file, member.size, f"{archive}:{member.name}")
-    _read(file, -member.size % BLOCK, f"{archive}:{member.name}")
+def _read(file: BinaryIO, where: str, size: int) -> bytes:
+    data, padding = file.read(size), -size % TAR_BLOCK
+    if (got := len(data) + len(file.read(padding))) < size + padding:
+        raise ReleaseError(f"{where}: cut off after {got} of {size + padding} bytes; fetch the release again")
     return data
 
 
-def _skip_content(file: BinaryIO, member: _Member) -> None:
-    left = member.size + -member.size % BLOCK
-    try:
-        file.seek(left, os.SEEK_CUR)
-    except ValueError:  # a stream; what is missing at its end is missed by the next read
-        while left and (data := file.read(min(left, 1 << 20))):
-            left -= len(data)
-
-
-def _read(file: BinaryIO, size: int, where: str) -> bytes:
-    data = file.read(size) if size else b""
-    while 0 < len(data) < size and (more := file.read(size - len(data))):
-        data += more
-    if len(data) != size:
-        raise ReleaseError(f"{where}: cut off after {len(data)} of {size} bytes; fetch the release again")
-    return data
-
-
-def _read_records(file: BinaryIO, header: _Member, name: str) -> list[dict[str, Any]]:
-    data = _read_content(file, header, name)
+def _read_records(file: BinaryIO, where: str, size: int) -> list[dict[str, Any]]:
+    data = _read(file, where, size)
     try:
         records = json.loads(data)
     except (ValueError, RecursionError):
         records = None
-    if not isinstance(records, list) or not records or not all(isinstance(record, dict) for record in records):
-        got = ascii(data[:60])
-        raise ReleaseError(f"{name}:{header.name}: expected a JSON array of records before each picture, got {got}")
+    if not (isinstance(records, list) and records and all(isinstance(record, dict) for record in records)):
+        raise ReleaseError(f"{where}: expected a JSON array of records before each picture, got {ascii(data[:60])}")
     return records
 
 
 def _check_record(record: dict[str, Any], name: str, validate: Callable[[Any], str | None]) -> None:
-    problem = validate(record)
-    if problem is None and record["domain"] != name.split("/")[1]:
-        problem = f"field domain: expected {name.split('/')[1]!r}, got {record['domain']!r}"
-    if problem:
+    problem, domain = validate(record), name.split("/")[1]
+    if problem or record["domain"] != domain:
+        problem = problem or f"field domain: expected {domain!r}, got {record['domain']!r}"
         raise ReleaseError(f"{name}:{record.get('image_id')}: question {record.get('question_id')!r}, {problem}")
 
 
@@ -524,33 +360,14 @@ def _find_root(base_path: str) -> str:
 
 
 def _base_path(root: Any, repo_id: str | None, revision: str | None) -> str | None:
-    if repo_id is not None and root is not None:
-        raise ValueError("expected root= or repo_id=, got both; leave one out")
-    if repo_id is None:
-        if revision is not None:
-            raise ValueError("revision= names a commit of repo_id=, which was not given")
-        return None if root is None else str(root)
+    if (root and repo_id) or (revision and not repo_id):
+        raise ValueError("expected root=, or repo_id= with or without its revision=; leave out what does not belong")
+    if not repo_id:
+        return str(root) if root else None
     from huggingface_hub import HfApi
 
     # One commit for every file that is read, whatever is pushed meanwhile.
     return f"hf://datasets/{repo_id}@{HfApi().dataset_info(repo_id, revision=revision).sha}"
-
-
-def _show(name: str, loaded: dict[str, Any], release: Release) -> None:
-    print(f"MMRel {release.version}, config {name}, from {release.root}")
-    print(f"checksums.json sha256 {release.sha256}\n{release.note or ''}\n")
-    heads = ("pictures", "questions", *CATEGORIES, *TASKS, "yes", "no")
-    print(f"{'split':<11}" + "".join(f"{head:>{len(head) + 2}}" for head in heads))
-    for split, dataset in loaded.items():
-        table = dataset.remove_columns("image")
-        counts = Counter(questions=len(table), pictures=len(set(table["image_id"])))
-        for column in ("category", "task", "answer"):
-            counts.update(table[column])
-        print(f"{split:<11}" + "".join(f"{counts[head]:>{len(head) + 2}}" for head in heads))
-    rows = next(iter(loaded.values()))
-    for row in rows.select(sorted({0, len(rows) // 2, len(rows) - 1})):
-        size = "{} x {}".format(*row["image"].size)
-        print(f"\n{row['image_id']} ({size})\n  {row['question']} {row['instruction'] or ''}\n  -> {row['answer']}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -563,10 +380,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         base_path = _base_path(args.root, args.repo_id, args.revision)
-        _show(args.config, load(args.config, root=base_path), Release(base_path or HERE))
+        release, loaded = Release(base_path or HERE), load(args.config, root=base_path)
     except (OSError, ValueError) as error:
         print(f"mmrel.py: {error}", file=sys.stderr)
         return 1
+    print(f"MMRel {release.version}, config {args.config}, from {release.root}")
+    print(f"checksums.json sha256 {release.sha256}\n{release.note or ''}\n")
+    heads = ("pictures", "questions", *CATEGORIES, *TASKS, "yes", "no")
+    print(f"{'split':<11}" + "".join(f"{head:>{len(head) + 2}}" for head in heads))
+    for split, rows in loaded.items():
+        counts = Counter(value for column in ("category", "task", "answer") for value in rows[column])
+        counts.update(questions=len(rows), pictures=len(set(rows["image_id"])))
+        print(f"{split:<11}" + "".join(f"{counts[head]:>{len(head) + 2}}" for head in heads))
+    rows = next(iter(loaded.values()))
+    for row in rows.select(sorted({0, len(rows) // 2, len(rows) - 1})):
+        size = "{} x {}".format(*row["image"].size)
+        print(f"\n{row['image_id']} ({size})\n  {row['question']} {row['instruction'] or ''}\n  -> {row['answer']}")
     return 0
 
 
