@@ -147,8 +147,8 @@ class Release:
             self.files: dict[str, dict[str, Any]] = {name: {**file} for name, file in index["files"].items()}
             self.schema: dict[str, Any] = json.loads(schema)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            expected = "expected checksums.json and the schema of a release"
-            raise ReleaseError(f"{self.root}: {expected}, got {error!r}; fetch it again") from None
+            where = f"{self.root}: checksums.json or schema/record.schema.json"
+            raise ReleaseError(f"{where}: expected those of a release, got {error!r}; fetch it again") from None
 
     def path(self, name: str) -> str:
         """Where a file of the release is, from its path in the release."""
@@ -223,11 +223,8 @@ class _Features(datasets.Features):  # type: ignore[misc]
         return _Features, (dict(self),)
 
     def encode_example(self, example: dict[str, Any]) -> dict[str, Any]:
-        """Pass rows on as they are read.
-
-        Looking into each value for something to convert takes longer than reading, and would put a local file that
-        happens to be called `image_id` in a picture's place.
-        """
+        # Rows are as they should be. Looking into each value for what to convert takes longer than reading, and would
+        # put a file that happens to stand at `image_id` in the current folder in the picture's place.
         if example.keys() == self.keys() and all(_is_encoded(example[name], self[name]) for name in self):
             return example
         return super().encode_example(example)  # type: ignore[no-any-return]
@@ -279,8 +276,8 @@ def read_archive(
         records = _read_records(file, f"{name}:{header[0]}", header[1])
         picture, length = _read_header(file, name, MAX_PICTURE_BYTES) or (None, 0)
         if not picture or any(record.get("image_id") != picture for record in records):
-            expected, got = records[0].get("image_id"), picture or "the end"
-            raise ReleaseError(f"{name}:{header[0]}: expected the picture {expected!r} after it, got {got!r}")
+            named, got = records[0].get("image_id"), picture or "the end"
+            raise ReleaseError(f"{name}:{header[0]}: expected the picture {named!r} after it, got {got!r}")
         if kept := [record for record in records if keep(record)]:
             yield kept, _read(file, f"{name}:{picture}", length)
         else:
@@ -308,14 +305,13 @@ def _read_header(file: BinaryIO, archive: str, limit: int, name: str = "") -> tu
     block = _read(file, archive, TAR_BLOCK)
     if not (name or any(block)):
         return None
-    digits, kind = block[124:135], block[156:157]
+    kind, digits = block[156:157], block[124:135]
     if block[257:263] != b"ustar\0" or block[148:154] != b"%06o" % (sum(block) - sum(block[148:156]) + 8 * 32):
         raise ReleaseError(f"{archive}: damaged before byte {file.tell()}; fetch the release again")
     size = int(digits, 8) if re.fullmatch(rb"[0-7]{11}", digits) else -1
     if kind == b"x" and not name and 0 < size <= MAX_RECORDS_BYTES:
-        text = _read(file, archive, size)
-        if found := re.fullmatch(rb"%d path=([^\n\0]+)\n" % size, text):
-            return _read_header(file, archive, limit, found[1].decode(errors="replace"))
+        long = re.fullmatch(rb"%d path=([^\n\0]+)\n" % size, _read(file, archive, size))
+        return _read_header(file, archive, limit, long[1].decode(errors="replace") if long else ascii(block[:100]))
     name = name or block[:100].rstrip(b"\0").decode(errors="replace")
     if kind != b"0" or not 0 <= size <= limit:
         expected, got = f"a plain file of at most {limit} bytes", f"{size} bytes of type {kind!r}"

@@ -38,7 +38,9 @@ INSTRUCTION = "Please answer with one word."
 
 def draw_jpeg(draw: random.Random) -> bytes:
     """An 800 x 600 JPEG of about 100 kB: coarse noise under fine noise, as a photograph has it."""
-    coarse = Image.frombytes("RGB", (100, 75), draw.randbytes(100 * 75 * 3)).resize((800, 600), Image.Resampling.BICUBIC)
+    coarse = Image.frombytes("RGB", (100, 75), draw.randbytes(100 * 75 * 3)).resize(
+        (800, 600), Image.Resampling.BICUBIC
+    )
     fine = Image.frombytes("RGB", (400, 300), draw.randbytes(400 * 300 * 3)).resize((800, 600))
     buffer = io.BytesIO()
     Image.blend(coarse, fine, 0.19).save(buffer, "JPEG", quality=75)
