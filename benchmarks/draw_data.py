@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Draws what the benchmarks read: pictures of noise at realistic bytes, three questions each, built into a release.
 
-`PYTHONPATH=. python benchmarks/draw_data.py FOLDER` draws `FOLDER/release`: in `real`, 800 x 600 JPEG of about 100 kB; in
-`dalle`, 1024 x 1024 PNG of about 1.5 MB. Noise is the hardest to compress, so neither a disk nor a reader can cheat.
+`PYTHONPATH=. python benchmarks/draw_data.py FOLDER` draws `FOLDER/release`: in `real`, 800 x 600 JPEG of about 100 kB;
+in `dalle`, 1024 x 1024 PNG of about 1.5 MB. Noise is the hardest to compress, so neither a disk nor a reader can cheat.
 """
 
 from __future__ import annotations

@@ -103,7 +103,9 @@ def test_formats(loaded: Any) -> None:
     expected = [np.asarray(row["image"]) for row in loaded]
     formatted = loaded.cast_column("image", Picture()).with_format("numpy")
     assert all(np.array_equal(row["image"], array) for row, array in zip(formatted, expected, strict=True))
-    batches = [batch["image"] for batch in loaded.cast_column("image", Picture()).iter(batch_size=5)]
+    # In datasets < 5, a stream cannot join rows to batches where a column is null in some.
+    size = 5 if int(datasets.__version__.split(".")[0]) > 4 else 1
+    batches = [batch["image"] for batch in loaded.cast_column("image", Picture()).iter(size)]
     assert [image.tobytes() for batch in batches for image in batch] == [array.tobytes() for array in expected]
 
 
