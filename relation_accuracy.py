@@ -1,8 +1,8 @@
 """Reads answers to MMRel's questions, counts them and says how accurate they are.
 
-The reference metric of MMRel, in the standard library alone: how an answer is read, what is counted, what becomes of
-an answer that cannot be read, and what a report must say to be comparable. METRIC.md explains every figure;
-`relation_report` adds intervals, comparisons, blind baselines and the plot.
+The reference metric of MMRel, in the standard library alone: how an answer is read, what is counted, what
+becomes of an answer that cannot be read, and what a report must say to be comparable. METRIC.md explains
+every figure; `relation_report` adds intervals, comparisons, blind baselines and the plot.
 
     python relation_accuracy.py ANSWERS --root RELEASE --config all --split test
 """
@@ -21,7 +21,7 @@ from array import array
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TextIO
+from typing import Any, Literal, NamedTuple
 
 __version__ = "1.0.0"
 
@@ -30,8 +30,8 @@ SPLITS = ("train", "test", "adversarial")
 CATEGORIES = ("spatial", "action", "comparative")
 TASKS = ("discriminative", "generative", "both")
 
-# One verdict is one small integer, 4 * label + said. Labels: 0 no, 1 yes, 2 open-ended. Said: 0 no (or incorrect),
-# 1 yes (or correct), 2 something that is no answer, 3 nothing at all (null, or a request that failed).
+# One verdict is one small integer, 4 * label + said. Labels: 0 no, 1 yes, 2 open-ended. Said: 0 no or
+# incorrect, 1 yes or correct, 2 something that is no answer, 3 nothing at all (null, or a request that failed).
 LABELS = {"no": 0, "yes": 1, "open": 2}
 SAID = {"no": 0, "incorrect": 0, "yes": 1, "correct": 1, None: 2}
 SILENT = 3
@@ -46,6 +46,9 @@ MEANS = ("accuracy", "precision", "recall", "f1", "pair_accuracy")
 FAILED = ("[LMMS_EVAL_REQUEST_FAILED", "Failed to obtain answer via API")
 
 
+Judge = Callable[[str, Mapping[str, Any]], "str | None"]
+
+
 class AnswerError(ValueError):
     """The answers are not in a shape that can be read."""
 
@@ -58,34 +61,35 @@ class MatchError(LookupError):
     """Answers and questions do not belong together, one to one."""
 
 
-# ---- reading an answer -------------------------------------------------------------------------------------------
+# ---- reading an answer -------------------------------------------------------------------------------------
 
 _INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff]")
 _TAG = re.compile(r"</?(?!yes\b|no\b)[a-z][^<>]*>")
 _TOKEN = re.compile(r"[^\W_]+(?:['-][^\W_]+)*|[.,:;!?/\n\r\u2013\u2014\u3001\u3002\u2028\u2029-]")
-# normalize() sorts a run of combining marks in quadratic time (40,000 of them: 6 s), so it is given short runs.
+# normalize() sorts a run of combining marks in quadratic time (80,000 take 6 s): it is given short runs.
 _NOT_ASCII = re.compile(r"[\x00-\x7f]?[^\x00-\x7f]{1,64}")
 
 _LABEL = (
-    r"(?:the |my )?(?:final |correct |right |short |best )?(?:answer|response|reply|output|prediction|conclusion)"
+    r"(?:the |my )?(?:final |correct |right |short |best )?"
+    r"(?:answer|response|reply|output|prediction|conclusion)"
     r"(?: to (?:the|this|that|your) question)?(?: (?:is|would be|should be))?|assistant|gpt|model|boxed|text"
 )
 _LEAD = re.compile(rf"[. ]*(?:(?:\d{{1,3}}|[a-h]|{_LABEL})(?= |$)[. ]*){{0,6}}(yes|no)(?= |$)")
 _IDIOM = re.compile(
-    r"(?:^|(?<= ))(?:no (?:idea|clue|doubt|question|matter|problem|worries|wonder|comment|information|response"
-    r"|way (?:to|of)|(?:\w+ )?answer"
-    r"|(?:image|picture|photo)s?(?: is| was| has been)? (?:provided|attached|uploaded|given|available|included))"
+    r"(?:^|(?<= ))(?:no (?:idea|clue|doubt|question|matter|problem|worries|wonder|comment|information"
+    r"|response|(?:\w+ )?answer|way (?:to|of)|(?:image|picture|photo)s?(?: is| was| has been)? "
+    r"(?:provided|attached|uploaded|given|available|included))"
     r"|(?:not|cannot|[a-z]{1,8}n't) (?:say |answer )?(?:yes|no)(?: n?or (?:yes|no))?)(?= |$)"
 )
 # "no" stands on its own at the end of its part of the sentence, or before a word that it cannot belong to.
 _OWN_NO = re.compile(
-    r"(?:^| )no(?= \.|$| (?:yes|no|and|or|but|i|it|it's|there|there's|the|a|an|this|that|that's|these|those|they"
-    r"|he|she|we|you)(?: |$))"
+    r"(?:^| )no(?= \.|$| (?:yes|no|and|or|but|i|it|it's|there|there's|the|a|an|this|that|that's|these|those"
+    r"|they|he|she|we|you)(?: |$))"
 )
 
 
 def _fold(text: str) -> str:
-    """Returns the text in Unicode's compatibility form, without case, invisible characters and typographic marks."""
+    """Returns the text in Unicode's compatibility form, without case and invisible characters."""
     if not text.isascii():
         text = _NOT_ASCII.sub(lambda run: unicodedata.normalize("NFKC", run[0]), text)
         text = _INVISIBLE.sub("", text).replace("\u2019", "'").replace("\u2010", "-")
@@ -93,7 +97,7 @@ def _fold(text: str) -> str:
 
 
 def _words(folded: str) -> str:
-    """Returns the words of a folded text, one space between them; a lone "." is whatever divides a sentence."""
+    """Returns the words of a folded text, a space between them; "." is whatever divides a sentence."""
     tokens = _TOKEN.findall(_TAG.sub(" ", folded))
     return " ".join(token if token[0].isalnum() else "." for token in tokens)
 
@@ -103,14 +107,16 @@ def read_words(text: str, label: str = "") -> str | None:
 
     1. Case, mark-up, quotes and brackets do not count; Unicode is normalised (NFKC). Where a model shows its
        reasoning, only what follows the last `</think>` is read; reasoning that does not end holds no answer.
-    2. `yes` and `no` are whole words ("eyes", "nope" and "no-one" hold neither). Idioms in which they answer nothing
-       are passed over ("no idea", "no doubt", "no way to tell", "no image provided", "not yes").
+    2. `yes` and `no` are whole words ("eyes", "nope" and "no-one" hold neither). Idioms in which they answer
+       nothing are passed over ("no idea", "no doubt", "no way to tell", "no image provided", "not yes").
     3. The one that *leads* is the answer. Before it may stand numbering ("1.", "(b)") and a label ("Answer:",
        "The answer is", "Assistant:").
-    4. Without a lead, the one of the two words that stands in the text is; if both stand there, there is no answer.
-    5. There is no answer, either, when the opposite of the lead *stands on its own* further on: any other "yes", and
-       a "no" that belongs to no noun, being at the end of its part of the sentence or before "and", "or", "but", an
-       article or a pronoun. ("Yes, there is no dog" has one answer, "Yes. No." and "No, yes it is" have none.)
+    4. Without a lead, the one of the two words that stands in the text is; if both stand there, there is no
+       answer.
+    5. There is no answer, either, when the opposite of the lead *stands on its own* further on: any other
+       "yes", and a "no" that belongs to no noun, being at the end of its part of the sentence or before
+       "and", "or", "but", an article or a pronoun. ("Yes, there is no dog" has one answer, "Yes. No." and
+       "No, yes it is" have none.)
 
     Args:
         text: the answer, of any length (time is linear in it).
@@ -119,7 +125,7 @@ def read_words(text: str, label: str = "") -> str | None:
     Returns:
         "yes", "no", or None for no answer.
 
-    >>> [read_words(text) for text in ("**Yes**, there is no dog", "There is no dog", "Yes/No", "I have no idea")]
+    >>> [read_words(text) for text in ("**Yes**, no dog is there", "There is no dog", "Yes/No", "No idea")]
     ['yes', 'no', None, None]
     """
     answer = _fold(text).rpartition("</think>")[2]
@@ -135,13 +141,13 @@ def read_words(text: str, label: str = "") -> str | None:
 
 
 def _read_pope(text: str, label: str) -> str | None:
-    """Reads like POPE's evaluate.py (LLaVA and R-Bench too): whatever does not hold "no" in its first sentence is yes."""
+    """Reads like POPE's evaluate.py (also LLaVA, R-Bench): yes, unless "no" is in the first sentence."""
     words = text.split(".", 1)[0].replace(",", "").split(" ")
     return "yes" if {"No", "not", "no"}.isdisjoint(words) else "no"
 
 
 def _read_vcd(text: str, label: str) -> str | None:
-    """Reads like VCD's eval_pope.py: right if the label stands anywhere in the answer, else the opposite of the label."""
+    """Reads like VCD's eval_pope.py: the label if it stands in the answer, else its opposite."""
     if label in text.lower():
         return label
     return "no" if label == "yes" else "yes"
@@ -161,12 +167,12 @@ def _read_lmms_eval(text: str, label: str) -> str | None:
 def _read_vlmevalkit(text: str, label: str) -> str | None:
     """Reads like VLMEvalKit's YOrN_Extraction: one of the two words stands there and the other does not.
 
-    A punctuation mark that touches a space anywhere is deleted everywhere, any other becomes a space, and all are
-    deleted if a comma stands between digits; then the first 32 full stops not before a digit are deleted.
+    A punctuation mark that touches a space anywhere is deleted everywhere, any other becomes a space, and all
+    are deleted if a comma stands between digits; then the first 32 full stops not before a digit are deleted.
     """
     text = text.lower()
     grouped = re.search(r"\d,\d", text)
-    for mark in ";/[]\"{}()=+\\_-><@`,?!":
+    for mark in ';/[]"{}()=+\\_-><@`,?!':
         if mark in text:
             loose = grouped or mark + " " in text or " " + mark in text
             text = text.replace(mark, "" if loose else " ")
@@ -198,7 +204,7 @@ READERS = {
 }
 
 
-# ---- open-ended answers ------------------------------------------------------------------------------------------
+# ---- open-ended answers ------------------------------------------------------------------------------------
 
 # Phrases that hold a relation's word and name no relation of the two objects.
 _NO_RELATION = {
@@ -206,7 +212,7 @@ _NO_RELATION = {
     for phrase in (
         "in front of",
         *(f"{word} {which} {noun}" for word in ("in", "on") for which in ("the", "this") for noun in
-          ("image", "picture", "photo", "photograph", "scene", "foreground", "background", "middle", "center")),
+          ("image", "picture", "photo", "scene", "foreground", "background", "middle", "center")),
     )
 }  # fmt: skip
 
@@ -220,7 +226,7 @@ class Vocabulary(NamedTuple):
 
 
 def inflections(verb: str) -> set[str]:
-    """Returns the regular inflections of a verb or of a phrase's first word; those that do not exist do no harm.
+    """Returns the regular inflections of a phrase's first word; those that do not exist do no harm.
 
     >>> sorted(inflections("ride on"))
     ['ride on', 'rided on', 'ridees on', 'rideing on', 'rides on', 'riding on']
@@ -239,7 +245,7 @@ def inflections(verb: str) -> set[str]:
 
 
 def load_taxonomy(path: str | os.PathLike[str] | None = None) -> dict[str, Vocabulary]:
-    """Reads the relations from a `taxonomy.json`, by default the one in the folder `schema` beside this module.
+    """Reads the relations from a `taxonomy.json`, by default `schema/taxonomy.json` beside this module.
 
     Returns:
         category -> Vocabulary; verbs (category `action`) stand in all their inflections.
@@ -265,11 +271,15 @@ def load_taxonomy(path: str | os.PathLike[str] | None = None) -> dict[str, Vocab
             known = {phrase: frozenset(names) for phrase, names in phrases.items()}
             taxonomy[category] = Vocabulary(known, frozenset(opposites), frozenset(inverses))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RecordError(f"expected the taxonomy of relations in {path}; it cannot be read: {error!r}") from error
+        raise RecordError(
+            f"expected the taxonomy of relations in {path}; it cannot be read: {error!r}"
+        ) from error
     return taxonomy
 
 
-def _find(tokens: Sequence[str], phrases: Mapping[str, frozenset[str]]) -> Iterator[tuple[frozenset[str], int, int]]:
+def _find(
+    tokens: Sequence[str], phrases: Mapping[str, frozenset[str]]
+) -> Iterator[tuple[frozenset[str], int, int]]:
     """Finds phrases of up to six words, the longest first: (relations, first token, token after the last)."""
     at = 0
     while at < len(tokens):
@@ -284,10 +294,10 @@ def _find(tokens: Sequence[str], phrases: Mapping[str, frozenset[str]]) -> Itera
 
 
 def _is_swapped(tokens: Sequence[str], start: int, end: int, comparative: bool) -> bool:
-    """Says whether the relation at `start:end` is told of the object, not of the subject (tokens "O" and "S").
+    """Says whether the relation at `start:end` is told of the object ("O"), not of the subject ("S").
 
-    The first of the two after the relation is what it relates to ("above the S"); failing that, the last one before
-    it is what it is told of ("the O is below"). A comparative relates to what follows "than".
+    The first of the two after the relation is what it relates to ("above the S"); failing that, the last one
+    before it is what it is told of ("the O is below"). A comparative relates to what follows "than".
     """
 
     def first(part: Iterable[str], stops: tuple[str, ...]) -> str | None:
@@ -303,27 +313,28 @@ def _is_swapped(tokens: Sequence[str], start: int, end: int, comparative: bool) 
 def read_relation(text: str, record: Mapping[str, Any], taxonomy: Mapping[str, Vocabulary]) -> str | None:
     """Compares the relation that an open-ended answer names with the reference, without a model: version 1.0.
 
-    The relations of the record's category are looked for in the answer, by name, synonym and inflection. One that is
-    the reference's holds; for spatial and comparative relations so does its inverse told in the other order ("the car
-    is under the flower" for flower above car). What is denied ("not above"), opposite, or the same in the wrong order
-    contradicts. The answer is correct if a relation in it holds and none contradicts.
+    The relations of the record's category are looked for in the answer, by name, synonym and inflection. One
+    that is the reference's holds; for spatial and comparative relations so does its inverse told in the other
+    order ("the car is under the flower" for flower above car). What is denied ("not above"), opposite, or the
+    same in the wrong order contradicts. The answer is correct if a relation in it holds and none contradicts.
 
     Args:
         text: the answer.
-        record: keys `answer`, and where known `category`, `subject`, `relation`, `object`; without `relation` the one
-            that the reference answer names is used.
+        record: keys `answer`, and where known `category`, `subject`, `relation`, `object`; without `relation`
+            the one that the reference answer names is used.
         taxonomy: of `load_taxonomy`.
 
     Returns:
         "correct", "incorrect", or None (no answer: no relation that is known is named).
 
-    >>> record = {"category": "spatial", "subject": "flower", "relation": "above", "object": "car", "answer": "above"}
-    >>> [read_relation(text, record, load_taxonomy()) for text in ("The car is below the flower.", "under", "Red")]
+    >>> record = {"category": "spatial", "subject": "flower", "relation": "above", "object": "car"}
+    >>> answers = ("The car is below the flower", "under", "red")
+    >>> [read_relation(answer, record, load_taxonomy()) for answer in answers]
     ['correct', 'incorrect', None]
     """
     category = record.get("category")
     vocabulary = taxonomy.get(category or "", Vocabulary({}))
-    wanted = _words(_fold(record.get("relation") or record["answer"]))
+    wanted = _words(_fold(record.get("relation") or record.get("answer") or ""))
     reference = next((names for names, *_ in _find(wanted.split(), vocabulary.phrases)), frozenset({wanted}))
     phrases = {**_NO_RELATION, **vocabulary.phrases, **dict.fromkeys(inflections(wanted), reference)}
     tokens = _mark_objects(_words(_fold(text)), record).split()
@@ -335,7 +346,10 @@ def read_relation(text: str, record: Mapping[str, Any], taxonomy: Mapping[str, V
         else:
             holds = not names.isdisjoint(reference)
             contradicts = any((name, other) in vocabulary.opposites for name in names for other in reference)
-        if any(token in ("not", "never", "no") or token.endswith("n't") for token in tokens[max(0, start - 3) : start]):
+        if any(
+            token in ("not", "never", "no") or token.endswith("n't")
+            for token in tokens[max(0, start - 3) : start]
+        ):
             holds, contradicts = False, holds
         verdicts.add("contradicts" if contradicts else "holds" if holds else "other")
     if not verdicts:
@@ -354,7 +368,7 @@ def _mark_objects(words: str, record: Mapping[str, Any]) -> str:
     return words
 
 
-# ---- counting ----------------------------------------------------------------------------------------------------
+# ---- counting ----------------------------------------------------------------------------------------------
 
 
 class Place(NamedTuple):
@@ -383,101 +397,112 @@ class Question(NamedTuple):
 
 
 class Scores:
-    """One small verdict per question, from which every figure is counted; merges in any order.
+    """One small verdict per question, from which every figure is counted; parts merge in any order.
 
     Args:
         reader: a name in READERS.
-        judge: (answer, record) -> "correct", "incorrect" or None, for open-ended answers in place of the taxonomy.
-        taxonomy: of `load_taxonomy`; read when the first open-ended answer comes.
+        judge: (answer, record) -> "correct", "incorrect" or None; judges open-ended answers in place of the
+            taxonomy.
+        taxonomy: of `load_taxonomy`; by default read when the first open-ended answer comes.
 
     Attributes:
-        codes: question_id -> verdict, 4 * label + said (see LABELS, SAID).
-        where, images, pairs: of each question, in the order of `codes`: number of its place, picture, pair.
+        codes: question_id -> verdict, 4 * label + said (see LABELS and SAID).
+        where, images, pairs: for each question, in the order of `codes`: number in `places`, image_id,
+            pair_id.
+        places: Place -> its number.
+        unknown, set_aside: how many answers were to no known question, or to one that was not asked.
     """
 
     def __init__(
         self,
         reader: str = "words",
-        judge: Callable[[str, Mapping[str, Any]], str | None] | None = None,
+        judge: Judge | None = None,
         taxonomy: Mapping[str, Vocabulary] | None = None,
     ) -> None:
         if reader not in READERS:
             raise AnswerError(f"expected a reader out of {', '.join(READERS)}; got {reader!r}")
-        self.reader, self._judge, self._taxonomy = reader, judge, taxonomy
+        self.reader = READERS[reader]
+        self.judge, self.taxonomy = judge, taxonomy
         self.codes: dict[str, int] = {}
-        self.where, self._places = array("L"), dict[Place, int]()
+        self.where = array("L")
         self.images: list[str | None] = []
         self.pairs: list[str | None] = []
-
-    @property
-    def judge(self) -> str:
-        """Name of what reads open-ended answers."""
-        return getattr(self._judge, "__name__", type(self._judge).__name__) if self._judge else "taxonomy 1.0"
-
-    @property
-    def places(self) -> list[Place]:
-        """The places that `where` numbers."""
-        return list(self._places)
+        self.places: dict[Place, int] = {}
+        self.unknown = self.set_aside = 0
 
     def add(self, question_id: str, question: Question, answer: str | None) -> None:
-        """Reads the answer (null: none came) to a question and keeps the verdict.
+        """Reads the answer to a question (null: none came) and keeps the verdict.
 
         Raises:
-            MatchError: the question has a verdict.
-            AnswerError: a judge returned something else than it may.
+            MatchError: the question has a verdict already.
+            AnswerError: the judge returned something that is no verdict.
         """
         if answer is None or answer.lstrip().startswith(FAILED):
-            self._keep(question_id, question, SILENT)
-        elif question.label != "open":
-            self.add_read(question_id, question, READERS[self.reader].read(answer, question.label))
-        elif self._judge:
-            verdict = self._judge(answer, question.record)
+            self.keep(question_id, question, SILENT)
+        elif question.label == "open":
+            verdict = self._judge_open(answer, question.record)
             if verdict not in ("correct", "incorrect", None):
-                raise AnswerError(f"expected correct, incorrect or None of {self.judge}; got {verdict!r}: {question_id}")
-            self.add_read(question_id, question, verdict)
+                raise AnswerError(
+                    f"expected correct, incorrect or None of {self.judge_name}; got {_shown(verdict)}"
+                )
+            self.keep(question_id, question, SAID[verdict])
         else:
-            if self._taxonomy is None:
-                self._taxonomy = load_taxonomy()
-            self.add_read(question_id, question, read_relation(answer, question.record, self._taxonomy))
+            self.keep(question_id, question, SAID[self.reader.read(answer, question.label)])
 
-    def add_read(self, question_id: str, question: Question, said: str | None) -> None:
-        """Keeps the verdict on an answer that has been read: yes, no, correct, incorrect or None."""
-        self._keep(question_id, question, SAID[said])
-
-    def _keep(self, question_id: str, question: Question, said: int) -> None:
+    def keep(self, question_id: str, question: Question, said: int) -> None:
+        """Keeps the verdict on an answer that has been read (see SAID)."""
         if question_id in self.codes:
             raise MatchError(f"expected one answer to each question; {question_id!r} has two: leave one")
         self.codes[question_id] = 4 * LABELS[question.label] + said
-        self.where.append(self._places.setdefault(question.place, len(self._places)))
+        self.where.append(self.places.setdefault(question.place, len(self.places)))
         self.images.append(question.image_id)
         self.pairs.append(question.pair_id)
+
+    def _judge_open(self, answer: str, record: Mapping[str, Any]) -> str | None:
+        if self.judge:
+            return self.judge(answer, record)
+        if self.taxonomy is None:
+            self.taxonomy = load_taxonomy()
+        return read_relation(answer, record, self.taxonomy)
+
+    @property
+    def judge_name(self) -> str:
+        """What reads open-ended answers: the judge's name, or the taxonomy and its reader's version."""
+        return getattr(self.judge, "__name__", type(self.judge).__name__) if self.judge else "taxonomy 1.0"
 
     def merge(self, other: Scores) -> Scores:
         """Takes over the verdicts of another process or shard, and returns itself.
 
         Raises:
-            MatchError: a question stands in both, or they were read by different readers.
+            MatchError: a question stands in both, or they were not read alike.
         """
-        if (self.reader, self.judge) != (other.reader, other.judge):
-            raise MatchError(f"expected answers read alike; got {self.reader}, {self.judge} and {other.reader}, {other.judge}")
+        mine, theirs = ((part.reader.name, part.judge_name) for part in (self, other))
+        if mine != theirs:
+            raise MatchError(f"expected parts that were read alike; got {mine} and {theirs}: read them again")
         both = sorted(self.codes.keys() & other.codes.keys())
         if both:
-            raise MatchError(f"expected every question in one part only; in two: {_some(both)}")
+            raise MatchError(
+                f"expected every question in one part only; in both: {_some(both)}: leave one of each"
+            )
         self.codes.update(other.codes)
-        numbers = [self._places.setdefault(place, len(self._places)) for place in other.places]
-        self.where.extend(numbers[number] for number in other.where)
+        numbers = [self.places.setdefault(place, len(self.places)) for place in other.places]
+        self.where.extend([numbers[number] for number in other.where])
         self.images += other.images
         self.pairs += other.pairs
+        self.unknown += other.unknown
+        self.set_aside += other.set_aside
         return self
 
     def pair_keys(self) -> list[tuple[str | None, str] | None]:
-        """Names the pair of each question, in the order of `codes`: a pair_id is unique within a split only."""
-        splits = [place.split for place in self._places]
-        return [pair and (splits[place], pair) for place, pair in zip(self.where, self.pairs)]
+        """Names each question's pair, in the order of `codes`; a pair_id is unique within its split only."""
+        splits = [place.split for place in self.places]
+        return [
+            None if pair is None else (splits[number], pair) for number, pair in zip(self.where, self.pairs)
+        ]
 
     def right_pairs(self) -> dict[tuple[str | None, str], bool]:
-        """Says of each pair with a yes and a no whether all its questions are answered right."""
-        bits = [4 * (code not in RIGHT) | (1, 2, 0)[code // 4] for code in range(12)]
+        """Says of each pair that has a yes and a no whether all its questions are answered right."""
+        bits = [(2, 1, 0)[code // 4] | 4 * (code not in RIGHT) for code in range(12)]
         seen: dict[Any, int] = {}
         for key, code in zip(self.pair_keys(), self.codes.values()):
             seen[key] = seen.get(key, 0) | bits[code]
@@ -485,51 +510,56 @@ class Scores:
         return {key: bit < 4 for key, bit in seen.items() if bit & 3 == 3}
 
     def figures(self) -> dict[str, Any]:
-        """Counts everything: see METRIC.md for each figure, its range and when it is null.
+        """Counts everything; METRIC.md explains each figure, its range and when it is null.
 
         Returns:
-            The figures of all yes/no questions, then `macro` (means over the cells), `by` (grouping -> group ->
-            figures) and `open_ended` (the same of the open-ended questions; null where there are none).
+            The figures of all yes/no questions, then `macro` (their means over the cells), `by` (grouping ->
+            group -> figures) and `open_ended` (the same for the open-ended questions; null where there are
+            none).
         """
-        counts, reader = self._count(), READERS[self.reader]
-        total = _group(counts, ["all"] * len(self._places)).get("all", [0] * 15)
-        groups = {name: _group(counts, [getattr(place, name) for place in self._places]) for name in GROUPINGS}
-        by = {
-            name: {key: yes_no_figures(tally, reader) for key, tally in parts.items() if any(tally[:8])}
-            for name, parts in groups.items()
-        }
-        open_by = {
-            name: {key: open_figures(tally) for key, tally in parts.items() if any(tally[8:12])}
-            for name, parts in groups.items()
-        }
+        counts = self._count()
+        total = _tally(counts, ["all"] * len(self.places)).get("all", [0] * 15)
+        parts = {name: _tally(counts, [getattr(place, name) for place in self.places]) for name in GROUPINGS}
+        yes_no, opened = (
+            {
+                name: {key: make(tally) for key, tally in part.items() if any(tally[asked])}
+                for name, part in parts.items()
+            }
+            for asked, make in ((slice(8), self.yes_no_figures), (slice(8, 12), open_figures))
+        )
         return {
-            **yes_no_figures(total, reader),
-            "macro": {name: _mean([cell[name] for cell in by["cell"].values()]) for name in MEANS},
-            "by": by,
-            "open_ended": {**open_figures(total), "by": open_by} if any(total[8:12]) else None,
+            **self.yes_no_figures(total),
+            "macro": {name: _mean([cell[name] for cell in yes_no["cell"].values()]) for name in MEANS},
+            "by": yes_no,
+            "open_ended": {**open_figures(total), "by": opened} if any(total[8:12]) else None,
         }
 
+    def yes_no_figures(self, tally: Sequence[int]) -> dict[str, Any]:
+        """Returns `yes_no_figures` by this reader's positive class."""
+        return yes_no_figures(tally, self.reader)
+
     def _count(self) -> Counter[tuple[tuple[int, ...], int]]:
-        """Counts (places, slot of a tally): verdicts and paired questions by their place, pairs by their yes's."""
+        """Counts by (places, slot of a tally); a pair counts in the places of its yes questions."""
         counts: Counter[tuple[tuple[int, ...], int]] = Counter()
         for (place, code), number in Counter(zip(self.where, self.codes.values())).items():
             counts[(place,), code] = number
         right = self.right_pairs()
         homes: dict[Any, tuple[int, ...]] = {}
+        paired = array("L")
         for key, code, place in zip(self.pair_keys(), self.codes.values(), self.where):
             if key in right:
-                counts[(place,), PAIRED] += 1
+                paired.append(place)
                 if code // 4 == LABELS["yes"] and place not in homes.setdefault(key, (place,)):
                     homes[key] += (place,)
-        counts.update((homes[key], RIGHT_PAIRS if is_right else WRONG_PAIRS) for key, is_right in right.items())
+        counts.update({((place,), PAIRED): number for place, number in Counter(paired).items()})
+        counts.update((homes[key], WRONG_PAIRS + is_right) for key, is_right in right.items())
         return counts
 
 
-def _group(counts: Mapping[tuple[tuple[int, ...], int], int], names: Sequence[str | None]) -> dict[str, list[int]]:
-    """Adds counts up into tallies by the names of the places (null: in no group), in the paper's order.
-
-    A pair belongs to the groups of its yes questions: they name the relation that holds, its no may name another.
-    """
+def _tally(
+    counts: Mapping[tuple[tuple[int, ...], int], int], names: Sequence[str | None]
+) -> dict[str, list[int]]:
+    """Adds counts up by the names of the places (null: in no group), in the paper's order of names."""
     order = {part: at for at, part in enumerate((*DOMAINS, *CATEGORIES, *SPLITS))}
     known = {name for name in names if name is not None}
     ordered = sorted(known, key=lambda name: [(order.get(part, 99), part) for part in name.split("/")])
@@ -551,84 +581,84 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return sum(known) / len(known) if known and len(known) == len(values) else None
 
 
-def yes_no_figures(tally: Sequence[int], reader: Reader = READERS["words"]) -> dict[str, int | float | None]:
+def yes_no_figures(tally: Sequence[int], reader: Reader = READERS["words"]) -> dict[str, Any]:
     """Returns the figures of the yes/no questions of a tally.
 
-    What could not be read is wrong in accuracy, is in no cell of the table, never enters precision, and is missed in
-    recall and F1 where its label is the positive class (unless the reader leaves it out there).
+    No answer is wrong in accuracy, stands in none of tp, fp, tn, fn, never enters precision, and is a miss in
+    recall and F1 where the label is the positive class (unless the reader leaves it out there).
 
     Args:
-        tally: 15 counts: of the 12 verdicts (4 * label + said), pairs wrong, pairs right, questions in those pairs.
+        tally: 15 counts: of the 12 verdicts (4 * label + said), pairs wrong, pairs right, questions in those
+            pairs.
         reader: gives the positive class.
 
     Returns:
-        n, tp, fp, tn, fn, no_answer, pairs and unpaired as counts; the others between 0 and 1, null if undefined.
+        Counts n, tp, fp, tn, fn, no_answer, pairs, unpaired; all others between 0 and 1, or null if
+        undefined.
 
-    >>> figures = yes_no_figures([1383, 117, 0, 0, 318, 1182, 0, 0] + [0] * 7)
+    >>> figures = yes_no_figures([1383, 117, 0, 0, 318, 1182] + [0] * 9)
     >>> figures["accuracy"], figures["precision"], figures["recall"], figures["f1"]
     (0.855, 0.9099307159353349, 0.788, 0.8445873526259379)
     """
     no, yes = tally[:4], tally[4:8]
-    said_no, said_yes, unread = (no[said] + yes[said] for said in range(3))
-    unread += no[SILENT] + yes[SILENT]
+    n, said_no, said_yes = sum(no) + sum(yes), no[0] + yes[0], no[1] + yes[1]
     tp, fp, tn, fn, missed = yes[1], no[1], no[0], yes[0], yes[2] + yes[3]
     if reader.positive == "no":
         tp, fp, tn, fn, missed = tn, fn, tp, fp, no[2] + no[3]
     positives = tp + fn + (0 if reader.recall_over_read else missed)
-    n = said_no + said_yes + unread
+    no_answer, pairs = n - said_no - said_yes, tally[WRONG_PAIRS] + tally[RIGHT_PAIRS]
     return {
-        "n": n, "tp": tp, "fp": fp, "tn": tn, "fn": fn, "no_answer": unread,
-        "accuracy": _ratio(tp + tn, n),
-        "precision": _ratio(tp, tp + fp),
-        "recall": _ratio(tp, positives),
+        "n": n, "tp": tp, "fp": fp, "tn": tn, "fn": fn, "no_answer": no_answer,
+        "accuracy": _ratio(tp + tn, n), "precision": _ratio(tp, tp + fp), "recall": _ratio(tp, positives),
         "f1": _ratio(2 * tp, tp + fp + positives),
-        "yes_ratio": _ratio(said_yes, said_no + said_yes),
-        "no_answer_share": _ratio(unread, n),
-        "pairs": tally[WRONG_PAIRS] + tally[RIGHT_PAIRS],
-        "pair_accuracy": _ratio(tally[RIGHT_PAIRS], tally[WRONG_PAIRS] + tally[RIGHT_PAIRS]),
-        "unpaired": n - tally[PAIRED],
+        "yes_ratio": _ratio(said_yes, said_yes + said_no), "no_answer_share": _ratio(no_answer, n),
+        "pairs": pairs, "pair_accuracy": _ratio(tally[RIGHT_PAIRS], pairs), "unpaired": n - tally[PAIRED],
     }  # fmt: skip
 
 
-def open_figures(tally: Sequence[int]) -> dict[str, int | float | None]:
+def open_figures(tally: Sequence[int]) -> dict[str, Any]:
     """Returns the figures of the open-ended questions of a tally (see `yes_no_figures`)."""
     incorrect, correct, unread, silent = tally[8:12]
-    n = incorrect + correct + unread + silent
+    n, no_answer = sum(tally[8:12]), unread + silent
     return {
-        "n": n, "correct": correct, "incorrect": incorrect, "no_answer": unread + silent,
-        "accuracy": _ratio(correct, n), "no_answer_share": _ratio(unread + silent, n),
+        "n": n, "correct": correct, "incorrect": incorrect, "no_answer": no_answer,
+        "accuracy": _ratio(correct, n), "no_answer_share": _ratio(no_answer, n),
     }  # fmt: skip
 
 
-# ---- answers and questions ---------------------------------------------------------------------------------------
+# ---- answers and questions ---------------------------------------------------------------------------------
 
 
 def _some(names: Sequence[str]) -> str:
-    """Lists the first ten of some names, and how many there are."""
+    """Lists the first ten of some names, and says how many there are."""
     shown = ", ".join(name if len(name) <= 80 else name[:77] + "..." for name in map(repr, names[:10]))
     return f"{len(names):,} ({shown}{', ...' if len(names) > 10 else ''})"
-
-
-def _identifier(value: object, key: str, where: str, error: type[ValueError]) -> str:
-    """Returns an id as text, so that 17 and "17" are one."""
-    if isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool)):
-        return str(value)
-    raise error(f"expected text or a whole number as {key}; got {_shown(value)} at {where}")
 
 
 def _shown(value: object) -> str:
     return f"{type(value).__name__} {repr(value)[:60]}"
 
 
+def _text(row: Mapping[str, Any], key: str, where: str, error: type[ValueError]) -> str | None:
+    """Returns an id or a name as text, so that 17 and "17" are one; null where there is none."""
+    value = row.get(key)
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    raise error(f"expected text or a whole number as {key}; got {_shown(value)} at {where}")
+
+
 def collect_answers(rows: Iterable[tuple[str, Any]]) -> dict[str, str | None]:
     """Collects answers by question_id.
 
     Args:
-        rows: (where it stands, object). The id is `question_id` (AMBER: `id`). The answer is the one of `answer`,
-            `response` and `prediction` that stands there, else `text`; it is text, or null where none came.
+        rows: (where it stands, object). The id is `question_id` (in AMBER `id`); the answer is the one of
+            `answer`, `response` and `prediction` that stands there, else `text`: text, or null where none
+            came.
 
     Raises:
-        AnswerError: a row without id or answer, with two of them, or with an answer that is neither text nor null.
+        AnswerError: a row without id or answer, with two answers, or with one that is neither text nor null.
         MatchError: a question is answered twice.
     """
     answers: dict[str, str | None] = {}
@@ -636,25 +666,29 @@ def collect_answers(rows: Iterable[tuple[str, Any]]) -> dict[str, str | None]:
     for where, row in rows:
         if not isinstance(row, Mapping):
             raise AnswerError(f"expected an object with question_id and answer; got {_shown(row)} at {where}")
-        key = "question_id" if "question_id" in row else "id"
-        keys = [name for name in ("answer", "response", "prediction") if name in row] or ["text"]
-        if key not in row or keys[0] not in row:
+        identifier = _text(row, "question_id" if "question_id" in row else "id", where, AnswerError)
+        keys = [key for key in ("answer", "response", "prediction") if key in row] or ["text"]
+        if identifier is None or keys[0] not in row:
+            keys = list(map(str, row))
             raise AnswerError(
-                f"expected question_id and answer (or text, response, prediction); got {_some(list(row))} at {where}"
+                f"expected question_id and answer (response, prediction, text); got {_some(keys)} at {where}"
             )
         if len(keys) > 1:
-            raise AnswerError(f"expected one answer; got {' and '.join(keys)} at {where}: leave only the model's")
+            raise AnswerError(
+                f"expected one answer; got {' and '.join(keys)} at {where}: leave only the model's"
+            )
         answer = row[keys[0]]
         if not (answer is None or isinstance(answer, str)):
             raise AnswerError(
-                f"expected text, or null where no answer came; got {_shown(answer)} at {where}: give what the model wrote"
+                f"expected what the model wrote, as text, or null; got {_shown(answer)} at {where}"
             )
-        identifier = _identifier(row[key], key, where, AnswerError)
         if identifier in answers:
             twice.append(f"{identifier} at {where}")
         answers[identifier] = answer
     if twice:
-        raise MatchError(f"expected one answer to each question; answered again: {_some(twice)}: leave one of each")
+        raise MatchError(
+            f"expected one answer to each question; answered again: {_some(twice)}: leave one of each"
+        )
     return answers
 
 
@@ -662,51 +696,55 @@ def index_questions(rows: Iterable[tuple[str, Any]]) -> dict[str, Question]:
     """Indexes references by question_id.
 
     Args:
-        rows: (where it stands, record of the contract). Keys `question_id` and `answer` are needed; `split`,
-            `domain`, `category`, `style`, `relation`, `pair_id`, `image_id`, `task` are optional, and a grouping
-            holds those questions that state its key.
+        rows: (where it stands, record of the contract). `question_id` and `answer` are needed. `split`,
+            `domain`, `category`, `style`, `relation`, `image_id`, `pair_id` are optional: a grouping holds
+            the questions that state its key. `task` is generative for an open-ended question.
 
     Raises:
-        RecordError: a record that lacks a key, has a label other than yes or no, or stands twice.
+        RecordError: a record without id or answer, with a label other than yes or no, or that stands twice.
     """
     questions: dict[str, Question] = {}
     places: dict[Place, Place] = {}
     for where, row in rows:
-        if not isinstance(row, Mapping) or "question_id" not in row or not isinstance(row.get("answer"), str):
-            raise RecordError(f"expected a record with question_id and, as text, answer; got {_shown(row)} at {where}")
-        identifier = _identifier(row["question_id"], "question_id", where, RecordError)
+        if (
+            not isinstance(row, Mapping)
+            or row.get("question_id") is None
+            or not isinstance(row.get("answer"), str)
+        ):
+            raise RecordError(
+                f"expected a record with question_id and, as text, answer; got {_shown(row)} at {where}"
+            )
+        identifier, image_id, pair_id, *names = (_text(row, key, where, RecordError) for key in _KEYS)
         label = "open" if row.get("task") == "generative" else row["answer"].strip().casefold()
-        if label not in LABELS or (label == "open") != (row.get("task") == "generative"):
+        if label not in ("open", "yes", "no") or (label == "open" and row.get("task") != "generative"):
             raise RecordError(
                 f"expected the label yes or no; got {_shown(row['answer'])} at {where}"
-                " (an open-ended question says so: task generative)"
+                " (an open-ended question states the task generative)"
             )
         if identifier in questions:
             raise RecordError(f"expected each question once; {identifier!r} stands again at {where}")
-        place = Place(*(_optional(row, key, where) for key in Place._fields))
-        questions[identifier] = Question(
-            label,
-            places.setdefault(place, place),
-            _optional(row, "image_id", where),
-            _optional(row, "pair_id", where),
-            row,
-        )
+        place = Place(*names)
+        questions[str(identifier)] = Question(label, places.setdefault(place, place), image_id, pair_id, row)
     return questions
 
 
-def _optional(row: Mapping[str, Any], key: str, where: str) -> str | None:
-    value = row.get(key)
-    return value if value is None or type(value) is str else _identifier(value, key, where, RecordError)
+_KEYS = ("question_id", "image_id", "pair_id", *Place._fields)
+
+
+def is_asked(question: Question, task: str = TASKS[0], config: str = "all", split: str = "all") -> bool:
+    """Says whether a question is of a task, config (domain) and split; "both" and "all" take in every one."""
+    of_task = task == "both" or (task == "generative") == (question.label == "open")
+    return of_task and config in ("all", question.place.domain) and split in ("all", question.place.split)
 
 
 def match(
     answers: Mapping[str, str | None],
     questions: Mapping[str, Question],
     scores: Scores,
-    asked: Callable[[Question], bool] = lambda question: True,
+    asked: Callable[[Question], bool] = is_asked,
     partial: bool = False,
 ) -> int:
-    """Adds the answers to the scores, after checking that they are those to the questions asked.
+    """Adds answers to the scores, once it is sure that they are those to the questions asked.
 
     Args:
         answers: of `collect_answers`.
@@ -719,80 +757,81 @@ def match(
         How many questions are asked.
 
     Raises:
-        MatchError: nothing is asked; or answers are missing, or to no known question (unless partial), or all are.
+        MatchError: nothing is asked; or answers are missing or to no known question (unless partial); or all
+            are.
     """
     chosen = {identifier: question for identifier, question in questions.items() if asked(question)}
     if questions and not chosen:
-        raise MatchError(f"expected questions of the task, config and split chosen; none of {len(questions):,} is")
+        raise MatchError(
+            f"expected questions of the task, config and split chosen; none of {len(questions):,} is one"
+        )
     missing = [identifier for identifier in chosen if identifier not in answers]
     unknown = [identifier for identifier in answers if identifier not in questions]
     if chosen and len(missing) == len(chosen):
         raise MatchError(
-            f"expected answers to {len(chosen):,} questions such as {_some(list(chosen)[:2])}; got only answers to"
-            f" {_some(list(answers))}: give the answer file of these questions"
+            f"expected answers to {len(chosen):,} questions such as {_some(list(chosen)[:2])}; got answers to"
+            f" {_some(list(answers))}, none of them asked: give the answers to these questions"
         )
     if (missing or unknown) and not partial:
-        faults = [f"missing: {_some(missing)}"] * bool(missing) + [f"unknown: {_some(unknown)}"] * bool(unknown)
+        faults = [
+            f"{text} {_some(names)}" for text, names in (("missing", missing), ("unknown", unknown)) if names
+        ]
         raise MatchError(
             f"expected one answer to each of {len(chosen):,} questions; {'; '.join(faults)}."
-            " Give them all, or score what is there: --partial (partial=True)"
+            " Give them all, or score what is there with --partial (partial=True)"
         )
     for identifier, question in chosen.items():
         if identifier in answers:
             scores.add(identifier, question, answers[identifier])
     scores.unknown += len(unknown)
-    scores.set_aside += len(answers) - len(unknown) - (len(chosen) - len(missing))
+    scores.set_aside += len(answers) - len(unknown) - len(chosen) + len(missing)
     return len(chosen)
 
 
-# ---- ways in -----------------------------------------------------------------------------------------------------
+# ---- ways in -----------------------------------------------------------------------------------------------
 
 
 def report(
-    scores: Scores,
-    asked: int,
-    release: Mapping[str, Any] | None = None,
-    run: Mapping[str, Any] | None = None,
+    scores: Scores, asked: int, release: Mapping[str, Any] | None = None, run: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """Puts the figures together with what makes them comparable.
 
     Args:
-        scores: the verdicts, of all shards.
-        asked: how many questions were asked in all.
-        release: what was scored (of `load_release`).
-        run: what the caller states of the model: `model`, `prompt`, `decoding`.
+        scores: the verdicts, all parts merged.
+        asked: how many questions were asked, in all parts.
+        release: what was scored (see `load_release`); null if not known.
+        run: what the caller states of `model`, `prompt` and `decoding`.
 
     Returns:
-        `Scores.figures` and: notes (sentences), coverage (counts, and share answered), reader, open_reader, package,
-        release, run.
+        `Scores.figures`, and: notes (sentences), coverage (counts, and the share answered), reader,
+        open_reader, package, release, run.
     """
     figures = scores.figures()
-    answered, reader = len(scores.codes), READERS[scores.reader]
     silent = sum(code % 4 == SILENT for code in scores.codes.values())
-    notes = [f"positive class: {reader.positive}"] * (reader.positive != "yes")
+    notes = [f"the positive class is {scores.reader.positive}"] * (scores.reader.positive != "yes")
     if figures["yes_ratio"] in (0, 1):
         said = "yes" if figures["yes_ratio"] else "no"
-        notes.append(f"always {said}: every answer that could be read is {said}; pair accuracy shows what that is worth")
-    if (figures["no_answer_share"] or 0) > 0.05:
+        notes.append(f"always {said}: every answer is {said}, whatever the picture; see the pair accuracy")
+    if figures["no_answer"] > 0.05 * figures["n"]:
         notes.append(f"{figures['no_answer']:,} answers could not be read as yes or no: look at some of them")
     if silent:
         notes.append(f"{silent:,} answers are null or failed requests: ask these questions again")
-    if answered < asked:
-        notes.append(f"partial: {asked - answered:,} of {asked:,} questions are not answered and not in the figures")
+    if len(scores.codes) < asked:
+        notes.append(
+            f"partial: {asked - len(scores.codes):,} of {asked:,} questions are not answered and do not count"
+        )
+    coverage = {"questions": asked, "answered": len(scores.codes), "missing": asked - len(scores.codes)}
+    coverage |= {"unknown": scores.unknown, "set_aside": scores.set_aside, "silent": silent}
     return {
         **figures,
         "notes": notes,
-        "coverage": {
-            "questions": asked,
-            "answered": answered,
-            "share": _ratio(answered, asked),
-            "missing": asked - answered,
-            "unknown": scores.unknown,
-            "set_aside": scores.set_aside,
-            "silent": silent,
+        "coverage": {**coverage, "share": _ratio(len(scores.codes), asked)},
+        "reader": {
+            "name": scores.reader.name,
+            "version": scores.reader.version,
+            "positive": scores.reader.positive,
         },
-        "reader": {"name": reader.name, "version": reader.version, "positive": reader.positive},
-        "open_reader": scores.judge if figures["open_ended"] else None,
+        "open_reader": scores.judge_name if figures["open_ended"] else None,
         "package": {"name": "mmrel", "version": __version__},
         "release": dict(release) if release else None,
         "run": dict(run or {}),
@@ -804,7 +843,7 @@ def compute(
     references: Iterable[Any],
     *,
     reader: str = "words",
-    task: str = "discriminative",
+    task: str = TASKS[0],
     partial: bool = False,
     judge: Judge | None = None,
     run: Mapping[str, Any] | None = None,
@@ -812,81 +851,79 @@ def compute(
     """Scores answers against references.
 
     Args:
-        predictions: objects with `question_id` and `answer` (see `collect_answers`), in any order; or plain answers
-            (text or null) in the order of the references.
+        predictions: objects with `question_id` and `answer` in any order (see `collect_answers`); or plain
+            answers, text or null, in the order of the references.
         references: records of the contract (see `index_questions`); or, beside plain answers, plain labels.
         reader: a name in READERS.
-        task: discriminative (the yes/no questions), generative (the open-ended ones) or both; answers to the other
-            ones are set aside and counted.
+        task: discriminative (the yes/no questions), generative (the open-ended ones) or both; answers to the
+            others are set aside and counted.
         partial: score what is there, where answers are missing or belong to no known question.
         judge: see Scores.
         run: what you state of `model`, `prompt` and `decoding`; goes into the report.
 
     Returns:
-        The report (see `report`), of plain numbers, text, lists and dicts.
+        The report (see `report`): plain numbers, texts, lists and dicts.
 
     Raises:
-        AnswerError, RecordError, MatchError: see `collect_answers`, `index_questions`, `match`.
+        AnswerError, RecordError, MatchError: see `collect_answers`, `index_questions` and `match`.
 
     >>> compute(predictions=["Yes.", "There is no dog"], references=["yes", "yes"])["accuracy"]
     0.5
     """
     if isinstance(predictions, (str, Mapping)) or isinstance(references, (str, Mapping)):
-        raise AnswerError("expected lists of predictions and of references; got one object or text")
-    predictions, references = list(predictions), list(references)
-    references = [
-        {"question_id": at, "answer": row} if isinstance(row, str) else row for at, row in enumerate(references)
-    ]
-    questions = index_questions((f"references[{at}]", row) for at, row in enumerate(references))
-    if not any(isinstance(row, Mapping) for row in predictions):
-        if len(predictions) != len(references):
+        raise AnswerError("expected lists of predictions and of references; got a single object or text")
+    answers, records = list(predictions), list(references)
+    plain = not any(isinstance(answer, Mapping) for answer in answers)
+    if plain:
+        if len(answers) != len(records):
             raise MatchError(
-                f"expected as many plain answers as references, in their order; got {len(predictions):,} and"
-                f" {len(references):,}: give objects with question_id and answer to match them by id"
+                f"expected as many plain answers as references, in the same order; got {len(answers):,} and"
+                f" {len(records):,}: give objects with question_id and answer to match them by id"
             )
-        predictions = [
-            {"question_id": row["question_id"], "answer": answer} for row, answer in zip(references, predictions)
+        records = [
+            {"question_id": at, "answer": row} if isinstance(row, str) else row
+            for at, row in enumerate(records)
         ]
-    answers = collect_answers((f"predictions[{at}]", row) for at, row in enumerate(predictions))
+    questions = index_questions((f"references[{at}]", row) for at, row in enumerate(records))
+    if plain:
+        answers = [
+            {"question_id": row["question_id"], "answer": answer} for row, answer in zip(records, answers)
+        ]
     scores = Scores(reader, judge)
-    asked = match(answers, questions, scores, functools.partial(is_asked, task=task), partial)
+    collected = collect_answers((f"predictions[{at}]", row) for at, row in enumerate(answers))
+    asked = match(collected, questions, scores, functools.partial(is_asked, task=task), partial)
     return report(scores, asked, run=run)
 
 
-def is_asked(question: Question, task: str = "discriminative", config: str = "all", split: str = "all") -> bool:
-    """Says whether a question is of the task, config (domain) and split; "all" and "both" choose every one."""
-    place = question.place
-    return (
-        (task == "both" or (task == "generative") == (question.label == "open"))
-        and config in ("all", place.domain)
-        and split in ("all", place.split)
-    )
-
-
 def _rows(path: str) -> Iterator[tuple[str, Any]]:
-    """Reads JSON lines or an array, from a file or "-": (file:line or file[index], value)."""
+    """Reads JSON lines or an array from a file or "-": (file:line or file[index], value)."""
     name = "standard input" if path == "-" else path
+    data = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
     try:
-        if path == "-":
-            text = sys.stdin.buffer.read().decode("utf-8-sig")
-        else:
-            text = Path(path).read_bytes().decode("utf-8-sig")
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise AnswerError(f"expected UTF-8 text, JSON lines or an array; got other bytes in {name}: {error}") from error
+        raise AnswerError(
+            f"expected UTF-8 text, JSON lines or an array, in {name}; got other bytes: {error}"
+        ) from error
     is_array = text.lstrip()[:1] == "["
     for number, line in enumerate([text] if is_array else text.split("\n"), 1):
-        if line.strip():
-            try:
-                value = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise AnswerError(
-                    f"expected JSON, an object a line or one array; got {_shown(line.strip())} at {name}:{number}: {error}"
-                ) from error
-            yield from ((f"{name}[{at}]", row) for at, row in enumerate(value)) if is_array else [(f"{name}:{number}", value)]
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            got = _shown(line.strip())
+            raise AnswerError(
+                f"expected JSON, an object a line or one array; got {got} at {name}:{number}: {error}"
+            ) from error
+        if is_array:
+            yield from ((f"{name}[{at}]", row) for at, row in enumerate(value))
+        else:
+            yield f"{name}:{number}", value
 
 
 def read_answers(*paths: str) -> dict[str, str | None]:
-    """Reads answer files, which together hold one answer to each question; "-" is standard input.
+    """Reads answer files, the shards of one; "-" is standard input.
 
     Raises:
         OSError: a file cannot be read.
@@ -895,67 +932,82 @@ def read_answers(*paths: str) -> dict[str, str | None]:
     return collect_answers(row for path in paths for row in _rows(path))
 
 
-def load_release(root: str | os.PathLike[str], config: str = "all", split: str = "all") -> tuple[dict[str, Question], dict[str, Any]]:
-    """Reads the records of a release, and checks them against its checksums.
+def load_release(
+    root: str | os.PathLike[str], config: str = "all", split: str = "all"
+) -> tuple[dict[str, Question], dict[str, Any]]:
+    """Reads the records of a release and holds them against its checksums.
 
     Args:
-        root: the folder that holds checksums.json and data/.
-        config: all, or a domain that must be there.
-        split: all, or a split that must be there.
+        root: the folder of checksums.json and data/.
+        config: all, or the domain that is needed; others are read where they are on disk.
+        split: all, or the split that is needed.
 
     Returns:
-        question_id -> Question, of all configs and splits on disk; and name, version, note and the sha256 of
-        checksums.json.
+        question_id -> Question; and the release's name, version, note, sha256 (of checksums.json), config and
+        split.
 
     Raises:
-        RecordError: no release, or one that differs from its checksums.
+        RecordError: no release, nothing of that config and split, or records that differ from the checksums.
     """
-    root = Path(root)
+    path = Path(root) / "checksums.json"
+    rows: list[tuple[str, Any]] = []
+    found = False
     try:
-        sums = (root / "checksums.json").read_bytes()
+        sums = path.read_bytes()
         stated = json.loads(sums)
-        files = {name: entry["sha256"] for name, entry in stated["files"].items() if name.endswith(".jsonl")}
-        info = {key: stated[key] for key in ("name", "version")} | {"note": stated.get("note")}
+        info = {"name": stated["name"], "version": stated["version"], "note": stated.get("note")}
+        files = {name: entry["sha256"] for name, entry in sorted(stated["files"].items())}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RecordError(
-            f"expected a release, with checksums.json and data/, in {root}; got {error!r}: give its folder as --root"
+            f"expected a release, described by {path}; got {error!r}: give its folder as --root"
         ) from error
-    rows: list[tuple[str, Any]] = []
-    wanted = 0
     for name, sha256 in files.items():
-        folder, domain, file = name.split("/") if name.count("/") == 2 else ("", "", "")
-        needed = config in ("all", domain) and split in ("all", file.removesuffix(".jsonl"))
-        path = root / name
-        if folder != "data" or not (needed or path.exists()):
-            continue
-        wanted += needed
-        rows += _records(path, sha256, file.removesuffix(".jsonl"))
-    if not wanted:
-        raise RecordError(f"expected records of config {config}, split {split} in {root}; it has {', '.join(files) or 'none'}")
-    return index_questions(rows), {**info, "sha256": hashlib.sha256(sums).hexdigest()}
+        parts = re.fullmatch(r"data/(\w+)/(\w+)\.jsonl", name)
+        if parts:
+            needed = config in ("all", parts[1]) and split in ("all", parts[2])
+            found |= needed
+            if needed or (Path(root) / name).exists():
+                rows += _records(Path(root) / name, sha256, parts[2])
+    if not found:
+        raise RecordError(
+            f"expected records of config {config} and split {split}; {path} lists none: choose others"
+        )
+    info |= {"sha256": hashlib.sha256(sums).hexdigest(), "config": config, "split": split}
+    return index_questions(rows), info
 
 
 def _records(path: Path, sha256: str, split: str) -> Iterator[tuple[str, Any]]:
-    """Reads one file of records, and adds the split, which its name states."""
+    """Reads a file of records and adds the split, which only its name states."""
     try:
         data = path.read_bytes()
+        if hashlib.sha256(data).hexdigest() != sha256:
+            raise RecordError(
+                f"expected {path} to be what checksums.json states; it differs: fetch the release again"
+            )
+        rows = [json.loads(line) for line in data.decode("utf-8").split("\n") if line]
     except OSError as error:
-        raise RecordError(f"expected the records in {path}, which checksums.json lists; got {error}: fetch them") from error
-    if hashlib.sha256(data).hexdigest() != sha256:
-        raise RecordError(f"expected {path} as checksums.json states it; got other bytes: fetch the release again")
-    for number, line in enumerate(data.decode("utf-8").split("\n"), 1):
-        if line.strip():
-            row = json.loads(line)
-            yield f"{path}:{number}", {**row, "split": split} if isinstance(row, dict) else row
+        raise RecordError(
+            f"expected {path}, which checksums.json lists; got {error}: fetch the release again"
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise RecordError(f"expected JSON lines in {path}; got {error}") from error
+    for number, row in enumerate(rows, 1):
+        yield f"{path}:{number}", {**row, "split": split}
 
 
-# ---- command line ------------------------------------------------------------------------------------------------
+# ---- command line ------------------------------------------------------------------------------------------
 
-_COLUMNS = (
-    ("n", "n"), ("acc", "accuracy"), ("prec", "precision"), ("rec", "recall"), ("F1", "f1"), ("pair acc", "pair_accuracy"),
-    ("pairs", "pairs"), ("yes", "yes_ratio"), ("no answer", "no_answer_share"),
-)  # fmt: skip
-_OPEN_COLUMNS = (("n", "n"), ("acc", "accuracy"), ("correct", "correct"), ("incorrect", "incorrect"), ("no answer", "no_answer_share"))  # fmt: skip
+_YES_NO = {
+    "n": "n", "acc": "accuracy", "prec": "precision", "rec": "recall", "F1": "f1",
+    "pair acc": "pair_accuracy", "pairs": "pairs", "yes": "yes_ratio", "no answer": "no_answer_share",
+}  # fmt: skip
+_OPEN = {
+    "n": "n",
+    "acc": "accuracy",
+    "correct": "correct",
+    "incorrect": "incorrect",
+    "no answer": "no_answer_share",
+}
 
 
 def shown(value: float | None) -> str:
@@ -967,85 +1019,116 @@ def shown(value: float | None) -> str:
     return "—" if value is None else str(value) if isinstance(value, int) else f"{100 * value:.2f}"
 
 
-def aligned(rows: Sequence[Sequence[str]], left: int = 1) -> str:
-    """Sets rows of text in columns, the first `left` of them to the left, the others to the right."""
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Sets rows of text in columns, the first to the left and the others to the right."""
     widths = [max(map(len, column)) for column in zip(*rows)]
-    lines = (
-        "  ".join(cell.ljust(width) if at < left else cell.rjust(width) for at, (cell, width) in enumerate(zip(row, widths)))
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if at else cell.ljust(width)
+            for at, (cell, width) in enumerate(zip(row, widths))
+        )
         for row in rows
     )
-    return "\n".join(line.rstrip() for line in lines)
 
 
 def heading(result: Mapping[str, Any]) -> str:
-    """Says in a few lines what was scored and how: release, reader, coverage, what the caller states, and notes."""
-    release, reader, coverage = result["release"], result["reader"], result["coverage"]
-    lines = []
+    """Says in a few lines what was scored and how: release, model, reader, coverage, notes."""
+    lines, release, coverage = [], result["release"], result["coverage"]
     if release:
-        lines.append(f"{release['name']} {release['version']} (checksums.json {release['sha256'][:16]})")
-        lines[-1] += f", config {release['config']}, split {release['split']}"
+        where = f"config {release['config']}, split {release['split']}"
+        lines.append(
+            f"{release['name']} {release['version']}, checksums.json {release['sha256'][:16]}, {where}"
+        )
         lines += [release["note"]] * bool(release["note"])
-    lines += [f"{key}: {value}" for key, value in result["run"].items()]
-    how = f"reader {reader['name']} {reader['version']}, " * bool(result["n"])
-    how += f"open-ended answers by {result['open_reader']}, " * bool(result["open_ended"])
-    lines.append(f"{how}package {result['package']['version']}: answered {coverage['answered']:,} of {coverage['questions']:,}")
-    aside = [f"{coverage[key]:,} {text}" for key, text in _ASIDE if coverage[key]]
-    lines += [f"not scored: {', '.join(aside)}"] * bool(aside)
-    return "\n".join(lines + [f"note: {note}" for note in result["notes"]])
-
-
-_ASIDE = (("set_aside", "answers to other questions of the release"), ("unknown", "answers to no known question"))
+    lines += [f"{key}: {value}" for key, value in result["run"].items() if value]
+    how = [f"reader {result['reader']['name']} {result['reader']['version']}"] * bool(result["n"])
+    how += [f"open-ended answers judged by {result['open_reader']}"] * bool(result["open_ended"])
+    how += [f"{result['package']['name']} {result['package']['version']}"]
+    lines.append(
+        f"{', '.join(how)}; {coverage['answered']:,} of {coverage['questions']:,} questions answered"
+    )
+    if coverage["set_aside"]:
+        lines.append(
+            f"{coverage['set_aside']:,} answers are to questions of another task, config or split: set aside"
+        )
+    if coverage["unknown"]:
+        lines.append(f"{coverage['unknown']:,} answers are to no known question: left out")
+    return "\n".join([*lines, *(f"note: {note}" for note in result["notes"])])
 
 
 def table(result: Mapping[str, Any]) -> str:
-    """Sets a report as a table in percent: the paper's cells in its order, then domains, categories, splits, styles."""
-    parts = [("yes/no", result, result["macro"], _COLUMNS), ("open-ended", result["open_ended"], None, _OPEN_COLUMNS)]
+    """Sets a report in tables, in percent: cells, domains, categories, splits, styles, all."""
     blocks = []
-    for title, part, macro, columns in parts:
-        if not part or not part["n"]:
-            continue
-        rows = [[title, *(head for head, _ in columns)]]
-        for grouping in ("cell", "domain", "category", "split", "style"):
-            for name, figures in part["by"][grouping].items():
-                rows.append([name.replace("/", " "), *(shown(figures[key]) for _, key in columns)])
-        rows.append(["all (micro)", *(shown(part[key]) for _, key in columns)])
-        if macro and part["by"]["cell"]:
-            rows.append(["all (macro over cells)", *(shown(macro[key]) if key in macro else "" for _, key in columns)])
-        blocks.append(aligned(rows))
+    for title, part, columns in (("yes/no", result, _YES_NO), ("open-ended", result["open_ended"], _OPEN)):
+        if part and part["n"]:
+            groups = {key: figures for name in GROUPINGS[:-1] for key, figures in part["by"][name].items()}
+            groups["all (micro)"] = part
+            if part["by"]["cell"] and "macro" in part:
+                groups["all (macro)"] = part["macro"]
+            rows = [
+                [key, *(shown(figures[column]) if column in figures else "" for column in columns.values())]
+                for key, figures in groups.items()
+            ]
+            blocks.append(aligned([[title, *columns], *rows]))
     return "\n\n".join(blocks)
 
 
 def make_parser(prog: str, description: str) -> argparse.ArgumentParser:
-    """Returns the arguments that this command and `relation_report` share."""
-    parser = argparse.ArgumentParser(prog=prog, description=description, epilog="METRIC.md explains every figure.")
-    parser.add_argument("answers", nargs="+", metavar="ANSWERS", help="JSON lines or array with question_id and answer; - for standard input; several files are shards of one")  # fmt: skip
-    parser.add_argument("--root", required=True, metavar="RELEASE", help="folder of a release")
-    parser.add_argument("--config", default="all", choices=("all", *DOMAINS), help="default: all")
-    parser.add_argument("--split", default="test", choices=("all", *SPLITS), help="default: test")
-    parser.add_argument("--task", default=TASKS[0], choices=TASKS, help="default: discriminative, the yes/no questions")
-    parser.add_argument("--reader", default="words", choices=READERS, help="how answers are read; default: words")
-    parser.add_argument("--partial", action="store_true", help="score what is there where answers are missing or unknown")
-    parser.add_argument("--json", metavar="F", help="write the report, with every grouping, to this file")
+    """Returns a parser of the arguments that this command and relation_report share."""
+    parser = argparse.ArgumentParser(
+        prog=prog, description=description, epilog="METRIC.md explains every figure."
+    )
+    add = parser.add_argument
+    given = (
+        "JSON lines or array of question_id and answer; - is standard input; several files are shards of one"
+    )
+    add("answers", nargs="+", metavar="ANSWERS", help=given)
+    add("--root", required=True, metavar="RELEASE", help="folder of a release: checksums.json, data/")
+    add("--config", default="all", choices=("all", *DOMAINS), help="domain (all)")
+    add("--split", default="test", choices=("all", *SPLITS), help="split (test)")
+    add(
+        "--task",
+        default=TASKS[0],
+        choices=TASKS,
+        help="yes/no questions, open-ended ones or both (discriminative)",
+    )
+    add("--reader", default="words", choices=READERS, help="how a yes/no answer is read (words)")
+    add("--partial", action="store_true", help="score what is there, though answers are missing or unknown")
+    add("--json", metavar="F", help="write the report, with the figures of every relation, into this file")
     for name in ("model", "prompt", "decoding"):
-        parser.add_argument(f"--{name}", metavar="TEXT", help=f"what you state of the {name}; goes into the report")
+        add(f"--{name}", metavar="TEXT", help=f"what you state of the {name}; goes into the report")
     return parser
 
 
-def score_files(args: argparse.Namespace, answers: Sequence[str], questions: Mapping[str, Question]) -> tuple[Scores, int]:
-    """Scores answer files against questions, as the arguments of `make_parser` say: (scores, questions asked)."""
-    scores = Scores(args.reader, taxonomy=None)
-    choose = functools.partial(is_asked, task=args.task, config=args.config, split=args.split)
-    return scores, match(read_answers(*answers), questions, scores, choose, args.partial)
+def score_files(
+    args: argparse.Namespace, paths: Sequence[str], questions: Mapping[str, Question]
+) -> tuple[Scores, int]:
+    """Scores answer files by the arguments of `make_parser`: the scores, and how many questions are asked."""
+    taxonomy = Path(args.root) / "schema" / "taxonomy.json"
+    scores = Scores(args.reader, taxonomy=load_taxonomy(taxonomy) if args.task != TASKS[0] else None)
+    asked = functools.partial(is_asked, task=args.task, config=args.config, split=args.split)
+    return scores, match(read_answers(*paths), questions, scores, asked, args.partial)
 
 
-def run_command(command: Callable[[argparse.Namespace], None], parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
-    """Runs a command; a user's error becomes one line on standard error and status 1, a closed pipe status 1."""
-    args = parser.parse_args(argv)
+def stated(args: argparse.Namespace) -> dict[str, str | None]:
+    """Returns what the caller states of the run."""
+    return {"model": args.model, "prompt": args.prompt, "decoding": args.decoding}
+
+
+def write_json(result: Mapping[str, Any], path: str) -> None:
+    """Writes a report; raises OSError if the file cannot be written."""
+    text = json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False)
+    Path(path).write_text(text + "\n", encoding="utf-8")
+
+
+def run_command(
+    command: Callable[[argparse.Namespace], str], parser: argparse.ArgumentParser, argv: Sequence[str] | None
+) -> int:
+    """Prints what a command returns; a user's error is one line on standard error, and the status 1."""
     try:
-        command(args)
-        sys.stdout.flush()
+        print(command(parser.parse_args(argv)), flush=True)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the flush at exit has somewhere to go
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the flush at exit needs an open file
         return 1
     except (AnswerError, RecordError, MatchError, OSError) as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
@@ -1053,18 +1136,20 @@ def run_command(command: Callable[[argparse.Namespace], None], parser: argparse.
     return 0
 
 
-def _command(args: argparse.Namespace) -> None:
+def _command(args: argparse.Namespace) -> str:
     questions, release = load_release(args.root, args.config, args.split)
     scores, asked = score_files(args, args.answers, questions)
-    result = report(scores, asked, stated_release(args, release), stated_run(args))
+    result = report(scores, asked, release, stated(args))
     if args.json:
         write_json(result, args.json)
-    print(heading(result), table(result), sep="\n\n")
+    return f"{heading(result)}\n\n{table(result)}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Scores answer files against a release and prints the paper's table; returns the exit status."""
-    return run_command(_command, make_parser("relation_accuracy", "Scores answers to MMRel's questions."), argv)
+    """Scores answer files against a release, prints the paper's table, and returns the exit status."""
+    return run_command(
+        _command, make_parser("relation_accuracy", "Scores answers to the questions of MMRel."), argv
+    )
 
 
 if __name__ == "__main__":
