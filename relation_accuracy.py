@@ -20,6 +20,7 @@ import unicodedata
 from array import array
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -30,9 +31,9 @@ SPLITS = ("train", "test", "adversarial")
 CATEGORIES = ("spatial", "action", "comparative")
 TASKS = ("discriminative", "generative", "both")
 
-# One verdict is one small integer, 4 * label + said. Labels: 0 no, 1 yes, 2 open-ended. Said: 0 no or
+# One verdict is one small integer, label + said. Said: 0 no or
 # incorrect, 1 yes or correct, 2 something that is no answer, 3 nothing at all (null, or a request that failed).
-LABELS = {"no": 0, "yes": 1, "open": 2}
+LABELS = {"no": 0, "yes": 4, "open": 8}
 SAID = {"no": 0, "incorrect": 0, "yes": 1, "correct": 1, None: 2}
 SILENT = 3
 RIGHT = frozenset({0, 5, 9})
@@ -96,6 +97,12 @@ def _fold(text: str) -> str:
     return text.casefold()
 
 
+def _reply(text: str) -> str:
+    """Returns the folded text after a model's reasoning; nothing if the reasoning does not end."""
+    reply = _fold(text).rpartition("</think>")[2]
+    return "" if "<think>" in reply else reply
+
+
 def _words(folded: str) -> str:
     """Returns the words of a folded text, a space between them; "." is whatever divides a sentence."""
     tokens = _TOKEN.findall(_TAG.sub(" ", folded))
@@ -128,10 +135,7 @@ def read_words(text: str, label: str = "") -> str | None:
     >>> [read_words(text) for text in ("**Yes**, no dog is there", "There is no dog", "Yes/No", "No idea")]
     ['yes', 'no', None, None]
     """
-    answer = _fold(text).rpartition("</think>")[2]
-    if "<think>" in answer:
-        return None
-    words = _IDIOM.sub("~", _words(answer))
+    words = _IDIOM.sub("~", _words(_reply(text)))
     yes, no = (f" {word} " in f" {words} " for word in ("yes", "no"))
     lead = _LEAD.match(words)
     if not lead:
@@ -215,6 +219,9 @@ _NO_RELATION = {
           ("image", "picture", "photo", "scene", "foreground", "background", "middle", "center")),
     )
 }  # fmt: skip
+
+
+_OPEN_CHARACTERS = 20_000  # of an open-ended answer are looked at
 
 
 class Vocabulary(NamedTuple):
@@ -337,7 +344,7 @@ def read_relation(text: str, record: Mapping[str, Any], taxonomy: Mapping[str, V
     wanted = _words(_fold(record.get("relation") or record.get("answer") or ""))
     reference = next((names for names, *_ in _find(wanted.split(), vocabulary.phrases)), frozenset({wanted}))
     phrases = {**_NO_RELATION, **vocabulary.phrases, **dict.fromkeys(inflections(wanted), reference)}
-    tokens = _mark_objects(_words(_fold(text)), record).split()
+    tokens = _mark_objects(_words(_reply(text)[:_OPEN_CHARACTERS]), record).split()
     verdicts = set()
     for names, start, end in _find(tokens, phrases):
         if category != "action" and _is_swapped(tokens, start, end, category == "comparative"):
@@ -406,7 +413,7 @@ class Scores:
         taxonomy: of `load_taxonomy`; by default read when the first open-ended answer comes.
 
     Attributes:
-        codes: question_id -> verdict, 4 * label + said (see LABELS and SAID).
+        codes: question_id -> verdict, label + said (see LABELS and SAID).
         where, images, pairs: for each question, in the order of `codes`: number in `places`, image_id,
             pair_id.
         places: Place -> its number.
@@ -430,33 +437,52 @@ class Scores:
         self.places: dict[Place, int] = {}
         self.unknown = self.set_aside = 0
 
-    def add(self, question_id: str, question: Question, answer: str | None) -> None:
-        """Reads the answer to a question (null: none came) and keeps the verdict.
+    def add(self, rows: Iterable[tuple[str, Question, str | None]]) -> None:
+        """Reads answers (null: none came) to questions and keeps the verdicts.
+
+        Args:
+            rows: (question_id, question, answer).
 
         Raises:
-            MatchError: the question has a verdict already.
+            MatchError: a question has a verdict already.
             AnswerError: the judge returned something that is no verdict.
         """
-        if answer is None or answer.lstrip().startswith(FAILED):
-            self.keep(question_id, question, SILENT)
-        elif question.label == "open":
-            verdict = self._judge_open(answer, question.record)
-            if verdict not in ("correct", "incorrect", None):
-                raise AnswerError(
-                    f"expected correct, incorrect or None of {self.judge_name}; got {_shown(verdict)}"
-                )
-            self.keep(question_id, question, SAID[verdict])
-        else:
-            self.keep(question_id, question, SAID[self.reader.read(answer, question.label)])
+        identifiers, questions, said = [], [], []
+        for identifier, question, answer in rows:
+            identifiers.append(identifier)
+            questions.append(question)
+            said.append(self._read(question, answer))
+        self.keep(identifiers, questions, said)
 
-    def keep(self, question_id: str, question: Question, said: int) -> None:
-        """Keeps the verdict on an answer that has been read (see SAID)."""
-        if question_id in self.codes:
-            raise MatchError(f"expected one answer to each question; {question_id!r} has two: leave one")
-        self.codes[question_id] = 4 * LABELS[question.label] + said
-        self.where.append(self.places.setdefault(question.place, len(self.places)))
-        self.images.append(question.image_id)
-        self.pairs.append(question.pair_id)
+    def keep(self, identifiers: Sequence[str], questions: Sequence[Question], said: Sequence[int]) -> None:
+        """Keeps the verdicts on answers that have been read: values of SAID, or SILENT.
+
+        Raises:
+            MatchError: a question has a verdict already.
+        """
+        codes = dict(zip(identifiers, [LABELS[question.label] + value for question, value in zip(questions, said)]))
+        if len(codes) < len(identifiers):
+            twice = [name for name, number in Counter(identifiers).items() if number > 1]
+            raise MatchError(f"expected one answer to each question; with two: {_some(twice)}: leave one of each")
+        both = sorted(self.codes.keys() & codes.keys())
+        if both:
+            raise MatchError(f"expected no question that has been scored; got {_some(both)} again: leave one of each")
+        self.codes.update(codes)
+        places = {id(question.place): question.place for question in questions}  # few, and no hash of five texts
+        numbers = {key: self.places.setdefault(place, len(self.places)) for key, place in places.items()}
+        self.where.extend([numbers[id(question.place)] for question in questions])
+        self.images += [question.image_id for question in questions]
+        self.pairs += [question.pair_id for question in questions]
+
+    def _read(self, question: Question, answer: str | None) -> int:
+        if answer is None or answer.lstrip().startswith(FAILED):
+            return SILENT
+        if question.label != "open":
+            return SAID[self.reader.read(answer, question.label)]
+        verdict = self._judge_open(answer, question.record)
+        if verdict in ("correct", "incorrect", None):
+            return SAID[verdict]
+        raise AnswerError(f"expected correct, incorrect or None of {self.judge_name}; got {_shown(verdict)}")
 
     def _judge_open(self, answer: str, record: Mapping[str, Any]) -> str | None:
         if self.judge:
@@ -481,9 +507,7 @@ class Scores:
             raise MatchError(f"expected parts that were read alike; got {mine} and {theirs}: read them again")
         both = sorted(self.codes.keys() & other.codes.keys())
         if both:
-            raise MatchError(
-                f"expected every question in one part only; in both: {_some(both)}: leave one of each"
-            )
+            raise MatchError(f"expected every question in one part only; in both: {_some(both)}: leave one of each")
         self.codes.update(other.codes)
         numbers = [self.places.setdefault(place, len(self.places)) for place in other.places]
         self.where.extend([numbers[number] for number in other.where])
@@ -492,22 +516,6 @@ class Scores:
         self.unknown += other.unknown
         self.set_aside += other.set_aside
         return self
-
-    def pair_keys(self) -> list[tuple[str | None, str] | None]:
-        """Names each question's pair, in the order of `codes`; a pair_id is unique within its split only."""
-        splits = [place.split for place in self.places]
-        return [
-            None if pair is None else (splits[number], pair) for number, pair in zip(self.where, self.pairs)
-        ]
-
-    def right_pairs(self) -> dict[tuple[str | None, str], bool]:
-        """Says of each pair that has a yes and a no whether all its questions are answered right."""
-        bits = [(2, 1, 0)[code // 4] | 4 * (code not in RIGHT) for code in range(12)]
-        seen: dict[Any, int] = {}
-        for key, code in zip(self.pair_keys(), self.codes.values()):
-            seen[key] = seen.get(key, 0) | bits[code]
-        seen.pop(None, None)
-        return {key: bit < 4 for key, bit in seen.items() if bit & 3 == 3}
 
     def figures(self) -> dict[str, Any]:
         """Counts everything; METRIC.md explains each figure, its range and when it is null.
@@ -538,22 +546,53 @@ class Scores:
         """Returns `yes_no_figures` by this reader's positive class."""
         return yes_no_figures(tally, self.reader)
 
+    def pair_kinds(self) -> dict[str | None, dict[str | None, int]]:
+        """Says what is in each pair: split -> pair_id -> 16 * place + verdict of each question, packed into one integer.
+
+        A pair_id is unique within its split only. `unpacked` takes the integer apart.
+        """
+        kinds: dict[str | None, dict[str | None, int]] = {place.split: {} for place in self.places}
+        of_place = [kinds[place.split] for place in self.places]
+        for place, pair, code in zip(self.where, self.pairs, self.codes.values()):
+            pairs = of_place[place]
+            pairs[pair] = pairs.get(pair, 0) << 32 | 16 * place + code + 1
+        for pairs in kinds.values():
+            pairs.pop(None, None)
+        return kinds
+
     def _count(self) -> Counter[tuple[tuple[int, ...], int]]:
         """Counts by (places, slot of a tally); a pair counts in the places of its yes questions."""
+        verdicts = Counter([16 * place + code for place, code in zip(self.where, self.codes.values())])
         counts: Counter[tuple[tuple[int, ...], int]] = Counter()
-        for (place, code), number in Counter(zip(self.where, self.codes.values())).items():
-            counts[(place,), code] = number
-        right = self.right_pairs()
-        homes: dict[Any, tuple[int, ...]] = {}
-        paired = array("L")
-        for key, code, place in zip(self.pair_keys(), self.codes.values(), self.where):
-            if key in right:
-                paired.append(place)
-                if code // 4 == LABELS["yes"] and place not in homes.setdefault(key, (place,)):
-                    homes[key] += (place,)
-        counts.update({((place,), PAIRED): number for place, number in Counter(paired).items()})
-        counts.update((homes[key], WRONG_PAIRS + is_right) for key, is_right in right.items())
+        counts.update({((key // 16,), key % 16): number for key, number in verdicts.items()})
+        for kind, number in Counter(chain.from_iterable(map(dict.values, self.pair_kinds().values()))).items():
+            questions = unpacked(kind)
+            if is_whole(questions):
+                homes = {place for place, code in questions if 4 <= code < 8}
+                counts[tuple(homes), WRONG_PAIRS + is_right(questions)] += number
+                for place, _ in questions:
+                    counts[(place,), PAIRED] += number
         return counts
+
+
+def unpacked(kind: int) -> list[tuple[int, int]]:
+    """Takes apart what `Scores.pair_kinds` packed: (place, verdict) of each question."""
+    questions = []
+    while kind:
+        key = (kind & 0xFFFFFFFF) - 1
+        questions.append((key >> 4, key & 15))
+        kind >>= 32
+    return questions
+
+
+def is_whole(questions: Iterable[tuple[int, int]]) -> bool:
+    """Says whether a pair has a yes and a no; otherwise it is no pair, and its questions are left out."""
+    return len({code // 4 for _, code in questions}) > 1
+
+
+def is_right(questions: Iterable[tuple[int, int]]) -> bool:
+    """Says whether all questions of a pair are answered right."""
+    return all(code in RIGHT for _, code in questions)
 
 
 def _tally(
@@ -588,7 +627,7 @@ def yes_no_figures(tally: Sequence[int], reader: Reader = READERS["words"]) -> d
     recall and F1 where the label is the positive class (unless the reader leaves it out there).
 
     Args:
-        tally: 15 counts: of the 12 verdicts (4 * label + said), pairs wrong, pairs right, questions in those
+        tally: 15 counts: of the 12 verdicts (label + said), pairs wrong, pairs right, questions in those
             pairs.
         reader: gives the positive class.
 
@@ -780,9 +819,7 @@ def match(
             f"expected one answer to each of {len(chosen):,} questions; {'; '.join(faults)}."
             " Give them all, or score what is there with --partial (partial=True)"
         )
-    for identifier, question in chosen.items():
-        if identifier in answers:
-            scores.add(identifier, question, answers[identifier])
+    scores.add((name, question, answers[name]) for name, question in chosen.items() if name in answers)
     scores.unknown += len(unknown)
     scores.set_aside += len(answers) - len(unknown) - len(chosen) + len(missing)
     return len(chosen)
@@ -807,7 +844,7 @@ def report(
         open_reader, package, release, run.
     """
     figures = scores.figures()
-    silent = sum(code % 4 == SILENT for code in scores.codes.values())
+    silent = sum(number for code, number in Counter(scores.codes.values()).items() if code % 4 == SILENT)
     notes = [f"the positive class is {scores.reader.positive}"] * (scores.reader.positive != "yes")
     if figures["yes_ratio"] in (0, 1):
         said = "yes" if figures["yes_ratio"] else "no"
