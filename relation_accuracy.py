@@ -32,7 +32,7 @@ CATEGORIES = ("spatial", "action", "comparative")
 TASKS = ("discriminative", "generative", "both")
 
 # One verdict is one small integer, label + said. Said: 0 no or
-# incorrect, 1 yes or correct, 2 something that is no answer, 3 nothing at all (null, or a request that failed).
+# incorrect, 1 yes or correct, 2 something that is no answer, 3 nothing at all (null, or a failed request).
 LABELS = {"no": 0, "yes": 4, "open": 8}
 SAID = {"no": 0, "incorrect": 0, "yes": 1, "correct": 1, None: 2}
 SILENT = 3
@@ -460,15 +460,23 @@ class Scores:
         Raises:
             MatchError: a question has a verdict already.
         """
-        codes = dict(zip(identifiers, [LABELS[question.label] + value for question, value in zip(questions, said)]))
+        codes = dict(
+            zip(identifiers, [LABELS[question.label] + value for question, value in zip(questions, said)])
+        )
         if len(codes) < len(identifiers):
             twice = [name for name, number in Counter(identifiers).items() if number > 1]
-            raise MatchError(f"expected one answer to each question; with two: {_some(twice)}: leave one of each")
+            raise MatchError(
+                f"expected one answer to each question; with two: {_some(twice)}: leave one of each"
+            )
         both = sorted(self.codes.keys() & codes.keys())
         if both:
-            raise MatchError(f"expected no question that has been scored; got {_some(both)} again: leave one of each")
+            raise MatchError(
+                f"expected no question that has been scored; got {_some(both)} again: leave one of each"
+            )
         self.codes.update(codes)
-        places = {id(question.place): question.place for question in questions}  # few, and no hash of five texts
+        places = {
+            id(question.place): question.place for question in questions
+        }  # few, and no hash of five texts
         numbers = {key: self.places.setdefault(place, len(self.places)) for key, place in places.items()}
         self.where.extend([numbers[id(question.place)] for question in questions])
         self.images += [question.image_id for question in questions]
@@ -507,7 +515,9 @@ class Scores:
             raise MatchError(f"expected parts that were read alike; got {mine} and {theirs}: read them again")
         both = sorted(self.codes.keys() & other.codes.keys())
         if both:
-            raise MatchError(f"expected every question in one part only; in both: {_some(both)}: leave one of each")
+            raise MatchError(
+                f"expected every question in one part only; in both: {_some(both)}: leave one of each"
+            )
         self.codes.update(other.codes)
         numbers = [self.places.setdefault(place, len(self.places)) for place in other.places]
         self.where.extend([numbers[number] for number in other.where])
@@ -547,9 +557,10 @@ class Scores:
         return yes_no_figures(tally, self.reader)
 
     def pair_kinds(self) -> dict[str | None, dict[str | None, int]]:
-        """Says what is in each pair: split -> pair_id -> 16 * place + verdict of each question, packed into one integer.
+        """Says what is in each pair: split -> pair_id -> its questions, packed into one integer.
 
-        A pair_id is unique within its split only. `unpacked` takes the integer apart.
+        Equal pairs give equal integers, which count fast; `unpacked` takes one apart. A pair_id is unique within
+        its split only.
         """
         kinds: dict[str | None, dict[str | None, int]] = {place.split: {} for place in self.places}
         of_place = [kinds[place.split] for place in self.places]
@@ -565,7 +576,9 @@ class Scores:
         verdicts = Counter([16 * place + code for place, code in zip(self.where, self.codes.values())])
         counts: Counter[tuple[tuple[int, ...], int]] = Counter()
         counts.update({((key // 16,), key % 16): number for key, number in verdicts.items()})
-        for kind, number in Counter(chain.from_iterable(map(dict.values, self.pair_kinds().values()))).items():
+        for kind, number in Counter(
+            chain.from_iterable(map(dict.values, self.pair_kinds().values()))
+        ).items():
             questions = unpacked(kind)
             if is_whole(questions):
                 homes = {place for place, code in questions if 4 <= code < 8}
@@ -1059,13 +1072,11 @@ def shown(value: float | None) -> str:
 def aligned(rows: Sequence[Sequence[str]]) -> str:
     """Sets rows of text in columns, the first to the left and the others to the right."""
     widths = [max(map(len, column)) for column in zip(*rows)]
-    return "\n".join(
-        "  ".join(
-            cell.rjust(width) if at else cell.ljust(width)
-            for at, (cell, width) in enumerate(zip(row, widths))
-        )
+    lines = (
+        [cell.rjust(width) if at else cell.ljust(width) for at, (cell, width) in enumerate(zip(row, widths))]
         for row in rows
     )
+    return "\n".join("  ".join(line).rstrip() for line in lines)
 
 
 def heading(result: Mapping[str, Any]) -> str:
@@ -1094,20 +1105,22 @@ def heading(result: Mapping[str, Any]) -> str:
 
 
 def table(result: Mapping[str, Any]) -> str:
-    """Sets a report in tables, in percent: cells, domains, categories, splits, styles, all."""
+    """Sets a report in tables, in percent: the paper's cells, then domains, categories, splits, styles, all."""
     blocks = []
     for title, part, columns in (("yes/no", result, _YES_NO), ("open-ended", result["open_ended"], _OPEN)):
         if part and part["n"]:
-            groups = {key: figures for name in GROUPINGS[:-1] for key, figures in part["by"][name].items()}
-            groups["all (micro)"] = part
-            if part["by"]["cell"] and "macro" in part:
-                groups["all (macro)"] = part["macro"]
-            rows = [
-                [key, *(shown(figures[column]) if column in figures else "" for column in columns.values())]
-                for key, figures in groups.items()
-            ]
-            blocks.append(aligned([[title, *columns], *rows]))
+            groupings = [part["by"][name] for name in GROUPINGS if name != "relation"]
+            groupings.append({"all": part, "mean of the cells": part.get("macro", {})})
+            rows = [[title, *columns]]
+            for group in filter(None, groupings):
+                rows.append([""] * len(rows[0]))
+                rows += [[key, *_row(figures, columns)] for key, figures in group.items() if figures]
+            blocks.append(aligned(rows))
     return "\n\n".join(blocks)
+
+
+def _row(figures: Mapping[str, Any], columns: Mapping[str, str]) -> list[str]:
+    return [shown(figures[name]) if name in figures else "" for name in columns.values()]
 
 
 def make_parser(prog: str, description: str) -> argparse.ArgumentParser:
@@ -1167,7 +1180,7 @@ def run_command(
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the flush at exit needs an open file
         return 1
-    except (AnswerError, RecordError, MatchError, OSError) as error:
+    except (AnswerError, RecordError, MatchError, OSError, ModuleNotFoundError) as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 1
     return 0

@@ -1,8 +1,8 @@
-"""Times the metric beside scikit-learn and lmms-eval's pope functions, on 1,000,000 answers that have been read.
+"""Times the metric beside scikit-learn and lmms-eval's pope functions, on 1,000,000 answers already read.
 
-Each starts from answers and labels in the form it wants, its groups at hand, and makes the same table: counts,
-accuracy, precision, recall, F1 and yes ratio of every cell, domain, category, split, style and relation, and of
-all; the other two by calls for each group. Ours counts the pairs besides. The tables are compared.
+Each starts from answers and labels in the form it wants, its groups at hand, and makes the same table: accuracy,
+precision, recall, F1 and yes ratio of every cell, domain, category, split, style and relation, and of all; the
+other two by calls for each group. Ours counts the pairs besides. The tables are compared.
 
     pip install scikit-learn
     pip install --no-deps lmms-eval
@@ -21,11 +21,7 @@ from collections.abc import Callable
 from typing import Any
 
 import relation_accuracy
-from relation_accuracy import GROUPINGS
-from relation_accuracy import SAID
-from relation_accuracy import Place
-from relation_accuracy import Question
-from relation_accuracy import Scores
+from relation_accuracy import GROUPINGS, SAID, Place, Question, Scores
 
 # Thousands of yes/no questions in the paper's cells and in its splits.
 CELLS = {"real/spatial": 4.86, "real/action": 4.62, "real/comparative": 0.66, "sdxl/spatial": 1.75}
@@ -37,7 +33,7 @@ RELATIONS = {"spatial": ["above", "on", "in", "under", "left", "right"], "compar
 
 
 def draw(number: int) -> tuple[list[str], list[Question], list[str]]:
-    """Draws questions (two or three a pair, six a picture) and one-word answers, in the proportions of MMRel."""
+    """Draws questions (two or three a pair, six a picture) and answers, in the proportions of MMRel."""
     rng = random.Random(20261124)
     places: dict[Place, Place] = {}
     identifiers, questions, answers = [], [], []
@@ -73,9 +69,7 @@ def scikit_learn(
 ) -> Callable[[], dict[Any, Any]]:
     """Prepares scikit-learn's table, from arrays of small integers, its fastest form."""
     import numpy as np
-    from sklearn.metrics import accuracy_score
-    from sklearn.metrics import confusion_matrix
-    from sklearn.metrics import precision_recall_fscore_support
+    from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support
 
     labels = np.array([question.label == "yes" for question in questions], np.int8)
     said = np.array([answer == "yes" for answer in answers], np.int8)
@@ -96,7 +90,7 @@ def scikit_learn(
 def lmms_eval(
     questions: list[Question], answers: list[str], members: dict[tuple[str, str], list[int]]
 ) -> Callable[[], dict[Any, Any]]:
-    """Prepares the table by the aggregations of lmms-eval's task pope, from what its process_results returns."""
+    """Prepares the table by lmms-eval's aggregations of pope, from what its process_results returns."""
     package = importlib.util.find_spec("lmms_eval")
     if package is None or not package.submodule_search_locations:
         raise ModuleNotFoundError("No module named 'lmms_eval'")
