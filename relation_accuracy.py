@@ -317,6 +317,16 @@ def _is_swapped(tokens: Sequence[str], start: int, end: int, comparative: bool) 
     return after == "S" if after in ("S", "O") else before == "O"
 
 
+def _is_denied(tokens: Sequence[str], start: int) -> bool:
+    """Says whether a not or no stands among the three words before the relation, in its part of the sentence."""
+    for token in reversed(tokens[max(0, start - 3) : start]):
+        if token in ("not", "never", "no") or token.endswith("n't"):
+            return True
+        if token in (".", "but", "and"):
+            break
+    return False
+
+
 def read_relation(text: str, record: Mapping[str, Any], taxonomy: Mapping[str, Vocabulary]) -> str | None:
     """Compares the relation that an open-ended answer names with the reference, without a model: version 1.0.
 
@@ -353,10 +363,7 @@ def read_relation(text: str, record: Mapping[str, Any], taxonomy: Mapping[str, V
         else:
             holds = not names.isdisjoint(reference)
             contradicts = any((name, other) in vocabulary.opposites for name in names for other in reference)
-        if any(
-            token in ("not", "never", "no") or token.endswith("n't")
-            for token in tokens[max(0, start - 3) : start]
-        ):
+        if _is_denied(tokens, start):
             holds, contradicts = False, holds
         verdicts.add("contradicts" if contradicts else "holds" if holds else "other")
     if not verdicts:
@@ -559,8 +566,8 @@ class Scores:
     def pair_kinds(self) -> dict[str | None, dict[str | None, int]]:
         """Says what is in each pair: split -> pair_id -> its questions, packed into one integer.
 
-        Equal pairs give equal integers, which count fast; `unpacked` takes one apart. A pair_id is unique within
-        its split only.
+        Equal pairs give equal integers, which count fast; `unpacked` takes one apart. A pair_id is unique
+        within its split only.
         """
         kinds: dict[str | None, dict[str | None, int]] = {place.split: {} for place in self.places}
         of_place = [kinds[place.split] for place in self.places]
@@ -1105,12 +1112,12 @@ def heading(result: Mapping[str, Any]) -> str:
 
 
 def table(result: Mapping[str, Any]) -> str:
-    """Sets a report in tables, in percent: the paper's cells, then domains, categories, splits, styles, all."""
+    """Sets a report in tables, in percent: the paper's cells, domains, categories, splits, styles, all."""
     blocks = []
     for title, part, columns in (("yes/no", result, _YES_NO), ("open-ended", result["open_ended"], _OPEN)):
         if part and part["n"]:
             groupings = [part["by"][name] for name in GROUPINGS if name != "relation"]
-            groupings.append({"all": part, "mean of the cells": part.get("macro", {})})
+            groupings.append({"all": part, "mean of the cells": part["by"]["cell"] and part.get("macro", {})})
             rows = [[title, *columns]]
             for group in filter(None, groupings):
                 rows.append([""] * len(rows[0]))

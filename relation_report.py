@@ -257,7 +257,7 @@ def compare(first: Scores, second: Scores) -> dict[str, Any]:
     other = first.codes.keys() ^ second.codes.keys()
     if other or first.reader.name != second.reader.name:
         raise MatchError(
-            f"expected two models on the same questions, read alike; got {len(other):,} questions of one only,"
+            f"expected two models on the same questions, read alike; got {len(other):,} questions of one,"
             f" readers {first.reader.name} and {second.reader.name}: compare what both have answered"
         )
     mine, theirs = (picture_tallies(scores, bool) for scores in (first, second))
@@ -384,7 +384,7 @@ def comparison_text(compared: Mapping[str, Any]) -> str:
         rows.append([name.replace("_", " "), text, ends])
     test = compared["mcnemar"]
     return (
-        f"{aligned(rows)}\nright only in the first: {test['only_first']:,}, in the second: {test['only_second']:,};"
+        f"{aligned(rows)}\nright only in the first: {test['only_first']:,}, the second: {test['only_second']:,};"
         f" McNemar's exact p {test['p']:.3g} (as if questions were independent)"
     )
 
