@@ -135,6 +135,10 @@ def read_words(text: str, label: str = "") -> str | None:
     >>> [read_words(text) for text in ("**Yes**, no dog is there", "There is no dog", "Yes/No", "No idea")]
     ['yes', 'no', None, None]
     """
+    return _read_words(text) if len(text) > 80 else _read_short(text)
+
+
+def _read_words(text: str) -> str | None:
     words = _IDIOM.sub("~", _words(_reply(text)))
     yes, no = (f" {word} " in f" {words} " for word in ("yes", "no"))
     lead = _LEAD.match(words)
@@ -142,6 +146,9 @@ def read_words(text: str, label: str = "") -> str | None:
         return None if yes == no else "yes" if yes else "no"
     opposite = yes if lead[1] == "no" else _OWN_NO.search(words)
     return None if opposite else lead[1]
+
+
+_read_short = functools.lru_cache(maxsize=4096)(_read_words)  # most answers are the same few words
 
 
 def _read_pope(text: str, label: str) -> str | None:

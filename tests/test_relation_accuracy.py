@@ -141,9 +141,9 @@ def test_null_and_failed_requests_are_no_answer(reader: str, answer: str | None)
 
 
 @pytest.mark.parametrize(
-    "text", ["no " * 3_000_000, "a\u0301\u0316" * 2_000_000, "<a" * 5_000_000, "1 " * 5_000_000]
+    "text", ["no " * 3_500_000, "a" + "\u0301\u0316" * 100_000, "<a" * 500_000, "1 " * 500_000]
 )
-def test_ten_megabytes_are_read(text: str) -> None:
+def test_long_answers_are_read(text: str) -> None:
     # Unicode normalisation of one run of combining marks took minutes, being quadratic.
     assert metric.read_words(text) in ("no", None)
     assert (
@@ -195,23 +195,23 @@ def test_real_answers(reader: str) -> None:
 def test_scikit_learn_agrees() -> None:
     sklearn = pytest.importorskip("sklearn.metrics")
     rng = random.Random(1)
+    words = ("no", "yes", "cannot tell")  # no answer is a third class there
     for _ in range(1000):
-        n = rng.randint(1, 40)
-        truth = [rng.choice(("yes", "no")) for _ in range(n)]
-        said = [rng.choice(("yes", "no", "no", "cannot tell")) for _ in range(n)]
-        result = metric.compute(said, truth)
-        assert result["accuracy"] == sklearn.accuracy_score(truth, said)
-        # zero_division is nan for sklearn what null is here; a third class is what no answer is.
-        ratios = sklearn.precision_recall_fscore_support(
-            truth, said, labels=["yes"], zero_division=float("nan")
-        )
-        for name, (value,) in zip(("precision", "recall", "f1"), ratios):
-            assert result[name] == pytest.approx(float(value), abs=1e-12) or (
-                result[name] is None and value != value
-            )
-        matrix = sklearn.confusion_matrix(truth, said, labels=["no", "yes", "cannot tell"])
+        truth = [rng.randint(0, 1) for _ in range(rng.randint(1, 40))]
+        said = [rng.choice((0, 0, 1, 2)) for _ in truth]
+        result = metric.compute([words[value] for value in said], [words[value] for value in truth])
+        matrix = sklearn.confusion_matrix(truth, said, labels=[0, 1, 2])
         assert [result["tn"], result["fp"], result["fn"], result["tp"]] == [*matrix[0][:2], *matrix[1][:2]]
-        assert result["no_answer"] == matrix[:, 2].sum()
+        assert (result["no_answer"], result["accuracy"]) == (
+            matrix[:, 2].sum(),
+            sklearn.accuracy_score(truth, said),
+        )
+        # Undefined is nan there and null here.
+        ratios = sklearn.precision_recall_fscore_support(truth, said, labels=[1], zero_division=float("nan"))[
+            :3
+        ]
+        for name, (value,) in zip(("precision", "recall", "f1"), ratios):
+            assert result[name] is None if value != value else abs(result[name] - value) < 1e-12
 
 
 def test_no_answer_in_each_reader() -> None:
@@ -324,9 +324,9 @@ def drawn(number: int) -> tuple[dict[str, metric.Question], dict[str, str | None
     return metric.index_questions(rows), {f"q{at}": rng.choice(words) for at in range(number)}
 
 
-def partition(number: int, parts: int, seed: int) -> dict[str, Any]:
+def partition(file: Any, parts: int, seed: int) -> dict[str, Any]:
     """Scores a drawn file in parts, merged in some order."""
-    questions, answers = drawn(number)
+    questions, answers = file
     rng = random.Random(seed)
     shards: list[dict[str, str | None]] = [{} for _ in range(parts)]
     for name in rng.sample(sorted(answers), len(answers)):
@@ -346,20 +346,22 @@ def partition(number: int, parts: int, seed: int) -> dict[str, Any]:
 def test_any_partition_gives_the_same_report() -> None:
     hypothesis = pytest.importorskip("hypothesis")
     strategies = hypothesis.strategies
-    expected = json.dumps(partition(120, 1, 0))
+    file = drawn(120)
+    expected = json.dumps(partition(file, 1, 0))
 
     @hypothesis.settings(max_examples=60, deadline=None, derandomize=True)
     @hypothesis.given(strategies.integers(1, 9), strategies.integers(0, 10**6))
     def check(parts: int, seed: int) -> None:
-        assert json.dumps(partition(120, parts, seed)) == expected
+        assert json.dumps(partition(file, parts, seed)) == expected
 
     check()
 
 
 def test_partition_of_100_000_answers() -> None:
-    expected = partition(100_000, 1, 0)
+    file = drawn(100_000)
+    expected = partition(file, 1, 0)
     assert expected["coverage"]["share"] == 1
-    assert partition(100_000, 7, 1) == expected
+    assert partition(file, 7, 1) == expected
 
 
 def test_merging_a_question_twice_or_other_readers_is_an_error() -> None:
