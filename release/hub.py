@@ -504,7 +504,9 @@ def add_push_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="show the plan and stop")
 
 
-def run_push(args: argparse.Namespace, say: Callable[[str], object] = print) -> int:
+def run_push(
+    args: argparse.Namespace, say: Callable[[str], object] = print, patience: Patience = Patience()
+) -> int:
     """Run `upload.py push`; return the exit status."""
     if not sys.stderr.isatty():
         disable_progress_bars()
@@ -518,6 +520,7 @@ def run_push(args: argparse.Namespace, say: Callable[[str], object] = print) -> 
             message=args.message,
             dry_run=args.dry_run,
             show=lambda plan: say(str(plan)),
+            patience=patience,
         )
     except (UnfitError, HubError) as error:
         sys.stderr.write(f"upload.py push: {error}\n")
