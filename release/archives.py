@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writes the archives of a release: WebDataset shards with each picture once, behind the records about it."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+import warnings
+from typing import TYPE_CHECKING, NamedTuple
+
+from PIL import Image
+
+from release.records import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from release.records import Record
+
+FORMATS = ("JPEG", "PNG", "WEBP")
+# Pillow's own bound, above which it warns of a decompression bomb; the Hub's viewer refuses more, too.
+MAX_PIXELS = 178_956_970
+
+
+class Picture(NamedTuple):
+    """A picture as it came, and the records about it."""
+
+    image_id: str
+    data: bytes
+    records: list[Record]
+
+
+def make_json(value: object) -> str:
+    """One line of JSON, the same for the same value, with text left readable."""
+    return json.dumps(value, ensure_ascii=False, separators=(", ", ": "))
+
+
+def records_member(image_id: str) -> str:
+    """Name of the archive member that holds the records about a picture."""
+    return image_id.rpartition(".")[0] + ".json"
+
+
+def write_archive(path: Path, pictures: Iterable[Picture]) -> Iterator[Picture]:
+    """Write a shard while its pictures pass: records as a JSON array, then the picture. Same pictures, same bytes."""
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as archive:
+        for picture in pictures:
+            records = make_json([record.to_json() for record in picture.records]) + "\n"
+            for name, data in ((records_member(picture.image_id), records.encode()), (picture.image_id, picture.data)):
+                header = tarfile.TarInfo(name)
+                header.size = len(data)
+                archive.addfile(header, io.BytesIO(data))
+            archive.members = []  # type: ignore[attr-defined]  # tarfile remembers every member that it has written
+            yield picture
+
+
+def check_picture(data: bytes, where: str) -> Image.Image:
+    """Decode a picture whole, to know that it opens.
+
+    Raises:
+        InputError: it is not a JPEG, PNG or WebP, is damaged, or holds more than `MAX_PIXELS`.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # bombs are refused below; other warnings are of metadata
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
+            width, height = image.size
+            if width * height > MAX_PIXELS:
+                raise InputError(f"{where}: expected a picture of at most {MAX_PIXELS} pixels, got {width} x {height}")
+            image.load()
+    except Image.DecompressionBombError:
+        raise InputError(f"{where}: expected a picture of at most {MAX_PIXELS} pixels, got far more") from None
+    except InputError:
+        raise
+    # Pillow's decoders let these through for damaged files, beside its own UnidentifiedImageError (an OSError).
+    except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, KeyError, MemoryError) as error:
+        reason = str(error).replace(repr(error), "")[:120]
+        raise InputError(f"{where}: expected a whole {', '.join(FORMATS)} picture: {reason}") from None
+    return image

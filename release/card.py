@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writes the card of a release and dataset_infos.json; the template is this project's own README.md.
+
+The card is the README with its YAML and its generated blocks (`<!-- counts:begin -->` … `<!-- counts:end -->`) made
+anew, and without what concerns the source repository only (`<!-- project:begin -->` … `<!-- project:end -->`).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import mmrel
+from release.records import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+TEMPLATE = Path(__file__).resolve().parent.parent / "README.md"
+_SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+
+
+class Facts(NamedTuple):
+    """What the card says of a part of a split: a shard, or all shards of a split together."""
+
+    domain: str
+    split: str
+    rows: int
+    pictures: int
+    num_bytes: int  # of all rows, each with its own copy of the picture
+    table_bytes: int  # of the Parquet files
+    counts: dict[str, int]  # questions by "category task"
+
+
+def merge_facts(facts: Iterable[Facts]) -> list[Facts]:
+    """Facts of whole splits from those of their shards, by domain and split."""
+    merged: dict[tuple[str, str], Facts] = {}
+    for part in facts:
+        key = part.domain, part.split
+        whole = merged.get(key, Facts(*key, 0, 0, 0, 0, {}))
+        counts = dict(Counter(whole.counts) + Counter(part.counts))
+        rows, pictures, num_bytes, table_bytes = (a + b for a, b in zip(whole[2:6], part[2:6], strict=True))
+        merged[key] = Facts(*key, rows, pictures, num_bytes, table_bytes, counts)
+    return sorted(merged.values(), key=lambda facts: (facts.domain, mmrel.SPLITS.index(facts.split)))
+
+
+def make_infos(facts: list[Facts]) -> dict[str, dict[str, Any]]:
+    """Per config what dataset_infos.json and the card's `dataset_info` say: features, splits, sizes."""
+    infos = {}
+    for config in mmrel.CONFIGS:
+        chosen = [part for part in facts if config in ("all", part.domain)]
+        splits: dict[str, dict[str, Any]] = {}
+        for part in chosen:
+            info = splits.setdefault(part.split, {"name": part.split, "num_bytes": 0, "num_examples": 0})
+            info["num_bytes"] += part.num_bytes
+            info["num_examples"] += part.rows
+        if splits:
+            infos[config] = {
+                "splits": {split: splits[split] for split in mmrel.SPLITS if split in splits},
+                "download_size": sum(part.table_bytes for part in chosen),
+                "dataset_size": sum(part.num_bytes for part in chosen),
+            }
+    return infos
+
+
+def make_dataset_infos(facts: list[Facts]) -> str:
+    """Text of dataset_infos.json."""
+    infos = {
+        config: {
+            "description": mmrel.DESCRIPTION,
+            "citation": mmrel.CITATION,
+            "homepage": mmrel.HOMEPAGE,
+            "license": mmrel.LICENSE,
+            "features": {"image": {"_type": "Image"}}
+            | {column: {"dtype": "string", "_type": "Value"} for column in mmrel.COLUMNS},
+            "builder_name": "parquet",
+            "dataset_name": "mmrel",
+            "config_name": config,
+            **info,
+        }
+        for config, info in make_infos(facts).items()
+    }
+    return json.dumps(infos, indent=2) + "\n"
+
+
+def make_front_matter(facts: list[Facts]) -> dict[str, Any]:
+    """The YAML on top of the card: what the Hub shows and `load_dataset` obeys; one glob for each split."""
+    infos = make_infos(facts)
+    rows = sum(part.rows for part in facts)
+    return {
+        "pretty_name": "MMRel",
+        "license": mmrel.LICENSE,
+        "language": ["en"],
+        "task_categories": ["visual-question-answering", "image-text-to-text"],
+        "size_categories": [next((name for most, name in _SIZES if rows < most), "n>1M")],
+        "tags": ["relations", "hallucination", "multimodal", "benchmark"],
+        "configs": [
+            {
+                "config_name": config,
+                **({"default": True} if config == "all" else {}),
+                "data_files": [
+                    {"split": split, "path": f"data/{'*' if config == 'all' else config}/{split}-*.parquet"}
+                    for split in info["splits"]
+                ],
+            }
+            for config, info in infos.items()
+        ],
+        "dataset_info": [
+            {
+                "config_name": config,
+                # A list of its own for each: YAML would write a shared one once and refer to it.
+                "features": [{"name": "image", "dtype": "image"}]
+                + [{"name": name, "dtype": "string"} for name in mmrel.COLUMNS],
+                "splits": list(info["splits"].values()),
+                "download_size": info["download_size"],
+                "dataset_size": info["dataset_size"],
+            }
+            for config, info in infos.items()
+        ],
+    }
+
+
+def make_counts_table(facts: list[Facts]) -> str:
+    """A Markdown table of pictures and questions per domain and split."""
+    heads = ["domain", "split", "pictures", "questions", *mmrel.CATEGORIES, "yes/no", "open-ended"]
+    lines = [f"| {' | '.join(heads)} |", f"| --- | --- |{' ---: |' * (len(heads) - 2)}"]
+    for part in [*facts, *_total(facts)]:
+        counts = [_count(part, category) for category in mmrel.CATEGORIES] + [_count(part, t) for t in mmrel.TASKS]
+        cells = [part.domain, part.split, *(f"{number:,}" for number in (part.pictures, part.rows, *counts))]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def fill_template(text: str, facts: list[Facts], note: str | None, of_project: bool = False) -> str:
+    """Make the YAML and the generated blocks of a card anew.
+
+    Args:
+        text: the template, or a card made from it before.
+        facts: of all splits of the release.
+        note: what the release says of itself, above everything else.
+        of_project: keep what concerns the source repository.
+
+    Raises:
+        InputError: the template lacks a block.
+    """
+    import yaml
+
+    front = yaml.safe_dump(make_front_matter(facts), sort_keys=False, allow_unicode=True, width=120)
+    body = re.sub(r"\A---\n.*?\n---\n", "", text, flags=re.DOTALL)
+    if not of_project:
+        body = re.sub(r"<!-- project:begin -->.*?<!-- project:end -->\n*", "", body, flags=re.DOTALL)
+    blocks = {"note": f"> {note}" if note else "", "version": f"Version {mmrel.__version__}."}
+    blocks["counts"] = make_counts_table(facts)
+    for name, content in blocks.items():
+        begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+        if begin not in body or end not in body:
+            raise InputError(f"README.md: expected the block {begin} … {end}, found none")
+        before, _, rest = body.partition(begin)
+        body = f"{before}{begin}\n{content}\n{end}{rest.partition(end)[2]}"
+    return f"---\n{front}---\n{body}"
+
+
+def _count(facts: Facts, word: str) -> int:
+    return sum(number for kind, number in facts.counts.items() if word in kind.split())
+
+
+def _total(facts: list[Facts]) -> list[Facts]:
+    whole = merge_facts(part._replace(domain="all", split=mmrel.SPLITS[0]) for part in facts)
+    return [part._replace(split="") for part in whole]
