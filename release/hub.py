@@ -1,95 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
 """Publish a release on the Hugging Face Hub: all of it in one commit, or nothing.
 
-`push` reads what the release holds (`checksums.json`), looks at what stands on the Hub, and makes a `Plan`. The files
-that differ are sent first; no branch moves for that, and what has arrived is not sent again by a later run. One commit
-on top of the revision that was looked at then makes them visible. Its description carries a mark, so that a commit whose
-answer was lost is recognised and not made twice; and its parent is fixed, so that the Hub refuses it when anybody else
-was faster. `hub_verify` proves afterwards what stands there.
+`push` makes a plan (`hub_plan`) and sends the files that differ; no branch moves for that, and what has arrived is not
+sent again by a later run. One commit on top of the revision that the plan was made for then shows them all. Its
+description carries a mark, so that a commit whose answer was lost is recognised and not made twice; its parent is
+given, so that the Hub refuses it when somebody else was faster. `hub_verify` proves afterwards what stands there.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import sys
 import tempfile
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any, TypeVar
 
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
 from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
-from huggingface_hub.utils import HFValidationError, disable_progress_bars, validate_repo_id
+from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
 
 from release import hub_calls as calls
 from release.hub_calls import AccessError, ConflictError, HubError, Patience
+from release.hub_plan import (
+    CHECKSUMS,
+    Checksum,
+    Plan,
+    Standing,
+    UnfitError,
+    check_name,
+    check_standing,
+    list_release,
+    make_plan,
+    read_manifest,
+    refuse_script,
+)
 
-CHECKSUMS = "checksums.json"
+T = TypeVar("T")
+
 SEND_TRIES = 3  # huggingface_hub and hf_xet themselves send each object up to six times
 PULLS_LOOKED_AT = 10  # a pull request whose answer was lost is among the newest
-CHUNK = 1 << 20
-
-
-class UnfitError(ValueError):
-    """The release, or the name it is to be published under, would not work on the Hub."""
-
-
-class Checksum(NamedTuple):
-    """What checksums.json says of a file: hexadecimal SHA-256, and size in bytes."""
-
-    sha256: str
-    size: int
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """What stands on the Hub at one revision.
-
-    Attributes:
-        revision: The commit that was looked at.
-        private: Whether only members see the repository.
-        files: Path to what the Hub knows of the file (`size`, `blob_id`, and `lfs` when it is an LFS file).
-        ours: Paths that the release standing there lists as its own; empty when there is none.
-    """
-
-    revision: str
-    private: bool
-    files: Mapping[str, Any]
-    ours: frozenset[str]
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What a push changes; paths are sorted.
-
-    Attributes:
-        parent: The revision that it builds on; None when the repository has yet to be made.
-        to_send: Bytes of all added and changed files.
-    """
-
-    added: tuple[str, ...]
-    changed: tuple[str, ...]
-    removed: tuple[str, ...]
-    unchanged: tuple[str, ...]
-    to_send: int
-    parent: str | None
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether the release stands there already."""
-        return not (self.added or self.changed or self.removed)
-
-    def __str__(self) -> str:
-        lines = [
-            f"{sign} {path}"
-            for sign, paths in (("+", self.added), ("~", self.changed), ("-", self.removed))
-            for path in paths
-        ]
-        counts = ", ".join(f"{len(getattr(self, name))} {name}" for name in ("added", "changed", "removed", "unchanged"))
-        return "\n".join([*lines, f"{counts}; {self.to_send:,} bytes to send"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +62,13 @@ class Published:
     committed: bool
 
 
+def check_without_warnings(root: Path) -> Sequence[object]:
+    """The problems of a release that forbid publishing it."""
+    from release.check import check_release  # here, as it imports datasets, which takes a second
+
+    return [problem for problem in check_release(root) if not problem.is_warning]
+
+
 def push(
     root: Path,
     repo_id: str,
@@ -118,9 +78,9 @@ def push(
     tag: str | None = None,
     message: str | None = None,
     dry_run: bool = False,
-    check: Callable[[Path], Sequence[object]] | None = None,
+    check: Callable[[Path], Sequence[object]] = check_without_warnings,
     show: Callable[[Plan], object] = lambda plan: None,
-    patience: Patience = Patience(),
+    patience: Patience = calls.PATIENCE,
 ) -> Published:
     """Publish the release in `root` as the dataset `repo_id`.
 
@@ -132,7 +92,7 @@ def push(
         tag: Name for the published revision, such as `v1.0.0`; a tag that stands elsewhere is an error.
         message: Title of the commit; by default name and version of the release.
         dry_run: Make the plan and stop.
-        check: Returns the problems of a release; by default `release.check.check_release`.
+        check: Returns what is wrong with a release; by default `release.check` without its warnings.
         show: Called with the plan before anything is changed.
         patience: Time-outs and repeats.
 
@@ -143,7 +103,7 @@ def push(
     if create_pr and tag:
         raise UnfitError("--tag names a commit on main, which a pull request is not yet: tag after merging it")
     check_name(repo_id)
-    manifest = read_manifest(root, check or _check_release)
+    manifest = read_manifest(root, check)
     release = list_release(root, manifest)
     refuse_script(repo_id, release, "the release")
     with calls.bounded(patience.timeout):
@@ -151,7 +111,7 @@ def push(
         if not dry_run:
             hub.check_token()
         standing = hub.look()
-        _check_standing(repo_id, standing, release, private, create_pr)
+        check_standing(repo_id, standing, release, private, create_pr)
         plan = make_plan(root, release, standing)
         tagged = hub.tag_target(tag) if tag and standing else None
         if tagged and (tagged != plan.parent or not plan.is_empty):
@@ -166,128 +126,6 @@ def push(
         return published
 
 
-# --- What is to be published ------------------------------------------------------------------------------------------
-
-
-def check_name(repo_id: str) -> None:
-    """Refuse a repository name that the Hub does not take.
-
-    Raises:
-        UnfitError: With the reason.
-    """
-    try:
-        validate_repo_id(repo_id)
-    except HFValidationError as error:
-        raise UnfitError(f"{repo_id!r} is no name for a repository: {error}") from None
-    if "/" not in repo_id:
-        raise UnfitError(f"expected NAMESPACE/NAME for the repository, got {repo_id!r}")
-
-
-def read_manifest(root: Path, check: Callable[[Path], Sequence[object]]) -> dict[str, Any]:
-    """Return the release's checksums.json, once `check` has found nothing wrong with the release.
-
-    Raises:
-        UnfitError: With all problems, or because there is no release.
-    """
-    if not (root / CHECKSUMS).is_file():
-        raise UnfitError(f"no release in {root}: there is no {CHECKSUMS}; `upload.py build` makes one")
-    problems = check(root)
-    if problems:
-        listed = "\n".join(f"  {problem}" for problem in problems)
-        raise UnfitError(f"the release in {root} has {len(problems)} problem(s), nothing was sent:\n{listed}")
-    manifest: dict[str, Any] = json.loads((root / CHECKSUMS).read_bytes())
-    return manifest
-
-
-def list_release(root: Path, manifest: Mapping[str, Any]) -> dict[str, Checksum]:
-    """Return all files of a release, checksums.json included.
-
-    The SHA-256 of each is taken from checksums.json, which `check` has just compared with the files.
-
-    Raises:
-        UnfitError: A path leads out of the release.
-    """
-    files = {path: Checksum(entry["sha256"], entry["size"]) for path, entry in manifest["files"].items()}
-    for path in files:
-        if path != str(PurePosixPath(path)) or PurePosixPath(path).is_absolute() or ".." in path.split("/"):
-            raise UnfitError(f"{CHECKSUMS} of {root} lists {path!r}, which is no path inside a release")
-    content = (root / CHECKSUMS).read_bytes()
-    return {**files, CHECKSUMS: Checksum(hashlib.sha256(content).hexdigest(), len(content))}
-
-
-def refuse_script(repo_id: str, paths: Mapping[str, object], where: str) -> None:
-    """Refuse a file that makes datasets >= 4 take the repository for a script and stop.
-
-    It looks for `<name>.py` at the top, `<name>` as the user typed it; the Hub takes any casing.
-
-    Raises:
-        UnfitError: There is such a file.
-    """
-    script = f"{repo_id.split('/')[-1]}.py".lower()
-    traps = [path for path in paths if path.lower() == script]
-    if traps:
-        raise UnfitError(
-            f"{where} has {traps[0]} at its top, so datasets >= 4 could not load {repo_id}: "
-            "move the file into a folder or publish under another name"
-        )
-
-
-def _check_release(root: Path) -> Sequence[object]:
-    from release.check import check_release
-
-    problems: Sequence[object] = check_release(root)
-    return problems
-
-
-# --- What stands there, and what has to change ------------------------------------------------------------------------
-
-
-def make_plan(root: Path, release: Mapping[str, Checksum], standing: Standing | None) -> Plan:
-    """Compare a release with what stands on the Hub.
-
-    Files that the older release lists and the new one lacks are removed; all others that are not ours stay.
-    """
-    there = standing.files if standing else {}
-    added = sorted(release.keys() - there.keys())
-    common = sorted(release.keys() & there.keys())
-    changed = [path for path in common if not is_same(root / path, release[path], there[path])]
-    removed = sorted((standing.ours & there.keys()) - release.keys()) if standing else []
-    unchanged = sorted(set(common) - set(changed))
-    to_send = sum(release[path].size for path in [*added, *changed])
-    parent = standing.revision if standing else None
-    return Plan(tuple(added), tuple(changed), tuple(removed), tuple(unchanged), to_send, parent)
-
-
-def is_same(path: Path, checksum: Checksum, remote: Any) -> bool:
-    """Whether a file stands on the Hub with this content: LFS files show their SHA-256, all others git's id."""
-    if remote.lfs:
-        return bool(remote.lfs.sha256 == checksum.sha256)
-    return bool(remote.size == checksum.size and remote.blob_id == git_id(path))
-
-
-def git_id(path: Path) -> str:
-    """The id that git gives a file: SHA-1 of its size and content."""
-    digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
-    with path.open("rb") as file:
-        while piece := file.read(CHUNK):
-            digest.update(piece)
-    return digest.hexdigest()
-
-
-def _check_standing(
-    repo_id: str, standing: Standing | None, release: Mapping[str, Checksum], private: bool, create_pr: bool
-) -> None:
-    """Refuse a repository that cannot take the release as asked."""
-    if standing is None:
-        if create_pr:
-            raise UnfitError(f"there is no {repo_id} to open a pull request for: push without --create-pr")
-        return
-    if private and not standing.private:
-        raise UnfitError(f"{repo_id} exists and is public: change that in its settings, or push without --private")
-    stays = {path: None for path in standing.files if path not in standing.ours - release.keys()}
-    refuse_script(repo_id, stays, f"{repo_id} on the Hub")
-
-
 class _Push:
     """The calls of one push, each repeated as `patience` says."""
 
@@ -299,9 +137,14 @@ class _Push:
         """Address of a page of the repository."""
         return f"{self.api.endpoint}/datasets/{self.repo_id}/{page}"
 
-    def insist(self, step: calls.Step, call: Callable[[], Any], **kwargs: Any) -> Any:
-        """`hub_calls.insist` for this repository."""
-        return calls.insist(step, call, self.repo_id, kwargs.pop("patience", self.patience), **kwargs)
+    def insist(
+        self, step: calls.Step, call: Callable[[], T], found: Callable[[], T | None] | None = None, tries: int = 0
+    ) -> T:
+        """`hub_calls.insist` for this repository, with at most so many tries."""
+        patience = replace(self.patience, tries=min(tries or self.patience.tries, self.patience.tries))
+        return calls.insist(step, call, self.repo_id, patience, found)
+
+    # --- What stands there
 
     def check_token(self) -> None:
         """Refuse a token that the Hub does not know, or that may only read.
@@ -309,9 +152,9 @@ class _Push:
         Raises:
             AccessError: With what is missing.
         """
-        if not calls.get_token():
+        if not get_token():
             raise AccessError(
-                f"publishing {self.repo_id} needs a token with {calls.WRITE}: log in with `hf auth login` or set HF_TOKEN"
+                f"no token for {self.repo_id}: log in with `hf auth login` or set HF_TOKEN to one with {calls.WRITE}"
             )
         user = self.insist(calls.WHOAMI, self.api.whoami)
         if user.get("auth", {}).get("accessToken", {}).get("role") == "read" and not self.create_pr:
@@ -320,51 +163,50 @@ class _Push:
     def info(self, revision: str) -> Any:
         """What the Hub says of the repository at a revision; None when there is no such repository or revision."""
 
-        def call() -> tuple[Any]:
+        def call() -> Any:
             try:
-                return (self.api.dataset_info(self.repo_id, revision=revision),)
+                return self.api.dataset_info(self.repo_id, revision=revision)
             except (RepositoryNotFoundError, RevisionNotFoundError):
-                return (None,)
+                return None
 
-        return self.insist(calls.LOOK, call)[0]
+        return self.insist(calls.LOOK, call)
 
     def look(self) -> Standing | None:
         """What stands on `main`; None when there is no such repository, or none that the token may see."""
         info = self.info("main")
         if info is None:
             return None
-
-        def list_files() -> dict[str, Any]:
-            tree = self.api.list_repo_tree(self.repo_id, recursive=True, revision=info.sha, repo_type="dataset")
-            return {entry.path: entry for entry in tree if hasattr(entry, "blob_id")}
-
-        files = self.insist(calls.LOOK, list_files)
+        files = self.insist(calls.LOOK, lambda: calls.list_files(self.api, self.repo_id, info.sha))
         ours = self._read_ours(info.sha) if CHECKSUMS in files else frozenset()
         return Standing(info.sha, bool(info.private), files, ours)
 
     def _read_ours(self, revision: str) -> frozenset[str]:
         """Paths that the release at a revision lists as its own."""
         with tempfile.TemporaryDirectory() as folder:
-            name = {"repo_id": self.repo_id, "filename": CHECKSUMS, "repo_type": "dataset", "revision": revision}
-            path = self.insist(calls.LOOK, lambda: self.api.hf_hub_download(**name, local_dir=folder))
-            try:
-                return frozenset(json.loads(Path(path).read_bytes())["files"]) | {CHECKSUMS}
-            except (ValueError, KeyError, TypeError):
-                raise UnfitError(
-                    f"{CHECKSUMS} of {self.repo_id} at {revision} is none of ours, so it is not known which files an "
-                    "older release left: remove it there or push elsewhere"
-                ) from None
 
-    def publish(
-        self, root: Path, release: Mapping[str, Checksum], plan: Plan, title: str, private: bool
-    ) -> Published:
+            def download() -> str:
+                return self.api.hf_hub_download(
+                    self.repo_id, CHECKSUMS, repo_type="dataset", revision=revision, local_dir=folder
+                )
+
+            text = Path(self.insist(calls.LOOK, download)).read_bytes()
+        try:
+            return frozenset(json.loads(text)["files"]) | {CHECKSUMS}
+        except (ValueError, KeyError, TypeError):
+            raise UnfitError(
+                f"{CHECKSUMS} of {self.repo_id} at {revision} is none of ours, so it is not known which files an "
+                "older release left: remove it there, or push to another repository"
+            ) from None
+
+    # --- Publishing
+
+    def publish(self, root: Path, release: Mapping[str, Checksum], plan: Plan, title: str, private: bool) -> Published:
         """Carry out a plan."""
         if plan.is_empty:
             return Published(plan, plan.parent, self.url(f"tree/{plan.parent}"), committed=False)
         parent = plan.parent or self._create(private)
         additions = [_addition(root, path, release[path]) for path in (*plan.added, *plan.changed)]
-        send = replace(self.patience, tries=min(SEND_TRIES, self.patience.tries))
-        self.insist(calls.SEND, lambda: self._send(additions), patience=send)
+        self.insist(calls.SEND, lambda: self._send(additions), tries=SEND_TRIES)
         removals = [CommitOperationDelete(path, is_folder=False) for path in plan.removed]
         revision, url = self._commit([*additions, *removals], parent, title)
         return Published(plan, revision, url, committed=True)
@@ -382,7 +224,7 @@ class _Push:
         return str(info.sha)
 
     def _send(self, additions: list[CommitOperationAdd]) -> None:
-        """Send the objects; what the Hub has is not sent again. No .gitignore that stands there hides a file of ours."""
+        """Send the objects that the Hub lacks; no .gitignore that stands there hides a file of the release."""
         self.api.preupload_lfs_files(
             self.repo_id,
             additions,
@@ -395,7 +237,7 @@ class _Push:
     def _commit(self, operations: list[Any], parent: str, title: str) -> tuple[str, str]:
         """Make the commit, exactly once; return its id and address.
 
-        A pull request has no branch that would refuse a second one, so a doubtful one is looked up and not repeated.
+        The parent keeps a second one off `main`. No such thing keeps off a second pull request, so that is tried once.
         """
 
         def call() -> tuple[str, str]:
@@ -410,49 +252,55 @@ class _Push:
             )
             return made.oid, made.pr_url or made.commit_url
 
-        once = replace(self.patience, tries=1)
-        patience = once if self.create_pr else self.patience
-        return self.insist(calls.COMMIT, call, patience=patience, found=lambda: self._find_commit(parent))  # type: ignore[no-any-return]
+        def found() -> tuple[str, str] | None:
+            try:
+                return self._find_pull() if self.create_pr else self._find_commit(parent)
+            except ConflictError:
+                raise
+            except HubError as error:
+                raise HubError(f"no clear answer to the commit, and {error}; {calls.COMMIT.then}") from None
+
+        return self.insist(calls.COMMIT, call, found, tries=1 if self.create_pr else 0)
 
     def _find_commit(self, parent: str) -> tuple[str, str] | None:
-        """Look whether a doubtful commit was made after all.
+        """Look whether a doubtful commit stands on `main` after all.
 
         Raises:
-            ConflictError: It was not, and somebody else has committed meanwhile.
-            HubError: It cannot be found out.
+            ConflictError: It does not, and somebody else's does.
         """
-        try:
-            for ref in self._pulls() if self.create_pr else ["main"]:
-                commits = self.insist(
-                    calls.LOOK,
-                    lambda ref=ref: self.api.list_repo_commits(self.repo_id, repo_type="dataset", revision=ref),
-                )
-                for commit in commits:
-                    if self.mark in commit.message:
-                        page = f"discussions/{ref.rsplit('/')[-1]}" if self.create_pr else f"commit/{commit.commit_id}"
-                        return commit.commit_id, self.url(page)
-                if not self.create_pr and commits[0].commit_id != parent:
-                    raise ConflictError(
-                        f"{self.repo_id} is at {commits[0].commit_id}, no longer at {parent} where this push began: "
-                        "somebody else has committed, nothing was changed; look at it and push again"
-                    )
-        except ConflictError:
-            raise
-        except HubError as error:
-            raise HubError(
-                f"the answer to the commit was lost, and {error}; whether the release stands there is not known: "
-                "push again, it looks first and does nothing twice"
-            ) from None
+        commits = self._commits("main")
+        for commit in commits:
+            if self.mark in commit.message:
+                return commit.commit_id, self.url(f"commit/{commit.commit_id}")
+        if commits[0].commit_id != parent:
+            raise ConflictError(
+                f"{self.repo_id} is at {commits[0].commit_id}, no longer at {parent} where this push began: "
+                "somebody else has committed, and nothing was changed; look at it and push again"
+            )
         return None
 
-    def _pulls(self) -> list[str]:
-        """Refs of the newest pull requests, newest first."""
+    def _find_pull(self) -> tuple[str, str] | None:
+        """Look whether a doubtful pull request was opened after all."""
         refs = self.insist(
             calls.LOOK,
             lambda: self.api.list_repo_refs(self.repo_id, repo_type="dataset", include_pull_requests=True),
         )
-        pulls = [pull.ref for pull in refs.pull_requests or []]
-        return sorted(pulls, key=lambda ref: int(ref.rsplit("/")[-1]), reverse=True)[:PULLS_LOOKED_AT]
+        numbers = sorted((int(pull.ref.split("/")[-1]) for pull in refs.pull_requests or []), reverse=True)
+        for number in numbers[:PULLS_LOOKED_AT]:
+            for commit in self._commits(f"refs/pr/{number}"):
+                if self.mark in commit.message:
+                    return commit.commit_id, self.url(f"discussions/{number}")
+        return None
+
+    def _commits(self, revision: str) -> list[Any]:
+        """The history of a branch or pull request, newest first."""
+
+        def call() -> list[Any]:
+            return list(self.api.list_repo_commits(self.repo_id, repo_type="dataset", revision=revision))
+
+        return self.insist(calls.LOOK, call)
+
+    # --- Tagging
 
     def tag_target(self, tag: str) -> str | None:
         """The revision that a tag names, or None."""
@@ -463,7 +311,7 @@ class _Push:
         """Name the published revision.
 
         Raises:
-            HubError: The release stands, but it has no tag.
+            HubError: The release stands, but without the tag.
         """
 
         def call() -> bool:
@@ -473,14 +321,15 @@ class _Push:
         def found() -> bool | None:
             target = self.tag_target(tag)
             if target not in (None, published.revision):
-                raise ConflictError(f"somebody else has put tag {tag} at {target} meanwhile")
+                raise ConflictError(f"somebody else has put it at {target}")
             return target == published.revision or None
 
         try:
-            self.insist(calls.TAG, call, found=found)
+            self.insist(calls.TAG, call, found)
         except HubError as error:
-            text = f"the release stands whole at {published.revision}, but has no tag {tag}: {error}; push again to tag it"
-            raise type(error)(text) from None
+            raise type(error)(
+                f"the release stands whole at {published.revision}, but has no tag {tag}: {error}"
+            ) from None
 
 
 def _addition(root: Path, path: str, checksum: Checksum) -> CommitOperationAdd:
@@ -490,12 +339,9 @@ def _addition(root: Path, path: str, checksum: Checksum) -> CommitOperationAdd:
     return addition
 
 
-# --- The command ------------------------------------------------------------------------------------------------------
-
-
 def add_push_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `upload.py push`."""
-    parser.add_argument("root", type=Path, metavar="DIR", help="a release, as `upload.py build` writes it")
+    parser.add_argument("release", type=Path, metavar="DIR", help="a release, as `upload.py build` writes it")
     parser.add_argument("--repo-id", required=True, metavar="NS/NAME", help="the dataset repository; made if missing")
     parser.add_argument("--private", action="store_true", help="make a new repository private")
     parser.add_argument("--create-pr", action="store_true", help="open a pull request instead of committing to main")
@@ -505,20 +351,24 @@ def add_push_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run_push(
-    args: argparse.Namespace, say: Callable[[str], object] = print, patience: Patience = Patience()
+    args: argparse.Namespace,
+    say: Callable[[str], object] = print,
+    check: Callable[[Path], Sequence[object]] = check_without_warnings,
+    patience: Patience = calls.PATIENCE,
 ) -> int:
     """Run `upload.py push`; return the exit status."""
     if not sys.stderr.isatty():
         disable_progress_bars()
     try:
         published = push(
-            args.root,
+            args.release,
             args.repo_id,
             private=args.private,
             create_pr=args.create_pr,
             tag=args.tag,
             message=args.message,
             dry_run=args.dry_run,
+            check=check,
             show=lambda plan: say(str(plan)),
             patience=patience,
         )

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Calls to the Hub that end well, or in one sentence.
 
 huggingface_hub gives its API calls no time-out, and repeats few of them after a fault (docs/hub.md, sections 2 and 5).
@@ -17,27 +18,32 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple, NoReturn, TypeVar
 
-from huggingface_hub import get_token
+import huggingface_hub.utils
+from huggingface_hub import HfApi, get_token
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
 try:
     from huggingface_hub import set_client_factory
-    from huggingface_hub.utils import httpx
     from huggingface_hub.utils._http import default_client_factory
-
-    _TRANSPORT_ERRORS: tuple[type[Exception], ...] = (httpx.TransportError,)
-except ImportError:  # huggingface_hub < 1.0 speaks through requests: reading a release needs no more, pushing does
-    httpx = None
-    _TRANSPORT_ERRORS = ()
+except ImportError:
+    pass  # huggingface_hub < 1.0 speaks through requests and cannot be given time-outs; `bounded` refuses it
 
 T = TypeVar("T")
 
+httpx: Any = getattr(huggingface_hub.utils, "httpx", None)  # httpx2 from huggingface_hub 2 on; None before 1.0
+_TRANSPORT_ERRORS: tuple[type[Exception], ...] = (httpx.TransportError,) if httpx else ()
+
 PASSING_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 NO_ROOM_STATUS = frozenset({413, 507})
+_NO_ROOM_WORDS = re.compile(r"quota|storage (limit|exceeded)|out of (space|storage)", re.IGNORECASE)
 REFUSED_STATUS = frozenset({400, 401, 403, 404, 413, 422, 507})  # nothing was done, for certain
 # What huggingface_hub and hf_xet raise: answers and broken connections, a file that could not be sent (RuntimeError
 # around the cause), an answer that cannot be read (ValueError, KeyError), hf_xet's own (ConnectionError).
-FAILURES = (HfHubHTTPError, OSError, RuntimeError, ValueError, KeyError, *_TRANSPORT_ERRORS)
+FAILURES: tuple[type[Exception], ...] = (
+    *(HfHubHTTPError, OSError, RuntimeError, ValueError, KeyError),
+    *_TRANSPORT_ERRORS,
+)
+MAX_LINE = 300  # characters of a server's own message; one line for each of a thousand files helps nobody
 CONNECT_TIMEOUT = 10.0  # seconds; a host that takes longer is not there
 _HTTP_LOGGERS = ("huggingface_hub.utils._http", "httpx", "httpx2")
 
@@ -55,20 +61,23 @@ class ConflictError(HubError):
 
 
 class Step(NamedTuple):
-    """One kind of call: what it does, for messages, and the permission that it needs."""
+    """One kind of call, for messages: what it does, the permission that it needs, and what to do when it failed."""
 
     doing: str
     needs: str
+    then: str = "try again later"
 
 
 READ = "read access to the repository"
 WRITE = "write access to the contents of the repository (for a fine-grained token: of that namespace's repositories)"
-WHOAMI = Step("asking whom the token belongs to", "to be valid")
+WHOAMI = Step("asking whom the token belongs to", WRITE)
 LOOK = Step("looking at the repository", READ)
 CREATE = Step("creating the repository", "the right to create repositories in that namespace (role write)")
 SEND = Step("sending the files", WRITE)
-COMMIT = Step("committing the release", WRITE)
-TAG = Step("tagging the release", WRITE)
+COMMIT = Step(
+    "committing the release", WRITE, "nothing is published unless the Hub finishes late; push again, it looks first"
+)
+TAG = Step("tagging the release", WRITE, "push again to tag it")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +95,9 @@ class Patience:
     first_wait: float = 1.0
     longest_wait: float = 300.0
     timeout: float = 120.0
+
+
+PATIENCE = Patience()
 
 
 def clean(text: str) -> str:
@@ -174,6 +186,12 @@ def insist(
         time.sleep(wait)
 
 
+def list_files(api: HfApi, repo_id: str, revision: str) -> dict[str, Any]:
+    """What the Hub knows of each file at a revision: `size`, `blob_id`, and `lfs` when it is an LFS file."""
+    tree = api.list_repo_tree(repo_id, recursive=True, revision=revision, repo_type="dataset")
+    return {entry.path: entry for entry in tree if hasattr(entry, "blob_id")}
+
+
 def explain(step: Step, failure: BaseException, repo_id: str, tries: int, patience: Patience) -> NoReturn:
     """Raise the exception that says in one sentence what failed.
 
@@ -181,21 +199,21 @@ def explain(step: Step, failure: BaseException, repo_id: str, tries: int, patien
     """
     status, what = status_of(failure), describe(failure, patience.timeout)
     start = f"{step.doing} failed for {repo_id}: {what}"
+    if status in NO_ROOM_STATUS or (status in (None, 400, 403) and _NO_ROOM_WORDS.search(what)):
+        raise HubError(f"{start}: there is no room for it; free space or raise the quota of the namespace") from None
     if status == 401:
         raise AccessError(
-            f"{start}: the token is missing, mistyped or expired, and it needs {step.needs}; log in with `hf auth login` "
-            "or set HF_TOKEN"
+            f"{start}: the token is missing, mistyped or expired; log in with `hf auth login` or set HF_TOKEN to one "
+            f"with {step.needs}"
         ) from None
     if status == 403:
         raise AccessError(f"{start}: the token lacks {step.needs}") from None
     if status == 404:
         raise AccessError(f"{start}: there is no such repository or revision, or the token lacks {READ}") from None
-    if status in NO_ROOM_STATUS:
-        raise HubError(f"{start}: there is no room for it; free space or raise the quota of the namespace") from None
     asked = _asked_wait(failure)
     if asked > patience.longest_wait:
         raise HubError(f"{start}, and asks to wait {asked:g} s; try again after that") from None
-    raise HubError(f"{start} ({tries} {'try' if tries == 1 else 'tries'})") from None
+    raise HubError(f"{start} ({tries} {'try' if tries == 1 else 'tries'}); {step.then}") from None
 
 
 def is_passing(failure: BaseException) -> bool:
@@ -230,7 +248,7 @@ def describe(failure: BaseException, timeout: float | None = None) -> str:
     status = status_of(failure)
     if status:
         return f"the answer was {status}"
-    if httpx is not None and isinstance(failure, httpx.TimeoutException):
+    if httpx and isinstance(failure, httpx.TimeoutException):
         return f"no answer within {timeout:g} s" if timeout else "no answer in time"
     if isinstance(failure, (json.JSONDecodeError, KeyError)):
         return "the answer could not be read"
@@ -240,8 +258,9 @@ def describe(failure: BaseException, timeout: float | None = None) -> str:
 
 
 def _line(text: str) -> str:
-    """Text cleaned and on one line, without a full stop."""
-    return clean(" ".join(text.split())).rstrip(".")
+    """Text cleaned, on one line of bounded length, without a full stop."""
+    line = clean(" ".join(text.split())).rstrip(".")
+    return line if len(line) <= MAX_LINE else f"{line[:MAX_LINE]} …"
 
 
 def _is_expired_address(failure: BaseException) -> bool:

@@ -1,13 +1,15 @@
+# SPDX-License-Identifier: Apache-2.0
 """Prove what stands on the Hub: every file by size and hash, and every config and split by loading it.
 
 The hashes come from the Hub's metadata (`deep` reads the files themselves). The loading goes through
-`datasets.load_dataset` in streaming mode, as users do it, and compares the first and the last row of each split with the
-release on the disk.
+`datasets.load_dataset` in streaming mode, as users do it, and compares the first and the last row of each split with
+the release on the disk.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import hashlib
 import json
 import sys
@@ -18,11 +20,11 @@ from typing import Any, NamedTuple
 
 from huggingface_hub import DatasetCard, HfApi, HfFileSystem
 from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
-from huggingface_hub.utils import disable_progress_bars
+from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
 
 from release import hub_calls as calls
-from release.hub import CHECKSUMS, Checksum, UnfitError, check_name, is_same, list_release, refuse_script
 from release.hub_calls import HubError, Patience
+from release.hub_plan import CHECKSUMS, Checksum, UnfitError, check_name, is_same, list_release, refuse_script
 
 BLOCK = 16 << 20  # bytes asked for at a time by `--deep`
 KEY = "question_id"  # unique in a release
@@ -95,7 +97,7 @@ def verify(
     *,
     revision: str = "main",
     deep: bool = False,
-    patience: Patience = Patience(),
+    patience: Patience = calls.PATIENCE,
 ) -> Report:
     """Compare what stands on the Hub with the release in `root`.
 
@@ -138,8 +140,7 @@ def _list_remote(repo_id: str, revision: str, patience: Patience) -> tuple[str, 
             commit = str(api.dataset_info(repo_id, revision=revision).sha)
         except (RepositoryNotFoundError, RevisionNotFoundError):
             return None
-        tree = api.list_repo_tree(repo_id, recursive=True, revision=commit, repo_type="dataset")
-        return commit, {entry.path: entry for entry in tree if hasattr(entry, "blob_id")}
+        return commit, calls.list_files(api, repo_id, commit)
 
     listed = calls.insist(calls.LOOK, call, repo_id, patience)
     if listed is None:
@@ -147,9 +148,7 @@ def _list_remote(repo_id: str, revision: str, patience: Patience) -> tuple[str, 
     return listed
 
 
-def _compare(
-    root: Path, repo_id: str, release: Mapping[str, Checksum], remote: Mapping[str, Any]
-) -> Iterator[str]:
+def _compare(root: Path, repo_id: str, release: Mapping[str, Checksum], remote: Mapping[str, Any]) -> Iterator[str]:
     """Yield `path: what is wrong` for each file whose metadata is not the release's."""
     for path, checksum in sorted(release.items()):
         entry = remote.get(path)
@@ -176,8 +175,8 @@ def _compare_contents(
     total = sum(paths[path].size for path in paths)
     with tqdm(total=total, unit="B", unit_scale=True, desc="reading", disable=None) as bar:
         for path in paths:
-            address = f"datasets/{repo_id}@{commit}/{path}"
-            found = calls.insist(calls.LOOK, lambda at=address: _hash_remote(files, at, bar.update), repo_id, patience)
+            read = functools.partial(_hash_remote, files, f"datasets/{repo_id}@{commit}/{path}", bar.update)
+            found = calls.insist(calls.LOOK, read, repo_id, patience)
             if found != release[path].sha256:
                 differences.append(f"{path}: its content on the Hub has SHA-256 {found}, not {release[path].sha256}")
     return differences
@@ -248,20 +247,20 @@ def _table_line(row: tuple[str, ...], widths: list[int]) -> str:
 
 def add_verify_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `upload.py verify`."""
-    parser.add_argument("root", type=Path, metavar="DIR", help="the release that was published")
+    parser.add_argument("release", type=Path, metavar="DIR", help="the release that was published")
     parser.add_argument("--repo-id", required=True, metavar="NS/NAME", help="the dataset repository")
     parser.add_argument("--revision", default="main", metavar="R", help="branch, tag or commit (default: main)")
     parser.add_argument("--deep", action="store_true", help="read and hash every file, not only its metadata")
 
 
 def run_verify(
-    args: argparse.Namespace, say: Callable[[str], object] = print, patience: Patience = Patience()
+    args: argparse.Namespace, say: Callable[[str], object] = print, patience: Patience = calls.PATIENCE
 ) -> int:
     """Run `upload.py verify`; return the exit status, 1 when anything differs."""
     if not sys.stderr.isatty():
         disable_progress_bars()
     try:
-        report = verify(args.root, args.repo_id, revision=args.revision, deep=args.deep, patience=patience)
+        report = verify(args.release, args.repo_id, revision=args.revision, deep=args.deep, patience=patience)
     except (UnfitError, HubError) as error:
         sys.stderr.write(f"upload.py verify: {error}\n")
         return 1

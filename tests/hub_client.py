@@ -1,7 +1,8 @@
+# SPDX-License-Identifier: Apache-2.0
 """Real clients of the loopback Hub, each in a process of its own, since they read their settings when imported.
 
 As a program it is the process: it runs `push` or `verify` as upload.py does, but with little patience, and without
-`check`, which is another test's business (`--problem TEXT` stands for a release in which it found something):
+`check`, which is another test's business and takes longer than all the rest:
 
     python tests/hub_client.py '{"timeout": 1.0}' push DIR --repo-id ns/MMRel
 """
@@ -9,6 +10,7 @@ As a program it is the process: it runs `push` or `verify` as upload.py does, bu
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import subprocess
@@ -57,8 +59,8 @@ class Client:
             "HF_HUB_DISABLE_XET": "0" if self.xet else "1",
             "HF_XET_CLIENT_RETRY_BASE_DELAY": "100ms",
             "HF_XET_CLIENT_READ_TIMEOUT": "1s",
-            **{name: self.hub.endpoint for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")},
-            **{name: "127.0.0.1" for name in ("NO_PROXY", "no_proxy")},
+            **dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), self.hub.endpoint),
+            **dict.fromkeys(("NO_PROXY", "no_proxy"), "127.0.0.1"),
         }
         return {**kept, **ours, **self.settings}
 
@@ -97,13 +99,11 @@ def main(argv: list[str]) -> int:
     commands = parser.add_subparsers(required=True)
     push = commands.add_parser("push")
     hub.add_push_arguments(push)
-    push.add_argument("--problem", action="append", default=[])
-    push.set_defaults(run=hub.run_push)
+    push.set_defaults(run=functools.partial(hub.run_push, check=lambda root: []))
     verify = commands.add_parser("verify")
     hub_verify.add_verify_arguments(verify)
-    verify.set_defaults(run=hub_verify.run_verify, problem=[])
+    verify.set_defaults(run=hub_verify.run_verify)
     args = parser.parse_args(argv[1:])
-    hub._check_release = lambda root: args.problem
     status: int = args.run(args, patience=patience)
     return status
 

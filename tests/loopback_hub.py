@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A small Hugging Face Hub on 127.0.0.1, for tests that must never reach the real one.
 
 Two listeners, because the real clients tell them apart: the **Hub** (API, commits, `resolve`) and, on another port, the
@@ -9,15 +10,16 @@ What a test can do with it:
 * `hub.rules.append(Rule("commit", "lost"))`: misbehave at one step. The steps are the names in the `@route` lines.
   kind `"500"` or any other status: answer it and do nothing else (429 and 503 carry `Retry-After`);
   `"reset"`: TCP reset before anything is done, on a download after half of the body; `"close"`: the same with a FIN;
-  `"delay"`: wait `hub.delay` seconds, then act as if nothing were amiss; `"lost"`: act, then close without an answer;
+  `"delay"`: wait `hub.delay` seconds, then act as if nothing were amiss; `"hang"`: wait as long, then hang up without
+  having acted; `"lost"`: act, then close without an answer;
   `"garbled"`: act, then answer 200 with a page of HTML; `"quota"` (at `batch`): no room for any object.
 * `hub.requests`: what was asked, in order; `hub.sent(step)` counts it.
-* `hub.external`: hosts that a client with `HTTP_PROXY=hub.endpoint` tried to reach; each try is refused and written down.
+* `hub.external`: hosts that a client with `HTTP_PROXY=hub.endpoint` tried to reach; each try is refused.
 * `hub.repo("ns/name")`: commits, branches, tags, pull requests and files as they stand. Names are looked up without
   regard to case, as on the real Hub.
 
-In a process of its own: `python tests/loopback_hub.py --root DIR` prints one JSON line with the two addresses and serves
-until its standard input closes; `GET /_test/state` and `POST /_test/rules` stand for the attributes above.
+In a process of its own: `python tests/loopback_hub.py --root DIR` prints one JSON line with the two addresses and
+serves until its standard input closes; `GET /_test/state` and `POST /_test/rules` stand for the attributes above.
 """
 
 from __future__ import annotations
@@ -28,51 +30,23 @@ import dataclasses
 import hashlib
 import json
 import re
-import socket
-import struct
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from email.utils import formatdate
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, NoReturn
-from urllib.parse import parse_qs, quote, unquote, urlsplit
+from typing import Any
+from urllib.parse import parse_qs, quote, urlsplit
 
-CHUNK = 1 << 20
+from loopback_http import Handler, Refusal, Request, Rule, Server, route
+from xet_formats import read_shard, read_xorb
+
 LFS_SUFFIXES = (".parquet", ".tar", ".zip", ".jpg", ".png", ".bin")
 LFS_ABOVE = 10 << 20  # bytes; a smaller text file is a regular git file
 PER_PAGE = 1000  # rows of a tree or of the commits in one answer
 TOKEN = "hf_loopbackWriteToken"
 READ_TOKEN = "hf_loopbackReadToken"
 EXPIRED_TOKEN = "hf_loopbackExpiredToken"
-ERRORS = {404: "RepoNotFound", 401: "InvalidToken"}
-
-
-@dataclass
-class Rule:
-    """Misbehave at `step`: `times` times (-1: for ever), after `skip` well-behaved requests."""
-
-    step: str
-    kind: str
-    times: int = 1
-    skip: int = 0
-    message: str = "made to fail by a rule of the test"
-    retry_after: int = 1
-
-
-@dataclass
-class Request:
-    """One request as it came in; `fault` is the rule's kind when one struck."""
-
-    step: str
-    method: str
-    path: str
-    size: int = 0
-    authorized: bool = False
-    fault: str | None = None
 
 
 @dataclass(frozen=True)
@@ -128,14 +102,6 @@ class Repo:
         return commit
 
 
-class Refusal(Exception):
-    """An answer other than 200: status, message, and the Hub's own error code where it has one."""
-
-    def __init__(self, status: int, message: str, code: str | None = None) -> None:
-        super().__init__(message)
-        self.status, self.message, self.code = status, message, code or ERRORS.get(status)
-
-
 def git_oid(content: bytes) -> str:
     """The id that git gives a file with this content."""
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
@@ -161,12 +127,13 @@ class LoopbackHub:
         self.requests: list[Request] = []
         self.external: list[str] = []
         self.leaks: list[str] = []  # requests to the file store that carried the Hub's token
+        self.closed = False
         self.max_tree_rows = PER_PAGE
         self.repos: dict[str, Repo] = {}
         self.xet_files: dict[str, list[tuple[str, int, int]]] = {}  # SHA-256 -> (xorb, first chunk, end chunk)
         self.users = {TOKEN: "write", READ_TOKEN: "read"}
         self.namespaces = ["ns", "lab"]  # the user's own and an organisation
-        self._servers = [_Server(self, HubHandler), _Server(self, StoreHandler)]
+        self._servers = [Server(self, HubHandler), Server(self, StoreHandler)]
         self.endpoint, self.store = (f"http://127.0.0.1:{server.server_port}" for server in self._servers)
         self.xet_local = xet == "local"
         self.cas_url = f"local://{root / 'cas'}" if self.xet_local else self.store
@@ -177,6 +144,7 @@ class LoopbackHub:
         return self
 
     def __exit__(self, *exc: object) -> None:
+        self.closed = True
         for server in self._servers:
             server.shutdown()
             server.server_close()
@@ -254,242 +222,6 @@ class LoopbackHub:
         return None
 
 
-# --- The content-addressed store's formats: xorbs (chunks) and shards (files) -----------------------------------------
-
-
-def merkle_hex(raw: bytes) -> str:
-    """Xet prints a hash as four little-endian 64-bit numbers."""
-    return "".join(f"{word:016x}" for word in struct.unpack("<4Q", raw))
-
-
-def read_xorb(path: Path, first: int, end: int) -> Iterator[bytes]:
-    """Yield chunks `first` to `end` of a xorb, unpacked; a chunk has an 8-byte header (docs/hub.md 2.3)."""
-    import pyarrow
-
-    with path.open("rb") as file:
-        for number in range(end):
-            header = file.read(8)
-            packed, size = (int.from_bytes(header[at : at + 3], "little") for at in (1, 5))
-            if number < first:
-                file.seek(packed, 1)
-                continue
-            data = file.read(packed)
-            if header[4]:  # 1: LZ4 frame; 2: LZ4 over bytes that were sorted by their place in a group of four
-                data = pyarrow.decompress(data, decompressed_size=size, codec="lz4", asbytes=True)
-            yield ungroup(data) if header[4] == 2 else data
-
-
-def ungroup(data: bytes) -> bytes:
-    """Undo Xet's byte grouping: all first bytes of each four, then all second ones, and so on."""
-    out, start = bytearray(len(data)), 0
-    for place in range(4):
-        length = len(range(place, len(data), 4))
-        out[place::4] = data[start : start + length]
-        start += length
-    return bytes(out)
-
-
-def read_shard(data: bytes) -> Iterator[tuple[str, list[tuple[str, int, int]]]]:
-    """Yield each file of a shard: its SHA-256 and the chunks that it is made of."""
-    at = 48
-    while data[at : at + 32] != b"\xff" * 32:
-        flags, count = struct.unpack_from("<II", data, at + 32)
-        at += 48
-        terms = []
-        for _ in range(count):
-            first, end = struct.unpack_from("<II", data, at + 40)
-            terms.append((merkle_hex(data[at : at + 32]), first, end))
-            at += 48
-        at += 48 * count if flags >> 31 else 0
-        if flags >> 30 & 1:
-            yield merkle_hex(data[at : at + 32]), terms
-            at += 48
-
-
-# --- HTTP -------------------------------------------------------------------------------------------------------------
-
-Action = Callable[..., None]
-
-
-def route(method: str, pattern: str, step: str) -> Callable[[Action], Action]:
-    """Register a handler's method for requests whose whole path matches; `{id}` `{rev}` `{path}` are groups."""
-    for name, group in (("{id}", r"([^/]+/[^/]+?)"), ("{rev}", r"([^/]+)"), ("{path}", r"(.+)")):
-        pattern = pattern.replace(name, group)
-
-    def register(action: Action) -> Action:
-        vars(action).setdefault("routes", []).append((method, re.compile(pattern), step))
-        return action
-
-    return register
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 128
-
-    def __init__(self, hub: LoopbackHub, handler: type[Handler]) -> None:
-        super().__init__(("127.0.0.1", 0), type(handler.__name__, (handler,), {"hub": hub}))
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """A client that hung up (killed, timed out) is part of the tests: say nothing; show anything else."""
-        if not isinstance(sys.exc_info()[1], ConnectionError):
-            super().handle_error(request, client_address)  # type: ignore[arg-type]
-
-
-class Handler(BaseHTTPRequestHandler):
-    """What both listeners share: routing, faults, bodies, answers."""
-
-    hub: LoopbackHub
-    routes: list[tuple[str, re.Pattern[str], str, Action]] = []
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-
-    def __init_subclass__(cls) -> None:
-        actions = [action for action in vars(cls).values() if hasattr(action, "routes")]
-        if actions:
-            cls.routes = [(*line, action) for action in actions for line in action.routes]
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Nothing on stderr; `hub.requests` is the log."""
-
-    def do_any(self) -> None:
-        """Find the action, let a rule strike, act, answer."""
-        self.unread = int(self.headers.get("Content-Length") or 0)
-        self.chunked = "chunked" in self.headers.get("Transfer-Encoding", "")
-        self.rule: Rule | None = None
-        path, self.query = urlsplit(self.path).path, parse_qs(urlsplit(self.path).query)
-        for method, pattern, step, action in self.routes:
-            match = pattern.fullmatch(path) if method == self.command else None
-            if match:
-                break
-        else:
-            self.note("unknown")
-            return self.refuse(Refusal(404, f"no such address: {self.command} {path}", "EntryNotFound"))
-        self.note(step)
-        try:
-            if self.misbehave_before():
-                return
-            action(self, *(unquote(group) if group else "" for group in match.groups()))
-        except Refusal as refusal:
-            self.refuse(refusal)
-
-    do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = do_any
-
-    def note(self, step: str) -> None:
-        """Write the request down before it is answered, so that no test reads the log too early."""
-        self.rule = self.hub.fault(step)
-        authorized = self.token is not None
-        entry = Request(step, self.command, self.path, self.unread, authorized, self.rule and self.rule.kind)
-        self.hub.requests.append(entry)
-
-    @property
-    def token(self) -> str | None:
-        """The bearer token that came with the request."""
-        return (self.headers.get("Authorization") or "").removeprefix("Bearer ") or None
-
-    def misbehave_before(self) -> bool:
-        """Apply the parts of a fault that come before the action; True when there is to be no action."""
-        kind = self.rule.kind if self.rule else ""
-        if kind.isdigit():
-            self.body()
-            assert self.rule is not None
-            extra = {"Retry-After": str(self.rule.retry_after)} if kind in ("429", "503") else {}
-            self.refuse(Refusal(int(kind), self.rule.message, "Fault"), extra)
-        elif kind == "delay":
-            time.sleep(self.hub.delay)
-            return False
-        elif kind in ("reset", "close") and self.command != "GET":
-            self.hang_up(reset=kind == "reset")
-        else:
-            return False
-        return True
-
-    def hang_up(self, reset: bool = False) -> NoReturn:
-        """End the connection, politely (FIN, after reading what was sent) or not (RST, at once)."""
-        self.close_connection = True
-        if reset:
-            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        else:
-            self.body()
-        self.rfile.close()
-        self.wfile.close()
-        self.connection.close()
-        raise ConnectionAbortedError("hung up by a rule of the test")
-
-    def pieces(self) -> Iterator[bytes]:
-        """The request's body, piece by piece."""
-        while self.chunked:
-            length = int(self.rfile.readline().split(b";")[0], 16)
-            piece = self.rfile.read(length)
-            self.rfile.readline()
-            if not length:
-                self.chunked = False
-                return
-            yield piece
-        while self.unread:
-            piece = self.rfile.read(min(CHUNK, self.unread))
-            if not piece:
-                raise ConnectionResetError("the client hung up in the middle of a body")
-            self.unread -= len(piece)
-            yield piece
-
-    def body(self) -> bytes:
-        """The whole body; for everything but objects."""
-        return b"".join(self.pieces())
-
-    def json(self) -> Any:
-        """The body as JSON."""
-        return json.loads(self.body() or b"{}")
-
-    def refuse(self, refusal: Refusal, headers: dict[str, str] | None = None) -> None:
-        """Answer with an error as the Hub words it."""
-        self.body()
-        named = {"X-Error-Code": refusal.code} if refusal.code else {}
-        self.answer({"error": refusal.message}, refusal.status, {**named, **(headers or {})})
-
-    def answer(self, content: Any, status: int = 200, headers: dict[str, str] | None = None) -> None:
-        """Send bytes, a part of a file (path, first, end), or anything else as JSON."""
-        kind = self.rule.kind if self.rule and self.rule.kind in ("lost", "garbled", "reset", "close") else ""
-        if kind == "lost":
-            self.hang_up()
-        if kind == "garbled":
-            content, headers = b"<html>Please try again</html>", {"Content-Type": "text/html"}
-        if not isinstance(content, (bytes, tuple)):
-            content, headers = json.dumps(content).encode(), {"Content-Type": "application/json", **(headers or {})}
-        length = len(content) if isinstance(content, bytes) else content[2] - content[1]
-        self.send_response(status)
-        for name, value in {"Content-Length": str(length), **(headers or {})}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        if self.command == "HEAD":
-            return
-        for piece in [content] if isinstance(content, bytes) else self._part(*content):
-            self.wfile.write(piece[: length // 2] if kind in ("reset", "close") else piece)
-            if kind in ("reset", "close"):
-                self.hang_up(reset=kind == "reset")
-
-    @staticmethod
-    def _part(path: Path, first: int, end: int) -> Iterator[bytes]:
-        with path.open("rb") as file:
-            file.seek(first)
-            while first < end and (piece := file.read(min(CHUNK, end - first))):
-                first += len(piece)
-                yield piece
-
-    def send_object(self, sha256: str, headers: dict[str, str]) -> None:
-        """Send an object, or the part of it that a Range header asks for."""
-        path = self.hub.object(sha256)
-        size = path.stat().st_size
-        wanted = re.fullmatch(r"bytes=(\d*)-(\d*)", self.headers.get("Range") or "")
-        if not wanted:
-            return self.answer((path, 0, size), 200, {"Accept-Ranges": "bytes", **headers})
-        first = int(wanted[1]) if wanted[1] else size - int(wanted[2])
-        end = min(size, int(wanted[2]) + 1) if wanted[1] and wanted[2] else size
-        if first >= size:
-            return self.answer(b"", 416, {"Content-Range": f"bytes */{size}"})
-        self.answer((path, first, end), 206, {"Content-Range": f"bytes {first}-{end - 1}/{size}", **headers})
-
-
 class HubHandler(Handler):
     """The Hub: API, commits, LFS batch, `resolve`."""
 
@@ -498,8 +230,9 @@ class HubHandler(Handler):
         if self.command == "CONNECT" or self.path.startswith("http"):
             self.hub.external.append(f"{self.command} {self.path.split('?')[0]}")
             self.unread, self.chunked, self.rule = int(self.headers.get("Content-Length") or 0), False, None
-            return self.refuse(Refusal(403, "nothing but loopback is reached from here"))
-        super().do_any()
+            self.refuse(Refusal(403, "nothing but loopback is reached from here"))
+        else:
+            super().do_any()
 
     do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = do_CONNECT = do_any
 
@@ -572,14 +305,16 @@ class HubHandler(Handler):
         asked = self.json()
         repo_id = f"{asked.get('organization') or self.hub.namespaces[0]}/{asked['name']}"
         answer = {"url": f"{self.hub.endpoint}/datasets/{repo_id}"}
+        writes = self.hub.users.get(self.token or "") == "write"
+        if not writes or repo_id.split("/")[0].lower() not in self.hub.namespaces:
+            raise Refusal(403, "You don't have the rights to create a dataset under this namespace")
         with self.hub.lock:
-            if repo_id.lower() in self.hub.repos:
-                return self.answer({**answer, "error": "You already created this dataset repo"}, 409)
-            writes = self.hub.users.get(self.token or "") == "write"
-            if not writes or repo_id.split("/")[0].lower() not in self.hub.namespaces:
-                raise Refusal(403, "You don't have the rights to create a dataset under this namespace")
-            self.hub.create(repo_id, private=asked.get("visibility") == "private" or bool(asked.get("private")))
-        self.answer(answer)
+            exists = repo_id.lower() in self.hub.repos
+            if not exists:
+                self.hub.create(repo_id, private=asked.get("visibility") == "private" or bool(asked.get("private")))
+        self.answer(
+            {**answer, "error": "You already created this dataset repo"} if exists else answer, 409 if exists else 200
+        )
 
     @route("POST", "/api/validate-yaml", "validate")
     def validate(self) -> None:
@@ -755,15 +490,15 @@ class HubHandler(Handler):
         """A file: regular ones from here, LFS ones by way of the file store."""
         commit = self.revision(self.readable(repo_id), revision)
         blob = commit.files.get(path)
+        headers = {"X-Repo-Commit": commit.id}
         if blob is None:
-            missing = {"X-Repo-Commit": commit.id}
-            return self.refuse(Refusal(404, f"{path} does not exist", "EntryNotFound"), missing)
-        headers = {"X-Repo-Commit": commit.id, "ETag": f'"{blob.oid}"', "Date": formatdate(usegmt=True)}
-        if not blob.lfs:
-            return self.send_object(blob.sha256, headers)
-        headers |= {"X-Linked-Etag": f'"{blob.sha256}"', "X-Linked-Size": str(blob.size)}
-        location = f"{self.hub.store}/objects/{blob.sha256}?signature=secret"
-        self.answer(b"", 302, {**headers, "Location": location})
+            self.refuse(Refusal(404, f"{path} does not exist", "EntryNotFound"), headers)
+        elif blob.lfs:
+            known = {"X-Linked-Etag": f'"{blob.sha256}"', "X-Linked-Size": str(blob.size)}
+            location = f"{self.hub.store}/objects/{blob.sha256}?signature=secret"
+            self.answer(b"", 302, {**headers, **known, "ETag": f'"{blob.oid}"', "Location": location})
+        else:
+            self.send_object(blob.sha256, {**headers, "ETag": f'"{blob.oid}"'})
 
 
 class StoreHandler(Handler):
