@@ -18,7 +18,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -98,9 +98,8 @@ def lasting_cases() -> list[Case]:
 
 
 def commit_meanwhile(hub: LoopbackHub) -> None:
-    """Commit as somebody else, once the push has begun to send."""
-    while not hub.sent("validate"):
-        time.sleep(0.01)
+    """Commit as somebody else, once the push has sent everything."""
+    hub.wait_for("validate")
     hub.commit(REPO, {"theirs.txt": b"by somebody else"})
 
 
@@ -122,7 +121,7 @@ def run_case(case: Case) -> Line:
         new = make_release(folder / "new", seed=1)
         if not any(rule.step == "create_repo" for rule in case.rules):
             stand_older(hub, folder / "old")
-        hub.rules += case.rules
+        hub.rules += [replace(rule) for rule in case.rules]
         client, start = Client(hub, folder / "home", xet=case.xet), time.perf_counter()
         if case.title.startswith("kill"):
             kill_while_sending(client, new)
@@ -138,6 +137,7 @@ def run_case(case: Case) -> Line:
 def stand_older(hub: LoopbackHub, folder: Path) -> None:
     """Let an older release stand on the Hub, with a file that the new one lacks, and a file of somebody else."""
     make_release(folder)
+    (folder / "README.md").write_text("---\n---\nAn older card.\n")
     (folder / "data" / "real" / "test-00007.tar").write_bytes(b"a shard that the new release lacks")
     seal(folder)
     hub.create(REPO)
@@ -151,8 +151,7 @@ def kill_while_sending(client: Client, root: Path) -> None:
     client.hub.rules.append(Rule(step, "delay", FOREVER, skip=0 if client.xet else 4))
     client.hub.delay = 30
     process = client.start("push", root, REPO, timeout=60)
-    while client.hub.sent(step) < (1 if client.xet else 5):
-        time.sleep(0.01)
+    client.hub.wait_for(step, 1 if client.xet else 5)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     client.hub.rules.clear()

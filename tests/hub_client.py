@@ -18,7 +18,8 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
+PROJECT = Path(__file__).parent.parent
+sys.path.insert(0, str(PROJECT))
 if __name__ != "__main__":
     from loopback_hub import TOKEN, LoopbackHub
 
@@ -79,13 +80,18 @@ class Client:
         stdout, stderr = process.communicate(timeout=300)
         return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 
+    def upload(self, *arguments: str) -> str:
+        """Run the real upload.py, which must succeed, and return what it printed."""
+        return self._succeed(str(PROJECT / "upload.py"), *arguments)
+
     def python(self, code: str, *arguments: str) -> str:
-        """Run Python code to its end and return what it printed."""
-        command = [sys.executable, "-c", code, *arguments]
-        done = subprocess.run(
-            command, env=self.environment(), cwd=self.home, text=True, capture_output=True, timeout=300, check=False
-        )
-        assert done.returncode == 0, done.stderr
+        """Run Python code, which must succeed, and return what it printed."""
+        return self._succeed("-c", code, *arguments)
+
+    def _succeed(self, *arguments: str) -> str:
+        command, settings = [sys.executable, *arguments], {**self.environment(), "PYTHONPATH": str(PROJECT)}
+        done = subprocess.run(command, env=settings, cwd=self.home, text=True, capture_output=True, timeout=300)
+        assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
 

@@ -76,6 +76,8 @@ def no_such_address(handler: Handler) -> None:
 
 
 class Server(ThreadingHTTPServer):
+    """A listener on a free port of 127.0.0.1."""
+
     daemon_threads = True
     request_queue_size = 128
 

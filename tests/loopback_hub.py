@@ -153,6 +153,18 @@ class LoopbackHub:
         """How many requests of this step came in."""
         return sum(request.step == step for request in self.requests)
 
+    def wait_for(self, step: str, count: int = 1, seconds: float = 60.0) -> None:
+        """Return once so many requests of this step have come in.
+
+        Raises:
+            TimeoutError: They did not come.
+        """
+        end = time.monotonic() + seconds
+        while self.sent(step) < count:
+            if time.monotonic() > end:
+                raise TimeoutError(f"expected {count} requests of {step}, got {self.sent(step)} in {seconds:g} s")
+            time.sleep(0.01)
+
     def repo(self, repo_id: str) -> Repo:
         """The repository of that name in whatever casing.
 
@@ -227,12 +239,13 @@ class HubHandler(Handler):
 
     def do_any(self) -> None:
         """As above, but requests meant for other hosts (the Hub stands as their proxy) are only written down."""
-        if self.command == "CONNECT" or self.path.startswith("http"):
-            self.hub.external.append(f"{self.command} {self.path.split('?')[0]}")
-            self.unread, self.chunked, self.rule = int(self.headers.get("Content-Length") or 0), False, None
-            self.refuse(Refusal(403, "nothing but loopback is reached from here"))
-        else:
+        if self.command != "CONNECT" and not self.path.startswith("http"):
             super().do_any()
+            return
+        self.unread, self.chunked, self.rule = int(self.headers.get("Content-Length") or 0), False, None
+        if not self.path.startswith("http://datasets-server."):  # the Hub's own; datasets does without its answer
+            self.hub.external.append(f"{self.command} {self.path.split('?')[0]}")
+        self.refuse(Refusal(404, "nothing but loopback is reached from here", "EntryNotFound"))
 
     do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = do_CONNECT = do_any
 

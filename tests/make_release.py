@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from PIL import Image
@@ -17,13 +18,20 @@ SPLITS = {"real": ("train", "test", "adversarial"), "dalle": ("test",), "sdxl": 
 FOLDERS = {"real": "vg/VG_100K_2", "dalle": "Dall-E_generated", "sdxl": "SPEC/relative_spatial"}
 
 
-def make_release(root: Path, pictures: int = 3, seed: int = 0, side: int = 24, shard_bytes: int = 4000) -> Path:
+def make_release(
+    root: Path,
+    pictures: int = 3,
+    seed: int = 0,
+    side: int = 24,
+    shard_bytes: int = 4000,
+    parts: Mapping[str, Sequence[str]] = SPLITS,
+) -> Path:
     """Build a release in `root` with so many pictures in each domain and split, two questions each.
 
     Pictures are noise of `side` by `side` pixels; archives hold `shard_bytes` of them.
     """
     drawn, source = random.Random(seed), root.with_name(f"{root.name}-source")
-    for domain, splits in SPLITS.items():
+    for domain, splits in parts.items():
         for place, split in enumerate(splits):
             names = [f"{FOLDERS[domain]}/{place * 1000 + number}.png" for number in range(pictures)]
             for name in names:
