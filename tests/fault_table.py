@@ -164,6 +164,8 @@ def judge(hub: LoopbackHub, case: Case, root: Path, before: int, done: Any) -> s
         return "the token, or a request, went where it should not"
     if "signature=" in output or "Traceback" in output:
         return f"more than a sentence: {done.stderr}"
+    if any(rule.times > 0 for rule in hub.rules):
+        return "the fault never struck"
     repo = hub.repos.get(REPO.lower())
     history = repo.history() if repo else []
     made = sum("mmrel-push" in commit.message for commit in history)
