@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 __version__ = "1.0.0"
 
+HERE = str(Path(__file__).resolve().parent)
 DOMAINS = ("real", "sdxl", "dalle")
 CONFIGS = ("all", *DOMAINS)
 SPLITS = ("train", "test", "adversarial")
@@ -39,8 +40,7 @@ COLUMNS = (
     "question", "instruction", "answer", "style", "pair_id", "source",
 )  # fmt: skip
 MAX_RECORDS_BYTES = 4 << 20  # of one picture's .json member; a record is about 500 bytes and a picture has about 3
-MAX_PICTURE_BYTES = 256 << 20
-MAX_INDEX_BYTES = 256 << 20  # of checksums.json
+MAX_PICTURE_BYTES = MAX_INDEX_BYTES = 256 << 20
 DESCRIPTION = (
     "MMRel asks how two objects in a picture relate: spatial, action and comparative relations, in real, SDXL and "
     "DALL-E pictures, as yes/no and open-ended questions, with an adversarial subset of unusual relations."
@@ -49,24 +49,13 @@ HOMEPAGE = "https://niejiahao1998.github.io/MMRel/"
 LICENSE = "cc-by-4.0"
 CITATION = """\
 @article{nie2024mmrel,
-  title   = {MMRel: A Relation Understanding Benchmark in the MLLM Era},
-  author  = {Nie, Jiahao and Zhang, Gongjie and An, Wenbin and Tan, Yap-Peng and Kot, Alex C. and Lu, Shijian},
-  journal = {arXiv preprint arXiv:2406.09121},
-  year    = {2024}
-}"""
+  title = {MMRel: Benchmarking Relation Understanding in Multi-Modal Large Language Models},
+  author = {Nie, Jiahao and Zhang, Gongjie and An, Wenbin and Tan, Yap-Peng and Kot, Alex C. and Lu, Shijian},
+  journal = {arXiv preprint arXiv:2406.09121}, year = {2024}}"""
 
 
 class ReleaseError(ValueError):
     """A release that is missing, incomplete or broken; the message says where and what to do."""
-
-
-def _choice(what: str, values: Sequence[str] | None, known: tuple[str, ...]) -> tuple[str, ...] | None:
-    if values is None:
-        return None
-    chosen = (values,) if isinstance(values, str) else tuple(values)
-    if not chosen or not set(chosen) <= set(known):
-        raise ValueError(f"expected {what} among {', '.join(known)}, got {values!r}")
-    return tuple(value for value in known if value in chosen)
 
 
 @dataclasses.dataclass
@@ -80,11 +69,6 @@ class MMRelConfig(datasets.BuilderConfig):  # type: ignore[misc]
 
     categories: Sequence[str] | None = None
     tasks: Sequence[str] | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.categories = _choice("categories", self.categories, CATEGORIES)
-        self.tasks = _choice("tasks", self.tasks, TASKS)
 
 
 class MMRel(datasets.GeneratorBasedBuilder):  # type: ignore[misc]
@@ -101,11 +85,14 @@ class MMRel(datasets.GeneratorBasedBuilder):  # type: ignore[misc]
     DEFAULT_WRITER_BATCH_SIZE = 100  # rows held while the Arrow cache is written; a DALL-E picture is 1.5 MB
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self.release = Release(kwargs.get("base_path") or str(Path(__file__).resolve().parent))
+        self.release = Release(kwargs.get("base_path") or HERE)
         # `datasets` keys its cache by the script; the rows come from the release, so it has to be part of the key.
         kwargs["hash"] = hashlib.sha256(f"{kwargs.get('hash')} {self.release.sha256}".encode()).hexdigest()
         if kwargs.get("config_name") not in (None, *CONFIGS):
             raise ValueError(f"expected a config among {', '.join(CONFIGS)}, got {kwargs['config_name']!r}")
+        for filter_, known in (("categories", CATEGORIES), ("tasks", TASKS)):
+            if kwargs.get(filter_) is not None:
+                kwargs[filter_] = _choice(filter_, kwargs[filter_], known)
         super().__init__(*args, **kwargs)
 
     @classmethod
@@ -139,10 +126,8 @@ class MMRel(datasets.GeneratorBasedBuilder):  # type: ignore[misc]
                         yield record["question_id"], row
 
     def _keeps(self, record: dict[str, Any]) -> bool:
-        config = self.config
-        return (not config.categories or record.get("category") in config.categories) and (
-            not config.tasks or record.get("task") in config.tasks
-        )
+        chosen = ((self.config.categories, "category"), (self.config.tasks, "task"))
+        return all(not values or record.get(field) in values for values, field in chosen)
 
 
 class Release:
@@ -165,12 +150,10 @@ class Release:
             index = json.loads(text)
             self.version: str = index["version"]
             self.note: str | None = index["note"]
-            self.files: dict[str, dict[str, Any]] = index["files"]
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise ReleaseError(
-                f"{self.path('checksums.json')}: expected a release's index, got {type(error).__name__}: {error}; "
-                "fetch or build the release again"
-            ) from None
+            self.files: dict[str, dict[str, Any]] = {name: {**file} for name, file in index["files"].items()}
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            where = self.path("checksums.json")
+            raise ReleaseError(f"{where}: expected the index of a release, got {error!r}; fetch it again") from None
 
     def path(self, name: str) -> str:
         """Where a file of the release is, from its path in the release."""
@@ -188,8 +171,8 @@ class Release:
         for name in sorted(self.files):
             if match := re.fullmatch(r"data/(\w+)/(\w+)-[0-9]{5}\.tar", name):
                 found.setdefault((match[1], match[2]), []).append(name)
-        wanted = {domain for domain, _ in found if config in ("all", domain)}
-        shards = {s: [n for (d, t), names in found.items() if t == s and d in wanted for n in names] for s in SPLITS}
+        wanted = {key: names for key, names in found.items() if config in ("all", key[0])}
+        shards = {split: [n for key, names in wanted.items() if key[1] == split for n in names] for split in SPLITS}
         shards = {split: names for split, names in shards.items() if names}
         if not shards:
             present = ", ".join(sorted({domain for domain, _ in found})) or "none"
@@ -228,7 +211,9 @@ def load(
         ReleaseError: there is no release, it lacks what was asked for, or it is broken.
         ValueError: an unknown config, split, category or task, or arguments that contradict each other.
     """
-    builder = _make_builder(name, root, repo_id, revision, categories, tasks, cache_dir)
+    filters = {key: value for key, value in (("categories", categories), ("tasks", tasks)) if value is not None}
+    base_path = _base_path(root, repo_id, revision)
+    builder = MMRel(config_name=name, dataset_name="mmrel", base_path=base_path, cache_dir=cache_dir, **filters)
     present = builder.release.archives(name)
     if split is not None and re.split(r"\W", split)[0] not in present:
         raise ReleaseError(f"{builder.release.root} has no split {split!r} of {name!r}; present: {', '.join(present)}")
@@ -245,9 +230,7 @@ def load(
 
 def make_features() -> datasets.Features:
     """The columns of every config and split: one `Image`, then the record's fields as strings."""
-    fields: dict[str, Any] = {"image": datasets.Image()}
-    fields.update((column, datasets.Value("string")) for column in COLUMNS)
-    return datasets.Features(fields)
+    return datasets.Features({"image": datasets.Image(), **{column: datasets.Value("string") for column in COLUMNS}})
 
 
 def make_validator(schema: dict[str, Any]) -> Callable[[Any], str | None]:
@@ -291,9 +274,9 @@ def read_archive(
             for header in archive:
                 records = _read_records(archive, header, name)
                 picture = archive.next()
-                where = f"{name}:{picture.name if picture else header.name}"
-                if picture is None or picture.name != records[0].get("image_id"):
-                    raise ReleaseError(f"{where}: expected the picture {records[0].get('image_id')!r} of {header.name}")
+                if picture is None or any(record.get("image_id") != picture.name for record in records):
+                    expected, got = records[0].get("image_id"), picture.name if picture else "the end"
+                    raise ReleaseError(f"{name}:{header.name}: expected the picture {expected!r} after it, got {got!r}")
                 if kept := [record for record in records if keep(record)]:
                     yield kept, _read_member(archive, picture, name, MAX_PICTURE_BYTES)
                 archive.members = []  # type: ignore[attr-defined]  # tarfile remembers every member it has seen
@@ -301,7 +284,7 @@ def read_archive(
     except (tarfile.TarError, EOFError) as error:
         raise ReleaseError(f"{name}: not a whole tar archive ({error}); fetch the release again") from None
     # tarfile takes a damaged header for the end; a whole archive ends in two blocks of zeros, padded to a record.
-    whole = -(-(end + tarfile.BLOCKSIZE) // tarfile.RECORDSIZE) * tarfile.RECORDSIZE
+    whole = -(-(end + 2 * tarfile.BLOCKSIZE) // tarfile.RECORDSIZE) * tarfile.RECORDSIZE
     if whole != size:
         raise ReleaseError(f"{name}: expected {size} bytes, the archive ends at {end}; fetch the release again")
 
@@ -312,20 +295,18 @@ def open_file(path: str) -> BinaryIO:
         return open(path, "rb")
     import fsspec
 
-    opened: BinaryIO = fsspec.open(path, "rb").open()
-    return opened
+    return fsspec.open(path, "rb").open()  # type: ignore[no-any-return]
 
 
 def _read_records(archive: tarfile.TarFile, header: tarfile.TarInfo, name: str) -> list[dict[str, Any]]:
-    where = f"{name}:{header.name}"
+    data = _read_member(archive, header, name, MAX_RECORDS_BYTES)
     try:
-        records = json.loads(_read_member(archive, header, name, MAX_RECORDS_BYTES))
-    except (ValueError, RecursionError) as error:
-        if isinstance(error, ReleaseError):
-            raise
-        raise ReleaseError(f"{where}: expected a JSON array of records before each picture, got {error}") from None
+        records = json.loads(data)
+    except (ValueError, RecursionError):
+        records = None
     if not isinstance(records, list) or not records or not all(isinstance(record, dict) for record in records):
-        raise ReleaseError(f"{where}: expected a JSON array of records, got {str(records)[:80]}")
+        got = ascii(data[:60])
+        raise ReleaseError(f"{name}:{header.name}: expected a JSON array of records before each picture, got {got}")
     return records
 
 
@@ -335,20 +316,24 @@ def _read_member(archive: tarfile.TarFile, member: tarfile.TarInfo, name: str, l
             f"{name}:{member.name}: expected a plain file of at most {limit} bytes, "
             f"got {member.size} bytes of type {member.type!r}"
         )
-    file = archive.extractfile(member)
-    data = file.read() if file else b""
+    data = archive.extractfile(member).read()  # type: ignore[union-attr]
     if len(data) != member.size:
         raise ReleaseError(f"{name}:{member.name}: cut off after {len(data)} of {member.size} bytes")
     return data
 
 
 def _check_record(record: dict[str, Any], name: str, validate: Callable[[Any], str | None]) -> None:
-    problem = validate(record)
-    if problem is None and record["domain"] != name.split("/")[1]:
-        problem = f"field domain: expected {name.split('/')[1]!r}, got {record['domain']!r}"
-    if problem:
-        member = f"{name}:{record.get('image_id')}"
-        raise ReleaseError(f"{member}: question {record.get('question_id')!r}, {problem}")
+    problem, domain = validate(record), name.split("/")[1]
+    if problem or record["domain"] != domain:
+        problem = problem or f"field domain: expected {domain!r}, got {record['domain']!r}"
+        raise ReleaseError(f"{name}:{record.get('image_id')}: question {record.get('question_id')!r}, {problem}")
+
+
+def _choice(what: str, values: Sequence[str], known: tuple[str, ...]) -> tuple[str, ...]:
+    chosen = (values,) if isinstance(values, str) else tuple(values)
+    if not chosen or not set(chosen) <= set(known):
+        raise ValueError(f"expected {what} among {', '.join(known)}, got {values!r}")
+    return tuple(value for value in known if value in chosen)
 
 
 def _find_root(base_path: str) -> str:
@@ -358,54 +343,32 @@ def _find_root(base_path: str) -> str:
     for folder in (base, base.absolute().parent):
         if (folder / "checksums.json").is_file() and (folder / "data").is_dir():
             return str(folder)
-    raise ReleaseError(
-        f"expected a release (checksums.json and data/) in {base} or its parent and found none; "
-        "pass root=, the folder of a release, or repo_id=, its repository on the Hub"
-    )
+    expected = f"expected a release (checksums.json and data/) in {base} or its parent and found none"
+    raise ReleaseError(f"{expected}; pass root=, the folder of one, or repo_id=, its repository on the Hub")
 
 
-def _make_builder(
-    name: str,
-    root: str | os.PathLike[str] | None = None,
-    repo_id: str | None = None,
-    revision: str | None = None,
-    categories: Sequence[str] | None = None,
-    tasks: Sequence[str] | None = None,
-    cache_dir: str | None = None,
-) -> MMRel:
-    if repo_id is not None and root is not None:
-        raise ValueError("expected root= or repo_id=, got both; leave one out")
-    if revision is not None and repo_id is None:
-        raise ValueError("revision= names a commit of repo_id=, which was not given")
-    base_path = str(root) if root is not None else None
-    if repo_id is not None:
-        from huggingface_hub import HfApi
+def _base_path(root: Any, repo_id: str | None, revision: str | None) -> str | None:
+    if (root and repo_id) or (revision and not repo_id):
+        raise ValueError("expected root=, or repo_id= with or without its revision=; leave out what does not belong")
+    if not repo_id:
+        return str(root) if root else None
+    from huggingface_hub import HfApi
 
-        # One commit for every file that is read, whatever is pushed meanwhile.
-        base_path = f"hf://datasets/{repo_id}@{HfApi().dataset_info(repo_id, revision=revision).sha}"
-    filters = {key: value for key, value in (("categories", categories), ("tasks", tasks)) if value is not None}
-    return MMRel(config_name=name, dataset_name="mmrel", base_path=base_path, cache_dir=cache_dir, **filters)
-
-
-def _count_rows(dataset: Any) -> Counter[str]:
-    table = dataset.remove_columns("image")
-    counts = Counter(questions=len(table), pictures=len(set(table["image_id"])))
-    for column in ("category", "task", "answer"):
-        counts.update(table[column])
-    return counts
+    # One commit for every file that is read, whatever is pushed meanwhile.
+    return f"hf://datasets/{repo_id}@{HfApi().dataset_info(repo_id, revision=revision).sha}"
 
 
 def _show(name: str, loaded: dict[str, Any], release: Release) -> None:
     print(f"MMRel {release.version}, config {name}, from {release.root}")
-    print(f"checksums.json sha256 {release.sha256}")
-    print(f"{release.note}\n" if release.note else "")
+    print(f"checksums.json sha256 {release.sha256}\n{release.note or ''}\n")
     heads = ("pictures", "questions", *CATEGORIES, *TASKS, "yes", "no")
-    print(f"{'split':<12}" + "".join(f"{head:>{max(10, len(head) + 2)}}" for head in heads))
+    print(f"{'split':<11}" + "".join(f"{head:>{len(head) + 2}}" for head in heads))
     for split, dataset in loaded.items():
-        counts = _count_rows(dataset)
-        print(f"{split:<12}" + "".join(f"{counts[head]:>{max(10, len(head) + 2)}}" for head in heads))
-    first = next(iter(loaded.values())).select(range(3))
-    for row in first:
+        counts = Counter(value for column in ("category", "task", "answer") for value in dataset[column])
+        counts.update(questions=len(dataset), pictures=len(set(dataset["image_id"])))
+        print(f"{split:<11}" + "".join(f"{counts[head]:>{len(head) + 2}}" for head in heads))
+    rows = next(iter(loaded.values()))
+    for row in rows.select(sorted({0, len(rows) // 2, len(rows) - 1})):
         size = "{} x {}".format(*row["image"].size)
         print(f"\n{row['image_id']} ({size})\n  {row['question']} {row['instruction'] or ''}\n  -> {row['answer']}")
 
@@ -419,9 +382,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--revision", help="branch, tag or commit on the Hub")
     args = parser.parse_args(argv)
     try:
-        builder = _make_builder(args.config, args.root, args.repo_id, args.revision)
-        loaded = load(args.config, root=args.root, repo_id=args.repo_id, revision=args.revision)
-        _show(args.config, loaded, builder.release)
+        base_path = _base_path(args.root, args.repo_id, args.revision)
+        _show(args.config, load(args.config, root=base_path), Release(base_path or HERE))
     except (OSError, ValueError) as error:
         print(f"mmrel.py: {error}", file=sys.stderr)
         return 1

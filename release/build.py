@@ -11,12 +11,13 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import PIL
 import pyarrow
 
 import mmrel
 from release.annotations import raise_problems, read_annotations
 from release.archives import Picture, check_picture, make_json, write_archive
-from release.card import TEMPLATE, Facts, fill_template, make_dataset_infos, merge_facts
+from release.card import TEMPLATE, Facts, fill_template, generate, make_dataset_infos, merge_facts
 from release.plan import SHARD_BYTES, Plan
 from release.records import SCHEMA_FOLDER, InputError
 from release.tables import write_table
@@ -145,7 +146,7 @@ def finish(work: Path, parts: Sequence[Part], note: str | None) -> list[Facts]:
         _copy(PROJECT / name, work / name)
     _copy(PROJECT / "mmrel.py", work / "loader" / "mmrel.py")
     (work / "dataset_infos.json").write_text(make_dataset_infos(facts), "utf-8", newline="\n")
-    card = fill_template(TEMPLATE.read_text("utf-8"), facts, note)
+    card = fill_template(TEMPLATE.read_text("utf-8"), generate(facts, note))
     (work / "README.md").write_text(card, "utf-8", newline="\n")
     for path in sorted(work.rglob("*")):
         name = path.relative_to(work).as_posix()
@@ -186,8 +187,8 @@ def make_index(files: dict[str, dict[str, Any]], note: str | None) -> str:
 
 
 def make_versions() -> dict[str, str]:
-    """Versions of what a release's bytes depend on."""
-    return {"mmrel": mmrel.__version__, "pyarrow": pyarrow.__version__}
+    """Versions of what wrote a release."""
+    return {"mmrel": mmrel.__version__, "pillow": PIL.__version__, "pyarrow": pyarrow.__version__}
 
 
 def describe_file(path: Path) -> dict[str, Any]:

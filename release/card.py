@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 TEMPLATE = Path(__file__).resolve().parent.parent / "README.md"
+_FRONT = re.compile(r"\A---\n(.*?)---\n", re.DOTALL)
+_BLOCK = re.compile(r"<!-- (?P<name>(?!project)\w+):begin -->(?P<content>.*?)<!-- (?P=name):end -->", re.DOTALL)
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
 
@@ -134,33 +136,56 @@ def make_counts_table(facts: list[Facts]) -> str:
     return "\n".join(lines)
 
 
-def fill_template(text: str, facts: list[Facts], note: str | None, of_project: bool = False) -> str:
-    """Make the YAML and the generated blocks of a card anew.
+class Generated(NamedTuple):
+    """What is generated in a card: its YAML, and its blocks by name."""
+
+    front: str
+    blocks: dict[str, str]
+
+
+def generate(facts: list[Facts], note: str | None) -> Generated:
+    """The generated parts of a card.
 
     Args:
-        text: the template, or a card made from it before.
         facts: of all splits of the release.
         note: what the release says of itself, above everything else.
-        of_project: keep what concerns the source repository.
-
-    Raises:
-        InputError: the template lacks a block.
     """
     import yaml
 
     front = yaml.safe_dump(make_front_matter(facts), sort_keys=False, allow_unicode=True, width=120)
-    body = re.sub(r"\A---\n.*?\n---\n", "", text, flags=re.DOTALL)
+    blocks = {"note": f"> {note}" if note else "", "version": f"Version {mmrel.__version__}."}
+    return Generated(front, blocks | {"counts": make_counts_table(facts)})
+
+
+def read_generated(card: str) -> Generated:
+    """The generated parts of a card that stands already."""
+    match = _FRONT.match(card)
+    return Generated(match[1] if match else "", {m["name"]: m["content"].strip("\n") for m in _BLOCK.finditer(card)})
+
+
+def fill_template(text: str, generated: Generated, of_project: bool = False) -> str:
+    """Make the YAML and the generated blocks of a card anew.
+
+    Args:
+        text: the template, or a card made from it before.
+        generated: what to put there.
+        of_project: keep what concerns the source repository.
+
+    Raises:
+        InputError: the template and the generated parts do not name the same blocks.
+    """
+    body = _FRONT.sub("", text)
     if not of_project:
         body = re.sub(r"<!-- project:begin -->.*?<!-- project:end -->\n*", "", body, flags=re.DOTALL)
-    blocks = {"note": f"> {note}" if note else "", "version": f"Version {mmrel.__version__}."}
-    blocks["counts"] = make_counts_table(facts)
-    for name, content in blocks.items():
-        begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
-        if begin not in body or end not in body:
-            raise InputError(f"README.md: expected the block {begin} … {end}, found none")
-        before, _, rest = body.partition(begin)
-        body = f"{before}{begin}\n{content}\n{end}{rest.partition(end)[2]}"
-    return f"---\n{front}---\n{body}"
+    names = [match["name"] for match in _BLOCK.finditer(body)]
+    if sorted(names) != sorted(generated.blocks):
+        raise InputError(f"{TEMPLATE}: expected the blocks {', '.join(generated.blocks)}, got {', '.join(names)}")
+    body = _BLOCK.sub(lambda match: _make_block(match["name"], generated.blocks[match["name"]]), body)
+    return f"---\n{generated.front}---\n{body}"
+
+
+def _make_block(name: str, content: str) -> str:
+    return f"<!-- {name}:begin -->\n{content}\n<!-- {name}:end -->"
 
 
 def _count(facts: Facts, word: str) -> int:

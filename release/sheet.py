@@ -16,14 +16,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-CELL = 250  # pixels, width of a cell and height of its picture
-TEXT_WIDTH = 42  # characters of a line below a picture
-TEXT_LINES = 9
+CELL = 240  # pixels, width of a cell and most height of its picture
+TEXT_WIDTH = 40  # characters of a line below a picture
 FONT_SIZE = 11
 LINE = 14
-GAP = 10
-COLUMNS = 4
-MAX_PER_SPLIT = 4
+GAP = 12
+COLUMNS = 6
 
 
 class Cell(NamedTuple):
@@ -33,35 +31,48 @@ class Cell(NamedTuple):
     image: Image.Image
     lines: list[str]
 
+    @property
+    def height(self) -> int:
+        """Pixels that the cell takes, with the gap below it."""
+        return LINE + self.image.height + 5 + LINE * len(self.lines) + GAP
 
-def draw_sheet(root: Path, out: Path) -> None:
-    """Draw some pictures of every domain and split with their questions and answers into a PNG.
 
-    Pictures are taken at even distances, so that the sheet shows all kinds of them; the file is written aside first.
+def draw_sheet(root: Path, out: Path, per_split: int = 2) -> None:
+    """Draw pictures of every domain and split with their questions and answers into a PNG, written aside first.
+
+    Args:
+        root: folder of a release.
+        out: the PNG.
+        per_split: pictures of each domain and split, taken at even distances.
     """
-    cells = list(_choose_cells(mmrel.Release(str(root))))
-    rows = -(-len(cells) // COLUMNS)
-    height = CELL + LINE * (TEXT_LINES + 1) + GAP
-    sheet = Image.new("RGB", (COLUMNS * (CELL + GAP) + GAP, rows * height + GAP), "white")
-    draw = ImageDraw.Draw(sheet)
-    font = ImageFont.load_default(FONT_SIZE)
-    for number, cell in enumerate(cells):
-        x, y = GAP + number % COLUMNS * (CELL + GAP), GAP + number // COLUMNS * height
-        draw.text((x, y), cell.title, fill="black", font=font)
-        sheet.paste(cell.image, (x + (CELL - cell.image.width) // 2, y + LINE + (CELL - cell.image.height) // 2))
-        for index, line in enumerate(cell.lines[:TEXT_LINES]):
-            draw.text((x, y + LINE + CELL + 2 + index * LINE), line, fill="#333333", font=font)
+    cells = list(_choose_cells(mmrel.Release(str(root)), per_split))
+    rows = [cells[start : start + COLUMNS] for start in range(0, len(cells), COLUMNS)]
+    heights = [max(cell.height for cell in row) for row in rows]
+    sheet = Image.new("RGB", (COLUMNS * (CELL + GAP) + GAP, sum(heights) + GAP), "white")
+    for number, row in enumerate(rows):
+        for column, cell in enumerate(row):
+            _draw_cell(sheet, cell, GAP + column * (CELL + GAP), GAP + sum(heights[:number]))
     buffer = io.BytesIO()
-    sheet.quantize(128).save(buffer, "PNG", optimize=True)
+    sheet.quantize(256).save(buffer, "PNG", optimize=True)
     write_aside(out, buffer.getvalue())
 
 
-def _choose_cells(release: mmrel.Release) -> Iterator[Cell]:
+def _draw_cell(sheet: Image.Image, cell: Cell, x: int, y: int) -> None:
+    draw = ImageDraw.Draw(sheet)
+    font = ImageFont.load_default(FONT_SIZE)
+    draw.text((x, y), cell.title, fill="black", font=font)
+    sheet.paste(cell.image, (x, y + LINE + 2))
+    below = y + LINE + cell.image.height + 5
+    for number, line in enumerate(cell.lines):
+        draw.text((x, below + number * LINE), line, fill="#333333", font=font)
+
+
+def _choose_cells(release: mmrel.Release, per_split: int) -> Iterator[Cell]:
     for split, names in release.archives("all").items():
         for domain in sorted({name.split("/")[1] for name in names}):
             archives = [name for name in names if name.split("/")[1] == domain]
             count = sum(1 for _ in _read(release, archives))
-            wanted = {index * count // MAX_PER_SPLIT for index in range(MAX_PER_SPLIT)}
+            wanted = {(2 * index + 1) * count // (2 * per_split) for index in range(per_split)}
             for index, (records, data) in enumerate(_read(release, archives)):
                 if index in wanted:
                     yield _make_cell(f"{domain} / {split}", records, data)
@@ -77,5 +88,5 @@ def _make_cell(title: str, records: list[dict[str, Any]], data: bytes) -> Cell:
     image = ImageOps.contain(Image.open(io.BytesIO(data)).convert("RGB"), (CELL, CELL))
     lines: list[str] = []
     for record in records:
-        lines += textwrap.wrap(f"{record['question']}  {record['answer'].upper()}", TEXT_WIDTH)
-    return Cell(f"{title}   {records[0]['style'] or ''}", image, lines)
+        lines += textwrap.wrap(f"{record['question']} {record['answer'].upper()}", TEXT_WIDTH)
+    return Cell(" / ".join(filter(None, (title, records[0]["style"]))), image, lines)
