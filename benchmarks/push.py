@@ -95,7 +95,7 @@ def measure(code: str, release: Path, xet: bool = False) -> Figures:
             "HF_HUB_DISABLE_XET": "0" if xet else "1",
             "HF_HUB_DISABLE_PROGRESS_BARS": "1",
             "HF_HUB_DISABLE_TELEMETRY": "1",
-            "NO_PROXY": "127.0.0.1",
+            "NO_PROXY": "127.0.0.1,localhost",
             "PYTHONPATH": str(PROJECT),
         }
         command = [sys.executable, "-c", code + REPORT, str(release), hub["store"]]

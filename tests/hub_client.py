@@ -61,7 +61,7 @@ class Client:
             "HF_XET_CLIENT_RETRY_BASE_DELAY": "100ms",
             "HF_XET_CLIENT_READ_TIMEOUT": "1s",
             **dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), self.hub.endpoint),
-            **dict.fromkeys(("NO_PROXY", "no_proxy"), "127.0.0.1"),
+            **dict.fromkeys(("NO_PROXY", "no_proxy"), "127.0.0.1,localhost"),
         }
         return {**kept, **ours, **self.settings}
 

@@ -134,7 +134,11 @@ class LoopbackHub:
         self.users = {TOKEN: "write", READ_TOKEN: "read"}
         self.namespaces = ["ns", "lab"]  # the user's own and an organisation
         self._servers = [Server(self, HubHandler), Server(self, StoreHandler)]
-        self.endpoint, self.store = (f"http://127.0.0.1:{server.server_port}" for server in self._servers)
+        # Another port alone does not make another host to huggingface_hub 1, so the name differs as well.
+        self.endpoint, self.store = (
+            f"http://{name}:{server.server_port}"
+            for name, server in zip(("127.0.0.1", "localhost"), self._servers, strict=True)
+        )
         self.xet_local = xet == "local"
         self.cas_url = f"local://{root / 'cas'}" if self.xet_local else self.store
 

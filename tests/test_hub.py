@@ -19,7 +19,7 @@ import fault_table
 import pytest
 from hub_client import PROJECT, Client
 from loopback_hub import EXPIRED_TOKEN, READ_TOKEN, TOKEN, LoopbackHub, Rule
-from make_release import make_release, seal
+from make_release import make_large_release, seal
 
 from release import hub_calls, hub_plan
 from release.hub import push
@@ -27,15 +27,14 @@ from release.hub import push
 NAME = "NS/MMRel"
 WAYS = [pytest.param(False, id="lfs"), pytest.param(True, id="xet")]
 LOAD = """
-import sys
 from datasets import load_dataset
 for name in ("ns/mmrel", "NS/MMRel"):
     plain = load_dataset(name, "real")
     stream = load_dataset(name, "real", streaming=True)
-    for split in ("train", "test", "adversarial"):
+    for split in plain:
         rows = list(plain[split])
         assert [r["question_id"] for r in stream[split]] == [r["question_id"] for r in rows]
-        print(name, split, len(rows), rows[0]["question_id"], rows[-1]["image"].size)
+        print(name, split, *(r["question_id"] for r in rows), rows[-1]["image"].size)
 every = load_dataset("ns/mmrel", split="test")
 print("default", len(every), sorted(set(every["domain"])))
 """
@@ -48,18 +47,6 @@ for row in rows.cast_column("image", mmrel.datasets.Image(decode=False)):
 peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1]
 print(count, size, int(peak) // 1024)
 """
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A release; `upload.py build` on the drawn sample does as well."""
-    return make_release(tmp_path_factory.mktemp("release") / "built")
-
-
-@pytest.fixture
-def release(built: Path, tmp_path: Path) -> Path:
-    """A copy of the release for a test to change."""
-    return Path(shutil.copytree(built, tmp_path / "release"))
 
 
 @pytest.fixture
@@ -108,11 +95,12 @@ def test_push_verify_load(hub: LoopbackHub, client: Client, release: Path, xet: 
     assert not any(hub.sent(step) for step in ("preupload", "put", "xorb", "commit", "tag", "create_repo"))
 
     table = client.run("verify", release, NAME, "--revision", "v1.0.0", "--deep", timeout=5.0).stdout
-    assert [line.split()[-1] for line in table.splitlines()[2:]] == ["yes"] * 8
+    assert {line.split()[-1] for line in table.splitlines()[2:]} == {"yes"}
     lines = client.python(LOAD).splitlines()
-    assert lines[:3] == [line.replace(NAME, "ns/mmrel") for line in lines[3:6]]
-    assert lines[1] == "ns/mmrel test 6 real-test-1000-yes (24, 24)"
-    assert lines[6] == "default 18 ['dalle', 'real', 'sdxl']"
+    assert lines[:2] == [line.replace(NAME, "ns/mmrel") for line in lines[2:4]]
+    questions = [json.loads(line)["question_id"] for line in (release / "data/real/test.jsonl").open()]
+    assert lines[1].startswith(f"ns/mmrel test {' '.join(questions)} (")
+    assert lines[4].endswith("['dalle', 'real', 'sdxl']")
 
 
 def test_a_changed_card_sends_only_the_card(hub: LoopbackHub, client: Client, release: Path) -> None:
@@ -394,13 +382,13 @@ def test_verify_without_repository(client: Client, release: Path) -> None:
 @pytest.mark.parametrize("kind", ["reset", *(pytest.param(kind, marks=pytest.mark.hub) for kind in ("close", "500"))])
 def test_builder_streams_from_the_hub(hub: LoopbackHub, client: Client, tmp_path: Path, kind: str) -> None:
     """Archives are read in ranges; one that breaks in the middle is asked for again."""
-    release = make_release(tmp_path / "large", pictures=3, side=1000, shard_bytes=1 << 30, parts={"real": ["test"]})
+    release = make_large_release(tmp_path / "large", pictures=3)
     client.run("push", release, NAME)
-    archives = list((release / "data/real").glob("test-*.tar"))
     hub.rules.append(Rule("object", kind, skip=1))  # in the midst of the archive
     count, size, _ = client.python(BUILDER).split()
-    assert (int(count), len(archives), hub.rules[0].times) == (6, 1, 0)
-    assert int(size) == 2 * sum(len(p.read_bytes()) for p in (tmp_path / "large-source").rglob("*.png"))
+    assert hub.rules[0].times == 0  # it struck
+    assert int(count) == 3
+    assert int(size) == sum(picture.stat().st_size for picture in (tmp_path / "large-sources").rglob("*.png"))
 
 
 @pytest.mark.hub
@@ -408,8 +396,7 @@ def test_builder_streams_in_constant_memory(hub: LoopbackHub, client: Client, tm
     """A release of eight times the size takes no more memory, but for the noise of a process."""
     peaks = []
     for pictures in (8, 64):
-        place = tmp_path / str(pictures)
-        release = make_release(place, pictures, side=1000, shard_bytes=1 << 30, parts={"real": ["test"]})
+        release = make_large_release(tmp_path / str(pictures), pictures)
         assert client.run("push", release, NAME, timeout=30.0).returncode == 0
         peaks.append(int(client.python(BUILDER).split()[2]))
     print("peak MB for archives of 24 and of 192 MB:", peaks)
