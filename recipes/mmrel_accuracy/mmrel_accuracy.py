@@ -1,11 +1,12 @@
-"""The metric of MMRel for users of `evaluate`: a thin cover over `relation_accuracy`, which must be importable.
+"""The metric of MMRel for users of `evaluate`: a thin cover over `relation_accuracy`, which it imports.
 
-    metric = evaluate.load("recipes/mmrel_accuracy")
-    metric.compute(predictions=[{"question_id": "q1", "answer": "Yes."}], references=[...], reader="words")
+metric = evaluate.load("recipes/mmrel_accuracy")
+metric.compute(predictions=[{"question_id": "q1", "answer": "Yes."}], references=[...], reader="words")
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Any
 
 import datasets
@@ -32,7 +33,9 @@ class MMRelAccuracy(evaluate.Metric):  # type: ignore[misc]
 
     def add_batch(self, *, predictions: Iterable[Any], references: Iterable[Any]) -> None:
         """Adds predictions and references of `relation_accuracy.compute`."""
-        super().add_batch(predictions=list(map(json.dumps, predictions)), references=list(map(json.dumps, references)))
+        super().add_batch(
+            predictions=list(map(json.dumps, predictions)), references=list(map(json.dumps, references))
+        )
 
     def add(self, *, prediction: Any, reference: Any) -> None:
         """Adds one prediction and one reference."""
