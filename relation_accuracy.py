@@ -285,15 +285,11 @@ def load_taxonomy(path: str | os.PathLike[str] | None = None) -> dict[str, Vocab
             known = {phrase: frozenset(names) for phrase, names in phrases.items()}
             taxonomy[category] = Vocabulary(known, frozenset(opposites), frozenset(inverses))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RecordError(
-            f"expected the taxonomy of relations in {path}; it cannot be read: {error!r}"
-        ) from error
+        raise RecordError(f"expected the taxonomy of relations in {path}; it cannot be read: {error!r}") from error
     return taxonomy
 
 
-def _find(
-    tokens: Sequence[str], phrases: Mapping[str, frozenset[str]]
-) -> Iterator[tuple[frozenset[str], int, int]]:
+def _find(tokens: Sequence[str], phrases: Mapping[str, frozenset[str]]) -> Iterator[tuple[frozenset[str], int, int]]:
     """Finds phrases of up to six words, the longest first: (relations, first token, token after the last)."""
     at = 0
     while at < len(tokens):
@@ -475,22 +471,20 @@ class Scores:
             MatchError: a question has a verdict already.
         """
         codes = dict(
-            zip(identifiers, [LABELS[question.label] + value for question, value in zip(questions, said)])
+            zip(
+                identifiers,
+                [LABELS[question.label] + value for question, value in zip(questions, said, strict=False)],
+                strict=False,
+            )
         )
         if len(codes) < len(identifiers):
             twice = [name for name, number in Counter(identifiers).items() if number > 1]
-            raise MatchError(
-                f"expected one answer to each question; with two: {_some(twice)}: leave one of each"
-            )
+            raise MatchError(f"expected one answer to each question; with two: {_some(twice)}: leave one of each")
         both = sorted(self.codes.keys() & codes.keys())
         if both:
-            raise MatchError(
-                f"expected no question that has been scored; got {_some(both)} again: leave one of each"
-            )
+            raise MatchError(f"expected no question that has been scored; got {_some(both)} again: leave one of each")
         self.codes.update(codes)
-        places = {
-            id(question.place): question.place for question in questions
-        }  # few, and no hash of five texts
+        places = {id(question.place): question.place for question in questions}  # few, and no hash of five texts
         numbers = {key: self.places.setdefault(place, len(self.places)) for key, place in places.items()}
         self.where.extend([numbers[id(question.place)] for question in questions])
         self.images += [question.image_id for question in questions]
@@ -529,9 +523,7 @@ class Scores:
             raise MatchError(f"expected parts that were read alike; got {mine} and {theirs}: read them again")
         both = sorted(self.codes.keys() & other.codes.keys())
         if both:
-            raise MatchError(
-                f"expected every question in one part only; in both: {_some(both)}: leave one of each"
-            )
+            raise MatchError(f"expected every question in one part only; in both: {_some(both)}: leave one of each")
         self.codes.update(other.codes)
         numbers = [self.places.setdefault(place, len(self.places)) for place in other.places]
         self.where.extend([numbers[number] for number in other.where])
@@ -578,7 +570,7 @@ class Scores:
         """
         kinds: dict[str | None, dict[str | None, int]] = {place.split: {} for place in self.places}
         of_place = [kinds[place.split] for place in self.places]
-        for place, pair, code in zip(self.where, self.pairs, self.codes.values()):
+        for place, pair, code in zip(self.where, self.pairs, self.codes.values(), strict=False):
             pairs = of_place[place]
             pairs[pair] = pairs.get(pair, 0) << 32 | 16 * place + code + 1
         for pairs in kinds.values():
@@ -587,12 +579,10 @@ class Scores:
 
     def _count(self) -> Counter[tuple[tuple[int, ...], int]]:
         """Counts by (places, slot of a tally); a pair counts in the places of its yes questions."""
-        verdicts = Counter([16 * place + code for place, code in zip(self.where, self.codes.values())])
+        verdicts = Counter([16 * place + code for place, code in zip(self.where, self.codes.values(), strict=False)])
         counts: Counter[tuple[tuple[int, ...], int]] = Counter()
         counts.update({((key // 16,), key % 16): number for key, number in verdicts.items()})
-        for kind, number in Counter(
-            chain.from_iterable(map(dict.values, self.pair_kinds().values()))
-        ).items():
+        for kind, number in Counter(chain.from_iterable(map(dict.values, self.pair_kinds().values()))).items():
             questions = unpacked(kind)
             if is_whole(questions):
                 homes = {place for place, code in questions if 4 <= code < 8}
@@ -622,9 +612,7 @@ def is_right(questions: Iterable[tuple[int, int]]) -> bool:
     return all(code in RIGHT for _, code in questions)
 
 
-def _tally(
-    counts: Mapping[tuple[tuple[int, ...], int], int], names: Sequence[str | None]
-) -> dict[str, list[int]]:
+def _tally(counts: Mapping[tuple[tuple[int, ...], int], int], names: Sequence[str | None]) -> dict[str, list[int]]:
     """Adds counts up by the names of the places (null: in no group), in the paper's order of names."""
     order = {part: at for at, part in enumerate((*DOMAINS, *CATEGORIES, *SPLITS))}
     known = {name for name in names if name is not None}
@@ -740,21 +728,15 @@ def collect_answers(rows: Iterable[tuple[str, Any]]) -> dict[str, str | None]:
                 f"expected question_id and answer (response, prediction, text); got {_some(keys)} at {where}"
             )
         if len(keys) > 1:
-            raise AnswerError(
-                f"expected one answer; got {' and '.join(keys)} at {where}: leave only the model's"
-            )
+            raise AnswerError(f"expected one answer; got {' and '.join(keys)} at {where}: leave only the model's")
         answer = row[keys[0]]
         if not (answer is None or isinstance(answer, str)):
-            raise AnswerError(
-                f"expected what the model wrote, as text, or null; got {_shown(answer)} at {where}"
-            )
+            raise AnswerError(f"expected what the model wrote, as text, or null; got {_shown(answer)} at {where}")
         if identifier in answers:
             twice.append(f"{identifier} at {where}")
         answers[identifier] = answer
     if twice:
-        raise MatchError(
-            f"expected one answer to each question; answered again: {_some(twice)}: leave one of each"
-        )
+        raise MatchError(f"expected one answer to each question; answered again: {_some(twice)}: leave one of each")
     return answers
 
 
@@ -772,14 +754,8 @@ def index_questions(rows: Iterable[tuple[str, Any]]) -> dict[str, Question]:
     questions: dict[str, Question] = {}
     places: dict[Place, Place] = {}
     for where, row in rows:
-        if (
-            not isinstance(row, Mapping)
-            or row.get("question_id") is None
-            or not isinstance(row.get("answer"), str)
-        ):
-            raise RecordError(
-                f"expected a record with question_id and, as text, answer; got {_shown(row)} at {where}"
-            )
+        if not isinstance(row, Mapping) or row.get("question_id") is None or not isinstance(row.get("answer"), str):
+            raise RecordError(f"expected a record with question_id and, as text, answer; got {_shown(row)} at {where}")
         identifier, image_id, pair_id, *names = (_text(row, key, where, RecordError) for key in _KEYS)
         label = "open" if row.get("task") == "generative" else row["answer"].strip().casefold()
         if label not in ("open", "yes", "no") or (label == "open" and row.get("task") != "generative"):
@@ -828,9 +804,7 @@ def match(
     """
     chosen = {identifier: question for identifier, question in questions.items() if asked(question)}
     if questions and not chosen:
-        raise MatchError(
-            f"expected questions of the task, config and split chosen; none of {len(questions):,} is one"
-        )
+        raise MatchError(f"expected questions of the task, config and split chosen; none of {len(questions):,} is one")
     missing = [identifier for identifier in chosen if identifier not in answers]
     unknown = [identifier for identifier in answers if identifier not in questions]
     if chosen and len(missing) == len(chosen):
@@ -839,9 +813,7 @@ def match(
             f" {_some(list(answers))}, none of them asked: give the answers to these questions"
         )
     if (missing or unknown) and not partial:
-        faults = [
-            f"{text} {_some(names)}" for text, names in (("missing", missing), ("unknown", unknown)) if names
-        ]
+        faults = [f"{text} {_some(names)}" for text, names in (("missing", missing), ("unknown", unknown)) if names]
         raise MatchError(
             f"expected one answer to each of {len(chosen):,} questions; {'; '.join(faults)}."
             " Give them all, or score what is there with --partial (partial=True)"
@@ -881,9 +853,7 @@ def report(
     if silent:
         notes.append(f"{silent:,} answers are null or failed requests: ask these questions again")
     if len(scores.codes) < asked:
-        notes.append(
-            f"partial: {asked - len(scores.codes):,} of {asked:,} questions are not answered and do not count"
-        )
+        notes.append(f"partial: {asked - len(scores.codes):,} of {asked:,} questions are not answered and do not count")
     coverage = {"questions": asked, "answered": len(scores.codes), "missing": asked - len(scores.codes)}
     coverage |= {"unknown": scores.unknown, "set_aside": scores.set_aside, "silent": silent}
     return {
@@ -945,13 +915,12 @@ def compute(
                 f" {len(records):,}: give objects with question_id and answer to match them by id"
             )
         records = [
-            {"question_id": at, "answer": row} if isinstance(row, str) else row
-            for at, row in enumerate(records)
+            {"question_id": at, "answer": row} if isinstance(row, str) else row for at, row in enumerate(records)
         ]
     questions = index_questions((f"references[{at}]", row) for at, row in enumerate(records))
     if plain:
         answers = [
-            {"question_id": row["question_id"], "answer": answer} for row, answer in zip(records, answers)
+            {"question_id": row["question_id"], "answer": answer} for row, answer in zip(records, answers, strict=False)
         ]
     scores = Scores(reader, judge)
     collected = collect_answers((f"predictions[{at}]", row) for at, row in enumerate(answers))
@@ -1033,9 +1002,7 @@ def load_release(
             if needed or (Path(root) / name).exists():
                 rows += _records(Path(root) / name, sha256, parts[2])
     if not found:
-        raise RecordError(
-            f"expected records of config {config} and split {split}; {path} lists none: choose others"
-        )
+        raise RecordError(f"expected records of config {config} and split {split}; {path} lists none: choose others")
     info |= {"sha256": hashlib.sha256(sums).hexdigest(), "config": config, "split": split}
     return index_questions(rows), info
 
@@ -1045,9 +1012,7 @@ def _records(path: Path, sha256: str, split: str) -> Iterator[tuple[str, Any]]:
     try:
         data = path.read_bytes()
         if hashlib.sha256(data).hexdigest() != sha256:
-            raise RecordError(
-                f"expected {path} to be what checksums.json states; it differs: fetch the release again"
-            )
+            raise RecordError(f"expected {path} to be what checksums.json states; it differs: fetch the release again")
         rows = [json.loads(line) for line in data.decode("utf-8").split("\n") if line]
     except OSError as error:
         raise RecordError(
@@ -1085,9 +1050,12 @@ def shown(value: float | None) -> str:
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:
     """Sets rows of text in columns, the first to the left and the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=False)]
     lines = (
-        [cell.rjust(width) if at else cell.ljust(width) for at, (cell, width) in enumerate(zip(row, widths))]
+        [
+            cell.rjust(width) if at else cell.ljust(width)
+            for at, (cell, width) in enumerate(zip(row, widths, strict=False))
+        ]
         for row in rows
     )
     return "\n".join("  ".join(line).rstrip() for line in lines)
@@ -1098,21 +1066,15 @@ def heading(result: Mapping[str, Any]) -> str:
     lines, release, coverage = [], result["release"], result["coverage"]
     if release:
         where = f"config {release['config']}, split {release['split']}"
-        lines.append(
-            f"{release['name']} {release['version']}, checksums.json {release['sha256'][:16]}, {where}"
-        )
+        lines.append(f"{release['name']} {release['version']}, checksums.json {release['sha256'][:16]}, {where}")
         lines += [release["note"]] * bool(release["note"])
     lines += [f"{key}: {value}" for key, value in result["run"].items() if value]
     how = [f"reader {result['reader']['name']} {result['reader']['version']}"] * bool(result["n"])
     how += [f"open-ended answers judged by {result['open_reader']}"] * bool(result["open_ended"])
     how += [f"{result['package']['name']} {result['package']['version']}"]
-    lines.append(
-        f"{', '.join(how)}; {coverage['answered']:,} of {coverage['questions']:,} questions answered"
-    )
+    lines.append(f"{', '.join(how)}; {coverage['answered']:,} of {coverage['questions']:,} questions answered")
     if coverage["set_aside"]:
-        lines.append(
-            f"{coverage['set_aside']:,} answers are to questions of another task, config or split: set aside"
-        )
+        lines.append(f"{coverage['set_aside']:,} answers are to questions of another task, config or split: set aside")
     if coverage["unknown"]:
         lines.append(f"{coverage['unknown']:,} answers are to no known question: left out")
     return "\n".join([*lines, *(f"note: {note}" for note in result["notes"])])
@@ -1139,13 +1101,9 @@ def _row(figures: Mapping[str, Any], columns: Mapping[str, str]) -> list[str]:
 
 def make_parser(prog: str, description: str) -> argparse.ArgumentParser:
     """Returns a parser of the arguments that this command and relation_report share."""
-    parser = argparse.ArgumentParser(
-        prog=prog, description=description, epilog="METRIC.md explains every figure."
-    )
+    parser = argparse.ArgumentParser(prog=prog, description=description, epilog="METRIC.md explains every figure.")
     add = parser.add_argument
-    given = (
-        "JSON lines or array of question_id and answer; - is standard input; several files are shards of one"
-    )
+    given = "JSON lines or array of question_id and answer; - is standard input; several files are shards of one"
     add("answers", nargs="+", metavar="ANSWERS", help=given)
     add("--root", required=True, metavar="RELEASE", help="folder of a release: checksums.json, data/")
     add("--config", default="all", choices=("all", *DOMAINS), help="domain (all)")
@@ -1211,9 +1169,7 @@ def _command(args: argparse.Namespace) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Scores answer files against a release, prints the paper's table, and returns the exit status."""
-    return run_command(
-        _command, make_parser("relation_accuracy", "Scores answers to the questions of MMRel."), argv
-    )
+    return run_command(_command, make_parser("relation_accuracy", "Scores answers to the questions of MMRel."), argv)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,9 @@ if sys.version_info >= (3, 11):
 CORE = {"datasets", "fsspec", "huggingface_hub"}
 ARROWS = {
     "mmrel.py": CORE,
-    "release": CORE | {"mmrel", "release", "PIL", "pyarrow", "yaml", "tqdm"},
+    "relation_accuracy.py": set(),
+    "relation_report.py": {"relation_accuracy", "matplotlib"},
+    "release": CORE | {"mmrel", "release", "PIL", "pyarrow", "yaml", "tqdm", "httpx", "httpx2"},
     "upload.py": {"mmrel", "release", "tqdm"},
 }
 

@@ -5,8 +5,7 @@ metric.compute(predictions=[{"question_id": "q1", "answer": "Yes."}], references
 """
 
 import json
-from collections.abc import Iterable
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import datasets
@@ -33,9 +32,7 @@ class MMRelAccuracy(evaluate.Metric):  # type: ignore[misc]
 
     def add_batch(self, *, predictions: Iterable[Any], references: Iterable[Any]) -> None:
         """Adds predictions and references of `relation_accuracy.compute`."""
-        super().add_batch(
-            predictions=list(map(json.dumps, predictions)), references=list(map(json.dumps, references))
-        )
+        super().add_batch(predictions=list(map(json.dumps, predictions)), references=list(map(json.dumps, references)))
 
     def add(self, *, prediction: Any, reference: Any) -> None:
         """Adds one prediction and one reference."""
