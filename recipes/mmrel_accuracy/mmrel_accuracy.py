@@ -5,8 +5,7 @@ metric.compute(predictions=[{"question_id": "q1", "answer": "Yes."}], references
 """
 
 import json
-from collections.abc import Iterable
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import datasets
