@@ -106,9 +106,21 @@ def test_open_ended(row: dict[str, Any]) -> None:
     assert metric.read_relation(row["answer"], row, metric.load_taxonomy()) == row["verdict"]
 
 
+def test_the_card_shows_what_the_readers_say() -> None:
+    card = (ROOT / "METRIC.md").read_text(encoding="utf-8")
+    rows = [line.strip("| ").split(" | ") for line in card.splitlines()]
+    start = next(at for at, row in enumerate(rows) if row[:2] == ["answer", "`words`"])
+    shown = rows[start + 2 : rows.index([""], start)]
+    assert len(shown) == 9
+    for answer, *verdicts in shown:
+        text = "" if answer == "(nothing)" else answer
+        read = [metric.READERS[reader].read(text, label) or "\u2013" for reader, label in COLUMNS.values()]
+        assert verdicts == read, answer
+
+
 def test_vlmevalkit_looks_at_the_marks_as_they_were_given() -> None:
-    # Whether a mark touches a space was looked up in the text from which earlier marks had gone, so that "a_no/_"
-    # lost its underscores; found by comparing with the original's rule on 300,000 random answers.
+    # Whether a mark touches a space was looked up in the text from which earlier marks had gone, and "a_no/_"
+    # lost its underscores; found by comparing with the original on 300,000 random answers.
     assert [metric.READERS["vlmevalkit"].read(text, "") for text in ("a_no/_", "no!3(!")] == ["no", "no"]
 
 
