@@ -13,10 +13,10 @@ import time
 from pathlib import Path
 
 import pytest
+from stub_endpoint import Asked, Fault, StubEndpoint
 
 import endpoint
 from endpoint import Budget, Endpoint, Picture, Prices, Request
-from stub_endpoint import Asked, Fault, StubEndpoint
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
