@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from release.records import Record
 
 FORMATS = ("JPEG", "PNG", "WEBP")
-# Pillow's own bound, above which it warns of a decompression bomb; the Hub's viewer refuses more, too.
+# Pillow's own bound, from which on it refuses a picture as a decompression bomb; so does the Hub's viewer.
 MAX_PIXELS = 178_956_970
 
 

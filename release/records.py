@@ -205,7 +205,7 @@ def _match(question: str) -> Reading | None:
 
 def _is_clean(reading: Reading) -> bool:
     names = (reading.subject, reading.object, reading.relation or "relation")
-    return all(name and name == name.strip() for name in names)
+    return all(name and name == name.strip() and "?" not in name for name in names)
 
 
 def _is_encodable(text: str) -> bool:

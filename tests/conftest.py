@@ -27,14 +27,14 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 INSTRUCTION = "Please answer with one word."
 # Of each picture: path, split, category, its true triplet, and what its false question asks.
 PICTURES = [
-    ("vg/VG_100K/{}.jpg", "test", "spatial", Triplet("cat", "above", "orange"), Triplet("orange", "above", "cat")),
-    ("vg/VG_100K_2/{}.jpg", "test", "action", Triplet("man", "look at", "dog"), Triplet("man", "kick", "dog")),
-    ("vg/VG_100K/{}.jpg", "train", "comparative", Triplet("bus", "bigger", "cup"), Triplet("cup", "bigger", "bus")),
-    ("SPEC/relative_size/{:08d}/2.jpg", "test", "comparative", Triplet("ox", "bigger", "egg"), Triplet("egg", "bigger", "ox")),
-    ("SPEC/relative_spatial/{:08d}/1.jpg", "adversarial", "spatial", Triplet("car", "over", "elm"), Triplet("elm", "over", "car")),
-    ("Dall-E_generated/spatial/{:05d}_watercolor.png", "test", "spatial", Triplet("bee", "left", "owl"), Triplet("owl", "left", "bee")),
-    ("Dall-E_generated/action/{:05d}.png", "adversarial", "action", Triplet("ant", "ride", "fox"), Triplet("ant", "eat", "fox")),
-]  # fmt: skip
+    ("vg/VG_100K/{}.jpg", "test", "spatial", "cat above orange", "orange above cat"),
+    ("vg/VG_100K_2/{}.jpg", "test", "action", "man look~at dog", "man kick dog"),
+    ("vg/VG_100K/{}.jpg", "train", "comparative", "bus bigger cup", "cup bigger bus"),
+    ("SPEC/relative_size/{:08d}/2.jpg", "test", "comparative", "ox bigger egg", "egg bigger ox"),
+    ("SPEC/relative_spatial/{:08d}/1.jpg", "adversarial", "spatial", "car over elm", "elm over car"),
+    ("Dall-E_generated/spatial/{:05d}_watercolor.png", "test", "spatial", "bee left owl", "owl left bee"),
+    ("Dall-E_generated/action/{:05d}.png", "adversarial", "action", "ant ride fox", "ant eat fox"),
+]
 DOMAINS = {"vg": "real", "SPEC": "sdxl", "Dall-E_generated": "dalle"}
 
 
@@ -43,7 +43,8 @@ def make_sources(folder: Path, copies: int = 8, seed: int = 0) -> Path:
     draw = random.Random(seed)
     lines: dict[str, list[str]] = {}
     for copy in range(copies):
-        for number, (template, split, category, true, false) in enumerate(PICTURES):
+        for number, (template, split, category, *triplets) in enumerate(PICTURES):
+            true, false = (Triplet(*(word.replace("~", " ") for word in text.split())) for text in triplets)
             path = template.format(copy * 10 + number)
             target = folder / path
             target.parent.mkdir(parents=True, exist_ok=True)

@@ -6,9 +6,8 @@ import random
 from collections.abc import Callable
 from functools import partial
 
-from PIL import Image, ImageChops, ImageColor, ImageDraw, ImageFilter, ImageOps
-
 from draw_scenes import Item
+from PIL import Image, ImageChops, ImageColor, ImageDraw, ImageFilter, ImageOps
 
 SCALE = 2  # everything is drawn this much larger and then reduced, which smooths the edges
 Size = tuple[int, int]

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
-
 from draw_sample import SPLITS, draw_sources
+from PIL import Image
 
 DOMAINS = {"vg": "real", "SPEC": "sdxl", "Dall-E_generated": "dalle"}
 PATHS = (

@@ -1,0 +1,248 @@
+"""Building: the three faces of a release, same bytes from same inputs, and nothing half-written."""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow.parquet as pq
+import pytest
+from conftest import make_sources
+from PIL import Image
+
+import mmrel
+import upload
+from release.build import build_release
+from release.check import check_release
+from release.records import InputError
+from release.sources import PictureFolder
+from release.tables import GROUP_ROWS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+POPE = {
+    "question_id": "q1",
+    "image": "vg/VG_100K/1.jpg",
+    "text": "Is there a cat above to a car in the image?",
+    "label": "yes",
+}
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def make_png(width: int, height: int, data: bytes = b"") -> bytes:
+    """A PNG whose header says what it likes."""
+    chunks = b""
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    for kind, body in ((b"IHDR", header), (b"IDAT", data or zlib.compress(b"\0" * 100)), (b"IEND", b"")):
+        chunks += struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+    return b"\x89PNG\r\n\x1a\n" + chunks
+
+
+@pytest.fixture
+def one(tmp_path: Path) -> Callable[..., list[str]]:
+    """Arguments of a build of one question about one picture, with what a test wants to be bad."""
+
+    def make(picture: bytes | None = None, **changes: Any) -> list[str]:
+        folder = tmp_path / "sources"
+        (folder / "json").mkdir(parents=True, exist_ok=True)
+        (folder / "json" / "a.jsonl").write_text(json.dumps({**POPE, **changes}) + "\n")
+        if picture is not None:
+            (folder / "vg" / "VG_100K").mkdir(parents=True, exist_ok=True)
+            (folder / "vg" / "VG_100K" / "1.jpg").write_bytes(picture)
+        named = ["--annotations", folder / "json", "--images", folder, "--out", tmp_path / "out"]
+        return ["build", *map(str, named)]
+
+    return make
+
+
+def jpeg() -> bytes:
+    buffer = io.BytesIO()
+    Image.effect_noise((40, 30), 50).convert("RGB").save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+def test_same_inputs_give_the_same_bytes(sources: Path, built: Path, tmp_path: Path) -> None:
+    build_release([sources / "json"], PictureFolder(sources), tmp_path / "again", note="Noise.", shard_bytes=6000)
+    assert snapshot(tmp_path / "again") == snapshot(built)
+    # The order in which files are given does not matter either.
+    files = [sources / "json" / f"{split}.jsonl" for split in ("test", "adversarial", "train")]
+    build_release(files, PictureFolder(sources), tmp_path / "shuffled", note="Noise.", shard_bytes=6000)
+    assert snapshot(tmp_path / "shuffled") == snapshot(built)
+
+
+def test_pictures_keep_their_bytes_and_stand_once(sources: Path, built: Path) -> None:
+    stored: dict[str, bytes] = {}
+    for path in built.rglob("*.tar"):
+        name = path.relative_to(built).as_posix()
+        with open(path, "rb") as file:
+            for records, data in mmrel.read_archive(file, name, path.stat().st_size):
+                assert records[0]["image_id"] not in stored
+                stored[records[0]["image_id"]] = data
+    assert stored == {name: (sources / name).read_bytes() for name in stored}
+    assert len(stored) == 56
+
+
+def test_the_tables_are_as_the_viewer_needs_them(built: Path) -> None:
+    for path in built.rglob("*.parquet"):
+        with pq.ParquetFile(path) as file:
+            assert str(file.schema_arrow.field("image").type) == "struct<bytes: binary, path: string>"
+            features = json.loads(file.schema_arrow.metadata[b"huggingface"])["info"]["features"]
+            assert set(json.dumps(features).split('"')) & {"List", "Json", "LargeList"} == set()
+            for index in range(file.num_row_groups):
+                group = file.metadata.row_group(index)
+                assert group.num_rows <= GROUP_ROWS
+                assert group.column(0).path_in_schema == "image.bytes"
+                assert group.column(0).has_dictionary_page
+                assert group.column(0).has_offset_index
+
+
+def test_long_pictures_are_cut_between_row_groups(tmp_path: Path) -> None:
+    # More questions about one picture than a row group holds.
+    folder = tmp_path / "sources"
+    (folder / "vg" / "VG_100K").mkdir(parents=True)
+    (folder / "vg" / "VG_100K" / "1.jpg").write_bytes(jpeg())
+    lines = [
+        json.dumps({**POPE, "question_id": f"q{n}", "text": f"Is there a cat above to a car{n} in the image?"})
+        for n in range(250)
+    ]
+    (folder / "a.jsonl").write_text("\n".join(lines))
+    build_release([folder / "a.jsonl"], PictureFolder(folder), tmp_path / "out")
+    assert check_release(tmp_path / "out") == []
+    with pq.ParquetFile(next((tmp_path / "out").rglob("*.parquet"))) as file:
+        assert [file.metadata.row_group(n).num_rows for n in range(file.num_row_groups)] == [100, 100, 50]
+
+
+def test_only_what_exists_is_listed(sources: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    build_release([sources / "json" / "train.jsonl"], PictureFolder(sources), out)
+    assert check_release(out) == []
+    assert set(json.loads((out / "dataset_infos.json").read_text())) == {"all", "real"}
+    assert mmrel.load("real", root=out, split="train", streaming=True).features == mmrel.make_features()
+    with pytest.raises(mmrel.ReleaseError, match=r"has no archives for 'sdxl'; domains present: real"):
+        mmrel.load("sdxl", root=out)
+    with pytest.raises(mmrel.ReleaseError, match=r"has no split 'test' of 'real'; present: train"):
+        mmrel.load("real", root=out, split="test")
+    with pytest.raises(ValueError, match="expected a config among all, real, sdxl, dalle, got 'coco'"):
+        mmrel.load("coco", root=out)
+
+
+def test_split_overrides(sources: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    arguments = ["--annotations", sources / "json", "--images", sources, "--out", out, "--split", "adversarial"]
+    assert upload.main(["build", *map(str, arguments)]) == 0
+    assert {path.name for path in out.rglob("*.jsonl")} == {"adversarial.jsonl"}
+
+
+BAD_PICTURES = {
+    "missing": (None, "a.jsonl:1: picture 'vg/VG_100K/1.jpg' is missing"),
+    "empty": (b"", "json/a.jsonl:1: picture 'vg/VG_100K/1.jpg': expected a whole JPEG, PNG, WEBP picture"),
+    "text": (b"not a picture", "json/a.jsonl:1: picture 'vg/VG_100K/1.jpg': expected a whole JPEG, PNG, WEBP"),
+    "truncated": (jpeg()[:-200], "json/a.jsonl:1: picture 'vg/VG_100K/1.jpg': expected a whole JPEG, PNG, WEBP"),
+    "huge header": (make_png(50_000, 50_000), "expected a picture of at most 178956970 pixels, got"),
+    "large header": (make_png(14_000, 14_000), "expected a picture of at most 178956970 pixels, got"),
+    "broken stream": (make_png(50, 50, b"no zlib"), "expected a whole JPEG, PNG, WEBP"),
+    "gif": (b"GIF89a" + b"\0" * 50, "expected a whole JPEG, PNG, WEBP picture"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_PICTURES)
+def test_bad_pictures(one: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], case: str) -> None:
+    picture, message = BAD_PICTURES[case]
+    assert upload.main(one(picture)) == 1
+    told = capsys.readouterr().err
+    assert message in told
+    assert "Traceback" not in told
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"label": "maybe"}, "a.jsonl:1: expected the label yes or no, got 'maybe'"),
+        ({"image": "vg/../secret.jpg"}, "a.jsonl:1: field image_id"),
+        ({"text": "What is this?"}, "a.jsonl:1: expected 'Is there a S REL"),
+    ],
+)
+def test_bad_annotations(
+    one: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], changes: dict[str, str], message: str
+) -> None:
+    assert upload.main(one(jpeg(), **changes)) == 1
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.glob("out*"))
+
+
+def test_two_pictures_that_differ_by_their_ending(tmp_path: Path) -> None:
+    folder = make_sources(tmp_path / "sources", copies=1)
+    twin = {**POPE, "question_id": "twin", "image": "vg/VG_100K/0.png", "split": "test"}
+    (folder / "json" / "twin.jsonl").write_text(json.dumps(twin))
+    (folder / "vg" / "VG_100K" / "0.png").write_bytes(make_png(2, 2))
+    with pytest.raises(InputError, match=r"twin.jsonl:1: picture .*0.png' differs from .*0.jpg' by its ending alone"):
+        build_release([folder / "json"], PictureFolder(folder), tmp_path / "out")
+
+
+class TestOut:
+    """What may stand in --out, and what is left of it."""
+
+    def test_something_else_is_not_touched(self, one: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        arguments = one(jpeg())
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / "thesis.txt").write_text("years of work")
+        assert upload.main(arguments) == 1
+        assert "expected nothing or a release there, found 'thesis.txt'" in capsys.readouterr().err
+        assert snapshot(tmp_path / "out") == {"thesis.txt": b"years of work"}
+
+    def test_a_file(self, one: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        arguments = one(jpeg())
+        (tmp_path / "out").write_text("a file")
+        assert upload.main(arguments) == 1
+        assert "expected a folder or nothing, got a file" in capsys.readouterr().err
+
+    def test_a_release_with_a_file_of_somebody(self, one: Any, tmp_path: Path) -> None:
+        assert upload.main(one(jpeg())) == 0
+        (tmp_path / "out" / "notes.md").write_text("mine")
+        assert upload.main(one(jpeg(), label="no")) == 1
+        assert b'"answer": "yes"' in (tmp_path / "out" / "data" / "real" / "test.jsonl").read_bytes()
+
+    def test_a_release_is_replaced(self, one: Any, tmp_path: Path) -> None:
+        assert upload.main(one(jpeg())) == 0
+        assert upload.main(one(jpeg(), label="no", split="train")) == 0
+        assert check_release(tmp_path / "out") == []
+        assert {path.name for path in (tmp_path / "out").rglob("*.jsonl")} == {"train.jsonl"}
+
+    def test_a_failed_build_leaves_the_release_that_stood_there(self, one: Any, tmp_path: Path) -> None:
+        assert upload.main(one(jpeg())) == 0
+        before = snapshot(tmp_path / "out")
+        assert upload.main(one(jpeg()[:-200])) == 1
+        assert snapshot(tmp_path / "out") == before
+
+
+def test_the_real_adversarial_records(real_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Real input with stand-in pictures: build, check, and the counts loaded back."""
+    records = real_data / "mmrel" / "mmrel_adversarial.jsonl"
+    for line in records.read_text().splitlines():
+        path = tmp_path / "pictures" / json.loads(line)["image"]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            Image.new("RGB", (16, 16), f"#{zlib.crc32(path.name.encode()) & 0xFFFFFF:06x}").save(path)
+    arguments = ["--annotations", records, "--images", tmp_path / "pictures", "--out", tmp_path / "out"]
+    assert upload.main(["build", *map(str, arguments)]) == 0
+    told = capsys.readouterr().out
+    assert "232 of 232 groups with a yes and a no" in told
+    assert "16 questions without a partner (15 yes, 1 no)" in told
+    assert "39 of 43 groups with a yes and a no; 4 groups without a yes" in told
+    assert check_release(tmp_path / "out") == []
+    loaded = mmrel.load("all", split="adversarial", root=tmp_path / "out", cache_dir=str(tmp_path / "cache"))
+    for column, expected in (
+        ("domain", {"real": 671, "sdxl": 179, "dalle": 99}),
+        ("category", {"spatial": 464, "action": 360, "comparative": 125}),
+        ("answer", {"yes": 458, "no": 491}),
+    ):
+        assert {value: loaded[column].count(value) for value in set(loaded[column])} == expected
