@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import uvicorn
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from fastapi import Path as UrlPath
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -100,6 +101,7 @@ def make_app(project: Project, images: Path, hosts: Iterable[str], secret: str |
         response.headers.setdefault("Cache-Control", "no-store")
         return response
 
+    app.exception_handler(RequestValidationError)(refuse)
     for url, name in FILES.items():
         app.add_api_route(url, _make_sender(name), methods=["GET"], include_in_schema=False)
     app.post("/api/sign-in", responses=_SIGNED_OUT)(sign_in)
@@ -128,6 +130,15 @@ def find_intrusion(request: Request, hosts: frozenset[str]) -> tuple[int, str] |
     if not (length.isascii() and length.isdigit()):
         return 411, "expected a content length"
     return (413, f"expected at most {MAX_BODY} bytes, got {length}") if int(length[:12]) > MAX_BODY else None
+
+
+async def refuse(_: Request, error: Exception) -> Response:
+    """Say what is wrong with a request without repeating what it held, which need not even be text."""
+    problems = error.errors() if isinstance(error, RequestValidationError) else []
+    told = [
+        {"type": p["type"], "loc": [_escape(part) for part in p["loc"]], "msg": _escape(p["msg"])} for p in problems
+    ]
+    return JSONResponse({"detail": told}, 422)
 
 
 def get_annotator(request: Request) -> str:
@@ -301,6 +312,10 @@ def _describe_item(item: Item) -> dict[str, Any]:
 
 def _make_sender(name: str) -> Callable[[], FileResponse]:
     return lambda: FileResponse(FOLDER / name)
+
+
+def _escape(value: str | int) -> str | int:
+    return value.encode("ascii", "backslashreplace").decode()[:200] if isinstance(value, str) else value
 
 
 def _sign(key: bytes, name: str) -> str:
