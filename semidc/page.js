@@ -192,7 +192,7 @@ async function post(path, body, name) {
   tell(describe(reply.body.detail))
 }
 
-const describe = detail => typeof detail === 'string' ? detail : 'The server did not take this answer.'
+const describe = detail => detail || 'The server did not take this answer.'
 
 function openCorrect(triplet, error = '') {
   const form = $('correct').querySelector('form')

@@ -44,6 +44,8 @@ def app(project: Project) -> Any:
     return verify.make_app(project, Path(project.path).parent, [HOST])
 
 
+# That a correction needs a triplet, and which words make one, no schema says.
+NOT_IN_A_SCHEMA = schemathesis.checks.CHECKS.get_one("positive_data_acceptance")
 FUZZ = settings(
     max_examples=150, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
 )
@@ -77,7 +79,7 @@ def test_no_crash_and_nothing_written_by_what_is_invalid(
     def fuzz(case: Case) -> None:
         before = dump(project)
         response = case.call(headers={"Host": HOST}, cookies=cookies)
-        case.validate_response(response)
+        case.validate_response(response, excluded_checks=[NOT_IN_A_SCHEMA])
         assert response.status_code < 500
         if response.status_code >= 400 or not signed_in:
             assert dump(project) == before
