@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The whole way on the drawn sample: a small endpoint proposes, people verify, and what comes out is scored.
 
-Among the pictures is the paper's own example: somebody stands on a surfboard, and the model says "person sit surfboard".
+Among the pictures is the paper's own example: a person stands on a surfboard, the model says that the person sits.
 """
 
 from __future__ import annotations

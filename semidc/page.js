@@ -53,8 +53,8 @@ async function send(path, body) {
 
 function load(url) {
   return new Promise(done => {
-    const picture = $('picture').cloneNode()
-    picture.removeAttribute('style')
+    const picture = new Image()
+    picture.id = 'picture'
     picture.onload = () => done(picture)
     picture.onerror = () => done(null)
     picture.src = url

@@ -20,13 +20,14 @@ import pytest
 from PIL import Image
 
 from release.records import Triplet
+from semidc import demo
 from semidc.lines import write_proposals
 from semidc.store import Project, Proposal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-webdriver = pytest.importorskip("selenium.webdriver", reason="pip install .[semidc,browser]")
+webdriver = pytest.importorskip("selenium.webdriver", reason="pip install .[test,browser]")
 from selenium.webdriver.chrome.service import Service  # noqa: E402
 from selenium.webdriver.common.action_chains import ActionChains  # noqa: E402
 from selenium.webdriver.common.by import By  # noqa: E402
@@ -348,6 +349,55 @@ def test_disagreements_are_settled_by_a_third_person(tmp_path: Path, start: Call
     with contextlib.closing(Project(tmp_path / "project.sqlite")) as project:
         assert [item.id for item in project.items("settled")] == [1]
     assert decisions(tmp_path)[-1] == (1, "cy", "correct", "stand")
+
+
+def judge(page: Page, truths: list[Any], corrects: bool) -> None:
+    """Decide on all that is shown, by keyboard, as somebody who sees what is true of the pictures."""
+    known = {(truth.image_id, " ".join(truth.triplet)) for truth in truths}
+    while page.state != "empty":
+        image_id = str(page.find("#picture").get_attribute("alt")).removeprefix("Picture ")
+        if (image_id, page.triplet) in known:
+            page.decide("a")
+        elif corrects and page.triplet == "person sit surfboard":
+            page.correct(relation="stand")
+        else:
+            page.decide("r")
+
+
+def test_the_paper_s_example_from_proposal_to_score(
+    tmp_path: Path, start: Callable[..., Any], capfd: pytest.CaptureFixture[str]
+) -> None:
+    project, truths = demo.prepare(tmp_path)
+    shutil.copyfile(tmp_path / "proposals.jsonl", tmp_path / "items.jsonl")
+    server = start(Server, tmp_path)
+    ann, ben = (start(Page, server.url, name) for name in ("ann", "ben"))
+    judge(ann, truths, corrects=True)
+    judge(ben, truths, corrects=False)
+    cy = start(Page, server.url, "cy")
+    cy.wait(lambda: cy.find("#settle").is_displayed())
+    cy.find("#settle").click()
+    cy.wait(lambda: cy.state == "ready")
+    assert cy.triplet == "person sit surfboard"
+    cy.correct(relation="stand")
+    command = [sys.executable, "-m", "semidc", "ask", str(tmp_path / "project.sqlite")]
+    subprocess.run(command, cwd=REPOSITORY, check=True)
+    for page in (ann, ben):
+        page.find("#again").click()
+        page.wait(lambda page=page: page.state == "ready")
+        judge(page, truths, corrects=False)
+    assert demo.finish(tmp_path, project, truths, play_on=False) == 0
+    told = capfd.readouterr().out
+    assert "ann / ben" in told
+    assert "release: 0 problems, 0 warnings" in told
+    lines = (tmp_path / "release/data/real/test.jsonl").read_text("utf-8").splitlines()
+    records = [record for record in map(json.loads, lines) if record["object"] == "surfboard"]
+    assert [(r["question"], r["answer"]) for r in records if r["task"] == "discriminative"] == [
+        ("Does a person stand a surfboard in the image?", "yes"),
+        ("Does a person sit a surfboard in the image?", "no"),
+    ]
+    assert {(*r["verification"]["annotators"], r["verification"]["agreed"]) for r in records} == {
+        ("ann", "ben", "cy", 2)
+    }
 
 
 def test_the_page_is_usable_without_letter_keys(tmp_path: Path, start: Callable[..., Any]) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from PIL import Image
 
-schemathesis = pytest.importorskip("schemathesis", reason="pip install .[semidc,browser]")
+schemathesis = pytest.importorskip("schemathesis", reason="pip install .[test,browser]")
 from hypothesis import HealthCheck, given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 from schemathesis import GenerationMode  # noqa: E402
@@ -48,7 +48,7 @@ def app(project: Project) -> Any:
 # That a correction needs a triplet, and which words make one, no schema says.
 NOT_IN_A_SCHEMA = positive_data_acceptance
 FUZZ = settings(
-    max_examples=150, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
+    max_examples=80, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
 )
 OPERATIONS = ("POST /api/sign-in", "POST /api/next", "POST /api/decisions", "POST /api/undo", "GET /api/vocabulary",
               "GET /picture/{sha256}")  # fmt: skip

@@ -8,10 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from PIL import Image
-
-pytest.importorskip("fastapi", reason="pip install .[semidc]")
 from fastapi.testclient import TestClient
+from PIL import Image
 
 from release.records import InputError, Triplet
 from semidc import verify
