@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The maintainer's command: builds a release of MMRel from its sources, checks it, and draws its contact sheet."""
+"""The maintainer's command: builds a release of MMRel, checks it, draws its contact sheet, publishes it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import mmrel
+from release import hub, hub_verify
 from release.build import build_release
 from release.check import check_release
 from release.records import InputError
@@ -47,6 +48,16 @@ def sheet(args: argparse.Namespace) -> int:
     draw_sheet(args.release, args.out, args.pictures)
     print(f"written to {args.out}")
     return 0
+
+
+def push(args: argparse.Namespace) -> int:
+    """Publish a release on the Hugging Face Hub: all of it in one commit, or nothing."""
+    return hub.run_push(args)
+
+
+def verify(args: argparse.Namespace) -> int:
+    """Prove what stands on the Hub: every file, and every config and split by loading it."""
+    return hub_verify.run_verify(args)
 
 
 def print_built(built: Built) -> None:
@@ -91,6 +102,9 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("release", type=Path, metavar="DIR", help="folder of the release")
     command.add_argument("--out", type=Path, required=True, metavar="FILE.png", help="the PNG to write")
     command.add_argument("--pictures", type=int, default=2, metavar="N", help="of each domain and split; default 2")
+
+    hub.add_push_arguments(_add(commands, push, "python upload.py push release --repo-id NS/MMRel --tag v1.0.0"))
+    hub_verify.add_verify_arguments(_add(commands, verify, "python upload.py verify release --repo-id NS/MMRel --deep"))
     return parser
 
 
