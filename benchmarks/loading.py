@@ -28,7 +28,7 @@ from draw_data import PICTURES, draw_release
 
 HERE = Path(__file__).resolve().parent
 READERS = HERE / "readers.py"
-DECODED_ROWS = 600  # of an epoch: 200 pictures, enough for a second or more
+DECODED_ROWS = 450  # of an epoch: 150 pictures, enough for half a second or more
 GROWTH = (1, 4, 16)
 RAW = ("ours raw", "ours parquet raw")
 RAW_PEERS = ("parquet raw", "datasets webdataset raw", "webdataset raw", "mosaicml raw")
@@ -60,30 +60,33 @@ def run_reader(python: str, name: str, folder: Path, rows: int | None = None) ->
     return found
 
 
-def measure(names: dict[str, str], folder: Path, runs: int, limits: dict[str, int]) -> dict[str, list[float]]:
-    """Rows per second by reader, in turns."""
-    rates: dict[str, list[float]] = {name: [] for name in names}
+def measure(
+    names: dict[str, str], folder: Path, runs: int, limits: dict[str, int]
+) -> dict[str, dict[str, list[float]]]:
+    """Rows per second by reader, in turns: by the clock, and by the CPU that the process took."""
+    rates: dict[str, dict[str, list[float]]] = {name: {"seconds": [], "cpu": []} for name in names}
     for run in range(runs):
         order = list(names) if run % 2 == 0 else list(reversed(names))
         for name in order:
             found = run_reader(names[name], name, folder, limits.get(name))
-            rates[name].append(found["rows"] / found["seconds"])
-            tell(f"run {run + 1}/{runs}  {name:<40}{rates[name][-1]:>10.0f} rows/s")
+            for clock, values in rates[name].items():
+                values.append(found["rows"] / found[clock])
+            tell(f"run {run + 1}/{runs}  {name:<40}{rates[name]['seconds'][-1]:>10.0f} rows/s")
     return rates
 
 
-def compare(rates: dict[str, list[float]]) -> list[dict[str, Any]]:
+def compare(rates: dict[str, dict[str, list[float]]]) -> list[dict[str, Any]]:
     """The goals as ratios of paired runs: median, least and most; the best peer is the one of the highest median."""
     compared = []
     for title, ours, peers, goal in GOALS:
         if ours not in rates or any(peer not in rates for peer in peers):
             continue
-        best = max(peers, key=lambda peer: statistics.median(rates[peer]))
-        ratios = sorted(a / b for a, b in zip(rates[ours], rates[best], strict=True))
-        compared.append(
-            {"title": title, "ours": ours, "peer": best, "median": statistics.median(ratios), "least": ratios[0]}
-            | {"most": ratios[-1], "goal": goal, "met": None if goal is None else statistics.median(ratios) >= goal}
-        )
+        row: dict[str, Any] = {"title": title, "ours": ours, "goal": goal}
+        for clock in ("seconds", "cpu"):
+            best = max(peers, key=lambda peer: statistics.median(rates[peer][clock]))  # noqa: B023  # called here alone
+            ratios = sorted(a / b for a, b in zip(rates[ours][clock], rates[best][clock], strict=True))
+            row[clock] = {"peer": best, "median": statistics.median(ratios), "least": ratios[0], "most": ratios[-1]}
+        compared.append(row)
     return compared
 
 
@@ -140,18 +143,21 @@ def write_page(report: dict[str, Any]) -> str:
         f"{report['pictures']} pictures (800 x 600 JPEG of noise, 100 kB), three questions each, from a local disk's "
         f"cache; {machine['cores']} cores, {machine['memory_gib']} GiB, Python {machine['python']}; other work on the "
         f"machine (load {machine['load']}). Medians of {report['runs']} runs in which all readers take turns, each in a "
-        "process of its own; ours with every record validated.",
+        "process of its own, and least and most in brackets; ours with every record validated. Time is told by the "
+        "clock, and by the CPU of the process alone, which other work disturbs less (workers are not in it).",
         "",
-        "| ratio | median | spread | goal | best peer |",
+        "| ratio | goal | by the clock | by CPU | best peer |",
         "| --- | --- | --- | --- | --- |",
     ]
     for row in report["ratios"]:
-        goal = "" if row["goal"] is None else f"{row['goal']} {'met' if row['met'] else 'missed'}"
-        spread = f"{row['least']:.2f} to {row['most']:.2f}"
-        lines.append(f"| {row['title']} | {row['median']:.2f} | {spread} | {goal} | {row['peer']} |")
-    lines += ["", "| reader | questions a second | spread |", "| --- | --- | --- |"]
-    for name, values in sorted(rates.items(), key=lambda pair: -statistics.median(pair[1])):
-        lines.append(f"| {name} | {statistics.median(values):,.0f} | {min(values):,.0f} to {max(values):,.0f} |")
+        cells = [f"{row[c]['median']:.2f} ({row[c]['least']:.2f} to {row[c]['most']:.2f})" for c in ("seconds", "cpu")]
+        if "loader" in row["ours"]:
+            cells[1] = ""
+        lines.append(f"| {row['title']} | {row['goal'] or ''} | {cells[0]} | {cells[1]} | {row['seconds']['peer']} |")
+    lines += ["", "| reader | questions a second | by CPU |", "| --- | --- | --- |"]
+    for name, clocks in sorted(rates.items(), key=lambda pair: -statistics.median(pair[1]["seconds"])):
+        cells = [f"{statistics.median(v):,.0f} ({min(v):,.0f} to {max(v):,.0f})" for v in clocks.values()]
+        lines.append(f"| {name} | {cells[0]} | {'' if 'loader' in name else cells[1]} |")
     if report["growth"]:
         lines += ["", "| rows | | seconds | peak memory |", "| --- | --- | --- | --- |"]
         for row in report["growth"]:
@@ -174,13 +180,15 @@ def draw_plot(report: dict[str, Any], path: Path) -> None:
         (axes[0], ("raw",), "undecoded"),
         (axes[1], ("decoded", "once", "each", "limit"), "decoded"),
     ):
-        named = {n: v for n, v in report["rates"].items() if any(word in n for word in words)}
+        named = {
+            n: v["cpu"] for n, v in report["rates"].items() if any(word in n for word in words) and "loader" not in n
+        }
         names = sorted(named, key=lambda name: statistics.median(named[name]))
         colors = ["tab:blue" if n.startswith("ours") else "black" if n == "limit" else "tab:gray" for n in names]
         middle = [statistics.median(named[name]) for name in names]
         spread = [[m - min(named[n]), max(named[n]) - m] for n, m in zip(names, middle, strict=True)]
         axis.barh(names, middle, color=colors, xerr=list(zip(*spread, strict=True)), error_kw={"ecolor": "tab:orange"})
-        axis.set_title(f"Questions a second, {title}")
+        axis.set_title(f"Questions a second of CPU, {title}")
     for axis, key, title in ((axes[2], "seconds", "Seconds an epoch"), (axes[3], "peak_mb", "Peak memory, MB")):
         for name, marker in (("ours raw", "o"), ("ours once", "s")):
             points = [row for row in report["growth"] if row["reader"] == name]

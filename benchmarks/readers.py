@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The readers that are compared: each reads the same questions and pictures, one epoch in a process of its own.
 
-`python benchmarks/readers.py NAME FOLDER [ROWS]` prints one line of JSON: rows, seconds, peak memory. Those whose name
+`python benchmarks/readers.py NAME FOLDER [ROWS]` prints one line of JSON: rows, seconds, seconds of CPU, peak memory. Those whose name
 begins with `ours` or `limit` run in this project's environment, the others in that of the peers (peers.txt). `prepare`
 writes what the peers read, in the peers' own formats and with a picture per row, as a question-per-row data set does.
 """
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+if not any("loader" in argument for argument in sys.argv):
+    os.environ.setdefault("USE_TORCH", "0")  # `datasets` would import it, which takes longer than to read
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 SIDE = 224  # pixels that a model takes: what a DataLoader makes of a picture, and `min_side` of the reduced one
@@ -216,12 +218,14 @@ def main(name: str, folder: str, rows: str = "1000000000") -> None:
     next(iterator)  # imports, and all that happens once
     start_memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     count = 0
-    start = time.perf_counter()
+    start, start_cpu = time.perf_counter(), time.process_time()
     for _ in itertools.islice(iterator, int(rows)):
         count += 1
-    seconds = time.perf_counter() - start
+    seconds, cpu = time.perf_counter() - start, time.process_time() - start_cpu
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    sys.stdout.write(json.dumps({"rows": count, "seconds": seconds, "peak_kb": peak, "start_kb": start_memory}) + "\n")
+    sys.stdout.write(
+        json.dumps({"rows": count, "seconds": seconds, "cpu": cpu, "peak_kb": peak, "start_kb": start_memory}) + "\n"
+    )
     sys.stdout.flush()
     os._exit(0)  # some readers leave threads behind
 
