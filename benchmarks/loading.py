@@ -196,9 +196,11 @@ def draw_plot(report: dict[str, Any], path: Path) -> None:
         axis.set_title(title)
         axis.set_xlabel("questions")
         axis.set_xscale("log")
-        axis.set_ylim(bottom=0)
+        if key == "seconds" and report["growth"]:
+            axis.set_yscale("log")
+        else:
+            axis.set_ylim(bottom=0)
         axis.legend()
-    axes[2].set_yscale("log")
     figure.savefig(path, dpi=80)
 
 

@@ -73,7 +73,7 @@ def parquet(folder: Path, image: Any = None) -> Any:
 
 
 def pillow(folder: Path) -> Iterator[Any]:
-    """The limit: Pillow over each picture once, a row for each of its questions, read beforehand."""
+    """The limit: Pillow over each picture once, as many rows as it has questions, and little else."""
     import mmrel
 
     release = mmrel.Release(str(folder / "release"))
