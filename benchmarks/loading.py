@@ -196,6 +196,9 @@ def draw_plot(report: dict[str, Any], path: Path) -> None:
         axis.set_title(title)
         axis.set_xlabel("questions")
         axis.set_xscale("log")
+        ticks = sorted({row["rows"] for row in report["growth"]})
+        axis.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+        axis.minorticks_off()
         if key == "seconds" and report["growth"]:
             axis.set_yscale("log")
         else:

@@ -13,7 +13,6 @@ import io
 import itertools
 import json
 import os
-import resource
 import sys
 import time
 import types
@@ -210,6 +209,12 @@ def parquet_rows(path: Path) -> list[dict[str, Any]]:
     return [row for group in pq.ParquetFile(path).iter_batches() for row in group.to_pylist()]
 
 
+def peak_memory() -> int:
+    """Most kB that this process held, on Linux; ru_maxrss would be that of the process which started it, if larger."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+
+
 def main(name: str, folder: str, rows: str = "1000000000") -> None:
     """Read one epoch and print what it took."""
     if name == "prepare":
@@ -217,15 +222,15 @@ def main(name: str, folder: str, rows: str = "1000000000") -> None:
         return
     iterator = iter(READERS[name](Path(folder)))
     next(iterator)  # imports, and all that happens once
-    start_memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    start_memory = peak_memory()
     count = 0
     start, start_cpu = time.perf_counter(), time.process_time()
     for _ in itertools.islice(iterator, int(rows)):
         count += 1
     seconds, cpu = time.perf_counter() - start, time.process_time() - start_cpu
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     sys.stdout.write(
-        json.dumps({"rows": count, "seconds": seconds, "cpu": cpu, "peak_kb": peak, "start_kb": start_memory}) + "\n"
+        json.dumps({"rows": count, "seconds": seconds, "cpu": cpu, "peak_kb": peak_memory(), "start_kb": start_memory})
+        + "\n"
     )
     sys.stdout.flush()
     os._exit(0)  # some readers leave threads behind
