@@ -135,6 +135,10 @@ def read_words(text: str, label: str = "") -> str | None:
     >>> [read_words(text) for text in ("**Yes**, no dog is there", "There is no dog", "Yes/No", "No idea")]
     ['yes', 'no', None, None]
     """
+    return _read_words(text) if len(text) > 80 else _read_short(text)
+
+
+def _read_words(text: str) -> str | None:
     words = _IDIOM.sub("~", _words(_reply(text)))
     yes, no = (f" {word} " in f" {words} " for word in ("yes", "no"))
     lead = _LEAD.match(words)
@@ -142,6 +146,9 @@ def read_words(text: str, label: str = "") -> str | None:
         return None if yes == no else "yes" if yes else "no"
     opposite = yes if lead[1] == "no" else _OWN_NO.search(words)
     return None if opposite else lead[1]
+
+
+_read_short = functools.lru_cache(maxsize=4096)(_read_words)  # most answers are the same few words
 
 
 def _read_pope(text: str, label: str) -> str | None:
@@ -317,6 +324,16 @@ def _is_swapped(tokens: Sequence[str], start: int, end: int, comparative: bool) 
     return after == "S" if after in ("S", "O") else before == "O"
 
 
+def _is_denied(tokens: Sequence[str], start: int) -> bool:
+    """Says whether a not or no stands among the three words before the relation, in its part of the sentence."""
+    for token in reversed(tokens[max(0, start - 3) : start]):
+        if token in ("not", "never", "no") or token.endswith("n't"):
+            return True
+        if token in (".", "but", "and"):
+            break
+    return False
+
+
 def read_relation(text: str, record: Mapping[str, Any], taxonomy: Mapping[str, Vocabulary]) -> str | None:
     """Compares the relation that an open-ended answer names with the reference, without a model: version 1.0.
 
@@ -353,10 +370,7 @@ def read_relation(text: str, record: Mapping[str, Any], taxonomy: Mapping[str, V
         else:
             holds = not names.isdisjoint(reference)
             contradicts = any((name, other) in vocabulary.opposites for name in names for other in reference)
-        if any(
-            token in ("not", "never", "no") or token.endswith("n't")
-            for token in tokens[max(0, start - 3) : start]
-        ):
+        if _is_denied(tokens, start):
             holds, contradicts = False, holds
         verdicts.add("contradicts" if contradicts else "holds" if holds else "other")
     if not verdicts:
@@ -559,8 +573,8 @@ class Scores:
     def pair_kinds(self) -> dict[str | None, dict[str | None, int]]:
         """Says what is in each pair: split -> pair_id -> its questions, packed into one integer.
 
-        Equal pairs give equal integers, which count fast; `unpacked` takes one apart. A pair_id is unique within
-        its split only.
+        Equal pairs give equal integers, which count fast; `unpacked` takes one apart. A pair_id is unique
+        within its split only.
         """
         kinds: dict[str | None, dict[str | None, int]] = {place.split: {} for place in self.places}
         of_place = [kinds[place.split] for place in self.places]
@@ -1105,12 +1119,12 @@ def heading(result: Mapping[str, Any]) -> str:
 
 
 def table(result: Mapping[str, Any]) -> str:
-    """Sets a report in tables, in percent: the paper's cells, then domains, categories, splits, styles, all."""
+    """Sets a report in tables, in percent: the paper's cells, domains, categories, splits, styles, all."""
     blocks = []
     for title, part, columns in (("yes/no", result, _YES_NO), ("open-ended", result["open_ended"], _OPEN)):
         if part and part["n"]:
             groupings = [part["by"][name] for name in GROUPINGS if name != "relation"]
-            groupings.append({"all": part, "mean of the cells": part.get("macro", {})})
+            groupings.append({"all": part, "mean of the cells": part["by"]["cell"] and part.get("macro", {})})
             rows = [[title, *columns]]
             for group in filter(None, groupings):
                 rows.append([""] * len(rows[0]))

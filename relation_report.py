@@ -257,7 +257,7 @@ def compare(first: Scores, second: Scores) -> dict[str, Any]:
     other = first.codes.keys() ^ second.codes.keys()
     if other or first.reader.name != second.reader.name:
         raise MatchError(
-            f"expected two models on the same questions, read alike; got {len(other):,} questions of one only,"
+            f"expected two models on the same questions, read alike; got {len(other):,} questions of one,"
             f" readers {first.reader.name} and {second.reader.name}: compare what both have answered"
         )
     mine, theirs = (picture_tallies(scores, bool) for scores in (first, second))
@@ -384,7 +384,7 @@ def comparison_text(compared: Mapping[str, Any]) -> str:
         rows.append([name.replace("_", " "), text, ends])
     test = compared["mcnemar"]
     return (
-        f"{aligned(rows)}\nright only in the first: {test['only_first']:,}, in the second: {test['only_second']:,};"
+        f"{aligned(rows)}\nright only in the first: {test['only_first']:,}, the second: {test['only_second']:,};"
         f" McNemar's exact p {test['p']:.3g} (as if questions were independent)"
     )
 
@@ -428,6 +428,7 @@ def plot(result: Mapping[str, Any], path: str | Path) -> None:
     handles, names = axes[0].get_legend_handles_labels()
     unique = dict(zip(names, handles))
     figure.legend(unique.values(), unique.keys(), loc="outside upper center", ncols=2, frameon=False)
+    figure.supxlabel(heading(result).splitlines()[0], fontsize="small", color="0.35")
     try:
         figure.savefig(path, dpi=150)
     except ValueError as error:
@@ -442,9 +443,11 @@ def _best_blind(result: Mapping[str, Any], cell: str, name: str) -> float | None
 def _plot_cell(
     axis: Any, at: int, value: float | None, interval: Interval | None, blind: float | None
 ) -> None:
-    """Draws one cell of the plot: the blind baseline, the interval, the value."""
+    """Draws one cell of the plot: the interval and the value, and below them the blind baseline."""
     if blind is not None:
-        axis.plot(100 * blind, at, "D", color="white", markeredgecolor="0.35", label="best blind baseline")
+        axis.plot(
+            100 * blind, at + 0.28, "D", color="white", markeredgecolor="0.35", label="best blind baseline"
+        )
     if value is None:
         axis.text(50, at, "no pairs", color="0.5", ha="center", va="center")
         return
@@ -492,11 +495,16 @@ def _command(args: argparse.Namespace) -> str:
     if args.plot:
         plot(result, args.plot)
     blocks = [heading(result)]
-    blocks += [interval_table(result)] * bool(result["n"])
-    blocks += [table({**result, "n": 0})] * bool(result["open_ended"])
-    blocks += [comparison_text(result["against"])] * bool(args.against)
-    blocks += [baseline_table(result)] * bool(args.baselines)
-    blocks += [published_table(result)] * bool(args.published)
+    if result["n"]:
+        blocks.append(interval_table(result))
+    if result["open_ended"]:
+        blocks.append(table({**result, "n": 0}))
+    if args.against:
+        blocks.append(comparison_text(result["against"]))
+    if args.baselines:
+        blocks.append(baseline_table(result))
+    if args.published:
+        blocks.append(published_table(result))
     return "\n\n".join(blocks)
 
 

@@ -1,8 +1,8 @@
 """Times the metric beside scikit-learn and lmms-eval's pope functions, on 1,000,000 answers already read.
 
-Each starts from answers and labels in the form it wants, its groups at hand, and makes the same table: accuracy,
-precision, recall, F1 and yes ratio of every cell, domain, category, split, style and relation, and of all; the
-other two by calls for each group. Ours counts the pairs besides. The tables are compared.
+Each starts from answers and labels in the form it wants, its groups at hand, and makes the same table:
+accuracy, precision, recall, F1 and yes ratio of every cell, domain, category, split, style and relation, and
+of all; the other two by calls for each group. Ours counts the pairs besides. The tables are compared.
 
     pip install scikit-learn
     pip install --no-deps lmms-eval
