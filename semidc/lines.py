@@ -18,22 +18,22 @@ if TYPE_CHECKING:
 
 
 class Shard(NamedTuple):
-    """Part `index` (from 1) of `count` of the pictures."""
+    """Part `number` (from 1) of `parts` of the pictures."""
 
-    index: int = 1
-    count: int = 1
+    number: int = 1
+    parts: int = 1
 
     def holds(self, image_id: str) -> bool:
         """Whether a picture belongs to this part; the same on every machine."""
-        return int(hashlib.sha256(image_id.encode()).hexdigest(), 16) % self.count == self.index - 1
+        return int(hashlib.sha256(image_id.encode()).hexdigest(), 16) % self.parts == self.number - 1
 
 
 def parse_shard(text: str) -> Shard:
     """Read `i/n`, from 1/n to n/n."""
-    index, _, count = text.partition("/")
-    if not (index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
+    number, _, parts = text.partition("/")
+    if not (number.isdecimal() and parts.isdecimal() and 1 <= int(number) <= int(parts)):
         raise InputError(f"expected --shard i/n, from 1/n to n/n, got {text!r}")
-    return Shard(int(index), int(count))
+    return Shard(int(number), int(parts))
 
 
 def read_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -60,8 +60,9 @@ def write_lines(path: Path, values: Iterable[dict[str, Any]]) -> int:
     path.parent.mkdir(parents=True, exist_ok=True)
     count = 0
     with open(aside, "w", encoding="utf-8", newline="\n") as lines:
-        for count, value in enumerate(values, 1):
+        for value in values:
             lines.write(json.dumps(value, ensure_ascii=False) + "\n")
+            count += 1
     os.replace(aside, path)
     return count
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Asks a model for relations: a picture and a prompt go in, triplets with a confidence come out, the rest is counted."""
+"""Asks a model for relations: a picture and a prompt go in, triplets with a confidence come out."""
 
 from __future__ import annotations
 

@@ -103,7 +103,20 @@ def read_visual_genome(folder: Path) -> Iterator[Candidate]:
 
     Args:
         folder: holds image_data.json, and objects.json or relationships.json or both; things of both are joined.
+
+    Raises:
+        InputError: the files are not of these shapes.
     """
+    try:
+        yield from _join(folder)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        told = f"{type(error).__name__}: {error}"
+        raise InputError(f"{folder}: expected files of the shapes of Visual Genome 1.0, 1.2 or 1.4; {told}") from None
+
+
+def _join(folder: Path) -> Iterator[Candidate]:
     sizes = {_id(entry, "image_id"): entry for entry in _read_array(folder / "image_data.json")}
     related: dict[int, set[Thing]] = {}
     objects, relationships = folder / "objects.json", folder / "relationships.json"
@@ -181,9 +194,9 @@ def _id(entry: dict[str, Any], key: str) -> int:
     return int(entry[key] if key in entry else entry["id"])  # version 1.0 says id throughout
 
 
-def _read_array(path: Path) -> Iterator[dict[str, Any]]:
+def _read_array(path: Path) -> Iterator[Any]:
     """Elements of a JSON array one by one: relationships.json has some 700 MB."""
-    decoder, text, at = json.JSONDecoder(), "", 0
+    decoder = json.JSONDecoder()
     with open(path, encoding="utf-8") as file:
         text = file.read(CHUNK).lstrip("\ufeff \t\r\n")
         if not text.startswith("["):
