@@ -30,6 +30,7 @@ def build(args: argparse.Namespace) -> int:
     """Build a release from annotation files and pictures."""
     pictures = PictureSources(args.images)
     options: dict[str, Any] = {"mapping": args.mapping, "allow_missing": args.allow_missing, "drop": args.drop}
+    options["hub_eval"] = args.hub_eval
     if args.shard:
         job = Job(args.annotations, pictures, args.out, args.split, note=args.note, **options)
         index, count = args.shard
@@ -130,6 +131,9 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("--note", help="a sentence that the card and every listing of the release carry")
     command.add_argument("--allow-missing", action="store_true", help="leave out questions whose picture is missing")
     command.add_argument("--drop", nargs="+", default=(), choices=DROPPABLE, help="findings of the audit to leave out")
+    command.add_argument(
+        "--hub-eval", action="store_true", help="add what 'inspect eval hf/NS/NAME' needs: eval.yaml and hub_eval/"
+    )
     command.add_argument("--workers", type=_positive, default=1, metavar="N", help="processes that pack shards")
     command.add_argument(
         "--shard", type=_share, metavar="I/N", help="pack the Ith of N shares alone, for a scheduler; then run finish"

@@ -21,14 +21,13 @@ import relation_accuracy
 from recipes.questions import (
     add_release,
     is_of_task,
-    make_prompt,
     make_report,
     read_pictures,
     read_records,
     run_command,
     write_answers,
 )
-from release.records import InputError
+from release.records import InputError, make_prompt
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

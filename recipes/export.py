@@ -23,10 +23,10 @@ import pyarrow.parquet as pq
 
 import mmrel
 from recipes.leaks import find_leaks
-from recipes.questions import add_release, is_of_task, make_prompt, read_pictures, run_command
+from recipes.questions import add_release, is_of_task, read_pictures, run_command
 from release.archives import make_json
 from release.check import check_release
-from release.records import InputError
+from release.records import InputError, make_prompt
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -31,15 +31,6 @@ USER_ERRORS = (
 )
 
 
-def make_prompt(record: Mapping[str, Any]) -> str:
-    """What a model is sent beside the picture: the question, and behind it the instruction, where there is one.
-
-    >>> make_prompt({"question": "Is a bus bigger than a cup in the image?", "instruction": "Answer with one word."})
-    'Is a bus bigger than a cup in the image? Answer with one word.'
-    """
-    return " ".join(filter(None, (record["question"], record["instruction"])))
-
-
 def is_of_task(record: Mapping[str, Any], task: str) -> bool:
     """Whether a record is of a task: discriminative, generative, or both."""
     return task in ("both", record["task"])

@@ -21,10 +21,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import mmrel
+from release import croissant
 from release.annotations import SHOWN_PROBLEMS, find_files, raise_problems, read_annotations
 from release.audit import audit_release, drop_questions
 from release.audit_page import make_page
 from release.card import TEMPLATE, fill_template, generate, make_dataset_infos, merge_facts
+from release.hub_eval import find_splits, write_hub_eval
 from release.pack import (
     Part,
     Workplace,
@@ -66,6 +68,7 @@ class Job:
         shard_bytes: most bytes of pictures in an archive.
         allow_missing: leave questions out whose picture no source has.
         drop: kinds of findings of the audit whose questions are left out.
+        hub_eval: write what the Hub's own evaluation needs (see `hub_eval`).
     """
 
     annotations: Sequence[Path]
@@ -77,6 +80,7 @@ class Job:
     shard_bytes: int = SHARD_BYTES
     allow_missing: bool = False
     drop: Sequence[str] = ()
+    hub_eval: bool = False
 
     @property
     def work(self) -> Workplace:
@@ -87,7 +91,14 @@ class Job:
         """What a plan depends on; equal when a plan that stands there can be used again."""
         files = find_files(self.annotations) + ([self.mapping.resolve()] if self.mapping else [])
         stamps = [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in files]
-        options = [self.split, self.shard_bytes, self.allow_missing, sorted(self.drop), mmrel.__version__]
+        options = [
+            self.split,
+            self.shard_bytes,
+            self.allow_missing,
+            sorted(self.drop),
+            self.hub_eval,
+            mmrel.__version__,
+        ]
         return [stamps, self.pictures.describe(), self.note, *options]
 
 
@@ -287,6 +298,7 @@ def _make_plan(job: Job, path: Path, described: list[Any]) -> None:
         plan.tell("missing", sum(1 for _ in plan.missing()))
         plan.tell("job", described)
         plan.tell("note", job.note)
+        plan.tell("hub eval", job.hub_eval)
         plan.tell("left out", _tell_left_out(plan, dropped))
     finally:
         plan.close()
@@ -343,10 +355,14 @@ def _finish(plan: Plan, work: Workplace, parts: Sequence[Part]) -> Built:
     note, left_out = plan.told("note"), plan.told("left out")
     note = " ".join(str(sentence) for sentence in (note, left_out) if sentence) or None
     _write_texts(plan, work.release, facts, note)
+    if plan.told("hub eval"):
+        write_hub_eval(work.release)
     for path in sorted(work.release.rglob("*")):
         name = path.relative_to(work.release).as_posix()
         if path.is_file() and name not in files:
             files[name] = describe_file(path)
+    (work.release / croissant.NAME).write_text(croissant.make_croissant(facts, files, note), "utf-8", newline="\n")
+    files[croissant.NAME] = describe_file(work.release / croissant.NAME)
     (work.release / INDEX).write_text(make_index(files, note), "utf-8", newline="\n")
     _write_card(work.release, facts, note)
     built = Built(facts, plan.count_partners(), str(left_out) if left_out else None)
@@ -379,7 +395,7 @@ def _write_texts(plan: Plan, release: Path, facts: list[Facts], note: str | None
 def _write_card(release: Path, facts: list[Facts], note: str | None) -> None:
     """The card, with the audit of what stands there; checksums.json stands before and after."""
     page = make_page(audit_release(release, pictures=False))
-    card = fill_template(TEMPLATE.read_text("utf-8"), generate(facts, note, page))
+    card = fill_template(TEMPLATE.read_text("utf-8"), generate(facts, note, page, find_splits(release)))
     renew_file(release, "README.md", card.encode())
 
 
