@@ -30,6 +30,7 @@ DATASET_PATH = "parquet" if _tables else RELEASE
 DATASET_KWARGS = {"data_files": _tables} if _tables else {}
 CELLS = ("real_spatial", "real_action", "real_comparative", "sdxl_spatial", "sdxl_comparative", "dalle_spatial",
          "dalle_action")  # fmt: skip
+UNSCORED = ("image", "question", "instruction", "source")  # columns that no figure needs
 # Names of the metrics in lmms-eval's table -> figures of relation_accuracy.
 YES_NO = ("accuracy", "pair_accuracy", "precision", "recall", "f1", "yes_ratio", "no_answer_share")
 OPEN = ("accuracy", "no_answer_share")
@@ -89,7 +90,7 @@ def _process(doc: dict[str, Any], answer: str, prefix: str, figures: tuple[str, 
         "question_id": doc["question_id"],
         "image_id": doc["image_id"],
         "answer": answer,
-        "record": {key: value for key, value in doc.items() if key != "image"},
+        "record": {key: value for key, value in doc.items() if key not in UNSCORED},
     }
     (code,) = count([item]).codes.values()
     scored = {**item, "score": float(code in relation_accuracy.RIGHT)}

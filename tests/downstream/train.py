@@ -6,7 +6,7 @@ from datasets import load_dataset
 from torch import nn
 from torch.utils.data import DataLoader
 
-STEPS, BATCH, WORKERS, SIDE, WORDS, LENGTH = 12, 8, 2, 32, 512, 16
+STEPS, BATCH, WORKERS, SIDE, WORDS, LENGTH = 8, 8, 2, 32, 512, 16
 ANSWERS = ("no", "yes")
 
 
