@@ -181,11 +181,11 @@ def _read_vlmevalkit(text: str, label: str) -> str | None:
     A punctuation mark that touches a space anywhere is deleted everywhere, any other becomes a space, and all
     are deleted if a comma stands between digits; then the first 32 full stops not before a digit are deleted.
     """
-    text = text.lower()
-    grouped = re.search(r"\d,\d", text)
+    given = text = text.lower()
+    grouped = re.search(r"\d,\d", given)
     for mark in ';/[]"{}()=+\\_-><@`,?!':
-        if mark in text:
-            loose = grouped or mark + " " in text or " " + mark in text
+        if mark in given:
+            loose = grouped or mark + " " in given or " " + mark in given
             text = text.replace(mark, "" if loose else " ")
     words = set(re.sub(r"\.(?!\d)", "", text, count=32).split())
     found = words & {"yes", "no"}
@@ -325,7 +325,7 @@ def _is_swapped(tokens: Sequence[str], start: int, end: int, comparative: bool) 
 
 
 def _is_denied(tokens: Sequence[str], start: int) -> bool:
-    """Says whether a not or no stands among the three words before the relation, in its part of the sentence."""
+    """Says whether not or no is among the three words before the relation, in its part of the sentence."""
     for token in reversed(tokens[max(0, start - 3) : start]):
         if token in ("not", "never", "no") or token.endswith("n't"):
             return True
@@ -835,7 +835,7 @@ def match(
     unknown = [identifier for identifier in answers if identifier not in questions]
     if chosen and len(missing) == len(chosen):
         raise MatchError(
-            f"expected answers to {len(chosen):,} questions such as {_some(list(chosen)[:2])}; got answers to"
+            f"expected answers to {len(chosen):,} questions, such as {next(iter(chosen))!r}; got answers to"
             f" {_some(list(answers))}, none of them asked: give the answers to these questions"
         )
     if (missing or unknown) and not partial:

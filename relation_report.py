@@ -384,7 +384,7 @@ def comparison_text(compared: Mapping[str, Any]) -> str:
         rows.append([name.replace("_", " "), text, ends])
     test = compared["mcnemar"]
     return (
-        f"{aligned(rows)}\nright only in the first: {test['only_first']:,}, the second: {test['only_second']:,};"
+        f"{aligned(rows)}\nright only in the first: {test['only_first']:,}, second: {test['only_second']:,};"
         f" McNemar's exact p {test['p']:.3g} (as if questions were independent)"
     )
 

@@ -36,7 +36,9 @@ def draw(number: int) -> tuple[list[str], list[Question], list[str]]:
     """Draws questions (two or three a pair, six a picture) and answers, in the proportions of MMRel."""
     rng = random.Random(20261124)
     places: dict[Place, Place] = {}
-    identifiers, questions, answers = [], [], []
+    identifiers: list[str] = []
+    questions: list[Question] = []
+    answers: list[str] = []
     while len(questions) < number:
         pair, picture = f"{len(questions):016x}", f"vg/VG_100K/{len(questions) // 6}.jpg"
         domain, category = rng.choices(list(CELLS), list(CELLS.values()))[0].split("/")

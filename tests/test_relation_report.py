@@ -1,4 +1,4 @@
-"""Tests of the report: oracles for intervals and tests, blind baselines by hand, the published rows, the command."""
+"""Tests of the report: oracles not written here, blind baselines by hand, published rows, the command."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def scores_of(rows: list[tuple[dict[str, Any], str]]) -> metric.Scores:
 
 
 def drawn(pictures: int, right: float, seed: int, each: int = 4) -> list[tuple[dict[str, Any], str]]:
-    """Draws pairs of questions; a picture is answered right as a whole or not, so that its questions are alike."""
+    """Draws pairs of questions; a picture is answered right as a whole or not at all."""
     rng = random.Random(seed)
     rows = []
     for picture in range(pictures):
