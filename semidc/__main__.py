@@ -89,9 +89,10 @@ def verify(args: argparse.Namespace) -> int:
     from semidc.verify import serve
 
     project = Project(args.project, make=True)
-    images = args.images or Path(project.get("images", "") or "")
-    if not images.is_dir() or images == Path():
-        raise InputError(f"expected --images, the folder that holds vg/, SPEC/ …, got {str(images)!r}")
+    known = project.get("images")
+    images = args.images or (Path(known) if known else None)
+    if images is None or not images.is_dir():
+        raise InputError(f"expected --images, the folder that holds vg/, SPEC/ …, got {str(images or '')!r}")
     project.set("images", str(images.resolve()))
     if args.people:
         project.set_people(args.people)

@@ -8,6 +8,7 @@ import statistics
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
+from relation_report import wilson
 from semidc.ask import read_verified
 
 if TYPE_CHECKING:
@@ -81,16 +82,16 @@ def read_labels(decisions: Iterable[Decision]) -> dict[int, Labels]:
 
 def measure_precision(project: Project) -> dict[str, Precision]:
     """By category: how many of the model's proposals people accepted, among those that are settled."""
-    from relation_report import wilson
-
     counts: dict[str, Counter[bool]] = defaultdict(Counter)
     for verified in read_verified(project):
         if verified.item.origin != "negative":
             counts[verified.item.category][verified.truth == verified.item.triplet] += 1
-    return {
-        category: Precision(count[True], count.total(), *wilson(count[True], count.total()))
-        for category, count in sorted(counts.items())
-    }
+    found = {}
+    for category, count in sorted(counts.items()):
+        accepted, settled = count[True], count.total()
+        if interval := wilson(accepted, settled):
+            found[category] = Precision(accepted, settled, *interval)
+    return found
 
 
 def make_report(project: Project) -> str:

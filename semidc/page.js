@@ -25,7 +25,11 @@ function setState(state) {
   }
 }
 
-function tell(text) { $('status').textContent = text }
+// What is told is read aloud, too; of an item shown the words already stand on the page.
+function tell(text, shown = text) {
+  $('announce').textContent = text
+  $('status').textContent = shown
+}
 
 // Sends until there is an answer: a decision carries an id of its own, so that sending it twice decides once.
 async function send(path, body) {
@@ -49,8 +53,8 @@ async function send(path, body) {
 
 function load(url) {
   return new Promise(done => {
-    const picture = $('picture').cloneNode()
-    picture.removeAttribute('style')
+    const picture = new Image()
+    picture.id = 'picture'
     picture.onload = () => done(picture)
     picture.onerror = () => done(null)
     picture.src = url
@@ -85,7 +89,7 @@ async function show(data, said = '') {
   document.body.dataset.item = data.item.id
   setState(picture ? 'ready' : 'broken')
   const words = `${data.item.category}: ${data.item.triplet.join(' ')}`
-  tell(picture ? `${said ? said + '. ' : ''}${said ? 'Next, ' : ''}${words}` : 'The picture cannot be shown.')
+  picture ? tell(said ? `${said}. Next, ${words}` : words, said) : tell('The picture cannot be shown.')
   if (data.ahead) new Image().src = data.ahead
 }
 
@@ -188,7 +192,7 @@ async function post(path, body, name) {
   tell(describe(reply.body.detail))
 }
 
-const describe = detail => typeof detail === 'string' ? detail : 'The server did not take this answer.'
+const describe = detail => detail || 'The server did not take this answer.'
 
 function openCorrect(triplet, error = '') {
   const form = $('correct').querySelector('form')

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import uvicorn
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from fastapi import Path as UrlPath
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -39,12 +40,31 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
 }
 
+_REASONS = {
+    400: "no JSON, or no text",
+    401: "not signed in",
+    403: "from another site, or with another secret",
+    404: "no such picture of the project",
+    409: "not the item shown, or decided meanwhile",
+    411: "without a length",
+    413: "too large",
+    415: "not application/json",
+    421: "sent to another name",
+    422: "not of this shape, or words that make no question",
+}
+
 Id = Annotated[str, Field(pattern="^[0-9a-f]{32}$", description="made by the client; sent again, it is kept once")]
 Word = Annotated[str, Field(min_length=1, max_length=100)]
 
 
 class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class Problem(BaseModel):
+    """Why a request was refused."""
+
+    detail: str
 
 
 class SignIn(_Body):
@@ -100,14 +120,18 @@ def make_app(project: Project, images: Path, hosts: Iterable[str], secret: str |
         response.headers.setdefault("Cache-Control", "no-store")
         return response
 
+    app.exception_handler(RequestValidationError)(refuse)
     for url, name in FILES.items():
         app.add_api_route(url, _make_sender(name), methods=["GET"], include_in_schema=False)
-    app.post("/api/sign-in", responses=_SIGNED_OUT)(sign_in)
-    app.post("/api/next", responses=_SIGNED_OUT)(show_next)
-    app.post("/api/decisions", responses=_SIGNED_OUT | _REFUSED)(decide)
-    app.post("/api/undo", responses=_SIGNED_OUT | _REFUSED)(undo)
-    app.get("/api/vocabulary", responses=_SIGNED_OUT)(show_vocabulary)
-    app.get("/picture/{sha256}", responses=_SIGNED_OUT | {404: {}}, response_class=Response)(show_picture)
+    refused: dict[int | str, dict[str, Any]] = {
+        status: {"model": Problem, "description": reason} for status, reason in _REASONS.items()
+    }
+    app.post("/api/sign-in", responses=refused)(sign_in)
+    app.post("/api/next", responses=refused)(show_next)
+    app.post("/api/decisions", responses=refused)(decide)
+    app.post("/api/undo", responses=refused)(undo)
+    app.get("/api/vocabulary", responses=refused)(show_vocabulary)
+    app.get("/picture/{sha256}", responses=refused, response_class=Response)(show_picture)
     return app
 
 
@@ -130,6 +154,13 @@ def find_intrusion(request: Request, hosts: frozenset[str]) -> tuple[int, str] |
     return (413, f"expected at most {MAX_BODY} bytes, got {length}") if int(length[:12]) > MAX_BODY else None
 
 
+async def refuse(_: Request, error: Exception) -> Response:
+    """Say what is wrong with a request without repeating what it held, which need not even be text."""
+    problems = error.errors() if isinstance(error, RequestValidationError) else []
+    told = "; ".join(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in problems)
+    return JSONResponse({"detail": told.encode("ascii", "backslashreplace").decode()[:1000]}, 422)
+
+
 def get_annotator(request: Request) -> str:
     """Who is signed in, by the signed cookie."""
     name, _, signature = request.cookies.get(request.app.state.cookie, "").partition(".")
@@ -139,15 +170,6 @@ def get_annotator(request: Request) -> str:
 
 
 Annotator = Annotated[str, Depends(get_annotator)]
-_SIGNED_OUT: dict[int | str, dict[str, Any]] = {
-    401: {"description": "not signed in"},
-    403: {"description": "from another site, or with another secret"},
-    411: {},
-    413: {},
-    415: {},
-    421: {"description": "sent to another name"},
-}
-_REFUSED: dict[int | str, dict[str, Any]] = {409: {"description": "not the item shown, or decided meanwhile"}}
 
 
 def sign_in(body: SignIn, request: Request, response: Response) -> dict[str, Any]:

@@ -82,7 +82,13 @@ def make_triplet(domain: str, category: str, subject: str, relation: str, object
     triplet = Triplet(_tidy_name(subject), known.name if known else word, _tidy_name(object_))
     if not all(triplet) or max(map(len, triplet)) > 100 or not all(map(str.isprintable, triplet)):
         raise InputError(f"expected a subject, a relation and an object of 1 to 100 characters, got {tuple(triplet)}")
-    make_question(domain, category, triplet, article=spoken_article)
+    try:
+        if "?" in "".join(triplet):
+            raise InputError("a question ends at its question mark")
+        make_question(domain, category, triplet, article=spoken_article)
+    except InputError:
+        told = " ".join(triplet)
+        raise InputError(f"no question can be asked about {told!r}: expected plain words, the verb in one") from None
     return triplet
 
 
