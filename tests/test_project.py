@@ -33,6 +33,8 @@ ARROWS = {
     "relation_accuracy.py": {"relation_readers"},
     "relation_report.py": {"relation_accuracy", "matplotlib"},
     "release": CORE | {"mmrel", "release", "PIL", "pyarrow", "yaml", "tqdm", "httpx", "httpx2"},
+    "endpoint.py": {"openai"},
+    "semidc": {"semidc", "release", "endpoint", "relation_report", "mmrel", "fastapi", "uvicorn", "PIL", "tqdm"},
     "upload.py": {"mmrel", "release", "tqdm"},
 }
 
