@@ -136,9 +136,7 @@ def score(model: Any, processor: Any, release: mmrel.Release, args: argparse.Nam
 
 
 @torch.inference_mode()
-def answer(
-    model: Any, processor: Any, release: mmrel.Release, args: argparse.Namespace
-) -> Iterator[tuple[str, str]]:
+def answer(model: Any, processor: Any, release: mmrel.Release, args: argparse.Namespace) -> Iterator[tuple[str, str]]:
     """Answer every question of a split, greedily; the questions of a picture make a batch."""
     model.eval()
     processor.tokenizer.padding_side = "left"

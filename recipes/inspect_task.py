@@ -3,8 +3,8 @@
 
     inspect eval recipes/inspect_task.py --model openai/NAME -T root=RELEASE -T split=test
 
-The figures are those of the metric, by their names; `inspect eval hf/NS/MMRel` is the Hub's own way, by the eval.yaml of
-a release, and knows accuracy alone.
+The figures are those of the metric, by their names. The Hub's own way, `inspect eval hf/NS/MMRel` by the eval.yaml of a
+release, knows accuracy alone.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def _read_samples(release: mmrel.Release, config: str, split: str, task: str) ->
                 content = [ContentImage(image=str(path)), ContentText(text=make_prompt(record))]
                 kept = {**record, "split": split}
                 yield Sample(
-                    input=[ChatMessageUser(content=content)],  # type: ignore[arg-type]
+                    input=[ChatMessageUser(content=content)],
                     target=record["answer"],
                     id=record["question_id"],
                     metadata=kept,

@@ -46,7 +46,7 @@ def find_leaks(release: mmrel.Release) -> Leaks:
             if found:
                 leaks.by_picture[record["question_id"]] = found
             elif (triplet := _triplet(record)) in triplets:
-                leaks.by_triplet[record["question_id"]] = triplets[triplet]  # type: ignore[index]
+                leaks.by_triplet[record["question_id"]] = triplets[triplet]
     return leaks
 
 

@@ -10,7 +10,17 @@ from typing import Any
 from release.records import make_prompt
 
 # Answers of every kind: bare, in a sentence, marked up, of no class, none.
-SAYINGS = ("Yes.", "no", "**No**", "Yes, there is no doubt", "There is no such thing", "I cannot tell", "", "left", "ride")
+SAYINGS = (
+    "Yes.",
+    "no",
+    "**No**",
+    "Yes, there is no doubt",
+    "There is no such thing",
+    "I cannot tell",
+    "",
+    "left",
+    "ride",
+)
 
 
 def say(prompt: str) -> str:

@@ -70,7 +70,9 @@ def test_the_other_configs_load_as_before(evaluated: Path, tmp_path: Path) -> No
     assert len(rows) == len(read_lines(evaluated, "test", "real"))
 
 
-@pytest.mark.parametrize(("size", "expected"), [((800, 600), (768, 576)), ((768, 10), (768, 10)), ((20, 900), (17, 768))])
+@pytest.mark.parametrize(
+    ("size", "expected"), [((800, 600), (768, 576)), ((768, 10), (768, 10)), ((20, 900), (17, 768))]
+)
 def test_large_pictures_are_made_smaller(size: tuple[int, int], expected: tuple[int, int]) -> None:
     buffer = io.BytesIO()
     Image.new("RGB", size, "red").save(buffer, "PNG")

@@ -35,6 +35,9 @@ ARROWS = {
     "release": CORE | {"mmrel", "release", "PIL", "pyarrow", "yaml", "tqdm", "httpx", "httpx2"},
     "endpoint.py": {"openai"},
     "semidc": {"semidc", "release", "endpoint", "relation_report", "mmrel", "fastapi", "uvicorn", "PIL", "tqdm"},
+    "recipes": CORE
+    | {"mmrel", "relation_accuracy", "release", "endpoint", "recipes", "evaluate", "pyarrow", "PIL"}
+    | {"torch", "transformers", "peft", "trl", "inspect_ai"},
     "upload.py": {"mmrel", "release", "tqdm"},
 }
 

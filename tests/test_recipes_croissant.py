@@ -39,7 +39,10 @@ def test_it_validates_and_lacks_nothing_but_a_date(root: Path, caplog: pytest.Lo
 def test_every_record_set_is_read(root: Path) -> None:
     dataset = read(root)
     names = [record_set.id for record_set in dataset.metadata.record_sets]
-    assert names == ["splits", *(config for config in mmrel.CONFIGS if config == "all" or (root / "data" / config).exists())]
+    assert names == [
+        "splits",
+        *(config for config in mmrel.CONFIGS if config == "all" or (root / "data" / config).exists()),
+    ]
     for name in names[1:]:
         record = next(iter(dataset.records(name)))
         split = record[f"{name}/split"].decode()

@@ -102,12 +102,12 @@ def test_a_release_that_fails_check_is_refused(
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_a_picture_of_the_test_split_is_a_leak(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], form: str
-) -> None:
+def test_a_picture_of_the_test_split_is_a_leak(tmp_path: Path, capsys: pytest.CaptureFixture[str], form: str) -> None:
     root = build(tmp_path, {})
     assert run(root, tmp_path / "out", "--format", form) == 1
-    assert "1 questions share a picture with them, 0 a triplet, such as leak (picture of test " in capsys.readouterr().err
+    assert (
+        "1 questions share a picture with them, 0 a triplet, such as leak (picture of test " in capsys.readouterr().err
+    )
     assert run(root, tmp_path / "out", "--format", form, "--allow-triplets") == 1
     assert not (tmp_path / "out").exists()
     assert run(root, tmp_path / "out", "--format", form, "--drop-leaks") == 0

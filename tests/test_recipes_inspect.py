@@ -38,9 +38,7 @@ def evaluate(folder: Path, command: list[str]) -> dict[str, Any]:
     with StubEndpoint(lambda asked: say(asked.prompt)) as stub:
         environment = {**os.environ, "STUB_BASE_URL": stub.url, "STUB_API_KEY": "none"}
         options = ["--model", "openai-api/stub/m", "--display", "none", "--log-dir", str(folder / "logs")]
-        done = subprocess.run(
-            [*command, *options], cwd=REPOSITORY, env=environment, capture_output=True, text=True
-        )
+        done = subprocess.run([*command, *options], cwd=REPOSITORY, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
     assert all(asked.picture and asked.prompt.endswith("one word.") for asked in stub.asked)
     logs = [read_eval_log(info) for info in list_eval_logs(str(folder / "logs"))]

@@ -72,7 +72,9 @@ def test_an_endpoint_that_answers_in_every_way_and_fails_once(tmp_path: Path) ->
 
     failing = next(r["question"] + " " + r["instruction"] for r in read_lines(REPOSITORY, "test"))
     with StubEndpoint(talk, fail) as stub:
-        arguments = f"base_url={stub.url},api_key=none,model_version=m,max_retries=1,retry_backoff_s=0.1,num_concurrent=4"
+        arguments = (
+            f"base_url={stub.url},api_key=none,model_version=m,max_retries=1,retry_backoff_s=0.1,num_concurrent=4"
+        )
         results = run(tmp_path, "openai", arguments, "mmrel_test,mmrel_test_open")
     answers = answers_to(REPOSITORY, "test", failing)
     assert sum(row["answer"] is None for row in answers) >= 1

@@ -1,4 +1,4 @@
-"""Vision-language models with random weights, some 70,000 parameters each, and their processors, made without a network."""
+"""Vision-language models of some 70,000 random parameters, and their processors, made without a network."""
 
 from __future__ import annotations
 
@@ -25,7 +25,16 @@ SENTENCES = [
     for relation in ("left", "right", "above", "under", "on")
     for other in ("tree", "table")
 ]
-SPECIAL = ["<pad>", "<s>", "</s>", "<unk>", "<image>", "<fake_token_around_image>", "<global-img>", "<end_of_utterance>"]
+SPECIAL = [
+    "<pad>",
+    "<s>",
+    "</s>",
+    "<unk>",
+    "<image>",
+    "<fake_token_around_image>",
+    "<global-img>",
+    "<end_of_utterance>",
+]
 TEMPLATE = (
     "{% for message in messages %}{{ message['role'] + ': ' }}"
     "{% if message['content'] is string %}{{ message['content'] }}{% else %}{% for part in message['content'] %}"
@@ -57,11 +66,20 @@ def make_model(architecture: str, folder: Path) -> Path:
     image_token_id = tokenizer.convert_tokens_to_ids("<image>")
     if architecture == "llava":
         vision = CLIPVisionConfig(**VISION, projection_dim=32)
-        config = LlavaConfig(vision_config=vision, text_config=text, image_token_index=image_token_id, vision_feature_layer=-1)
+        config = LlavaConfig(
+            vision_config=vision, text_config=text, image_token_index=image_token_id, vision_feature_layer=-1
+        )
         size = {"shortest_edge": 32}
         pictures = CLIPImageProcessorPil(size=size, crop_size={"height": 32, "width": 32})
-        processor = LlavaProcessor(pictures, tokenizer, patch_size=8, vision_feature_select_strategy="default",
-                                   chat_template=TEMPLATE, image_token="<image>", num_additional_image_tokens=1)  # fmt: skip
+        processor = LlavaProcessor(
+            pictures,
+            tokenizer,
+            patch_size=8,
+            vision_feature_select_strategy="default",
+            chat_template=TEMPLATE,
+            image_token="<image>",
+            num_additional_image_tokens=1,
+        )
     else:
         config = Idefics3Config(image_token_id=image_token_id, vision_config=VISION, text_config=text, scale_factor=2,
                                 pad_token_id=0)  # fmt: skip

@@ -28,7 +28,9 @@ def load(split):
     rows = rows.filter(lambda task: task == "discriminative", input_columns="task")
     if split == "train":
         rows = rows.shuffle(seed=0, buffer_size=64)
-    return DataLoader(rows.map(encode, remove_columns=rows.column_names).with_format("torch"), BATCH, num_workers=WORKERS)
+    return DataLoader(
+        rows.map(encode, remove_columns=rows.column_names).with_format("torch"), BATCH, num_workers=WORKERS
+    )
 
 
 class Network(nn.Module):
