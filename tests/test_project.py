@@ -34,7 +34,18 @@ ARROWS = {
     "relation_report.py": {"relation_accuracy", "matplotlib"},
     "release": CORE | {"mmrel", "release", "PIL", "pyarrow", "yaml", "tqdm", "httpx", "httpx2"},
     "endpoint.py": {"openai"},
-    "semidc": {"semidc", "release", "endpoint", "relation_report", "mmrel", "fastapi", "uvicorn", "PIL", "tqdm"},
+    "semidc": {
+        "semidc",
+        "release",
+        "endpoint",
+        "relation_report",
+        "mmrel",
+        "fastapi",
+        "uvicorn",
+        "pydantic",
+        "PIL",
+        "tqdm",
+    },
     "upload.py": {"mmrel", "release", "tqdm"},
 }
 
