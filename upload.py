@@ -14,6 +14,8 @@ import mmrel
 from release.audit import DROPPABLE, audit_release
 from release.audit_page import make_list, make_page, make_report, renew_card
 from release.build import Job, build_release, build_share, finish_release, renew_file
+from release.catalogue import check_sources
+from release.catalogue import make_list as make_source_list
 from release.check import check_release
 from release.records import InputError
 from release.sheet import draw_sheet
@@ -85,6 +87,13 @@ def sheet(args: argparse.Namespace) -> int:
     return 0
 
 
+def sources(args: argparse.Namespace) -> int:
+    """Tell what MMRel is made from, where to fetch it, and whether what stands in a folder is whole."""
+    states = check_sources(args.folder, _show_bytes)
+    print(make_source_list(states))
+    return 1 if any(state.state.startswith("expected") for state in states) else 0
+
+
 def print_built(built: Built) -> None:
     """Print what a build made, and which yes/no questions stand without a partner."""
     heads = ("domain", "split", "pictures", "questions")
@@ -143,6 +152,9 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("--json", action="store_true", help="a list of {kind, count, examples, action}")
     command.add_argument("--card", action="store_true", help="put what is found into the release's card")
     command.add_argument("--no-pictures", action="store_true", help="compare pictures by their paths alone")
+
+    command = _add(commands, sources, "python upload.py sources downloads")
+    command.add_argument("folder", type=Path, nargs="?", default=Path(), metavar="DIR", help="default: this folder")
 
     command = _add(commands, check, "python upload.py check release")
     command.add_argument("release", type=Path, metavar="DIR")
