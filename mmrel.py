@@ -40,8 +40,7 @@ COLUMNS = (
     "question", "instruction", "answer", "style", "pair_id", "source",
 )  # fmt: skip
 MAX_RECORDS_BYTES = 4 << 20  # of one picture's .json member; a record is about 500 bytes and a picture has about 3
-MAX_PICTURE_BYTES = 256 << 20
-MAX_INDEX_BYTES = 256 << 20  # of checksums.json
+MAX_PICTURE_BYTES = MAX_INDEX_BYTES = 256 << 20
 DESCRIPTION = (
     "MMRel asks how two objects in a picture relate: spatial, action and comparative relations, in real, SDXL and "
     "DALL-E pictures, as yes/no and open-ended questions, with an adversarial subset of unusual relations."
@@ -59,15 +58,6 @@ class ReleaseError(ValueError):
     """A release that is missing, incomplete or broken; the message says where and what to do."""
 
 
-def _choice(what: str, values: Sequence[str] | None, known: tuple[str, ...]) -> tuple[str, ...] | None:
-    if values is None:
-        return None
-    chosen = (values,) if isinstance(values, str) else tuple(values)
-    if not chosen or not set(chosen) <= set(known):
-        raise ValueError(f"expected {what} among {', '.join(known)}, got {values!r}")
-    return tuple(value for value in known if value in chosen)
-
-
 @dataclasses.dataclass
 class MMRelConfig(datasets.BuilderConfig):  # type: ignore[misc]
     """One domain, or all of them.
@@ -79,11 +69,6 @@ class MMRelConfig(datasets.BuilderConfig):  # type: ignore[misc]
 
     categories: Sequence[str] | None = None
     tasks: Sequence[str] | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.categories = _choice("categories", self.categories, CATEGORIES)
-        self.tasks = _choice("tasks", self.tasks, TASKS)
 
 
 class MMRel(datasets.GeneratorBasedBuilder):  # type: ignore[misc]
@@ -105,6 +90,9 @@ class MMRel(datasets.GeneratorBasedBuilder):  # type: ignore[misc]
         kwargs["hash"] = hashlib.sha256(f"{kwargs.get('hash')} {self.release.sha256}".encode()).hexdigest()
         if kwargs.get("config_name") not in (None, *CONFIGS):
             raise ValueError(f"expected a config among {', '.join(CONFIGS)}, got {kwargs['config_name']!r}")
+        for filter_, known in (("categories", CATEGORIES), ("tasks", TASKS)):
+            if kwargs.get(filter_) is not None:
+                kwargs[filter_] = _choice(filter_, kwargs[filter_], known)
         super().__init__(*args, **kwargs)
 
     @classmethod
@@ -242,9 +230,7 @@ def load(
 
 def make_features() -> datasets.Features:
     """The columns of every config and split: one `Image`, then the record's fields as strings."""
-    fields: dict[str, Any] = {"image": datasets.Image()}
-    fields.update((column, datasets.Value("string")) for column in COLUMNS)
-    return datasets.Features(fields)
+    return datasets.Features({"image": datasets.Image(), **{column: datasets.Value("string") for column in COLUMNS}})
 
 
 def make_validator(schema: dict[str, Any]) -> Callable[[Any], str | None]:
@@ -330,19 +316,24 @@ def _read_member(archive: tarfile.TarFile, member: tarfile.TarInfo, name: str, l
             f"{name}:{member.name}: expected a plain file of at most {limit} bytes, "
             f"got {member.size} bytes of type {member.type!r}"
         )
-    file = archive.extractfile(member)
-    data = file.read() if file else b""
+    data = archive.extractfile(member).read()  # type: ignore[union-attr]
     if len(data) != member.size:
         raise ReleaseError(f"{name}:{member.name}: cut off after {len(data)} of {member.size} bytes")
     return data
 
 
 def _check_record(record: dict[str, Any], name: str, validate: Callable[[Any], str | None]) -> None:
-    problem = validate(record)
-    if problem is None and record["domain"] != name.split("/")[1]:
-        problem = f"field domain: expected {name.split('/')[1]!r}, got {record['domain']!r}"
-    if problem:
+    problem, domain = validate(record), name.split("/")[1]
+    if problem or record["domain"] != domain:
+        problem = problem or f"field domain: expected {domain!r}, got {record['domain']!r}"
         raise ReleaseError(f"{name}:{record.get('image_id')}: question {record.get('question_id')!r}, {problem}")
+
+
+def _choice(what: str, values: Sequence[str], known: tuple[str, ...]) -> tuple[str, ...]:
+    chosen = (values,) if isinstance(values, str) else tuple(values)
+    if not chosen or not set(chosen) <= set(known):
+        raise ValueError(f"expected {what} among {', '.join(known)}, got {values!r}")
+    return tuple(value for value in known if value in chosen)
 
 
 def _find_root(base_path: str) -> str:
@@ -357,12 +348,10 @@ def _find_root(base_path: str) -> str:
 
 
 def _base_path(root: Any, repo_id: str | None, revision: str | None) -> str | None:
-    if repo_id is not None and root is not None:
-        raise ValueError("expected root= or repo_id=, got both; leave one out")
-    if repo_id is None:
-        if revision is not None:
-            raise ValueError("revision= names a commit of repo_id=, which was not given")
-        return None if root is None else str(root)
+    if (root and repo_id) or (revision and not repo_id):
+        raise ValueError("expected root=, or repo_id= with or without its revision=; leave out what does not belong")
+    if not repo_id:
+        return str(root) if root else None
     from huggingface_hub import HfApi
 
     # One commit for every file that is read, whatever is pushed meanwhile.
@@ -375,10 +364,8 @@ def _show(name: str, loaded: dict[str, Any], release: Release) -> None:
     heads = ("pictures", "questions", *CATEGORIES, *TASKS, "yes", "no")
     print(f"{'split':<11}" + "".join(f"{head:>{len(head) + 2}}" for head in heads))
     for split, dataset in loaded.items():
-        table = dataset.remove_columns("image")
-        counts = Counter(questions=len(table), pictures=len(set(table["image_id"])))
-        for column in ("category", "task", "answer"):
-            counts.update(table[column])
+        counts = Counter(value for column in ("category", "task", "answer") for value in dataset[column])
+        counts.update(questions=len(dataset), pictures=len(set(dataset["image_id"])))
         print(f"{split:<11}" + "".join(f"{counts[head]:>{len(head) + 2}}" for head in heads))
     rows = next(iter(loaded.values()))
     for row in rows.select(sorted({0, len(rows) // 2, len(rows) - 1})):

@@ -157,11 +157,11 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("folder", type=Path, nargs="?", default=Path(), metavar="DIR", help="default: this folder")
 
     command = _add(commands, check, "python upload.py check release")
-    command.add_argument("release", type=Path, metavar="DIR")
+    command.add_argument("release", type=Path, metavar="DIR", help="folder of the release")
 
     command = _add(commands, sheet, "python upload.py sheet release --out sheet.png")
-    command.add_argument("release", type=Path, metavar="DIR")
-    command.add_argument("--out", type=Path, required=True, metavar="FILE.png")
+    command.add_argument("release", type=Path, metavar="DIR", help="folder of the release")
+    command.add_argument("--out", type=Path, required=True, metavar="FILE.png", help="the PNG to write")
     command.add_argument("--pictures", type=int, default=2, metavar="N", help="of each domain and split; default 2")
     return parser
 
@@ -174,7 +174,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (InputError, mmrel.ReleaseError) as error:
         print(f"upload.py: {error}", file=sys.stderr)
     except OSError as error:
-        print(f"upload.py: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"upload.py: {where}{error.strerror or error}", file=sys.stderr)
     return 1
 
 

@@ -153,6 +153,13 @@ def test_filters(built: Path, tmp_path: Path) -> None:
         assert 0 < len(loaded) < len(everything)
 
 
+@pytest.mark.parametrize("filters", [{"categories": ["spatiel"]}, {"tasks": "yes/no"}, {"categories": []}])
+def test_unknown_filters(built: Path, filters: dict[str, Any]) -> None:
+    # They used to be taken as they came, and to give no rows.
+    with pytest.raises(ValueError, match="expected (categories|tasks) among"):
+        mmrel.load("all", root=built, **filters)
+
+
 def test_streams_by_shard(built: Path) -> None:
     stream = mmrel.load("real", split="test", root=built, streaming=True)
     shards = getattr(stream, "num_shards", None) or stream.n_shards

@@ -1,0 +1,124 @@
+"""What is written in several places says the same in all of them."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import sys
+from pathlib import Path
+
+import PIL
+import pyarrow
+import pytest
+import yaml
+from conftest import REPOSITORY
+from draw_sample import PLACED, build_sample, make_placed_index, make_readme
+from huggingface_hub import DatasetCard
+
+import mmrel
+import upload
+
+if sys.version_info >= (3, 11):
+    import tomllib
+
+    PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))
+
+# Which room may import which, as the design draws the arrows; the standard library is free to all.
+CORE = {"datasets", "fsspec", "huggingface_hub"}
+ARROWS = {
+    "mmrel.py": CORE,
+    "release": CORE | {"mmrel", "release", "PIL", "pyarrow", "yaml", "tqdm"},
+    "upload.py": {"mmrel", "release", "tqdm"},
+}
+
+
+def read(name: str) -> str:
+    return (REPOSITORY / name).read_text("utf-8")
+
+
+def imports(path: Path) -> set[str]:
+    """Top-level names of all that a file imports, at its top or inside functions."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            assert len(node.names) == 1, f"{path}:{node.lineno}: datasets 3.6 reads one import a line"
+            names.add(node.names[0].name.split(".")[0])
+        elif isinstance(node, ast.ImportFrom):
+            names.add(str(node.module).split(".")[0])
+    return names - set(sys.stdlib_module_names)
+
+
+@pytest.mark.parametrize("room", ARROWS)
+def test_the_arrows_between_the_rooms(room: str) -> None:
+    path = REPOSITORY / room
+    for file in [path] if path.is_file() else sorted(path.rglob("*.py")):
+        assert imports(file) <= ARROWS[room], file
+
+
+def test_mmrel_stands_alone_and_is_short() -> None:
+    assert len(read("mmrel.py").splitlines()) < 400
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="tomllib is in Python 3.11 and later")
+def test_one_version() -> None:
+    citation = yaml.safe_load(read("CITATION.cff"))
+    changelog = re.findall(r"^## \[?(\d+\.\d+\.\d+)", read("CHANGELOG.md"), re.MULTILINE)
+    versions = {PROJECT["project"]["version"], citation["version"], changelog[0], mmrel.__version__}
+    assert versions == {mmrel.__version__}
+    assert f"Version {mmrel.__version__}." in read("README.md")
+
+
+def test_ci_runs_the_commands_of_the_readme() -> None:
+    commands = re.findall(r"^python3 -m venv .*$", read("README.md"), re.MULTILINE)
+    assert len(commands) == 2
+    assert commands[0].endswith("python mmrel.py real")
+    assert commands[1].endswith("python -m pytest -n 2")
+    assert "readme_command 1" in read(".ci/run")
+    assert "readme_command 2" in read(".ci/run")
+
+
+def test_every_command_is_documented() -> None:
+    parser = upload.make_parser()
+    commands = next(action.choices for action in parser._actions if action.choices)
+    assert commands is not None
+    for name, command in dict(commands).items():
+        assert f"upload.py {name}" in read("README.md")
+        assert command.description
+        assert f"upload.py {name}" in command.epilog
+        assert all(action.help for action in command._actions)
+
+
+def test_the_card_of_the_sample() -> None:
+    card = DatasetCard.load(REPOSITORY / "README.md")
+    assert card.data.license == mmrel.LICENSE
+    assert [config["config_name"] for config in card.data.configs] == list(mmrel.CONFIGS)
+    assert "More Information Needed" not in card.text
+    assert "drawn sample" in card.text
+
+
+def test_the_sample_is_small_and_large_enough() -> None:
+    files = [path for name in PLACED for path in [REPOSITORY / name, *(REPOSITORY / name).rglob("*")] if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < 3_000_000
+    for domain in mmrel.DOMAINS:
+        for split in mmrel.SPLITS:
+            lines = read(f"data/{domain}/{split}.jsonl").splitlines()
+            records = [json.loads(line) for line in lines]
+            assert len({record["image_id"] for record in records}) >= 12
+            assert len(records) == 3 * len({record["image_id"] for record in records})
+
+
+def test_the_sample_is_not_stale(tmp_path: Path) -> None:
+    release = build_sample(tmp_path)
+    hint = "run: PYTHONPATH=. python tests/draw_sample.py"
+    for domain in mmrel.DOMAINS:
+        for split in mmrel.SPLITS:
+            name = f"data/{domain}/{split}.jsonl"
+            assert (release / name).read_text("utf-8") == read(name), hint
+    drawn_by = json.loads(read("checksums.json"))["written_by"]
+    if (drawn_by["pillow"], drawn_by["pyarrow"]) != (PIL.__version__, pyarrow.__version__):
+        pytest.skip(f"other versions than {drawn_by} write other bytes; the records are as they should be")
+    assert make_placed_index(release) == read("checksums.json"), hint
+    assert make_readme(release) == read("README.md"), hint
+    for name in json.loads(read("checksums.json"))["files"]:
+        assert (release / name).read_bytes() == (REPOSITORY / name).read_bytes(), hint
