@@ -42,9 +42,17 @@ CELLS = {
 }
 STYLES = ("", "_photo-realistic", "_watercolor", "_abstract", "_oil-painting")
 # 12 kinds of 67 things are the paper's 804 objects.
-KINDS = ["red", "blue", "old", "small", "wooden", "wet", "young", "wild", "striped", "bright", "broken", "plain"]
-THINGS = ["airplane", "apple", "bag", "ball", "banana", "bear", "bed", "bench", "bicycle", "bird", "boat", "book", "bottle", "bowl", "box", "bridge", "bus", "cake", "camel", "candle", "car", "cat", "chair", "clock", "cow", "crab", "cup", "desk", "dog", "door", "duck", "elephant", "fish", "flower", "fork", "fox", "frog", "giraffe", "goat", "guitar", "hat", "horse", "kite", "knife", "lamp", "lion", "man", "monkey", "mouse", "orange", "owl", "panda", "pencil", "piano", "pizza", "plate", "rabbit", "robot", "shark", "sheep", "shoe", "snake", "sofa", "table", "tiger", "tree", "truck"]
-VERBS = ["bite", "carry", "catch", "chase", "climb", "draw", "drink", "drive", "eat", "feed", "fight", "follow", "hold", "hug", "jump", "kick", "kiss", "lift", "paint", "play", "pull", "push", "read", "ride", "shake", "sniff", "throw", "touch", "wash", "wear"]
+KINDS = "red blue old small wooden wet young wild striped bright broken plain".split()
+THINGS = """
+airplane apple bag ball banana bear bed bench bicycle bird boat book bottle bowl box bridge bus cake camel candle car
+cat chair clock cow crab cup desk dog door duck elephant fish flower fork fox frog giraffe goat guitar hat horse kite
+knife lamp lion man monkey mouse orange owl panda pencil piano pizza plate rabbit robot shark sheep shoe snake sofa
+table tiger tree truck
+""".split()
+VERBS = """
+bite carry catch chase climb draw drink drive eat feed fight follow hold hug jump kick kiss lift paint play pull push
+read ride shake sniff throw touch wash wear
+""".split()
 INSTRUCTION = "Please answer with one word."
 PIXELS = {"real": (800, 600), "sdxl": (512, 512), "dalle": (1024, 1024)}
 SMALL = {"real": (40, 30), "sdxl": (32, 32), "dalle": (32, 32)}
