@@ -26,9 +26,10 @@ from release.tables import _make_table, cut_groups, make_schema
 REPOSITORY = Path(__file__).resolve().parent.parent
 # Runs a command of upload.py in a process of its own, which then tells its peak memory and that of its workers.
 MEASURED = (
-    "import resource, sys, upload; code = upload.main(sys.argv[1:]); "
-    "peak = [resource.getrusage(who).ru_maxrss // 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]; "
-    "print('peak', *peak, file=sys.stderr); sys.exit(code)"
+    "import re, resource, sys, upload; code = upload.main(sys.argv[1:]); "
+    r"own = int(re.search(r'VmHWM:\s+(\d+)', open('/proc/self/status').read())[1]); "
+    "peaks = own, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss; "
+    "print('peak', *(peak // 1024 for peak in peaks), file=sys.stderr); sys.exit(code)"
 )
 PROFILED = "import cProfile, pstats, sys, upload; p = cProfile.Profile(); p.runcall(upload.main, sys.argv[1:]); " + (
     "s = pstats.Stats(p, stream=sys.stderr); s.sort_stats('tottime').print_stats(14)"

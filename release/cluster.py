@@ -70,7 +70,7 @@ def make_executor(engine: str, arguments: Sequence[str], tasks: int, logs: Path,
             environment = [f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH"]
             environment += [f"export PYTHONPATH={shlex.quote(str(REPOSITORY))}:$PYTHONPATH"]
             environment += [f"cd {shlex.quote(os.getcwd())}"]
-            options = {"job_name": "mmrel", "env_command": "\n".join(environment), "qos": None, **options}
+            options = {"job_name": "mmrel", "env_command": " && ".join(environment), "qos": None, **options}
         else:
             import ray  # noqa: F401  # datatrove imports it when it runs
             from datatrove.executor import RayPipelineExecutor as Executor

@@ -1,4 +1,4 @@
-"""The shares of a build on datatrove's executors; Slurm is played by two small scripts."""
+"""The shares of a build on datatrove's executors; Slurm is played by small scripts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SBATCH = """#!/bin/bash
 script="${@: -1}"
 cp "$script" "$FAKE_SLURM/script.$$"
 last=$(sed -n 's/^#SBATCH --array=0-\\([0-9]*\\).*/\\1/p' "$script")
-for task in $(seq 0 "$last"); do
+for task in $(seq 0 "${last:-0}"); do
   env SLURM_ARRAY_TASK_ID=$task SLURM_NODELIST=localhost RUN_OFFSET=0 bash "$script" >>"$FAKE_SLURM/log" 2>&1 || exit 1
 done
 echo "Submitted batch job 7"
@@ -54,7 +54,7 @@ def test_local(sources: Path, whole: dict[str, bytes], tmp_path: Path) -> None:
 
 
 def test_slurm(sources: Path, whole: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, text in (("sbatch", SBATCH), ("srun", SRUN)):
+    for name, text in (("sbatch", SBATCH), ("srun", SRUN), ("scontrol", "#!/bin/bash\necho localhost\n")):
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")

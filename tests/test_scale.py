@@ -32,15 +32,17 @@ if TYPE_CHECKING:
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SMALL_SHARDS = 3000  # bytes of pictures
-# A build in a process of its own: with small shards, and telling its own peak memory and its workers' in KiB.
+# A build in a process of its own, which tells the peak of its memory or of a worker's, the larger one, in KiB. Its own
+# is not taken from getrusage: that counts from the process which started it.
 BUILD = """
-import json, resource, sys
+import json, re, resource, sys
 from pathlib import Path
 from release.build import build_release
 from release.sources import PictureSources
 folder, images, out, shard_bytes, workers = json.loads(sys.argv[1])
 build_release([Path(folder) / "json"], PictureSources(images), Path(out), shard_bytes=shard_bytes, workers=workers)
-print(max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)))
+own = int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+print(max(own, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss))
 """
 
 

@@ -213,7 +213,7 @@ class TestRerelease:
     """The DALL-E part as Parquet, the picture in each of its rows."""
 
     ROWS = (
-        ("00001_abstract.png", 1, "Does a dog chase a cat in the image? Please answer with one word.", "yes", "dis", "action"),
+        ("00001_abstract.png", 1, "Does a dog chase a cat in the image? Answer in a word.", "yes", "dis", "action"),
         ("00001_abstract.png", 2, "Does a dog bite a cat in the image?", "No", "dis", "action"),
         ("00001_abstract.png", 3, "What is the dog doing to the cat?", "chasing it", "generative", "action"),
         ("00001_abstract.png", 4, "Is there a cup on a table in the image?", "yes", "dis", "spatial"),
