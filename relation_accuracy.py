@@ -1,0 +1,1220 @@
+"""Reads answers to MMRel's questions, counts them and says how accurate they are.
+
+The reference metric of MMRel, in the standard library alone: how an answer is read, what is counted, what
+becomes of an answer that cannot be read, and what a report must say to be comparable. METRIC.md explains
+every figure; `relation_report` adds intervals, comparisons, blind baselines and the plot.
+
+    python relation_accuracy.py ANSWERS --root RELEASE --config all --split test
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import hashlib
+import json
+import os
+import re
+import sys
+import unicodedata
+from array import array
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+__version__ = "1.0.0"
+
+DOMAINS = ("real", "sdxl", "dalle")
+SPLITS = ("train", "test", "adversarial")
+CATEGORIES = ("spatial", "action", "comparative")
+TASKS = ("discriminative", "generative", "both")
+
+# One verdict is one small integer, label + said. Said: 0 no or
+# incorrect, 1 yes or correct, 2 something that is no answer, 3 nothing at all (null, or a failed request).
+LABELS = {"no": 0, "yes": 4, "open": 8}
+SAID = {"no": 0, "incorrect": 0, "yes": 1, "correct": 1, None: 2}
+SILENT = 3
+RIGHT = frozenset({0, 5, 9})
+# A tally is 15 counts: of the 12 verdicts, then these three.
+WRONG_PAIRS, RIGHT_PAIRS, PAIRED = 12, 13, 14
+
+GROUPINGS = ("cell", "domain", "category", "split", "style", "relation")
+MEANS = ("accuracy", "precision", "recall", "f1", "pair_accuracy")
+
+# What harnesses write in place of an answer when the request failed: lmms-eval 0.7, VLMEvalKit.
+FAILED = ("[LMMS_EVAL_REQUEST_FAILED", "Failed to obtain answer via API")
+
+
+Judge = Callable[[str, Mapping[str, Any]], "str | None"]
+
+
+class AnswerError(ValueError):
+    """The answers are not in a shape that can be read."""
+
+
+class RecordError(ValueError):
+    """The references, or the release that holds them, are not what the contract says."""
+
+
+class MatchError(LookupError):
+    """Answers and questions do not belong together, one to one."""
+
+
+# ---- reading an answer -------------------------------------------------------------------------------------
+
+_INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff]")
+_TAG = re.compile(r"</?(?!yes\b|no\b)[a-z][^<>]*>")
+_TOKEN = re.compile(r"[^\W_]+(?:['-][^\W_]+)*|[.,:;!?/\n\r\u2013\u2014\u3001\u3002\u2028\u2029-]")
+# normalize() sorts a run of combining marks in quadratic time (80,000 take 6 s): it is given short runs.
+_NOT_ASCII = re.compile(r"[\x00-\x7f]?[^\x00-\x7f]{1,64}")
+
+_LABEL = (
+    r"(?:the |my )?(?:final |correct |right |short |best )?"
+    r"(?:answer|response|reply|output|prediction|conclusion)"
+    r"(?: to (?:the|this|that|your) question)?(?: (?:is|would be|should be))?|assistant|gpt|model|boxed|text"
+)
+_LEAD = re.compile(rf"[. ]*(?:(?:\d{{1,3}}|[a-h]|{_LABEL})(?= |$)[. ]*){{0,6}}(yes|no)(?= |$)")
+_IDIOM = re.compile(
+    r"(?:^|(?<= ))(?:no (?:idea|clue|doubt|question|matter|problem|worries|wonder|comment|information"
+    r"|response|(?:\w+ )?answer|way (?:to|of)|(?:image|picture|photo)s?(?: is| was| has been)? "
+    r"(?:provided|attached|uploaded|given|available|included))"
+    r"|(?:not|cannot|[a-z]{1,8}n't) (?:say |answer )?(?:yes|no)(?: n?or (?:yes|no))?)(?= |$)"
+)
+# "no" stands on its own at the end of its part of the sentence, or before a word that it cannot belong to.
+_OWN_NO = re.compile(
+    r"(?:^| )no(?= \.|$| (?:yes|no|and|or|but|i|it|it's|there|there's|the|a|an|this|that|that's|these|those"
+    r"|they|he|she|we|you)(?: |$))"
+)
+
+
+def _fold(text: str) -> str:
+    """Returns the text in Unicode's compatibility form, without case and invisible characters."""
+    if not text.isascii():
+        text = _NOT_ASCII.sub(lambda run: unicodedata.normalize("NFKC", run[0]), text)
+        text = _INVISIBLE.sub("", text).replace("\u2019", "'").replace("\u2010", "-")
+    return text.casefold()
+
+
+def _reply(text: str) -> str:
+    """Returns the folded text after a model's reasoning; nothing if the reasoning does not end."""
+    reply = _fold(text).rpartition("</think>")[2]
+    return "" if "<think>" in reply else reply
+
+
+def _words(folded: str) -> str:
+    """Returns the words of a folded text, a space between them; "." is whatever divides a sentence."""
+    tokens = _TOKEN.findall(_TAG.sub(" ", folded))
+    return " ".join(token if token[0].isalnum() else "." for token in tokens)
+
+
+def read_words(text: str, label: str = "") -> str | None:
+    """Reads yes, no or no answer by the words `yes` and `no` alone: the reader of MMRel, version 1.0.
+
+    1. Case, mark-up, quotes and brackets do not count; Unicode is normalised (NFKC). Where a model shows its
+       reasoning, only what follows the last `</think>` is read; reasoning that does not end holds no answer.
+    2. `yes` and `no` are whole words ("eyes", "nope" and "no-one" hold neither). Idioms in which they answer
+       nothing are passed over ("no idea", "no doubt", "no way to tell", "no image provided", "not yes").
+    3. The one that *leads* is the answer. Before it may stand numbering ("1.", "(b)") and a label ("Answer:",
+       "The answer is", "Assistant:").
+    4. Without a lead, the one of the two words that stands in the text is; if both stand there, there is no
+       answer.
+    5. There is no answer, either, when the opposite of the lead *stands on its own* further on: any other
+       "yes", and a "no" that belongs to no noun, being at the end of its part of the sentence or before
+       "and", "or", "but", an article or a pronoun. ("Yes, there is no dog" has one answer, "Yes. No." and
+       "No, yes it is" have none.)
+
+    Args:
+        text: the answer, of any length (time is linear in it).
+        label: not looked at; published readers do.
+
+    Returns:
+        "yes", "no", or None for no answer.
+
+    >>> [read_words(text) for text in ("**Yes**, no dog is there", "There is no dog", "Yes/No", "No idea")]
+    ['yes', 'no', None, None]
+    """
+    return _read_words(text) if len(text) > 80 else _read_short(text)
+
+
+def _read_words(text: str) -> str | None:
+    words = _IDIOM.sub("~", _words(_reply(text)))
+    yes, no = (f" {word} " in f" {words} " for word in ("yes", "no"))
+    lead = _LEAD.match(words)
+    if not lead:
+        return None if yes == no else "yes" if yes else "no"
+    opposite = yes if lead[1] == "no" else _OWN_NO.search(words)
+    return None if opposite else lead[1]
+
+
+_read_short = functools.lru_cache(maxsize=4096)(_read_words)  # most answers are the same few words
+
+
+def _read_pope(text: str, label: str) -> str | None:
+    """Reads like POPE's evaluate.py (also LLaVA, R-Bench): yes, unless "no" is in the first sentence."""
+    words = text.split(".", 1)[0].replace(",", "").split(" ")
+    return "yes" if {"No", "not", "no"}.isdisjoint(words) else "no"
+
+
+def _read_vcd(text: str, label: str) -> str | None:
+    """Reads like VCD's eval_pope.py: the label if it stands in the answer, else its opposite."""
+    if label in text.lower():
+        return label
+    return "no" if label == "yes" else "yes"
+
+
+def _read_amber(text: str, label: str) -> str | None:
+    """Reads like AMBER's inference.py: exactly Yes or No."""
+    return {"Yes": "yes", "No": "no"}.get(text)
+
+
+def _read_lmms_eval(text: str, label: str) -> str | None:
+    """Reads like the pope task of lmms-eval: exactly yes or no, in any case, between white space."""
+    word = text.lower().strip()
+    return word if word in ("yes", "no") else None
+
+
+def _read_vlmevalkit(text: str, label: str) -> str | None:
+    """Reads like VLMEvalKit's YOrN_Extraction: one of the two words stands there and the other does not.
+
+    A punctuation mark that touches a space anywhere is deleted everywhere, any other becomes a space, and all
+    are deleted if a comma stands between digits; then the first 32 full stops not before a digit are deleted.
+    """
+    given = text = text.lower()
+    grouped = re.search(r"\d,\d", given)
+    for mark in ';/[]"{}()=+\\_-><@`,?!':
+        if mark in given:
+            loose = grouped or mark + " " in given or " " + mark in given
+            text = text.replace(mark, "" if loose else " ")
+    words = set(re.sub(r"\.(?!\d)", "", text, count=32).split())
+    found = words & {"yes", "no"}
+    return found.pop() if len(found) == 1 else None
+
+
+class Reader(NamedTuple):
+    """A way to read answers, and to count what it could not read."""
+
+    name: str
+    version: str  # a change that moves old numbers raises the first figure
+    read: Callable[[str, str], str | None]  # (answer, label) -> "yes", "no" or None
+    positive: Literal["yes", "no"] = "yes"
+    recall_over_read: bool = False  # recall leaves out what could not be read; elsewhere that is missed
+
+
+READERS = {
+    reader.name: reader
+    for reader in (
+        Reader("words", "1.0", read_words),
+        Reader("pope", "1.0", _read_pope),
+        Reader("vcd", "1.0", _read_vcd),
+        Reader("amber", "1.0", _read_amber, positive="no"),
+        Reader("lmms-eval", "1.0", _read_lmms_eval, recall_over_read=True),
+        Reader("vlmevalkit", "1.0", _read_vlmevalkit),
+    )
+}
+
+
+# ---- open-ended answers ------------------------------------------------------------------------------------
+
+# Phrases that hold a relation's word and name no relation of the two objects.
+_NO_RELATION = {
+    phrase: frozenset[str]()
+    for phrase in (
+        "in front of",
+        *(f"{word} {which} {noun}" for word in ("in", "on") for which in ("the", "this") for noun in
+          ("image", "picture", "photo", "scene", "foreground", "background", "middle", "center")),
+    )
+}  # fmt: skip
+
+
+_OPEN_CHARACTERS = 20_000  # of an open-ended answer are looked at
+
+
+class Vocabulary(NamedTuple):
+    """The relations of one category that an open-ended answer may name."""
+
+    phrases: Mapping[str, frozenset[str]]  # phrase -> the relations it may mean ("on top of": above, on)
+    opposites: frozenset[tuple[str, str]] = frozenset()  # in both orders
+    inverses: frozenset[tuple[str, str]] = frozenset()  # in both orders
+
+
+def inflections(verb: str) -> set[str]:
+    """Returns the regular inflections of a phrase's first word; those that do not exist do no harm.
+
+    >>> sorted(inflections("ride on"))
+    ['ride on', 'rided on', 'ridees on', 'rideing on', 'rides on', 'riding on']
+    """
+    head, space, rest = verb.partition(" ")
+    forms = {head, head + "s", head + "es", head + "ing", head + ("d" if head.endswith("e") else "ed")}
+    if head.endswith("ie"):
+        forms.add(head[:-2] + "ying")
+    elif head.endswith("e"):
+        forms.add(head[:-1] + "ing")
+    elif head.endswith("y"):
+        forms |= {head[:-1] + "ies", head[:-1] + "ied"}
+    else:
+        forms |= {head + head[-1:] + "ing", head + head[-1:] + "ed"}
+    return {form + space + rest for form in forms}
+
+
+def load_taxonomy(path: str | os.PathLike[str] | None = None) -> dict[str, Vocabulary]:
+    """Reads the relations from a `taxonomy.json`, by default `schema/taxonomy.json` beside this module.
+
+    Returns:
+        category -> Vocabulary; verbs (category `action`) stand in all their inflections.
+
+    Raises:
+        RecordError: the file is not there or is no taxonomy.
+    """
+    path = Path(path) if path else Path(__file__).with_name("schema") / "taxonomy.json"
+    taxonomy = {}
+    try:
+        for category, entry in json.loads(path.read_text(encoding="utf-8"))["categories"].items():
+            phrases: defaultdict[str, set[str]] = defaultdict(set)
+            opposites, inverses = set(), set()
+            for relation in entry["relations"]:
+                name, inverse = relation["name"], relation["inverse"]
+                for phrase in (name, *relation["synonyms"], *relation.get("forms", ())):
+                    for form in inflections(phrase) if category == "action" else (phrase,):
+                        phrases[form].add(name)
+                for other in relation["opposites"]:
+                    opposites |= {(name, other), (other, name)}
+                if inverse:
+                    inverses |= {(name, inverse), (inverse, name)}
+            known = {phrase: frozenset(names) for phrase, names in phrases.items()}
+            taxonomy[category] = Vocabulary(known, frozenset(opposites), frozenset(inverses))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RecordError(
+            f"expected the taxonomy of relations in {path}; it cannot be read: {error!r}"
+        ) from error
+    return taxonomy
+
+
+def _find(
+    tokens: Sequence[str], phrases: Mapping[str, frozenset[str]]
+) -> Iterator[tuple[frozenset[str], int, int]]:
+    """Finds phrases of up to six words, the longest first: (relations, first token, token after the last)."""
+    at = 0
+    while at < len(tokens):
+        for end in range(min(at + 6, len(tokens)), at, -1):
+            names = phrases.get(" ".join(tokens[at:end]))
+            if names is not None:
+                if names:
+                    yield names, at, end
+                at = end - 1
+                break
+        at += 1
+
+
+def _is_swapped(tokens: Sequence[str], start: int, end: int, comparative: bool) -> bool:
+    """Says whether the relation at `start:end` is told of the object ("O"), not of the subject ("S").
+
+    The first of the two after the relation is what it relates to ("above the S"); failing that, the last one
+    before it is what it is told of ("the O is below"). A comparative relates to what follows "than".
+    """
+
+    def first(part: Iterable[str], stops: tuple[str, ...]) -> str | None:
+        return next((token for token in part if token in ("S", "O", *stops)), None)
+
+    before = first(reversed(tokens[max(0, start - 12) : start]), (".", "and", "but"))
+    after = first(tokens[end : end + 12], (".",))
+    if comparative and "than" not in tokens[end : end + 2]:
+        return (before if before in ("S", "O") else after) == "O"
+    return after == "S" if after in ("S", "O") else before == "O"
+
+
+def _is_denied(tokens: Sequence[str], start: int) -> bool:
+    """Says whether not or no is among the three words before the relation, in its part of the sentence."""
+    for token in reversed(tokens[max(0, start - 3) : start]):
+        if token in ("not", "never", "no") or token.endswith("n't"):
+            return True
+        if token in (".", "but", "and"):
+            break
+    return False
+
+
+def read_relation(text: str, record: Mapping[str, Any], taxonomy: Mapping[str, Vocabulary]) -> str | None:
+    """Compares the relation that an open-ended answer names with the reference, without a model: version 1.0.
+
+    The relations of the record's category are looked for in the answer, by name, synonym and inflection. One
+    that is the reference's holds; for spatial and comparative relations so does its inverse told in the other
+    order ("the car is under the flower" for flower above car). What is denied ("not above"), opposite, or the
+    same in the wrong order contradicts. The answer is correct if a relation in it holds and none contradicts.
+
+    Args:
+        text: the answer.
+        record: keys `answer`, and where known `category`, `subject`, `relation`, `object`; without `relation`
+            the one that the reference answer names is used.
+        taxonomy: of `load_taxonomy`.
+
+    Returns:
+        "correct", "incorrect", or None (no answer: no relation that is known is named).
+
+    >>> record = {"category": "spatial", "subject": "flower", "relation": "above", "object": "car"}
+    >>> answers = ("The car is below the flower", "under", "red")
+    >>> [read_relation(answer, record, load_taxonomy()) for answer in answers]
+    ['correct', 'incorrect', None]
+    """
+    category = record.get("category")
+    vocabulary = taxonomy.get(category or "", Vocabulary({}))
+    wanted = _words(_fold(record.get("relation") or record.get("answer") or ""))
+    reference = next((names for names, *_ in _find(wanted.split(), vocabulary.phrases)), frozenset({wanted}))
+    phrases = {**_NO_RELATION, **vocabulary.phrases, **dict.fromkeys(inflections(wanted), reference)}
+    tokens = _mark_objects(_words(_reply(text)[:_OPEN_CHARACTERS]), record).split()
+    verdicts = set()
+    for names, start, end in _find(tokens, phrases):
+        if category != "action" and _is_swapped(tokens, start, end, category == "comparative"):
+            holds = any((name, other) in vocabulary.inverses for name in names for other in reference)
+            contradicts = not names.isdisjoint(reference)
+        else:
+            holds = not names.isdisjoint(reference)
+            contradicts = any((name, other) in vocabulary.opposites for name in names for other in reference)
+        if _is_denied(tokens, start):
+            holds, contradicts = False, holds
+        verdicts.add("contradicts" if contradicts else "holds" if holds else "other")
+    if not verdicts:
+        return None
+    return "correct" if "holds" in verdicts and "contradicts" not in verdicts else "incorrect"
+
+
+def _mark_objects(words: str, record: Mapping[str, Any]) -> str:
+    """Puts "S" for the subject and "O" for the object, so that their names are not read as relations."""
+    names = {mark: _words(_fold(record.get(key) or "")) for mark, key in (("S", "subject"), ("O", "object"))}
+    if names["S"] == names["O"]:
+        return words
+    for mark, name in sorted(names.items(), key=lambda item: -len(item[1])):
+        if name:
+            words = re.sub(rf"(?:^|(?<= )){re.escape(name)}(?:'s|es|s)?(?= |$)", mark, words)
+    return words
+
+
+# ---- counting ----------------------------------------------------------------------------------------------
+
+
+class Place(NamedTuple):
+    """The groups that a question stands in; null where the reference does not say."""
+
+    split: str | None
+    domain: str | None
+    category: str | None
+    style: str | None
+    relation: str | None
+
+    @property
+    def cell(self) -> str | None:
+        """Domain and category, the paper's seven cells: "real/spatial"."""
+        return f"{self.domain}/{self.category}" if self.domain and self.category else None
+
+
+class Question(NamedTuple):
+    """What the metric needs to know of a question."""
+
+    label: str  # "yes", "no" or "open"
+    place: Place
+    image_id: str | None
+    pair_id: str | None
+    record: Mapping[str, Any]
+
+
+class Scores:
+    """One small verdict per question, from which every figure is counted; parts merge in any order.
+
+    Args:
+        reader: a name in READERS.
+        judge: (answer, record) -> "correct", "incorrect" or None; judges open-ended answers in place of the
+            taxonomy.
+        taxonomy: of `load_taxonomy`; by default read when the first open-ended answer comes.
+
+    Attributes:
+        codes: question_id -> verdict, label + said (see LABELS and SAID).
+        where, images, pairs: for each question, in the order of `codes`: number in `places`, image_id,
+            pair_id.
+        places: Place -> its number.
+        unknown, set_aside: how many answers were to no known question, or to one that was not asked.
+    """
+
+    def __init__(
+        self,
+        reader: str = "words",
+        judge: Judge | None = None,
+        taxonomy: Mapping[str, Vocabulary] | None = None,
+    ) -> None:
+        if reader not in READERS:
+            raise AnswerError(f"expected a reader out of {', '.join(READERS)}; got {reader!r}")
+        self.reader = READERS[reader]
+        self.judge, self.taxonomy = judge, taxonomy
+        self.codes: dict[str, int] = {}
+        self.where = array("L")
+        self.images: list[str | None] = []
+        self.pairs: list[str | None] = []
+        self.places: dict[Place, int] = {}
+        self.unknown = self.set_aside = 0
+
+    def add(self, rows: Iterable[tuple[str, Question, str | None]]) -> None:
+        """Reads answers (null: none came) to questions and keeps the verdicts.
+
+        Args:
+            rows: (question_id, question, answer).
+
+        Raises:
+            MatchError: a question has a verdict already.
+            AnswerError: the judge returned something that is no verdict.
+        """
+        identifiers, questions, said = [], [], []
+        for identifier, question, answer in rows:
+            identifiers.append(identifier)
+            questions.append(question)
+            said.append(self._read(question, answer))
+        self.keep(identifiers, questions, said)
+
+    def keep(self, identifiers: Sequence[str], questions: Sequence[Question], said: Sequence[int]) -> None:
+        """Keeps the verdicts on answers that have been read: values of SAID, or SILENT.
+
+        Raises:
+            MatchError: a question has a verdict already.
+        """
+        codes = dict(
+            zip(identifiers, [LABELS[question.label] + value for question, value in zip(questions, said)])
+        )
+        if len(codes) < len(identifiers):
+            twice = [name for name, number in Counter(identifiers).items() if number > 1]
+            raise MatchError(
+                f"expected one answer to each question; with two: {_some(twice)}: leave one of each"
+            )
+        both = sorted(self.codes.keys() & codes.keys())
+        if both:
+            raise MatchError(
+                f"expected no question that has been scored; got {_some(both)} again: leave one of each"
+            )
+        self.codes.update(codes)
+        places = {
+            id(question.place): question.place for question in questions
+        }  # few, and no hash of five texts
+        numbers = {key: self.places.setdefault(place, len(self.places)) for key, place in places.items()}
+        self.where.extend([numbers[id(question.place)] for question in questions])
+        self.images += [question.image_id for question in questions]
+        self.pairs += [question.pair_id for question in questions]
+
+    def _read(self, question: Question, answer: str | None) -> int:
+        if answer is None or answer.lstrip().startswith(FAILED):
+            return SILENT
+        if question.label != "open":
+            return SAID[self.reader.read(answer, question.label)]
+        verdict = self._judge_open(answer, question.record)
+        if verdict in ("correct", "incorrect", None):
+            return SAID[verdict]
+        raise AnswerError(f"expected correct, incorrect or None of {self.judge_name}; got {_shown(verdict)}")
+
+    def _judge_open(self, answer: str, record: Mapping[str, Any]) -> str | None:
+        if self.judge:
+            return self.judge(answer, record)
+        if self.taxonomy is None:
+            self.taxonomy = load_taxonomy()
+        return read_relation(answer, record, self.taxonomy)
+
+    @property
+    def judge_name(self) -> str:
+        """What reads open-ended answers: the judge's name, or the taxonomy and its reader's version."""
+        return getattr(self.judge, "__name__", type(self.judge).__name__) if self.judge else "taxonomy 1.0"
+
+    def merge(self, other: Scores) -> Scores:
+        """Takes over the verdicts of another process or shard, and returns itself.
+
+        Raises:
+            MatchError: a question stands in both, or they were not read alike.
+        """
+        mine, theirs = ((part.reader.name, part.judge_name) for part in (self, other))
+        if mine != theirs:
+            raise MatchError(f"expected parts that were read alike; got {mine} and {theirs}: read them again")
+        both = sorted(self.codes.keys() & other.codes.keys())
+        if both:
+            raise MatchError(
+                f"expected every question in one part only; in both: {_some(both)}: leave one of each"
+            )
+        self.codes.update(other.codes)
+        numbers = [self.places.setdefault(place, len(self.places)) for place in other.places]
+        self.where.extend([numbers[number] for number in other.where])
+        self.images += other.images
+        self.pairs += other.pairs
+        self.unknown += other.unknown
+        self.set_aside += other.set_aside
+        return self
+
+    def figures(self) -> dict[str, Any]:
+        """Counts everything; METRIC.md explains each figure, its range and when it is null.
+
+        Returns:
+            The figures of all yes/no questions, then `macro` (their means over the cells), `by` (grouping ->
+            group -> figures) and `open_ended` (the same for the open-ended questions; null where there are
+            none).
+        """
+        counts = self._count()
+        total = _tally(counts, ["all"] * len(self.places)).get("all", [0] * 15)
+        parts = {name: _tally(counts, [getattr(place, name) for place in self.places]) for name in GROUPINGS}
+        yes_no, opened = (
+            {
+                name: {key: make(tally) for key, tally in part.items() if any(tally[asked])}
+                for name, part in parts.items()
+            }
+            for asked, make in ((slice(8), self.yes_no_figures), (slice(8, 12), open_figures))
+        )
+        return {
+            **self.yes_no_figures(total),
+            "macro": {name: _mean([cell[name] for cell in yes_no["cell"].values()]) for name in MEANS},
+            "by": yes_no,
+            "open_ended": {**open_figures(total), "by": opened} if any(total[8:12]) else None,
+        }
+
+    def yes_no_figures(self, tally: Sequence[int]) -> dict[str, Any]:
+        """Returns `yes_no_figures` by this reader's positive class."""
+        return yes_no_figures(tally, self.reader)
+
+    def pair_kinds(self) -> dict[str | None, dict[str | None, int]]:
+        """Says what is in each pair: split -> pair_id -> its questions, packed into one integer.
+
+        Equal pairs give equal integers, which count fast; `unpacked` takes one apart. A pair_id is unique
+        within its split only.
+        """
+        kinds: dict[str | None, dict[str | None, int]] = {place.split: {} for place in self.places}
+        of_place = [kinds[place.split] for place in self.places]
+        for place, pair, code in zip(self.where, self.pairs, self.codes.values()):
+            pairs = of_place[place]
+            pairs[pair] = pairs.get(pair, 0) << 32 | 16 * place + code + 1
+        for pairs in kinds.values():
+            pairs.pop(None, None)
+        return kinds
+
+    def _count(self) -> Counter[tuple[tuple[int, ...], int]]:
+        """Counts by (places, slot of a tally); a pair counts in the places of its yes questions."""
+        verdicts = Counter([16 * place + code for place, code in zip(self.where, self.codes.values())])
+        counts: Counter[tuple[tuple[int, ...], int]] = Counter()
+        counts.update({((key // 16,), key % 16): number for key, number in verdicts.items()})
+        for kind, number in Counter(
+            chain.from_iterable(map(dict.values, self.pair_kinds().values()))
+        ).items():
+            questions = unpacked(kind)
+            if is_whole(questions):
+                homes = {place for place, code in questions if 4 <= code < 8}
+                counts[tuple(homes), WRONG_PAIRS + is_right(questions)] += number
+                for place, _ in questions:
+                    counts[(place,), PAIRED] += number
+        return counts
+
+
+def unpacked(kind: int) -> list[tuple[int, int]]:
+    """Takes apart what `Scores.pair_kinds` packed: (place, verdict) of each question."""
+    questions = []
+    while kind:
+        key = (kind & 0xFFFFFFFF) - 1
+        questions.append((key >> 4, key & 15))
+        kind >>= 32
+    return questions
+
+
+def is_whole(questions: Iterable[tuple[int, int]]) -> bool:
+    """Says whether a pair has a yes and a no; otherwise it is no pair, and its questions are left out."""
+    return len({code // 4 for _, code in questions}) > 1
+
+
+def is_right(questions: Iterable[tuple[int, int]]) -> bool:
+    """Says whether all questions of a pair are answered right."""
+    return all(code in RIGHT for _, code in questions)
+
+
+def _tally(
+    counts: Mapping[tuple[tuple[int, ...], int], int], names: Sequence[str | None]
+) -> dict[str, list[int]]:
+    """Adds counts up by the names of the places (null: in no group), in the paper's order of names."""
+    order = {part: at for at, part in enumerate((*DOMAINS, *CATEGORIES, *SPLITS))}
+    known = {name for name in names if name is not None}
+    ordered = sorted(known, key=lambda name: [(order.get(part, 99), part) for part in name.split("/")])
+    tallies = {name: [0] * 15 for name in ordered}
+    for (places, slot), number in counts.items():
+        for name in {names[place] for place in places}:
+            if name is not None:
+                tallies[name][slot] += number
+    return tallies
+
+
+def _ratio(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    """Returns the mean, null where a value is: a mean over what happens to be defined would flatter."""
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known and len(known) == len(values) else None
+
+
+def yes_no_figures(tally: Sequence[int], reader: Reader = READERS["words"]) -> dict[str, Any]:
+    """Returns the figures of the yes/no questions of a tally.
+
+    No answer is wrong in accuracy, stands in none of tp, fp, tn, fn, never enters precision, and is a miss in
+    recall and F1 where the label is the positive class (unless the reader leaves it out there).
+
+    Args:
+        tally: 15 counts: of the 12 verdicts (label + said), pairs wrong, pairs right, questions in those
+            pairs.
+        reader: gives the positive class.
+
+    Returns:
+        Counts n, tp, fp, tn, fn, no_answer, pairs, unpaired; all others between 0 and 1, or null if
+        undefined.
+
+    >>> figures = yes_no_figures([1383, 117, 0, 0, 318, 1182] + [0] * 9)
+    >>> figures["accuracy"], figures["precision"], figures["recall"], figures["f1"]
+    (0.855, 0.9099307159353349, 0.788, 0.8445873526259379)
+    """
+    no, yes = tally[:4], tally[4:8]
+    n, said_no, said_yes = sum(no) + sum(yes), no[0] + yes[0], no[1] + yes[1]
+    tp, fp, tn, fn, missed = yes[1], no[1], no[0], yes[0], yes[2] + yes[3]
+    if reader.positive == "no":
+        tp, fp, tn, fn, missed = tn, fn, tp, fp, no[2] + no[3]
+    positives = tp + fn + (0 if reader.recall_over_read else missed)
+    no_answer, pairs = n - said_no - said_yes, tally[WRONG_PAIRS] + tally[RIGHT_PAIRS]
+    return {
+        "n": n, "tp": tp, "fp": fp, "tn": tn, "fn": fn, "no_answer": no_answer,
+        "accuracy": _ratio(tp + tn, n), "precision": _ratio(tp, tp + fp), "recall": _ratio(tp, positives),
+        "f1": _ratio(2 * tp, tp + fp + positives),
+        "yes_ratio": _ratio(said_yes, said_yes + said_no), "no_answer_share": _ratio(no_answer, n),
+        "pairs": pairs, "pair_accuracy": _ratio(tally[RIGHT_PAIRS], pairs), "unpaired": n - tally[PAIRED],
+    }  # fmt: skip
+
+
+def open_figures(tally: Sequence[int]) -> dict[str, Any]:
+    """Returns the figures of the open-ended questions of a tally (see `yes_no_figures`)."""
+    incorrect, correct, unread, silent = tally[8:12]
+    n, no_answer = sum(tally[8:12]), unread + silent
+    return {
+        "n": n, "correct": correct, "incorrect": incorrect, "no_answer": no_answer,
+        "accuracy": _ratio(correct, n), "no_answer_share": _ratio(no_answer, n),
+    }  # fmt: skip
+
+
+# ---- answers and questions ---------------------------------------------------------------------------------
+
+
+def _some(names: Sequence[str]) -> str:
+    """Lists the first ten of some names, and says how many there are."""
+    shown = ", ".join(name if len(name) <= 80 else name[:77] + "..." for name in map(repr, names[:10]))
+    return f"{len(names):,} ({shown}{', ...' if len(names) > 10 else ''})"
+
+
+def _shown(value: object) -> str:
+    return f"{type(value).__name__} {repr(value)[:60]}"
+
+
+def _text(row: Mapping[str, Any], key: str, where: str, error: type[ValueError]) -> str | None:
+    """Returns an id or a name as text, so that 17 and "17" are one; null where there is none."""
+    value = row.get(key)
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    raise error(f"expected text or a whole number as {key}; got {_shown(value)} at {where}")
+
+
+def collect_answers(rows: Iterable[tuple[str, Any]]) -> dict[str, str | None]:
+    """Collects answers by question_id.
+
+    Args:
+        rows: (where it stands, object). The id is `question_id` (in AMBER `id`); the answer is the one of
+            `answer`, `response` and `prediction` that stands there, else `text`: text, or null where none
+            came.
+
+    Raises:
+        AnswerError: a row without id or answer, with two answers, or with one that is neither text nor null.
+        MatchError: a question is answered twice.
+    """
+    answers: dict[str, str | None] = {}
+    twice = []
+    for where, row in rows:
+        if not isinstance(row, Mapping):
+            raise AnswerError(f"expected an object with question_id and answer; got {_shown(row)} at {where}")
+        identifier = _text(row, "question_id" if "question_id" in row else "id", where, AnswerError)
+        keys = [key for key in ("answer", "response", "prediction") if key in row] or ["text"]
+        if identifier is None or keys[0] not in row:
+            keys = list(map(str, row))
+            raise AnswerError(
+                f"expected question_id and answer (response, prediction, text); got {_some(keys)} at {where}"
+            )
+        if len(keys) > 1:
+            raise AnswerError(
+                f"expected one answer; got {' and '.join(keys)} at {where}: leave only the model's"
+            )
+        answer = row[keys[0]]
+        if not (answer is None or isinstance(answer, str)):
+            raise AnswerError(
+                f"expected what the model wrote, as text, or null; got {_shown(answer)} at {where}"
+            )
+        if identifier in answers:
+            twice.append(f"{identifier} at {where}")
+        answers[identifier] = answer
+    if twice:
+        raise MatchError(
+            f"expected one answer to each question; answered again: {_some(twice)}: leave one of each"
+        )
+    return answers
+
+
+def index_questions(rows: Iterable[tuple[str, Any]]) -> dict[str, Question]:
+    """Indexes references by question_id.
+
+    Args:
+        rows: (where it stands, record of the contract). `question_id` and `answer` are needed. `split`,
+            `domain`, `category`, `style`, `relation`, `image_id`, `pair_id` are optional: a grouping holds
+            the questions that state its key. `task` is generative for an open-ended question.
+
+    Raises:
+        RecordError: a record without id or answer, with a label other than yes or no, or that stands twice.
+    """
+    questions: dict[str, Question] = {}
+    places: dict[Place, Place] = {}
+    for where, row in rows:
+        if (
+            not isinstance(row, Mapping)
+            or row.get("question_id") is None
+            or not isinstance(row.get("answer"), str)
+        ):
+            raise RecordError(
+                f"expected a record with question_id and, as text, answer; got {_shown(row)} at {where}"
+            )
+        identifier, image_id, pair_id, *names = (_text(row, key, where, RecordError) for key in _KEYS)
+        label = "open" if row.get("task") == "generative" else row["answer"].strip().casefold()
+        if label not in ("open", "yes", "no") or (label == "open" and row.get("task") != "generative"):
+            raise RecordError(
+                f"expected the label yes or no; got {_shown(row['answer'])} at {where}"
+                " (an open-ended question states the task generative)"
+            )
+        if identifier in questions:
+            raise RecordError(f"expected each question once; {identifier!r} stands again at {where}")
+        place = Place(*names)
+        questions[str(identifier)] = Question(label, places.setdefault(place, place), image_id, pair_id, row)
+    return questions
+
+
+_KEYS = ("question_id", "image_id", "pair_id", *Place._fields)
+
+
+def is_asked(question: Question, task: str = TASKS[0], config: str = "all", split: str = "all") -> bool:
+    """Says whether a question is of a task, config (domain) and split; "both" and "all" take in every one."""
+    of_task = task == "both" or (task == "generative") == (question.label == "open")
+    return of_task and config in ("all", question.place.domain) and split in ("all", question.place.split)
+
+
+def match(
+    answers: Mapping[str, str | None],
+    questions: Mapping[str, Question],
+    scores: Scores,
+    asked: Callable[[Question], bool] = is_asked,
+    partial: bool = False,
+) -> int:
+    """Adds answers to the scores, once it is sure that they are those to the questions asked.
+
+    Args:
+        answers: of `collect_answers`.
+        questions: of `index_questions`.
+        scores: takes the verdicts.
+        asked: chooses the questions; answers to other known ones are set aside and counted.
+        partial: score what is there, where answers are missing or belong to no known question.
+
+    Returns:
+        How many questions are asked.
+
+    Raises:
+        MatchError: nothing is asked; or answers are missing or to no known question (unless partial); or all
+            are.
+    """
+    chosen = {identifier: question for identifier, question in questions.items() if asked(question)}
+    if questions and not chosen:
+        raise MatchError(
+            f"expected questions of the task, config and split chosen; none of {len(questions):,} is one"
+        )
+    missing = [identifier for identifier in chosen if identifier not in answers]
+    unknown = [identifier for identifier in answers if identifier not in questions]
+    if chosen and len(missing) == len(chosen):
+        raise MatchError(
+            f"expected answers to {len(chosen):,} questions, such as {next(iter(chosen))!r}; got answers to"
+            f" {_some(list(answers))}, none of them asked: give the answers to these questions"
+        )
+    if (missing or unknown) and not partial:
+        faults = [
+            f"{text} {_some(names)}" for text, names in (("missing", missing), ("unknown", unknown)) if names
+        ]
+        raise MatchError(
+            f"expected one answer to each of {len(chosen):,} questions; {'; '.join(faults)}."
+            " Give them all, or score what is there with --partial (partial=True)"
+        )
+    scores.add((name, question, answers[name]) for name, question in chosen.items() if name in answers)
+    scores.unknown += len(unknown)
+    scores.set_aside += len(answers) - len(unknown) - len(chosen) + len(missing)
+    return len(chosen)
+
+
+# ---- ways in -----------------------------------------------------------------------------------------------
+
+
+def report(
+    scores: Scores, asked: int, release: Mapping[str, Any] | None = None, run: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Puts the figures together with what makes them comparable.
+
+    Args:
+        scores: the verdicts, all parts merged.
+        asked: how many questions were asked, in all parts.
+        release: what was scored (see `load_release`); null if not known.
+        run: what the caller states of `model`, `prompt` and `decoding`.
+
+    Returns:
+        `Scores.figures`, and: notes (sentences), coverage (counts, and the share answered), reader,
+        open_reader, package, release, run.
+    """
+    figures = scores.figures()
+    silent = sum(number for code, number in Counter(scores.codes.values()).items() if code % 4 == SILENT)
+    notes = [f"the positive class is {scores.reader.positive}"] * (scores.reader.positive != "yes")
+    if figures["yes_ratio"] in (0, 1):
+        said = "yes" if figures["yes_ratio"] else "no"
+        notes.append(f"always {said}: every answer is {said}, whatever the picture; see the pair accuracy")
+    if figures["no_answer"] > 0.05 * figures["n"]:
+        notes.append(f"{figures['no_answer']:,} answers could not be read as yes or no: look at some of them")
+    if silent:
+        notes.append(f"{silent:,} answers are null or failed requests: ask these questions again")
+    if len(scores.codes) < asked:
+        notes.append(
+            f"partial: {asked - len(scores.codes):,} of {asked:,} questions are not answered and do not count"
+        )
+    coverage = {"questions": asked, "answered": len(scores.codes), "missing": asked - len(scores.codes)}
+    coverage |= {"unknown": scores.unknown, "set_aside": scores.set_aside, "silent": silent}
+    return {
+        **figures,
+        "notes": notes,
+        "coverage": {**coverage, "share": _ratio(len(scores.codes), asked)},
+        "reader": {
+            "name": scores.reader.name,
+            "version": scores.reader.version,
+            "positive": scores.reader.positive,
+        },
+        "open_reader": scores.judge_name if figures["open_ended"] else None,
+        "package": {"name": "mmrel", "version": __version__},
+        "release": dict(release) if release else None,
+        "run": dict(run or {}),
+    }
+
+
+def compute(
+    predictions: Iterable[Any],
+    references: Iterable[Any],
+    *,
+    reader: str = "words",
+    task: str = TASKS[0],
+    partial: bool = False,
+    judge: Judge | None = None,
+    run: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Scores answers against references.
+
+    Args:
+        predictions: objects with `question_id` and `answer` in any order (see `collect_answers`); or plain
+            answers, text or null, in the order of the references.
+        references: records of the contract (see `index_questions`); or, beside plain answers, plain labels.
+        reader: a name in READERS.
+        task: discriminative (the yes/no questions), generative (the open-ended ones) or both; answers to the
+            others are set aside and counted.
+        partial: score what is there, where answers are missing or belong to no known question.
+        judge: see Scores.
+        run: what you state of `model`, `prompt` and `decoding`; goes into the report.
+
+    Returns:
+        The report (see `report`): plain numbers, texts, lists and dicts.
+
+    Raises:
+        AnswerError, RecordError, MatchError: see `collect_answers`, `index_questions` and `match`.
+
+    >>> compute(predictions=["Yes.", "There is no dog"], references=["yes", "yes"])["accuracy"]
+    0.5
+    """
+    if isinstance(predictions, (str, Mapping)) or isinstance(references, (str, Mapping)):
+        raise AnswerError("expected lists of predictions and of references; got a single object or text")
+    answers, records = list(predictions), list(references)
+    plain = not any(isinstance(answer, Mapping) for answer in answers)
+    if plain:
+        if len(answers) != len(records):
+            raise MatchError(
+                f"expected as many plain answers as references, in the same order; got {len(answers):,} and"
+                f" {len(records):,}: give objects with question_id and answer to match them by id"
+            )
+        records = [
+            {"question_id": at, "answer": row} if isinstance(row, str) else row
+            for at, row in enumerate(records)
+        ]
+    questions = index_questions((f"references[{at}]", row) for at, row in enumerate(records))
+    if plain:
+        answers = [
+            {"question_id": row["question_id"], "answer": answer} for row, answer in zip(records, answers)
+        ]
+    scores = Scores(reader, judge)
+    collected = collect_answers((f"predictions[{at}]", row) for at, row in enumerate(answers))
+    asked = match(collected, questions, scores, functools.partial(is_asked, task=task), partial)
+    return report(scores, asked, run=run)
+
+
+def _rows(path: str) -> Iterator[tuple[str, Any]]:
+    """Reads JSON lines or an array from a file or "-": (file:line or file[index], value)."""
+    name = "standard input" if path == "-" else path
+    data = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise AnswerError(
+            f"expected UTF-8 text, JSON lines or an array, in {name}; got other bytes: {error}"
+        ) from error
+    is_array = text.lstrip()[:1] == "["
+    for number, line in enumerate([text] if is_array else text.split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            got = _shown(line.strip())
+            raise AnswerError(
+                f"expected JSON, an object a line or one array; got {got} at {name}:{number}: {error}"
+            ) from error
+        if is_array:
+            yield from ((f"{name}[{at}]", row) for at, row in enumerate(value))
+        else:
+            yield f"{name}:{number}", value
+
+
+def read_answers(*paths: str) -> dict[str, str | None]:
+    """Reads answer files, the shards of one; "-" is standard input.
+
+    Raises:
+        OSError: a file cannot be read.
+        AnswerError, MatchError: see `collect_answers`.
+    """
+    return collect_answers(row for path in paths for row in _rows(path))
+
+
+def load_release(
+    root: str | os.PathLike[str], config: str = "all", split: str = "all"
+) -> tuple[dict[str, Question], dict[str, Any]]:
+    """Reads the records of a release and holds them against its checksums.
+
+    Args:
+        root: the folder of checksums.json and data/.
+        config: all, or the domain that is needed; others are read where they are on disk.
+        split: all, or the split that is needed.
+
+    Returns:
+        question_id -> Question; and the release's name, version, note, sha256 (of checksums.json), config and
+        split.
+
+    Raises:
+        RecordError: no release, nothing of that config and split, or records that differ from the checksums.
+    """
+    path = Path(root) / "checksums.json"
+    rows: list[tuple[str, Any]] = []
+    found = False
+    try:
+        sums = path.read_bytes()
+        stated = json.loads(sums)
+        info = {"name": stated["name"], "version": stated["version"], "note": stated.get("note")}
+        files = {name: entry["sha256"] for name, entry in sorted(stated["files"].items())}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RecordError(
+            f"expected a release, described by {path}; got {error!r}: give its folder as --root"
+        ) from error
+    for name, sha256 in files.items():
+        parts = re.fullmatch(r"data/(\w+)/(\w+)\.jsonl", name)
+        if parts:
+            needed = config in ("all", parts[1]) and split in ("all", parts[2])
+            found |= needed
+            if needed or (Path(root) / name).exists():
+                rows += _records(Path(root) / name, sha256, parts[2])
+    if not found:
+        raise RecordError(
+            f"expected records of config {config} and split {split}; {path} lists none: choose others"
+        )
+    info |= {"sha256": hashlib.sha256(sums).hexdigest(), "config": config, "split": split}
+    return index_questions(rows), info
+
+
+def _records(path: Path, sha256: str, split: str) -> Iterator[tuple[str, Any]]:
+    """Reads a file of records and adds the split, which only its name states."""
+    try:
+        data = path.read_bytes()
+        if hashlib.sha256(data).hexdigest() != sha256:
+            raise RecordError(
+                f"expected {path} to be what checksums.json states; it differs: fetch the release again"
+            )
+        rows = [json.loads(line) for line in data.decode("utf-8").split("\n") if line]
+    except OSError as error:
+        raise RecordError(
+            f"expected {path}, which checksums.json lists; got {error}: fetch the release again"
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise RecordError(f"expected JSON lines in {path}; got {error}") from error
+    for number, row in enumerate(rows, 1):
+        yield f"{path}:{number}", {**row, "split": split}
+
+
+# ---- command line ------------------------------------------------------------------------------------------
+
+_YES_NO = {
+    "n": "n", "acc": "accuracy", "prec": "precision", "rec": "recall", "F1": "f1",
+    "pair acc": "pair_accuracy", "pairs": "pairs", "yes": "yes_ratio", "no answer": "no_answer_share",
+}  # fmt: skip
+_OPEN = {
+    "n": "n",
+    "acc": "accuracy",
+    "correct": "correct",
+    "incorrect": "incorrect",
+    "no answer": "no_answer_share",
+}
+
+
+def shown(value: float | None) -> str:
+    """Shows a count as it is, a ratio in percent, and an em dash for what is undefined.
+
+    >>> shown(3000), shown(0.855), shown(None)
+    ('3000', '85.50', '—')
+    """
+    return "—" if value is None else str(value) if isinstance(value, int) else f"{100 * value:.2f}"
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Sets rows of text in columns, the first to the left and the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    lines = (
+        [cell.rjust(width) if at else cell.ljust(width) for at, (cell, width) in enumerate(zip(row, widths))]
+        for row in rows
+    )
+    return "\n".join("  ".join(line).rstrip() for line in lines)
+
+
+def heading(result: Mapping[str, Any]) -> str:
+    """Says in a few lines what was scored and how: release, model, reader, coverage, notes."""
+    lines, release, coverage = [], result["release"], result["coverage"]
+    if release:
+        where = f"config {release['config']}, split {release['split']}"
+        lines.append(
+            f"{release['name']} {release['version']}, checksums.json {release['sha256'][:16]}, {where}"
+        )
+        lines += [release["note"]] * bool(release["note"])
+    lines += [f"{key}: {value}" for key, value in result["run"].items() if value]
+    how = [f"reader {result['reader']['name']} {result['reader']['version']}"] * bool(result["n"])
+    how += [f"open-ended answers judged by {result['open_reader']}"] * bool(result["open_ended"])
+    how += [f"{result['package']['name']} {result['package']['version']}"]
+    lines.append(
+        f"{', '.join(how)}; {coverage['answered']:,} of {coverage['questions']:,} questions answered"
+    )
+    if coverage["set_aside"]:
+        lines.append(
+            f"{coverage['set_aside']:,} answers are to questions of another task, config or split: set aside"
+        )
+    if coverage["unknown"]:
+        lines.append(f"{coverage['unknown']:,} answers are to no known question: left out")
+    return "\n".join([*lines, *(f"note: {note}" for note in result["notes"])])
+
+
+def table(result: Mapping[str, Any]) -> str:
+    """Sets a report in tables, in percent: the paper's cells, domains, categories, splits, styles, all."""
+    blocks = []
+    for title, part, columns in (("yes/no", result, _YES_NO), ("open-ended", result["open_ended"], _OPEN)):
+        if part and part["n"]:
+            groupings = [part["by"][name] for name in GROUPINGS if name != "relation"]
+            groupings.append({"all": part, "mean of the cells": part["by"]["cell"] and part.get("macro", {})})
+            rows = [[title, *columns]]
+            for group in filter(None, groupings):
+                rows.append([""] * len(rows[0]))
+                rows += [[key, *_row(figures, columns)] for key, figures in group.items() if figures]
+            blocks.append(aligned(rows))
+    return "\n\n".join(blocks)
+
+
+def _row(figures: Mapping[str, Any], columns: Mapping[str, str]) -> list[str]:
+    return [shown(figures[name]) if name in figures else "" for name in columns.values()]
+
+
+def make_parser(prog: str, description: str) -> argparse.ArgumentParser:
+    """Returns a parser of the arguments that this command and relation_report share."""
+    parser = argparse.ArgumentParser(
+        prog=prog, description=description, epilog="METRIC.md explains every figure."
+    )
+    add = parser.add_argument
+    given = (
+        "JSON lines or array of question_id and answer; - is standard input; several files are shards of one"
+    )
+    add("answers", nargs="+", metavar="ANSWERS", help=given)
+    add("--root", required=True, metavar="RELEASE", help="folder of a release: checksums.json, data/")
+    add("--config", default="all", choices=("all", *DOMAINS), help="domain (all)")
+    add("--split", default="test", choices=("all", *SPLITS), help="split (test)")
+    add(
+        "--task",
+        default=TASKS[0],
+        choices=TASKS,
+        help="yes/no questions, open-ended ones or both (discriminative)",
+    )
+    add("--reader", default="words", choices=READERS, help="how a yes/no answer is read (words)")
+    add("--partial", action="store_true", help="score what is there, though answers are missing or unknown")
+    add("--json", metavar="F", help="write the report, with the figures of every relation, into this file")
+    for name in ("model", "prompt", "decoding"):
+        add(f"--{name}", metavar="TEXT", help=f"what you state of the {name}; goes into the report")
+    return parser
+
+
+def score_files(
+    args: argparse.Namespace, paths: Sequence[str], questions: Mapping[str, Question]
+) -> tuple[Scores, int]:
+    """Scores answer files by the arguments of `make_parser`: the scores, and how many questions are asked."""
+    taxonomy = Path(args.root) / "schema" / "taxonomy.json"
+    scores = Scores(args.reader, taxonomy=load_taxonomy(taxonomy) if args.task != TASKS[0] else None)
+    asked = functools.partial(is_asked, task=args.task, config=args.config, split=args.split)
+    return scores, match(read_answers(*paths), questions, scores, asked, args.partial)
+
+
+def stated(args: argparse.Namespace) -> dict[str, str | None]:
+    """Returns what the caller states of the run."""
+    return {"model": args.model, "prompt": args.prompt, "decoding": args.decoding}
+
+
+def write_json(result: Mapping[str, Any], path: str) -> None:
+    """Writes a report; raises OSError if the file cannot be written."""
+    text = json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False)
+    Path(path).write_text(text + "\n", encoding="utf-8")
+
+
+def run_command(
+    command: Callable[[argparse.Namespace], str], parser: argparse.ArgumentParser, argv: Sequence[str] | None
+) -> int:
+    """Prints what a command returns; a user's error is one line on standard error, and the status 1."""
+    try:
+        print(command(parser.parse_args(argv)), flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the flush at exit needs an open file
+        return 1
+    except (AnswerError, RecordError, MatchError, OSError, ModuleNotFoundError) as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _command(args: argparse.Namespace) -> str:
+    questions, release = load_release(args.root, args.config, args.split)
+    scores, asked = score_files(args, args.answers, questions)
+    result = report(scores, asked, release, stated(args))
+    if args.json:
+        write_json(result, args.json)
+    return f"{heading(result)}\n\n{table(result)}"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Scores answer files against a release, prints the paper's table, and returns the exit status."""
+    return run_command(
+        _command, make_parser("relation_accuracy", "Scores answers to the questions of MMRel."), argv
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
