@@ -62,7 +62,7 @@ def finish(args: argparse.Namespace) -> int:
 
 def audit(args: argparse.Namespace) -> int:
     """Say what is wrong in a release's questions and pictures, and how it differs from the paper's tables."""
-    found = audit_release(args.release, pictures=not args.no_pictures, progress=_show_bytes)
+    found = audit_release(args.release, thorough=not args.quick, progress=_show_bytes)
     print(make_list(found) if args.json else make_report(found))
     if args.card:
         card = (args.release / "README.md").read_text("utf-8")
@@ -151,7 +151,7 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("release", type=Path, metavar="DIR")
     command.add_argument("--json", action="store_true", help="a list of {kind, count, examples, action}")
     command.add_argument("--card", action="store_true", help="put what is found into the release's card")
-    command.add_argument("--no-pictures", action="store_true", help="compare pictures by their paths alone")
+    command.add_argument("--quick", action="store_true", help="look at the questions only, not into the pictures")
 
     command = _add(commands, sources, "python upload.py sources downloads")
     command.add_argument("folder", type=Path, nargs="?", default=Path(), metavar="DIR", help="default: this folder")

@@ -145,11 +145,11 @@ def main() -> None:
     hashing, packing = measure_floor(args.standin, args.scratch)
     build = measure(*command, "--workers", str(args.workers))
     check, audit = measure("check", str(out)), measure("audit", str(out), "--json")
-    quick = measure("audit", str(out), "--json", "--no-pictures")
+    quick = measure("audit", str(out), "--json", "--quick")
     sizes = measure_layouts(out)
     print("| step | seconds | peak MiB | of a worker |\n| --- | ---: | ---: | ---: |")
     print(f"| sha256sum | {hashing:.1f} | | |\n| tar | {packing:.1f} | | |")
-    for name, step in (("build", build), ("check", check), ("audit", audit), ("audit --no-pictures", quick)):
+    for name, step in (("build", build), ("check", check), ("audit", audit), ("audit --quick", quick)):
         print(f"| {name} | {step.seconds:.1f} | {step.peak} | {step.peak_of_workers} |")
     print(f"\nbuild / (sha256sum + tar): {build.seconds / (hashing + packing):.2f} with {args.workers} workers\n")
     print("| layout | bytes | per question | of the repeated |\n| --- | ---: | ---: | ---: |")
@@ -164,7 +164,7 @@ def main() -> None:
 
 
 def _audit(out: Path) -> list[dict[str, Any]]:
-    command = [sys.executable, "upload.py", "audit", str(out), "--json", "--no-pictures"]
+    command = [sys.executable, "upload.py", "audit", str(out), "--json", "--quick"]
     found: list[dict[str, Any]] = json.loads(subprocess.check_output(command, cwd=REPOSITORY))
     return found
 

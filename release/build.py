@@ -378,7 +378,7 @@ def _write_texts(plan: Plan, release: Path, facts: list[Facts], note: str | None
 
 def _write_card(release: Path, facts: list[Facts], note: str | None) -> None:
     """The card, with the audit of what stands there; checksums.json stands before and after."""
-    page = make_page(audit_release(release, pictures=False))
+    page = make_page(audit_release(release, thorough=False))
     card = fill_template(TEMPLATE.read_text("utf-8"), generate(facts, note, page))
     renew_file(release, "README.md", card.encode())
 

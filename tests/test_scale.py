@@ -210,16 +210,18 @@ def list_group(group: int) -> set[int]:
     return found
 
 
+@pytest.fixture(scope="module")
+def single(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """The stand-in of the whole benchmark on small pictures, and its sources."""
+    folder = tmp_path_factory.mktemp("single")
+    return folder, make_standin(folder, small=True)
+
+
 @pytest.mark.scale
 class TestScale:
     """The whole benchmark's number of questions, and ten times that, on small pictures; minutes."""
 
     SHARD_BYTES = 1 << 18
-
-    @pytest.fixture(scope="class")
-    def single(self, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
-        folder = tmp_path_factory.mktemp("single")
-        return folder, make_standin(folder, small=True)
 
     def test_memory_does_not_grow(self, single: tuple[Path, list[str]], tmp_path: Path) -> None:
         images = make_standin(tmp_path / "tenfold", copies=10, small=True)
