@@ -268,9 +268,12 @@ def test_dropping(kind: str, left: dict[str, int], tmp_path: Path, capsys: pytes
 
 
 triplets = st.tuples(
-    st.sampled_from(["train", "test"]), st.sampled_from([ONE, TWO]), st.sampled_from(["left", "right", "above", "under", "on"]),
-    st.permutations(["cat", "car", "cup"]), st.sampled_from(["yes", "no"]),
-)  # fmt: skip
+    st.sampled_from(["train", "test"]),
+    st.sampled_from([ONE, TWO]),
+    st.sampled_from(["left", "right", "above", "under", "on"]),
+    st.permutations(["cat", "car", "cup"]),
+    st.sampled_from(["yes", "no"]),
+)
 
 
 @settings(max_examples=40, deadline=None)
@@ -360,31 +363,32 @@ class TestCommand:
         assert "expected a release" in capsys.readouterr().err
 
 
+@pytest.fixture(scope="module")
+def found(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Finding]]:
+    folder = tmp_path_factory.mktemp("real")
+    files = sorted((real_data / "mmrel").glob("*.jsonl"))
+    for number, name in enumerate(
+        sorted({json.loads(line)["image"] for f in files for line in f.read_text().splitlines()})
+    ):
+        path = folder / "pictures" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        buffer = io.BytesIO()
+        Image.new("RGB", (8, 8), f"#{number * 7919 % (1 << 24):06x}").save(buffer, "PNG")
+        path.write_bytes(buffer.getvalue())
+    found = {}
+    for name, paths in (("adversarial", files[:1]), ("all", files)):
+        build_release(paths, PictureFolder(folder / "pictures"), folder / name)
+        audited = audit_release(folder / name, thorough=False)
+        found[name] = {finding.kind: finding for finding in audited.findings}
+        if name == "adversarial":
+            lines = {line.name: line for table in audited.tables for line in table.lines}
+            assert lines["adversarial sdxl all categories"].difference == -1
+            assert lines["adversarial dalle all categories"].here == 99
+    return found
+
+
 class TestRealRecords:
     """The facts that the README of the real records states."""
-
-    @pytest.fixture(scope="class")
-    def found(self, real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Finding]]:
-        folder = tmp_path_factory.mktemp("real")
-        files = sorted((real_data / "mmrel").glob("*.jsonl"))
-        for number, name in enumerate(
-            sorted({json.loads(line)["image"] for f in files for line in f.read_text().splitlines()})
-        ):
-            path = folder / "pictures" / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            buffer = io.BytesIO()
-            Image.new("RGB", (8, 8), f"#{number * 7919 % (1 << 24):06x}").save(buffer, "PNG")
-            path.write_bytes(buffer.getvalue())
-        found = {}
-        for name, paths in (("adversarial", files[:1]), ("all", files)):
-            build_release(paths, PictureFolder(folder / "pictures"), folder / name)
-            audited = audit_release(folder / name, thorough=False)
-            found[name] = {finding.kind: finding for finding in audited.findings}
-            if name == "adversarial":
-                lines = {line.name: line for table in audited.tables for line in table.lines}
-                assert lines["adversarial sdxl all categories"].difference == -1
-                assert lines["adversarial dalle all categories"].here == 99
-        return found
 
     def test_the_adversarial_file(self, found: dict[str, dict[str, Finding]]) -> None:
         counts = {name: finding.count for name, finding in found["adversarial"].items()}

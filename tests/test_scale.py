@@ -75,7 +75,7 @@ def calm(sources: Path) -> dict[str, bytes]:
     return snapshot(out)
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(moments=st.lists(st.integers(0, 40), min_size=1, max_size=3))
 def test_a_build_stopped_at_any_step_goes_on(
     sources: Path, calm: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory, moments: list[int]
