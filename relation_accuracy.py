@@ -1,8 +1,9 @@
+# SPDX-License-Identifier: Apache-2.0
 """Reads answers to MMRel's questions, counts them and says how accurate they are.
 
-The reference metric of MMRel, in the standard library alone: how an answer is read, what is counted, what
-becomes of an answer that cannot be read, and what a report must say to be comparable. METRIC.md explains
-every figure; `relation_report` adds intervals, comparisons, blind baselines and the plot.
+The reference metric of MMRel, in the standard library alone: what is counted, what becomes of an answer that
+cannot be read, and what a report must say to be comparable. How an answer is read stands in `relation_readers`.
+METRIC.md explains every figure; `relation_report` adds intervals, comparisons, blind baselines and the plot.
 
     python relation_accuracy.py ANSWERS --root RELEASE --config all --split test
 """
@@ -16,13 +17,37 @@ import json
 import os
 import re
 import sys
-import unicodedata
 from array import array
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
+
+from relation_readers import (
+    READERS as READERS,
+)
+from relation_readers import (
+    Reader as Reader,
+)
+from relation_readers import (
+    RecordError as RecordError,
+)
+from relation_readers import (
+    Vocabulary as Vocabulary,
+)
+from relation_readers import (
+    inflections as inflections,
+)
+from relation_readers import (
+    load_taxonomy as load_taxonomy,
+)
+from relation_readers import (
+    read_relation as read_relation,
+)
+from relation_readers import (
+    read_words as read_words,
+)
 
 __version__ = "1.0.0"
 
@@ -54,339 +79,8 @@ class AnswerError(ValueError):
     """The answers are not in a shape that can be read."""
 
 
-class RecordError(ValueError):
-    """The references, or the release that holds them, are not what the contract says."""
-
-
 class MatchError(LookupError):
     """Answers and questions do not belong together, one to one."""
-
-
-# ---- reading an answer -------------------------------------------------------------------------------------
-
-_INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff]")
-_TAG = re.compile(r"</?(?!yes\b|no\b)[a-z][^<>]*>")
-_TOKEN = re.compile(r"[^\W_]+(?:['-][^\W_]+)*|[.,:;!?/\n\r\u2013\u2014\u3001\u3002\u2028\u2029-]")
-# normalize() sorts a run of combining marks in quadratic time (80,000 take 6 s): it is given short runs.
-_NOT_ASCII = re.compile(r"[\x00-\x7f]?[^\x00-\x7f]{1,64}")
-
-_LABEL = (
-    r"(?:the |my )?(?:final |correct |right |short |best )?"
-    r"(?:answer|response|reply|output|prediction|conclusion)"
-    r"(?: to (?:the|this|that|your) question)?(?: (?:is|would be|should be))?|assistant|gpt|model|boxed|text"
-)
-_LEAD = re.compile(rf"[. ]*(?:(?:\d{{1,3}}|[a-h]|{_LABEL})(?= |$)[. ]*){{0,6}}(yes|no)(?= |$)")
-_IDIOM = re.compile(
-    r"(?:^|(?<= ))(?:no (?:idea|clue|doubt|question|matter|problem|worries|wonder|comment|information"
-    r"|response|(?:\w+ )?answer|way (?:to|of)|(?:image|picture|photo)s?(?: is| was| has been)? "
-    r"(?:provided|attached|uploaded|given|available|included))"
-    r"|(?:not|cannot|[a-z]{1,8}n't) (?:say |answer )?(?:yes|no)(?: n?or (?:yes|no))?)(?= |$)"
-)
-# "no" stands on its own at the end of its part of the sentence, or before a word that it cannot belong to.
-_OWN_NO = re.compile(
-    r"(?:^| )no(?= \.|$| (?:yes|no|and|or|but|i|it|it's|there|there's|the|a|an|this|that|that's|these|those"
-    r"|they|he|she|we|you)(?: |$))"
-)
-
-
-def _fold(text: str) -> str:
-    """Returns the text in Unicode's compatibility form, without case and invisible characters."""
-    if not text.isascii():
-        text = _NOT_ASCII.sub(lambda run: unicodedata.normalize("NFKC", run[0]), text)
-        text = _INVISIBLE.sub("", text).replace("\u2019", "'").replace("\u2010", "-")
-    return text.casefold()
-
-
-def _reply(text: str) -> str:
-    """Returns the folded text after a model's reasoning; nothing if the reasoning does not end."""
-    reply = _fold(text).rpartition("</think>")[2]
-    return "" if "<think>" in reply else reply
-
-
-def _words(folded: str) -> str:
-    """Returns the words of a folded text, a space between them; "." is whatever divides a sentence."""
-    tokens = _TOKEN.findall(_TAG.sub(" ", folded))
-    return " ".join(token if token[0].isalnum() else "." for token in tokens)
-
-
-def read_words(text: str, label: str = "") -> str | None:
-    """Reads yes, no or no answer by the words `yes` and `no` alone: the reader of MMRel, version 1.0.
-
-    1. Case, mark-up, quotes and brackets do not count; Unicode is normalised (NFKC). Where a model shows its
-       reasoning, only what follows the last `</think>` is read; reasoning that does not end holds no answer.
-    2. `yes` and `no` are whole words ("eyes", "nope" and "no-one" hold neither). Idioms in which they answer
-       nothing are passed over ("no idea", "no doubt", "no way to tell", "no image provided", "not yes").
-    3. The one that *leads* is the answer. Before it may stand numbering ("1.", "(b)") and a label ("Answer:",
-       "The answer is", "Assistant:").
-    4. Without a lead, the one of the two words that stands in the text is; if both stand there, there is no
-       answer.
-    5. There is no answer, either, when the opposite of the lead *stands on its own* further on: any other
-       "yes", and a "no" that belongs to no noun, being at the end of its part of the sentence or before
-       "and", "or", "but", an article or a pronoun. ("Yes, there is no dog" has one answer, "Yes. No." and
-       "No, yes it is" have none.)
-
-    Args:
-        text: the answer, of any length (time is linear in it).
-        label: not looked at; published readers do.
-
-    Returns:
-        "yes", "no", or None for no answer.
-
-    >>> [read_words(text) for text in ("**Yes**, no dog is there", "There is no dog", "Yes/No", "No idea")]
-    ['yes', 'no', None, None]
-    """
-    return _read_words(text) if len(text) > 80 else _read_short(text)
-
-
-def _read_words(text: str) -> str | None:
-    words = _IDIOM.sub("~", _words(_reply(text)))
-    yes, no = (f" {word} " in f" {words} " for word in ("yes", "no"))
-    lead = _LEAD.match(words)
-    if not lead:
-        return None if yes == no else "yes" if yes else "no"
-    opposite = yes if lead[1] == "no" else _OWN_NO.search(words)
-    return None if opposite else lead[1]
-
-
-_read_short = functools.lru_cache(maxsize=4096)(_read_words)  # most answers are the same few words
-
-
-def _read_pope(text: str, label: str) -> str | None:
-    """Reads like POPE's evaluate.py (also LLaVA, R-Bench): yes, unless "no" is in the first sentence."""
-    words = text.split(".", 1)[0].replace(",", "").split(" ")
-    return "yes" if {"No", "not", "no"}.isdisjoint(words) else "no"
-
-
-def _read_vcd(text: str, label: str) -> str | None:
-    """Reads like VCD's eval_pope.py: the label if it stands in the answer, else its opposite."""
-    if label in text.lower():
-        return label
-    return "no" if label == "yes" else "yes"
-
-
-def _read_amber(text: str, label: str) -> str | None:
-    """Reads like AMBER's inference.py: exactly Yes or No."""
-    return {"Yes": "yes", "No": "no"}.get(text)
-
-
-def _read_lmms_eval(text: str, label: str) -> str | None:
-    """Reads like the pope task of lmms-eval: exactly yes or no, in any case, between white space."""
-    word = text.lower().strip()
-    return word if word in ("yes", "no") else None
-
-
-def _read_vlmevalkit(text: str, label: str) -> str | None:
-    """Reads like VLMEvalKit's YOrN_Extraction: one of the two words stands there and the other does not.
-
-    A punctuation mark that touches a space anywhere is deleted everywhere, any other becomes a space, and all
-    are deleted if a comma stands between digits; then the first 32 full stops not before a digit are deleted.
-    """
-    given = text = text.lower()
-    grouped = re.search(r"\d,\d", given)
-    for mark in ';/[]"{}()=+\\_-><@`,?!':
-        if mark in given:
-            loose = grouped or mark + " " in given or " " + mark in given
-            text = text.replace(mark, "" if loose else " ")
-    words = set(re.sub(r"\.(?!\d)", "", text, count=32).split())
-    found = words & {"yes", "no"}
-    return found.pop() if len(found) == 1 else None
-
-
-class Reader(NamedTuple):
-    """A way to read answers, and to count what it could not read."""
-
-    name: str
-    version: str  # a change that moves old numbers raises the first figure
-    read: Callable[[str, str], str | None]  # (answer, label) -> "yes", "no" or None
-    positive: Literal["yes", "no"] = "yes"
-    recall_over_read: bool = False  # recall leaves out what could not be read; elsewhere that is missed
-
-
-READERS = {
-    reader.name: reader
-    for reader in (
-        Reader("words", "1.0", read_words),
-        Reader("pope", "1.0", _read_pope),
-        Reader("vcd", "1.0", _read_vcd),
-        Reader("amber", "1.0", _read_amber, positive="no"),
-        Reader("lmms-eval", "1.0", _read_lmms_eval, recall_over_read=True),
-        Reader("vlmevalkit", "1.0", _read_vlmevalkit),
-    )
-}
-
-
-# ---- open-ended answers ------------------------------------------------------------------------------------
-
-# Phrases that hold a relation's word and name no relation of the two objects.
-_NO_RELATION = {
-    phrase: frozenset[str]()
-    for phrase in (
-        "in front of",
-        *(f"{word} {which} {noun}" for word in ("in", "on") for which in ("the", "this") for noun in
-          ("image", "picture", "photo", "scene", "foreground", "background", "middle", "center")),
-    )
-}  # fmt: skip
-
-
-_OPEN_CHARACTERS = 20_000  # of an open-ended answer are looked at
-
-
-class Vocabulary(NamedTuple):
-    """The relations of one category that an open-ended answer may name."""
-
-    phrases: Mapping[str, frozenset[str]]  # phrase -> the relations it may mean ("on top of": above, on)
-    opposites: frozenset[tuple[str, str]] = frozenset()  # in both orders
-    inverses: frozenset[tuple[str, str]] = frozenset()  # in both orders
-
-
-def inflections(verb: str) -> set[str]:
-    """Returns the regular inflections of a phrase's first word; those that do not exist do no harm.
-
-    >>> sorted(inflections("ride on"))
-    ['ride on', 'rided on', 'ridees on', 'rideing on', 'rides on', 'riding on']
-    """
-    head, space, rest = verb.partition(" ")
-    forms = {head, head + "s", head + "es", head + "ing", head + ("d" if head.endswith("e") else "ed")}
-    if head.endswith("ie"):
-        forms.add(head[:-2] + "ying")
-    elif head.endswith("e"):
-        forms.add(head[:-1] + "ing")
-    elif head.endswith("y"):
-        forms |= {head[:-1] + "ies", head[:-1] + "ied"}
-    else:
-        forms |= {head + head[-1:] + "ing", head + head[-1:] + "ed"}
-    return {form + space + rest for form in forms}
-
-
-def load_taxonomy(path: str | os.PathLike[str] | None = None) -> dict[str, Vocabulary]:
-    """Reads the relations from a `taxonomy.json`, by default `schema/taxonomy.json` beside this module.
-
-    Returns:
-        category -> Vocabulary; verbs (category `action`) stand in all their inflections.
-
-    Raises:
-        RecordError: the file is not there or is no taxonomy.
-    """
-    path = Path(path) if path else Path(__file__).with_name("schema") / "taxonomy.json"
-    taxonomy = {}
-    try:
-        for category, entry in json.loads(path.read_text(encoding="utf-8"))["categories"].items():
-            phrases: defaultdict[str, set[str]] = defaultdict(set)
-            opposites, inverses = set(), set()
-            for relation in entry["relations"]:
-                name, inverse = relation["name"], relation["inverse"]
-                for phrase in (name, *relation["synonyms"], *relation.get("forms", ())):
-                    for form in inflections(phrase) if category == "action" else (phrase,):
-                        phrases[form].add(name)
-                for other in relation["opposites"]:
-                    opposites |= {(name, other), (other, name)}
-                if inverse:
-                    inverses |= {(name, inverse), (inverse, name)}
-            known = {phrase: frozenset(names) for phrase, names in phrases.items()}
-            taxonomy[category] = Vocabulary(known, frozenset(opposites), frozenset(inverses))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RecordError(
-            f"expected the taxonomy of relations in {path}; it cannot be read: {error!r}"
-        ) from error
-    return taxonomy
-
-
-def _find(
-    tokens: Sequence[str], phrases: Mapping[str, frozenset[str]]
-) -> Iterator[tuple[frozenset[str], int, int]]:
-    """Finds phrases of up to six words, the longest first: (relations, first token, token after the last)."""
-    at = 0
-    while at < len(tokens):
-        for end in range(min(at + 6, len(tokens)), at, -1):
-            names = phrases.get(" ".join(tokens[at:end]))
-            if names is not None:
-                if names:
-                    yield names, at, end
-                at = end - 1
-                break
-        at += 1
-
-
-def _is_swapped(tokens: Sequence[str], start: int, end: int, comparative: bool) -> bool:
-    """Says whether the relation at `start:end` is told of the object ("O"), not of the subject ("S").
-
-    The first of the two after the relation is what it relates to ("above the S"); failing that, the last one
-    before it is what it is told of ("the O is below"). A comparative relates to what follows "than".
-    """
-
-    def first(part: Iterable[str], stops: tuple[str, ...]) -> str | None:
-        return next((token for token in part if token in ("S", "O", *stops)), None)
-
-    before = first(reversed(tokens[max(0, start - 12) : start]), (".", "and", "but"))
-    after = first(tokens[end : end + 12], (".",))
-    if comparative and "than" not in tokens[end : end + 2]:
-        return (before if before in ("S", "O") else after) == "O"
-    return after == "S" if after in ("S", "O") else before == "O"
-
-
-def _is_denied(tokens: Sequence[str], start: int) -> bool:
-    """Says whether not or no is among the three words before the relation, in its part of the sentence."""
-    for token in reversed(tokens[max(0, start - 3) : start]):
-        if token in ("not", "never", "no") or token.endswith("n't"):
-            return True
-        if token in (".", "but", "and"):
-            break
-    return False
-
-
-def read_relation(text: str, record: Mapping[str, Any], taxonomy: Mapping[str, Vocabulary]) -> str | None:
-    """Compares the relation that an open-ended answer names with the reference, without a model: version 1.0.
-
-    The relations of the record's category are looked for in the answer, by name, synonym and inflection. One
-    that is the reference's holds; for spatial and comparative relations so does its inverse told in the other
-    order ("the car is under the flower" for flower above car). What is denied ("not above"), opposite, or the
-    same in the wrong order contradicts. The answer is correct if a relation in it holds and none contradicts.
-
-    Args:
-        text: the answer.
-        record: keys `answer`, and where known `category`, `subject`, `relation`, `object`; without `relation`
-            the one that the reference answer names is used.
-        taxonomy: of `load_taxonomy`.
-
-    Returns:
-        "correct", "incorrect", or None (no answer: no relation that is known is named).
-
-    >>> record = {"category": "spatial", "subject": "flower", "relation": "above", "object": "car"}
-    >>> answers = ("The car is below the flower", "under", "red")
-    >>> [read_relation(answer, record, load_taxonomy()) for answer in answers]
-    ['correct', 'incorrect', None]
-    """
-    category = record.get("category")
-    vocabulary = taxonomy.get(category or "", Vocabulary({}))
-    wanted = _words(_fold(record.get("relation") or record.get("answer") or ""))
-    reference = next((names for names, *_ in _find(wanted.split(), vocabulary.phrases)), frozenset({wanted}))
-    phrases = {**_NO_RELATION, **vocabulary.phrases, **dict.fromkeys(inflections(wanted), reference)}
-    tokens = _mark_objects(_words(_reply(text)[:_OPEN_CHARACTERS]), record).split()
-    verdicts = set()
-    for names, start, end in _find(tokens, phrases):
-        if category != "action" and _is_swapped(tokens, start, end, category == "comparative"):
-            holds = any((name, other) in vocabulary.inverses for name in names for other in reference)
-            contradicts = not names.isdisjoint(reference)
-        else:
-            holds = not names.isdisjoint(reference)
-            contradicts = any((name, other) in vocabulary.opposites for name in names for other in reference)
-        if _is_denied(tokens, start):
-            holds, contradicts = False, holds
-        verdicts.add("contradicts" if contradicts else "holds" if holds else "other")
-    if not verdicts:
-        return None
-    return "correct" if "holds" in verdicts and "contradicts" not in verdicts else "incorrect"
-
-
-def _mark_objects(words: str, record: Mapping[str, Any]) -> str:
-    """Puts "S" for the subject and "O" for the object, so that their names are not read as relations."""
-    names = {mark: _words(_fold(record.get(key) or "")) for mark, key in (("S", "subject"), ("O", "object"))}
-    if names["S"] == names["O"]:
-        return words
-    for mark, name in sorted(names.items(), key=lambda item: -len(item[1])):
-        if name:
-            words = re.sub(rf"(?:^|(?<= )){re.escape(name)}(?:'s|es|s)?(?= |$)", mark, words)
-    return words
 
 
 # ---- counting ----------------------------------------------------------------------------------------------
@@ -475,22 +169,20 @@ class Scores:
             MatchError: a question has a verdict already.
         """
         codes = dict(
-            zip(identifiers, [LABELS[question.label] + value for question, value in zip(questions, said)])
+            zip(
+                identifiers,
+                [LABELS[question.label] + value for question, value in zip(questions, said, strict=False)],
+                strict=False,
+            )
         )
         if len(codes) < len(identifiers):
             twice = [name for name, number in Counter(identifiers).items() if number > 1]
-            raise MatchError(
-                f"expected one answer to each question; with two: {_some(twice)}: leave one of each"
-            )
+            raise MatchError(f"expected one answer to each question; with two: {_some(twice)}: leave one of each")
         both = sorted(self.codes.keys() & codes.keys())
         if both:
-            raise MatchError(
-                f"expected no question that has been scored; got {_some(both)} again: leave one of each"
-            )
+            raise MatchError(f"expected no question that has been scored; got {_some(both)} again: leave one of each")
         self.codes.update(codes)
-        places = {
-            id(question.place): question.place for question in questions
-        }  # few, and no hash of five texts
+        places = {id(question.place): question.place for question in questions}  # few, and no hash of five texts
         numbers = {key: self.places.setdefault(place, len(self.places)) for key, place in places.items()}
         self.where.extend([numbers[id(question.place)] for question in questions])
         self.images += [question.image_id for question in questions]
@@ -529,9 +221,7 @@ class Scores:
             raise MatchError(f"expected parts that were read alike; got {mine} and {theirs}: read them again")
         both = sorted(self.codes.keys() & other.codes.keys())
         if both:
-            raise MatchError(
-                f"expected every question in one part only; in both: {_some(both)}: leave one of each"
-            )
+            raise MatchError(f"expected every question in one part only; in both: {_some(both)}: leave one of each")
         self.codes.update(other.codes)
         numbers = [self.places.setdefault(place, len(self.places)) for place in other.places]
         self.where.extend([numbers[number] for number in other.where])
@@ -578,7 +268,7 @@ class Scores:
         """
         kinds: dict[str | None, dict[str | None, int]] = {place.split: {} for place in self.places}
         of_place = [kinds[place.split] for place in self.places]
-        for place, pair, code in zip(self.where, self.pairs, self.codes.values()):
+        for place, pair, code in zip(self.where, self.pairs, self.codes.values(), strict=False):
             pairs = of_place[place]
             pairs[pair] = pairs.get(pair, 0) << 32 | 16 * place + code + 1
         for pairs in kinds.values():
@@ -587,12 +277,10 @@ class Scores:
 
     def _count(self) -> Counter[tuple[tuple[int, ...], int]]:
         """Counts by (places, slot of a tally); a pair counts in the places of its yes questions."""
-        verdicts = Counter([16 * place + code for place, code in zip(self.where, self.codes.values())])
+        verdicts = Counter([16 * place + code for place, code in zip(self.where, self.codes.values(), strict=False)])
         counts: Counter[tuple[tuple[int, ...], int]] = Counter()
         counts.update({((key // 16,), key % 16): number for key, number in verdicts.items()})
-        for kind, number in Counter(
-            chain.from_iterable(map(dict.values, self.pair_kinds().values()))
-        ).items():
+        for kind, number in Counter(chain.from_iterable(map(dict.values, self.pair_kinds().values()))).items():
             questions = unpacked(kind)
             if is_whole(questions):
                 homes = {place for place, code in questions if 4 <= code < 8}
@@ -622,9 +310,7 @@ def is_right(questions: Iterable[tuple[int, int]]) -> bool:
     return all(code in RIGHT for _, code in questions)
 
 
-def _tally(
-    counts: Mapping[tuple[tuple[int, ...], int], int], names: Sequence[str | None]
-) -> dict[str, list[int]]:
+def _tally(counts: Mapping[tuple[tuple[int, ...], int], int], names: Sequence[str | None]) -> dict[str, list[int]]:
     """Adds counts up by the names of the places (null: in no group), in the paper's order of names."""
     order = {part: at for at, part in enumerate((*DOMAINS, *CATEGORIES, *SPLITS))}
     known = {name for name in names if name is not None}
@@ -740,21 +426,15 @@ def collect_answers(rows: Iterable[tuple[str, Any]]) -> dict[str, str | None]:
                 f"expected question_id and answer (response, prediction, text); got {_some(keys)} at {where}"
             )
         if len(keys) > 1:
-            raise AnswerError(
-                f"expected one answer; got {' and '.join(keys)} at {where}: leave only the model's"
-            )
+            raise AnswerError(f"expected one answer; got {' and '.join(keys)} at {where}: leave only the model's")
         answer = row[keys[0]]
         if not (answer is None or isinstance(answer, str)):
-            raise AnswerError(
-                f"expected what the model wrote, as text, or null; got {_shown(answer)} at {where}"
-            )
+            raise AnswerError(f"expected what the model wrote, as text, or null; got {_shown(answer)} at {where}")
         if identifier in answers:
             twice.append(f"{identifier} at {where}")
         answers[identifier] = answer
     if twice:
-        raise MatchError(
-            f"expected one answer to each question; answered again: {_some(twice)}: leave one of each"
-        )
+        raise MatchError(f"expected one answer to each question; answered again: {_some(twice)}: leave one of each")
     return answers
 
 
@@ -772,14 +452,8 @@ def index_questions(rows: Iterable[tuple[str, Any]]) -> dict[str, Question]:
     questions: dict[str, Question] = {}
     places: dict[Place, Place] = {}
     for where, row in rows:
-        if (
-            not isinstance(row, Mapping)
-            or row.get("question_id") is None
-            or not isinstance(row.get("answer"), str)
-        ):
-            raise RecordError(
-                f"expected a record with question_id and, as text, answer; got {_shown(row)} at {where}"
-            )
+        if not isinstance(row, Mapping) or row.get("question_id") is None or not isinstance(row.get("answer"), str):
+            raise RecordError(f"expected a record with question_id and, as text, answer; got {_shown(row)} at {where}")
         identifier, image_id, pair_id, *names = (_text(row, key, where, RecordError) for key in _KEYS)
         label = "open" if row.get("task") == "generative" else row["answer"].strip().casefold()
         if label not in ("open", "yes", "no") or (label == "open" and row.get("task") != "generative"):
@@ -828,9 +502,7 @@ def match(
     """
     chosen = {identifier: question for identifier, question in questions.items() if asked(question)}
     if questions and not chosen:
-        raise MatchError(
-            f"expected questions of the task, config and split chosen; none of {len(questions):,} is one"
-        )
+        raise MatchError(f"expected questions of the task, config and split chosen; none of {len(questions):,} is one")
     missing = [identifier for identifier in chosen if identifier not in answers]
     unknown = [identifier for identifier in answers if identifier not in questions]
     if chosen and len(missing) == len(chosen):
@@ -839,9 +511,7 @@ def match(
             f" {_some(list(answers))}, none of them asked: give the answers to these questions"
         )
     if (missing or unknown) and not partial:
-        faults = [
-            f"{text} {_some(names)}" for text, names in (("missing", missing), ("unknown", unknown)) if names
-        ]
+        faults = [f"{text} {_some(names)}" for text, names in (("missing", missing), ("unknown", unknown)) if names]
         raise MatchError(
             f"expected one answer to each of {len(chosen):,} questions; {'; '.join(faults)}."
             " Give them all, or score what is there with --partial (partial=True)"
@@ -881,9 +551,7 @@ def report(
     if silent:
         notes.append(f"{silent:,} answers are null or failed requests: ask these questions again")
     if len(scores.codes) < asked:
-        notes.append(
-            f"partial: {asked - len(scores.codes):,} of {asked:,} questions are not answered and do not count"
-        )
+        notes.append(f"partial: {asked - len(scores.codes):,} of {asked:,} questions are not answered and do not count")
     coverage = {"questions": asked, "answered": len(scores.codes), "missing": asked - len(scores.codes)}
     coverage |= {"unknown": scores.unknown, "set_aside": scores.set_aside, "silent": silent}
     return {
@@ -945,13 +613,12 @@ def compute(
                 f" {len(records):,}: give objects with question_id and answer to match them by id"
             )
         records = [
-            {"question_id": at, "answer": row} if isinstance(row, str) else row
-            for at, row in enumerate(records)
+            {"question_id": at, "answer": row} if isinstance(row, str) else row for at, row in enumerate(records)
         ]
     questions = index_questions((f"references[{at}]", row) for at, row in enumerate(records))
     if plain:
         answers = [
-            {"question_id": row["question_id"], "answer": answer} for row, answer in zip(records, answers)
+            {"question_id": row["question_id"], "answer": answer} for row, answer in zip(records, answers, strict=False)
         ]
     scores = Scores(reader, judge)
     collected = collect_answers((f"predictions[{at}]", row) for at, row in enumerate(answers))
@@ -1033,9 +700,7 @@ def load_release(
             if needed or (Path(root) / name).exists():
                 rows += _records(Path(root) / name, sha256, parts[2])
     if not found:
-        raise RecordError(
-            f"expected records of config {config} and split {split}; {path} lists none: choose others"
-        )
+        raise RecordError(f"expected records of config {config} and split {split}; {path} lists none: choose others")
     info |= {"sha256": hashlib.sha256(sums).hexdigest(), "config": config, "split": split}
     return index_questions(rows), info
 
@@ -1045,9 +710,7 @@ def _records(path: Path, sha256: str, split: str) -> Iterator[tuple[str, Any]]:
     try:
         data = path.read_bytes()
         if hashlib.sha256(data).hexdigest() != sha256:
-            raise RecordError(
-                f"expected {path} to be what checksums.json states; it differs: fetch the release again"
-            )
+            raise RecordError(f"expected {path} to be what checksums.json states; it differs: fetch the release again")
         rows = [json.loads(line) for line in data.decode("utf-8").split("\n") if line]
     except OSError as error:
         raise RecordError(
@@ -1085,9 +748,12 @@ def shown(value: float | None) -> str:
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:
     """Sets rows of text in columns, the first to the left and the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=False)]
     lines = (
-        [cell.rjust(width) if at else cell.ljust(width) for at, (cell, width) in enumerate(zip(row, widths))]
+        [
+            cell.rjust(width) if at else cell.ljust(width)
+            for at, (cell, width) in enumerate(zip(row, widths, strict=False))
+        ]
         for row in rows
     )
     return "\n".join("  ".join(line).rstrip() for line in lines)
@@ -1098,21 +764,15 @@ def heading(result: Mapping[str, Any]) -> str:
     lines, release, coverage = [], result["release"], result["coverage"]
     if release:
         where = f"config {release['config']}, split {release['split']}"
-        lines.append(
-            f"{release['name']} {release['version']}, checksums.json {release['sha256'][:16]}, {where}"
-        )
+        lines.append(f"{release['name']} {release['version']}, checksums.json {release['sha256'][:16]}, {where}")
         lines += [release["note"]] * bool(release["note"])
     lines += [f"{key}: {value}" for key, value in result["run"].items() if value]
     how = [f"reader {result['reader']['name']} {result['reader']['version']}"] * bool(result["n"])
     how += [f"open-ended answers judged by {result['open_reader']}"] * bool(result["open_ended"])
     how += [f"{result['package']['name']} {result['package']['version']}"]
-    lines.append(
-        f"{', '.join(how)}; {coverage['answered']:,} of {coverage['questions']:,} questions answered"
-    )
+    lines.append(f"{', '.join(how)}; {coverage['answered']:,} of {coverage['questions']:,} questions answered")
     if coverage["set_aside"]:
-        lines.append(
-            f"{coverage['set_aside']:,} answers are to questions of another task, config or split: set aside"
-        )
+        lines.append(f"{coverage['set_aside']:,} answers are to questions of another task, config or split: set aside")
     if coverage["unknown"]:
         lines.append(f"{coverage['unknown']:,} answers are to no known question: left out")
     return "\n".join([*lines, *(f"note: {note}" for note in result["notes"])])
@@ -1139,13 +799,9 @@ def _row(figures: Mapping[str, Any], columns: Mapping[str, str]) -> list[str]:
 
 def make_parser(prog: str, description: str) -> argparse.ArgumentParser:
     """Returns a parser of the arguments that this command and relation_report share."""
-    parser = argparse.ArgumentParser(
-        prog=prog, description=description, epilog="METRIC.md explains every figure."
-    )
+    parser = argparse.ArgumentParser(prog=prog, description=description, epilog="METRIC.md explains every figure.")
     add = parser.add_argument
-    given = (
-        "JSON lines or array of question_id and answer; - is standard input; several files are shards of one"
-    )
+    given = "JSON lines or array of question_id and answer; - is standard input; several files are shards of one"
     add("answers", nargs="+", metavar="ANSWERS", help=given)
     add("--root", required=True, metavar="RELEASE", help="folder of a release: checksums.json, data/")
     add("--config", default="all", choices=("all", *DOMAINS), help="domain (all)")
@@ -1211,9 +867,7 @@ def _command(args: argparse.Namespace) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Scores answer files against a release, prints the paper's table, and returns the exit status."""
-    return run_command(
-        _command, make_parser("relation_accuracy", "Scores answers to the questions of MMRel."), argv
-    )
+    return run_command(_command, make_parser("relation_accuracy", "Scores answers to the questions of MMRel."), argv)
 
 
 if __name__ == "__main__":

@@ -47,9 +47,7 @@ from relation_accuracy import (
     yes_no_figures,
 )
 
-DRAWS = (
-    1000  # of the bootstrap; the ends of an interval then move by about 0.2 points on the adversarial split
-)
+DRAWS = 1000  # of the bootstrap; the ends of an interval then move by about 0.2 points on the adversarial split
 SEED = 2406
 Z = 1.959963984540054  # 97.5 % of a normal distribution lies below
 BOOTSTRAPPED = ("f1", "pair_accuracy")
@@ -128,7 +126,7 @@ def picture_tallies(scores: Scores, chosen: Callable[[Place], object]) -> dict[s
     counted = [bool(chosen(place)) for place in places]
     tallies: dict[str | None, list[int]] = {}
     picture_of = {}
-    rows = zip(scores.where, scores.images, scores.pairs, scores.codes.values())
+    rows = zip(scores.where, scores.images, scores.pairs, scores.codes.values(), strict=False)
     for place, image, pair, code in rows:
         picture_of[places[place].split, pair] = image
         if counted[place]:
@@ -164,7 +162,7 @@ def resample(
     if len(ordered) < 2:
         return [None] * len(figures(Counter(ordered)))
     drawn = [figures(Counter(rng.choices(ordered, k=len(ordered)))) for _ in range(DRAWS)]
-    return [_middle(sorted(value for value in values if value is not None)) for values in zip(*drawn)]
+    return [_middle(sorted(value for value in values if value is not None)) for values in zip(*drawn, strict=False)]
 
 
 def _middle(values: Sequence[float]) -> Interval | None:
@@ -211,7 +209,7 @@ def intervals(scores: Scores, chosen: Callable[[Place], object] = bool) -> dict[
 
     whole = yes_no_figures(_sum((tally, 1) for tally in tallies.values()), scores.reader)
     found = [None, None] if None in tallies else resample(pictures, figures)
-    return {"accuracy": wilson(whole["tp"] + whole["tn"], whole["n"]), **dict(zip(BOOTSTRAPPED, found))}
+    return {"accuracy": wilson(whole["tp"] + whole["tn"], whole["n"]), **dict(zip(BOOTSTRAPPED, found, strict=False))}
 
 
 def all_intervals(scores: Scores) -> dict[str, dict[str, Interval | None]]:
@@ -264,20 +262,17 @@ def compare(first: Scores, second: Scores) -> dict[str, Any]:
 
     def differences(drawn: Mapping[Any, int]) -> list[float | None]:
         a, b = (
-            yes_no_figures(_sum((both[at], number) for both, number in drawn.items()), first.reader)
-            for at in (0, 1)
+            yes_no_figures(_sum((both[at], number) for both, number in drawn.items()), first.reader) for at in (0, 1)
         )
         return [None if a[name] is None or b[name] is None else a[name] - b[name] for name in COMPARED]
 
     clusters = [(tuple(tally), tuple(theirs[image])) for image, tally in mine.items()]
     found = [None] * len(COMPARED) if None in mine else resample(clusters, differences)
     whole = differences(Counter(clusters))
-    pairs = Counter(
-        (code in RIGHT, second.codes[name] in RIGHT) for name, code in first.codes.items() if code < 8
-    )
+    pairs = Counter((code in RIGHT, second.codes[name] in RIGHT) for name, code in first.codes.items() if code < 8)
     only_first, only_second = pairs[True, False], pairs[False, True]
     return {
-        **{name: {"difference": d, "interval": i} for name, d, i in zip(COMPARED, whole, found)},
+        **{name: {"difference": d, "interval": i} for name, d, i in zip(COMPARED, whole, found, strict=False)},
         "mcnemar": {
             "only_first": only_first,
             "only_second": only_second,
@@ -289,9 +284,7 @@ def compare(first: Scores, second: Scores) -> dict[str, Any]:
 # ---- blind baselines ---------------------------------------------------------------------------------------
 
 
-def blind_baselines(
-    asked: Mapping[str, Question], learnt: Mapping[str, Question] | None = None
-) -> dict[str, Scores]:
+def blind_baselines(asked: Mapping[str, Question], learnt: Mapping[str, Question] | None = None) -> dict[str, Scores]:
     """Scores answers without a picture: always yes, always no, each relation's majority answer.
 
     Args:
@@ -352,14 +345,9 @@ def baseline_table(result: Mapping[str, Any]) -> str:
     rows = [["accuracy / pair accuracy", "these answers", *result["baselines"]]]
     columns = [_cells(result), *(_cells(figures) for figures in result["baselines"].values())]
     for cell in columns[0]:
-        texts = [
-            f"{shown(part[cell]['accuracy'])} / {shown(part[cell]['pair_accuracy'])}" for part in columns
-        ]
+        texts = [f"{shown(part[cell]['accuracy'])} / {shown(part[cell]['pair_accuracy'])}" for part in columns]
         rows.append([cell, *texts])
-    return (
-        aligned(rows)
-        + "\nblind baselines answer from the questions alone: what is above them, the picture added"
-    )
+    return aligned(rows) + "\nblind baselines answer from the questions alone: what is above them, the picture added"
 
 
 def published_table(result: Mapping[str, Any]) -> str:
@@ -408,11 +396,9 @@ def plot(result: Mapping[str, Any], path: str | Path) -> None:
     cells = _cells(result)
     figure = Figure(figsize=(9, 1.6 + 0.42 * len(cells)), layout="constrained")
     axes = figure.subplots(1, 2, sharey=True)
-    for axis, name in zip(axes, ("accuracy", "pair_accuracy")):
+    for axis, name in zip(axes, ("accuracy", "pair_accuracy"), strict=False):
         for at, (cell, figures) in enumerate(cells.items()):
-            _plot_cell(
-                axis, at, figures[name], result["intervals"][cell][name], _best_blind(result, cell, name)
-            )
+            _plot_cell(axis, at, figures[name], result["intervals"][cell][name], _best_blind(result, cell, name))
         axis.set_xlim(-2, 102)
         axis.set_xlabel(f"{name.replace('_', ' ')}, %")
         axis.grid(axis="x", color="0.9")
@@ -426,7 +412,7 @@ def plot(result: Mapping[str, Any], path: str | Path) -> None:
     axes[0].set_yticks(range(len(cells)), labels)
     axes[0].invert_yaxis()
     handles, names = axes[0].get_legend_handles_labels()
-    unique = dict(zip(names, handles))
+    unique = dict(zip(names, handles, strict=False))
     figure.legend(unique.values(), unique.keys(), loc="outside upper center", ncols=2, frameon=False)
     figure.supxlabel(heading(result).splitlines()[0], fontsize="small", color="0.35")
     try:
@@ -440,21 +426,15 @@ def _best_blind(result: Mapping[str, Any], cell: str, name: str) -> float | None
     return max((value for value in values if value is not None), default=None)
 
 
-def _plot_cell(
-    axis: Any, at: int, value: float | None, interval: Interval | None, blind: float | None
-) -> None:
+def _plot_cell(axis: Any, at: int, value: float | None, interval: Interval | None, blind: float | None) -> None:
     """Draws one cell of the plot: the interval and the value, and below them the blind baseline."""
     if blind is not None:
-        axis.plot(
-            100 * blind, at + 0.28, "D", color="white", markeredgecolor="0.35", label="best blind baseline"
-        )
+        axis.plot(100 * blind, at + 0.28, "D", color="white", markeredgecolor="0.35", label="best blind baseline")
     if value is None:
         axis.text(50, at, "no pairs", color="0.5", ha="center", va="center")
         return
     if interval:
-        axis.plot(
-            [100 * end for end in interval], [at, at], color="tab:blue", linewidth=2.5, solid_capstyle="butt"
-        )
+        axis.plot([100 * end for end in interval], [at, at], color="tab:blue", linewidth=2.5, solid_capstyle="butt")
     axis.plot(100 * value, at, "o", color="tab:blue", label="these answers, 95 % interval")
 
 
@@ -476,9 +456,7 @@ def make_report(args: argparse.Namespace) -> dict[str, Any]:
         result["against"] = compare(scores, score_files(args, args.against, questions)[0])
     if args.baselines or args.plot:
         other = LEARN_FROM.get(args.split)
-        learnt = {
-            name: q for name, q in questions.items() if other and is_asked(q, "both", args.config, other)
-        }
+        learnt = {name: q for name, q in questions.items() if other and is_asked(q, "both", args.config, other)}
         blind = blind_baselines({name: questions[name] for name in scores.codes}, learnt)
         result["baselines"] = {name: guesses.figures() for name, guesses in blind.items()}
         if not learnt:
@@ -510,9 +488,7 @@ def _command(args: argparse.Namespace) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Reports on answer files scored against a release; returns the exit status."""
-    parser = make_parser(
-        "relation_report", "Scores answers to the questions of MMRel, with intervals and comparisons."
-    )
+    parser = make_parser("relation_report", "Scores answers to the questions of MMRel, with intervals and comparisons.")
     add = parser.add_argument
     add(
         "--against",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The maintainer's command: builds a release of MMRel from its sources, checks it, and draws its contact sheet."""
+"""The maintainer's command: builds a release of MMRel, checks it, draws its contact sheet, publishes it."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 import mmrel
+from release import hub, hub_verify
 from release.audit import DROPPABLE, audit_release
 from release.audit_page import make_list, make_page, make_report, renew_card
-from release.build import Job, build_release, build_share, finish_release, renew_file
+from release.build import Job, build_release, build_share, finish_release
 from release.catalogue import check_sources
 from release.catalogue import make_list as make_source_list
 from release.check import check_release
+from release.finish import renew_file
 from release.records import InputError
 from release.sheet import draw_sheet
 from release.sources import PictureSources
@@ -24,7 +26,7 @@ from release.sources import PictureSources
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from release.build import Built
+    from release.finish import Built
     from release.pack import Part
 
 
@@ -92,6 +94,16 @@ def sources(args: argparse.Namespace) -> int:
     states = check_sources(args.folder, _show_bytes)
     print(make_source_list(states))
     return 1 if any(state.state.startswith("expected") for state in states) else 0
+
+
+def push(args: argparse.Namespace) -> int:
+    """Publish a release on the Hugging Face Hub: all of it in one commit, or nothing."""
+    return hub.run_push(args)
+
+
+def verify(args: argparse.Namespace) -> int:
+    """Prove what stands on the Hub: every file, and every config and split by loading it."""
+    return hub_verify.run_verify(args)
 
 
 def print_built(built: Built) -> None:
@@ -163,6 +175,9 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("release", type=Path, metavar="DIR", help="folder of the release")
     command.add_argument("--out", type=Path, required=True, metavar="FILE.png", help="the PNG to write")
     command.add_argument("--pictures", type=int, default=2, metavar="N", help="of each domain and split; default 2")
+
+    hub.add_push_arguments(_add(commands, push, "python upload.py push release --repo-id NS/MMRel --tag v1.0.0"))
+    hub_verify.add_verify_arguments(_add(commands, verify, "python upload.py verify release --repo-id NS/MMRel --deep"))
     return parser
 
 

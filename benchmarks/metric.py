@@ -101,12 +101,10 @@ def lmms_eval(
     names = ("accuracy", "precision", "recall", "f1_score", "yes_ratio")
     results = [
         {"score": float(question.label == answer), "prediction": answer, "ground_truth": question.label}
-        for question, answer in zip(questions, answers)
+        for question, answer in zip(questions, answers, strict=False)
     ]
     groups = {key: [results[row] for row in rows] for key, rows in members.items()}
-    return lambda: {
-        key: tuple(utils[f"pope_aggregate_{name}"](rows) for name in names) for key, rows in groups.items()
-    }
+    return lambda: {key: tuple(utils[f"pope_aggregate_{name}"](rows) for name in names) for key, rows in groups.items()}
 
 
 def timed(make: Callable[[], Any], repeats: int) -> tuple[float, Any]:
@@ -123,7 +121,7 @@ def check(ours: dict[str, Any], theirs: dict[Any, Any]) -> None:
     """Raises ValueError where a figure that both know differs (their 0 stands for undefined)."""
     for (grouping, name), row in theirs.items():
         figures = ours if grouping == "all" else ours["by"][grouping][name]
-        for key, value in zip(("accuracy", "precision", "recall", "f1"), row):
+        for key, value in zip(("accuracy", "precision", "recall", "f1"), row, strict=False):
             if abs((figures[key] or 0) - value) > 1e-12:
                 raise ValueError(f"{grouping} {name} {key}: {figures[key]} here and {value} there")
 

@@ -112,8 +112,26 @@ def parse_question(question: str) -> Reading:
     )
 
 
-def make_question(domain: str, category: str, triplet: Triplet, task: str = "discriminative") -> str:
-    """Word a triplet as upstream does; the inverse of `parse_question`.
+def article(name: str) -> str:
+    """Upstream's article: "an" before the letters a, e, i, o, u (all 3,098 articles at hand follow it)."""
+    return "an" if name[:1].lower() in set("aeiou") else "a"
+
+
+def make_question(
+    domain: str,
+    category: str,
+    triplet: Triplet,
+    task: str = "discriminative",
+    article: Callable[[str], str] = article,
+) -> str:
+    """Word a triplet as upstream does; the inverse of `parse_question`, which reads either article.
+
+    Args:
+        domain: where the picture comes from.
+        category: kind of relation.
+        triplet: what is asked about.
+        task: yes/no or open question.
+        article: gives a name its article; upstream's own says "an unicycle", new questions need not.
 
     >>> make_question("real", "spatial", Triplet("flower", "above", "car"))
     'Is there a flower above to a car in the image?'
@@ -136,11 +154,6 @@ def make_question(domain: str, category: str, triplet: Triplet, task: str = "dis
     if parse_question(question) != expected:
         raise InputError(f"{category} triplet {tuple(triplet)}: its question {question!r} reads as another triplet")
     return question
-
-
-def article(name: str) -> str:
-    """Upstream's article: "an" before the letters a, e, i, o, u (all 3,098 articles at hand follow it)."""
-    return "an" if name[:1].lower() in set("aeiou") else "a"
 
 
 def make_pair_id(image_id: str, category: str, subject: str, object_: str) -> str:

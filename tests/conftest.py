@@ -16,12 +16,17 @@ os.environ["HF_UPDATE_DOWNLOAD_COUNTS"] = "0"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
 
+import hypothesis
 import pytest
 from PIL import Image
 
 from release.build import build_release
 from release.records import Triplet, make_question
 from release.sources import PictureFolder
+
+# A busy machine is no failure: no test here asserts a time.
+hypothesis.settings.register_profile("mmrel", deadline=None)
+hypothesis.settings.load_profile("mmrel")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 INSTRUCTION = "Please answer with one word."

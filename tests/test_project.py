@@ -17,6 +17,7 @@ from draw_sample import PLACED, build_sample, make_placed_index, make_readme
 from huggingface_hub import DatasetCard
 
 import mmrel
+import relation_accuracy
 import upload
 
 if sys.version_info >= (3, 11):
@@ -28,7 +29,12 @@ if sys.version_info >= (3, 11):
 CORE = {"datasets", "fsspec", "huggingface_hub"}
 ARROWS = {
     "mmrel.py": CORE,
-    "release": CORE | {"mmrel", "release", "PIL", "pyarrow", "yaml", "tqdm"},
+    "relation_readers.py": set(),
+    "relation_accuracy.py": {"relation_readers"},
+    "relation_report.py": {"relation_accuracy", "matplotlib"},
+    "release": CORE | {"mmrel", "release", "PIL", "pyarrow", "yaml", "tqdm", "httpx", "httpx2"},
+    "endpoint.py": {"openai"},
+    "semidc": {"semidc", "release", "endpoint", "relation_report", "mmrel", "fastapi", "uvicorn", "PIL", "tqdm"},
     "upload.py": {"mmrel", "release", "tqdm"},
 }
 
@@ -65,6 +71,7 @@ def test_one_version() -> None:
     citation = yaml.safe_load(read("CITATION.cff"))
     changelog = re.findall(r"^## \[?(\d+\.\d+\.\d+)", read("CHANGELOG.md"), re.MULTILINE)
     versions = {PROJECT["project"]["version"], citation["version"], changelog[0], mmrel.__version__}
+    versions.add(relation_accuracy.__version__)
     assert versions == {mmrel.__version__}
     assert f"Version {mmrel.__version__}." in read("README.md")
 

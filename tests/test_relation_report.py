@@ -69,9 +69,7 @@ def test_bootstrap_covers_the_truth() -> None:
     for seed in range(40):
         low, high = report.intervals(scores_of(drawn(60, 0.6, seed, each=2)))["pair_accuracy"]  # type: ignore[misc]
         covered += low <= 0.6 <= high
-    assert (
-        covered >= 34
-    )  # 95 % of 40 is 38; fewer than 34 has a chance of 2 in 1,000 if the intervals are right
+    assert covered >= 34  # 95 % of 40 is 38; fewer than 34 has a chance of 2 in 1,000 if the intervals are right
 
 
 def test_intervals_do_not_depend_on_the_order_and_are_null_without_pictures() -> None:
@@ -87,7 +85,7 @@ def test_intervals_do_not_depend_on_the_order_and_are_null_without_pictures() ->
 
 def test_picture_tallies_add_up() -> None:
     scores = scores_of(drawn(30, 0.5, seed=2))
-    total = [sum(column) for column in zip(*report.picture_tallies(scores, bool).values())]
+    total = [sum(column) for column in zip(*report.picture_tallies(scores, bool).values(), strict=False)]
     figures = scores.figures()
     assert {name: figures[name] for name in metric.yes_no_figures(total)} == metric.yes_no_figures(total)
     assert figures["pairs"] == 60
@@ -112,9 +110,7 @@ def test_comparison() -> None:
 
 def test_blind_baselines_by_hand() -> None:
     def questions(*rows: tuple[str, str | None]) -> dict[str, metric.Question]:
-        made = (
-            record(at, label, relation=relation, pair_id="a") for at, (label, relation) in enumerate(rows)
-        )
+        made = (record(at, label, relation=relation, pair_id="a") for at, (label, relation) in enumerate(rows))
         return metric.index_questions(("", row) for row in made)
 
     learnt = questions(
@@ -157,9 +153,7 @@ def release(tmp_path: Path) -> Path:
     files = {}
     for split, seed in (("test", 1), ("train", 2)):
         rows = [row | {"relation": ("on", "left")[at % 2]} for at, (row, _) in enumerate(drawn(10, 1, seed))]
-        files[f"data/real/{split}.jsonl"] = [
-            {**row, "question_id": split + row["question_id"]} for row in rows
-        ]
+        files[f"data/real/{split}.jsonl"] = [{**row, "question_id": split + row["question_id"]} for row in rows]
     return release_at(tmp_path / "release", files)
 
 

@@ -32,9 +32,7 @@ class MMRelAccuracy(evaluate.Metric):  # type: ignore[misc]
 
     def add_batch(self, *, predictions: Iterable[Any], references: Iterable[Any]) -> None:
         """Adds predictions and references of `relation_accuracy.compute`."""
-        super().add_batch(
-            predictions=list(map(json.dumps, predictions)), references=list(map(json.dumps, references))
-        )
+        super().add_batch(predictions=list(map(json.dumps, predictions)), references=list(map(json.dumps, references)))
 
     def add(self, *, prediction: Any, reference: Any) -> None:
         """Adds one prediction and one reference."""

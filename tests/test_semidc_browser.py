@@ -1,0 +1,491 @@
+"""The page in a real headless Chromium, against the real server in a process of its own; CI runs these separately."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from PIL import Image
+
+from release.records import Triplet
+from semidc import demo
+from semidc.lines import write_proposals
+from semidc.store import Project, Proposal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+webdriver = pytest.importorskip("selenium.webdriver", reason="pip install .[test,browser]")
+from selenium.webdriver.chrome.service import Service  # noqa: E402
+from selenium.webdriver.common.action_chains import ActionChains  # noqa: E402
+from selenium.webdriver.common.by import By  # noqa: E402
+from selenium.webdriver.support.ui import WebDriverWait  # noqa: E402
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(not shutil.which("chromedriver"), reason="needs Chromium: apt-get install chromium-driver"),
+]
+REPOSITORY = Path(__file__).resolve().parent.parent
+FLAGS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+    "--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage",
+)  # fmt: skip
+SURF = Triplet("person", "sit", "surfboard")
+DESKTOP, PHONE = (1280, 800), (390, 844)
+PAUSE = 0.3  # seconds: longer than the page's own quiet time before a key counts
+
+
+def make_items(folder: Path, count: int = 6, pictures: int = 3) -> None:
+    """Pictures of one colour each, and triplets about them; the first is the paper's example."""
+    proposals = []
+    for number in range(pictures):
+        path = folder / "images" / f"vg/VG_100K/{number + 1}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (320, 240), (40 * number % 256, 90, 160)).save(path)
+    for number in range(count):
+        triplet = SURF if not number else Triplet("man", "ride", f"horse {chr(97 + number % 26)}{number // 26}")
+        image_id = f"vg/VG_100K/{number * pictures // count + 1}.jpg"
+        proposals.append(Proposal(image_id, "action", triplet, 0.9, None, "model", "test"))
+    write_proposals(folder / "items.jsonl", proposals)
+
+
+class Server:
+    """`python -m semidc verify` in a process of its own."""
+
+    def __init__(self, folder: Path, people: int = 2, port: int = 0, **environment: str) -> None:
+        command = [sys.executable, "-m", "semidc", "verify", str(folder / "project.sqlite"), "--port", str(port)]
+        command += ["--items", str(folder / "items.jsonl"), "--images", str(folder / "images"), "--people", str(people)]
+        self.process = subprocess.Popen(
+            command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True, env={**os.environ, **environment}
+        )
+        assert self.process.stdout
+        lines = iter(self.process.stdout.readline, "")
+        self.url = next(m[1] for line in lines if (m := re.search(r"verify at (\S+)", line)))
+        self.port = int(self.url.split(":")[-1].strip("/"))
+
+    def kill(self) -> None:
+        """Kill it as a power cut would."""
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+        assert self.process.stdout
+        self.process.stdout.close()
+
+
+class Page:
+    """One person's browser, with a profile of its own."""
+
+    def __init__(self, url: str, name: str | None, size: tuple[int, int] = DESKTOP, dark: bool = False) -> None:
+        options = webdriver.ChromeOptions()
+        options.binary_location = shutil.which("chromium") or ""
+        for flag in (*FLAGS, f"--window-size={size[0]},{size[1]}"):
+            options.add_argument(flag)
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+        if size == PHONE:
+            options.add_experimental_option(
+                "mobileEmulation",
+                {"deviceMetrics": {"width": size[0], "height": size[1], "pixelRatio": 2.0, "touch": True}},
+            )
+        self.driver = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
+        self.driver.execute_cdp_cmd(
+            "Emulation.setEmulatedMedia",
+            {"features": [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]},
+        )
+        self.driver.get(url)
+        self.wait(lambda: self.find("#sign-in").get_attribute("open") is not None)
+        if name is not None:
+            self.sign_in(name)
+            self.wait(lambda: self.state in ("ready", "empty", "broken"))
+
+    def sign_in(self, name: str, secret: str = "") -> None:
+        """Fill in the dialog with the keyboard."""
+        for field, text in (("name", name), ("secret", secret + "\n")):
+            self.find(f"#sign-in [name={field}]").clear()
+            self.find(f"#sign-in [name={field}]").send_keys(text)
+
+    @property
+    def state(self) -> str:
+        """busy, ready, empty, broken or offline."""
+        return str(self.find("body").get_attribute("data-state"))
+
+    @property
+    def item(self) -> int | None:
+        """The item shown, or null."""
+        shown = self.find("body").get_attribute("data-item")
+        return int(shown) if shown else None
+
+    @property
+    def triplet(self) -> str:
+        """The words shown."""
+        return str(self.find("#triplet").text)
+
+    def find(self, selector: str) -> Any:
+        """An element."""
+        return self.driver.find_element(By.CSS_SELECTOR, selector)
+
+    def wait(self, condition: Callable[[], Any]) -> None:
+        """Wait until something holds."""
+        WebDriverWait(self.driver, 20, 0.02).until(lambda _: condition())
+
+    def press(self, keys: str) -> None:
+        """Press keys, as fast as the browser takes them."""
+        ActionChains(self.driver, duration=0).send_keys(keys).perform()
+
+    def decide(self, key: str) -> None:
+        """Press a key once the item has been seen, and wait for the next item."""
+        before = self.item
+        time.sleep(PAUSE)
+        self.press(key)
+        self.wait(lambda: self.item != before and self.state in ("ready", "empty"))
+
+    def correct(self, **words: str) -> None:
+        """Correct the item shown, by keyboard alone."""
+        before = self.item
+        time.sleep(PAUSE)
+        self.press("c")
+        self.wait(lambda: self.find("#correct").get_attribute("open") is not None)
+        for name, word in words.items():
+            field = self.find(f"#correct [name={name}]")
+            field.clear()
+            field.send_keys(word)
+        self.press("\ue007")
+        self.wait(lambda: self.item != before and self.state in ("ready", "empty"))
+
+    def close(self) -> None:
+        """Close the browser; nothing but loopback was asked, and nothing went wrong in its console."""
+        hosts = set()
+        for entry in self.driver.get_log("performance"):
+            message = json.loads(entry["message"])["message"]
+            if message["method"] == "Network.requestWillBeSent":
+                hosts.add(re.match(r"(\w+:(?://[^/:]*)?)", message["params"]["request"]["url"])[1])  # type: ignore[index]
+        errors = [e["message"] for e in self.driver.get_log("browser") if e["level"] == "SEVERE"]
+        self.driver.quit()
+        assert hosts <= {"http://127.0.0.1", "data:"}
+        expected = re.compile("ERR_CONNECTION|ERR_INTERNET|status of (401|403|404|409|422)")
+        assert not [error for error in errors if not expected.search(error)]
+
+
+def decisions(folder: Path) -> list[tuple[int, str, str, str | None]]:
+    """What stands in the project file: item, annotator, verdict and the corrected relation."""
+    with contextlib.closing(sqlite3.connect(folder / "project.sqlite")) as db:
+        return db.execute("select item, annotator, verdict, relation from standing order by place").fetchall()
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Any]]:
+    """Starts servers and pages, and ends them."""
+    made: list[Any] = []
+
+    def start(kind: type, *args: Any, **options: Any) -> Any:
+        made.append(kind(*args, **options))
+        return made[-1]
+
+    yield start
+    for one in reversed(made):
+        one.close() if isinstance(one, Page) else one.kill()
+
+
+def test_accept_correct_reject_skip_and_undo(tmp_path: Path, start: Callable[..., Any]) -> None:
+    make_items(tmp_path, 5)
+    page = start(Page, start(Server, tmp_path).url, "ann")
+    assert page.triplet == "person sit surfboard"
+    assert page.find("#question").text == "Does a person sit a surfboard in the image?"
+    page.correct(relation="stand")
+    page.decide("a")
+    page.decide("r")
+    page.decide("s")
+    verdicts = ["correct", "accept", "reject", "skip"]
+    assert [(item, verdict) for item, _, verdict, _ in decisions(tmp_path)] == list(enumerate(verdicts, 1))
+    assert decisions(tmp_path)[0] == (1, "ann", "correct", "stand")
+    assert page.find("#progress").text == "0 of 5 settled · 4 by you"
+    for back in (4, 3):
+        page.decide("u")
+        assert page.item == back
+    assert [verdict for _, _, verdict, _ in decisions(tmp_path)] == ["correct", "accept"]
+    page.decide("a")
+    assert decisions(tmp_path)[-1] == (3, "ann", "accept", None)
+
+
+def test_a_correction_outside_the_taxonomy_is_told_and_can_be_mended(tmp_path: Path, start: Callable[..., Any]) -> None:
+    make_items(tmp_path, 2)
+    page = start(Page, start(Server, tmp_path).url, "ann")
+    time.sleep(PAUSE)
+    page.press("c")
+    field = page.find("#correct [name=relation]")
+    field.clear()
+    field.send_keys("stand very upright\n")
+    page.wait(lambda: "no question can be asked" in page.find("#correct-error").text)
+    assert decisions(tmp_path) == []
+    page.press("\ue00c")  # Escape
+    assert page.item == 1
+
+
+def test_a_burst_of_ten_keys_decides_one_item(tmp_path: Path, start: Callable[..., Any]) -> None:
+    make_items(tmp_path, 20)
+    page = start(Page, start(Server, tmp_path).url, "ann")
+    time.sleep(PAUSE)
+    page.press("aaaaaaaaaa")
+    page.wait(lambda: page.item == 2 and page.state == "ready")
+    time.sleep(PAUSE)
+    assert decisions(tmp_path) == [(1, "ann", "accept", None)]
+
+
+def test_keys_count_for_nothing_before_the_picture_is_there(tmp_path: Path, start: Callable[..., Any]) -> None:
+    make_items(tmp_path, 4, pictures=4)
+    server = start(Server, tmp_path)
+    page = start(Page, server.url, "ann")
+    page.driver.execute_script(
+        "const load = Object.getOwnPropertyDescriptor(HTMLImageElement.prototype, 'src');"
+        "Object.defineProperty(HTMLImageElement.prototype, 'src', {get: load.get, set(url) "
+        "{ window.release = () => load.set.call(this, url) }})"
+    )
+    time.sleep(PAUSE)
+    page.press("a")
+    page.wait(lambda: decisions(tmp_path))
+    for _ in range(3):
+        time.sleep(PAUSE)
+        page.press("r")
+        assert page.state == "busy"
+    page.driver.execute_script("window.release()")
+    page.wait(lambda: page.item == 2 and page.state == "ready")
+    assert decisions(tmp_path) == [(1, "ann", "accept", None)]
+
+
+def test_a_picture_that_is_missing_can_only_be_skipped(tmp_path: Path, start: Callable[..., Any]) -> None:
+    make_items(tmp_path, 2, pictures=2)
+    server = start(Server, tmp_path)
+    (tmp_path / "images/vg/VG_100K/1.jpg").write_bytes(b"other")
+    page = start(Page, server.url, "ann")
+    assert page.state == "broken"
+    time.sleep(PAUSE)
+    page.press("a")
+    assert decisions(tmp_path) == []
+    page.decide("s")
+    assert decisions(tmp_path) == [(1, "ann", "skip", None)]
+
+
+def test_two_people_at_once_lose_and_double_no_item(tmp_path: Path, start: Callable[..., Any]) -> None:
+    make_items(tmp_path, 12)
+    server = start(Server, tmp_path, people=1)
+    pages = [start(Page, server.url, name) for name in ("ann", "ben")]
+    assert {page.item for page in pages} == {1, 2}
+    while any(page.state != "empty" for page in pages):
+        for page in pages:
+            if page.state != "empty":
+                page.decide("a")
+    decided = decisions(tmp_path)
+    assert sorted(item for item, *_ in decided) == list(range(1, 13))
+    assert {name for _, name, *_ in decided} == {"ann", "ben"}
+
+
+def test_a_reload_keeps_the_place(tmp_path: Path, start: Callable[..., Any]) -> None:
+    make_items(tmp_path, 5)
+    page = start(Page, start(Server, tmp_path).url, "ann")
+    page.decide("a")
+    page.decide("a")
+    page.driver.refresh()
+    page.wait(lambda: page.state == "ready")
+    assert page.item == 3
+    page.decide("u")
+    assert page.item == 2
+
+
+def test_offline_moments_are_bridged(tmp_path: Path, start: Callable[..., Any]) -> None:
+    make_items(tmp_path, 5)
+    page = start(Page, start(Server, tmp_path).url, "ann")
+    offline = {"offline": True, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
+    page.driver.execute_cdp_cmd("Network.enable", {})
+    page.driver.execute_cdp_cmd("Network.emulateNetworkConditions", offline)
+    time.sleep(PAUSE)
+    page.press("r")
+    page.wait(lambda: page.state == "offline")
+    assert "out of reach" in page.find("#status").text
+    time.sleep(PAUSE)
+    page.press("a")  # counts for nothing: an answer is pending
+    page.driver.execute_cdp_cmd("Network.emulateNetworkConditions", {**offline, "offline": False})
+    page.wait(lambda: page.item == 2 and page.state == "ready")
+    assert decisions(tmp_path) == [(1, "ann", "reject", None)]
+
+
+def test_kill_9_of_the_server_loses_no_decision_and_the_page_goes_on(tmp_path: Path, start: Callable[..., Any]) -> None:
+    make_items(tmp_path, 8)
+    server = start(Server, tmp_path, people=1)
+    page = start(Page, server.url, "ann")
+    page.decide("a")
+    server.kill()
+    time.sleep(PAUSE)
+    page.press("r")
+    page.wait(lambda: page.state == "offline")
+    start(Server, tmp_path, people=1, port=server.port)
+    page.wait(lambda: page.item == 3 and page.state == "ready")
+    assert decisions(tmp_path) == [(1, "ann", "accept", None), (2, "ann", "reject", None)]
+
+
+def test_disagreements_are_settled_by_a_third_person(tmp_path: Path, start: Callable[..., Any]) -> None:
+    make_items(tmp_path, 1, pictures=1)
+    server = start(Server, tmp_path)
+    ann, ben, cy = (start(Page, server.url, name) for name in ("ann", "ben", "cy"))
+    ann.correct(relation="stand")
+    assert ben.item == 1
+    ben.decide("r")
+    assert "people disagree on 1" in ben.find("#empty-text").text
+    cy.find("#again").click()
+    cy.wait(lambda: cy.find("#settle").is_displayed())
+    cy.find("#settle").click()
+    cy.wait(lambda: cy.state == "ready")
+    assert cy.find("#votes").text.splitlines() == ["1 × corrected to person stand surfboard", "1 × rejected"]
+    cy.correct()  # takes what stands there: the correction of the other
+    with contextlib.closing(Project(tmp_path / "project.sqlite")) as project:
+        assert [item.id for item in project.items("settled")] == [1]
+    assert decisions(tmp_path)[-1] == (1, "cy", "correct", "stand")
+
+
+def judge(page: Page, truths: list[Any], corrects: bool) -> None:
+    """Decide on all that is shown, by keyboard, as somebody who sees what is true of the pictures."""
+    known = {(truth.image_id, " ".join(truth.triplet)) for truth in truths}
+    while page.state != "empty":
+        image_id = str(page.find("#picture").get_attribute("alt")).removeprefix("Picture ")
+        if (image_id, page.triplet) in known:
+            page.decide("a")
+        elif corrects and page.triplet == "person sit surfboard":
+            page.correct(relation="stand")
+        else:
+            page.decide("r")
+
+
+def test_the_paper_s_example_from_proposal_to_score(
+    tmp_path: Path, start: Callable[..., Any], capfd: pytest.CaptureFixture[str]
+) -> None:
+    project, truths = demo.prepare(tmp_path)
+    shutil.copyfile(tmp_path / "proposals.jsonl", tmp_path / "items.jsonl")
+    server = start(Server, tmp_path)
+    ann, ben = (start(Page, server.url, name) for name in ("ann", "ben"))
+    judge(ann, truths, corrects=True)
+    judge(ben, truths, corrects=False)
+    cy = start(Page, server.url, "cy")
+    cy.wait(lambda: cy.find("#settle").is_displayed())
+    cy.find("#settle").click()
+    cy.wait(lambda: cy.state == "ready")
+    assert cy.triplet == "person sit surfboard"
+    cy.correct(relation="stand")
+    command = [sys.executable, "-m", "semidc", "ask", str(tmp_path / "project.sqlite")]
+    subprocess.run(command, cwd=REPOSITORY, check=True)
+    for page in (ann, ben):
+        page.find("#again").click()
+        page.wait(lambda page=page: page.state == "ready")
+        judge(page, truths, corrects=False)
+    assert demo.finish(tmp_path, project, truths, play_on=False) == 0
+    told = capfd.readouterr().out
+    assert "ann / ben" in told
+    assert "release: 0 problems, 0 warnings" in told
+    lines = (tmp_path / "release/data/real/test.jsonl").read_text("utf-8").splitlines()
+    records = [record for record in map(json.loads, lines) if record["object"] == "surfboard"]
+    assert [(r["question"], r["answer"]) for r in records if r["task"] == "discriminative"] == [
+        ("Does a person stand a surfboard in the image?", "yes"),
+        ("Does a person sit a surfboard in the image?", "no"),
+    ]
+    assert {(*r["verification"]["annotators"], r["verification"]["agreed"]) for r in records} == {
+        ("ann", "ben", "cy", 2)
+    }
+
+
+def test_the_page_is_usable_without_letter_keys(tmp_path: Path, start: Callable[..., Any]) -> None:
+    make_items(tmp_path, 3)
+    page = start(Page, start(Server, tmp_path).url, "ann")
+    page.press("?")
+    page.find("#letters").click()
+    page.press("\ue00c")
+    time.sleep(PAUSE)
+    page.press("a")
+    time.sleep(PAUSE)
+    assert decisions(tmp_path) == []
+    button = page.find("[data-act=reject]")
+    page.driver.execute_script("arguments[0].focus()", button)
+    time.sleep(PAUSE)
+    page.press(" ")
+    page.wait(lambda: page.item == 2)
+    assert page.driver.switch_to.active_element == button
+    assert decisions(tmp_path) == [(1, "ann", "reject", None)]
+
+
+def test_magnifying_and_moving_by_keyboard(tmp_path: Path, start: Callable[..., Any]) -> None:
+    make_items(tmp_path, 1)
+    page = start(Page, start(Server, tmp_path).url, "ann")
+    width = "return document.getElementById('picture').getBoundingClientRect().width"
+    before = page.driver.execute_script(width)
+    page.press("z")
+    stage = page.find("#stage")
+    assert page.driver.execute_script(width) > 1.5 * before
+    assert page.driver.execute_script("return arguments[0].scrollWidth > arguments[0].clientWidth", stage)
+    page.press("z")
+    assert page.driver.execute_script(width) == before
+
+
+CONTRAST = """
+const lum = c => { const [r, g, b] = c.map(v => (v /= 255) <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4)
+  return .2126 * r + .7152 * g + .0722 * b }
+const canvas = document.createElement('canvas').getContext('2d', {willReadFrequently: true})
+const rgb = c => { canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = c; canvas.fillRect(0, 0, 1, 1)
+  return [...canvas.getImageData(0, 0, 1, 1).data] }
+const ground = e => { for (; e; e = e.parentElement) { const c = rgb(getComputedStyle(e).backgroundColor)
+  if (c[3] === 255) return c.slice(0, 3) } return [255, 255, 255] }
+return [...document.querySelectorAll('body *')].filter(e => e.checkVisibility()
+    && [...e.childNodes].some(n => n.nodeType === 3 && n.data.trim())).map(e => {
+  const a = lum(rgb(getComputedStyle(e).color).slice(0, 3)), b = lum(ground(e))
+  return [(Math.max(a, b) + .05) / (Math.min(a, b) + .05), e.tagName + ' ' + e.textContent.trim().slice(0, 30)] })
+"""
+NAMELESS = """
+return [...document.querySelectorAll('button, input, img, dialog, progress')].filter(e =>
+  !(e.textContent.trim() || e.getAttribute('aria-label') || e.getAttribute('aria-labelledby') || e.alt
+    || (e.labels && e.labels.length))).map(e => e.outerHTML)
+"""
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_contrast_names_and_sizes(tmp_path: Path, start: Callable[..., Any], size: tuple[int, int], dark: bool) -> None:
+    make_items(tmp_path, 2)
+    page = start(Page, start(Server, tmp_path).url, "ann", size, dark)
+    assert not [found for found in page.driver.execute_script(CONTRAST) if found[0] < 4.5]
+    assert page.driver.execute_script(NAMELESS) == []
+    for button in page.driver.find_elements(By.CSS_SELECTOR, ".buttons button"):
+        assert button.size["height"] >= 44
+        assert button.size["width"] >= 44
+    wide, inner = page.driver.execute_script("return [document.documentElement.scrollWidth, innerWidth]")
+    assert wide <= inner
+    if folder := os.environ.get("SEMIDC_SCREENSHOTS"):
+        page.driver.save_screenshot(
+            f"{folder}/{'phone' if size == PHONE else 'desktop'}-{'dark' if dark else 'light'}.png"
+        )
+
+
+def test_a_shared_secret_is_needed_where_there_is_one(tmp_path: Path, start: Callable[..., Any]) -> None:
+    make_items(tmp_path, 2)
+    server = start(Server, tmp_path, SEMIDC_SECRET="a long shared secret")
+    page = start(Page, server.url, None)
+    page.sign_in("ann", "wrong")
+    page.wait(lambda: "not the secret" in page.find("#sign-in-error").text)
+    page.sign_in("ann", "a long shared secret")
+    page.wait(lambda: page.state == "ready")
+
+
+def test_the_port_of_a_server_is_told_when_it_is_taken(tmp_path: Path) -> None:
+    make_items(tmp_path, 1)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        command = [sys.executable, "-m", "semidc", "verify", str(tmp_path / "p.sqlite"), "--port", str(port)]
+        command += ["--images", str(tmp_path / "images")]
+        done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"semidc: 127.0.0.1:{port}: cannot listen there")
