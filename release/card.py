@@ -143,18 +143,19 @@ class Generated(NamedTuple):
     blocks: dict[str, str]
 
 
-def generate(facts: list[Facts], note: str | None) -> Generated:
+def generate(facts: list[Facts], note: str | None, audit: str) -> Generated:
     """The generated parts of a card.
 
     Args:
         facts: of all splits of the release.
         note: what the release says of itself, above everything else.
+        audit: the page that tells what is wrong in it.
     """
     import yaml
 
     front = yaml.safe_dump(make_front_matter(facts), sort_keys=False, allow_unicode=True, width=120)
     blocks = {"note": f"> {note}" if note else "", "version": f"Version {mmrel.__version__}."}
-    return Generated(front, blocks | {"counts": make_counts_table(facts)})
+    return Generated(front, blocks | {"counts": make_counts_table(facts), "audit": audit})
 
 
 def read_generated(card: str) -> Generated:
