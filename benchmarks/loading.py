@@ -140,10 +140,10 @@ def write_page(report: dict[str, Any]) -> str:
     lines = [
         "# How fast it loads",
         "",
-        f"{report['pictures']} pictures (800 x 600 JPEG of noise, 100 kB), three questions each, from a local disk's "
+        f"{report['pictures']} pictures (800 x 600 JPEG of noise, 100 kB), three questions each, from a disk's "
         f"cache; {machine['cores']} cores, {machine['memory_gib']} GiB, Python {machine['python']}; other work on the "
-        f"machine (load {machine['load']}). Medians of {report['runs']} runs in which all readers take turns, each in a "
-        "process of its own, and least and most in brackets; ours with every record validated. Time is told by the "
+        f"machine (load {machine['load']}). Medians of {report['runs']} runs in which all readers take turns, each in "
+        "a process of its own, and least and most in brackets; ours with every record validated. Time is told by the "
         "clock, and by the CPU of the process alone, which other work disturbs less (workers are not in it).",
         "",
         "| ratio | goal | by the clock | by CPU | best peer |",

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The readers that are compared: each reads the same questions and pictures, one epoch in a process of its own.
 
-`python benchmarks/readers.py NAME FOLDER [ROWS]` prints one line of JSON: rows, seconds, seconds of CPU, peak memory. Those whose name
-begins with `ours` or `limit` run in this project's environment, the others in that of the peers (peers.txt). `prepare`
-writes what the peers read, in the peers' own formats and with a picture per row, as a question-per-row data set does.
+`python benchmarks/readers.py NAME FOLDER [ROWS]` prints one line of JSON: rows, seconds, seconds of CPU, peak memory.
+Those whose name begins with `ours` or `limit` run in this project's environment, the others in that of the peers
+(peers.txt). `prepare` writes what the peers read, in the peers' own formats and with a picture per row, as a
+question-per-row data set does.
 """
 
 from __future__ import annotations
