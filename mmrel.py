@@ -15,12 +15,12 @@ import json
 import os
 import re
 import sys
-import tarfile
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import datasets
+import fsspec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -39,12 +39,14 @@ COLUMNS = (
     "question_id", "image_id", "domain", "category", "task", "subject", "relation", "object",
     "question", "instruction", "answer", "style", "pair_id", "source",
 )  # fmt: skip
+TAR_BLOCK, TAR_RECORD = 512, 10240  # bytes; an archive consists of blocks and ends with a whole record
 MAX_RECORDS_BYTES = 4 << 20  # of one picture's .json member; a record is about 500 bytes and a picture has about 3
 MAX_PICTURE_BYTES = MAX_INDEX_BYTES = 256 << 20
 DESCRIPTION = (
     "MMRel asks how two objects in a picture relate: spatial, action and comparative relations, in real, SDXL and "
     "DALL-E pictures, as yes/no and open-ended questions, with an adversarial subset of unusual relations."
 )
+_ARCHIVE = r"data/(\w+)/(\w+)-[0-9]{5}\.tar"
 HOMEPAGE = "https://niejiahao1998.github.io/MMRel/"
 LICENSE = "cc-by-4.0"
 CITATION = """\
@@ -60,12 +62,7 @@ class ReleaseError(ValueError):
 
 @dataclasses.dataclass
 class MMRelConfig(datasets.BuilderConfig):  # type: ignore[misc]
-    """One domain, or all of them.
-
-    Attributes:
-        categories: relation categories to keep; null keeps all.
-        tasks: tasks to keep; null keeps both.
-    """
+    """One domain, or all of them; of its questions those of some `categories` and `tasks`, or (null) of all."""
 
     categories: Sequence[str] | None = None
     tasks: Sequence[str] | None = None
@@ -90,9 +87,12 @@ class MMRel(datasets.GeneratorBasedBuilder):  # type: ignore[misc]
         kwargs["hash"] = hashlib.sha256(f"{kwargs.get('hash')} {self.release.sha256}".encode()).hexdigest()
         if kwargs.get("config_name") not in (None, *CONFIGS):
             raise ValueError(f"expected a config among {', '.join(CONFIGS)}, got {kwargs['config_name']!r}")
-        for filter_, known in (("categories", CATEGORIES), ("tasks", TASKS)):
-            if kwargs.get(filter_) is not None:
-                kwargs[filter_] = _choice(filter_, kwargs[filter_], known)
+        for key, known in (("categories", CATEGORIES), ("tasks", TASKS)):
+            if (values := kwargs.get(key)) is not None:
+                chosen = {values} if isinstance(values, str) else set(values)
+                if not chosen or not chosen <= set(known):
+                    raise ValueError(f"expected {key} among {', '.join(known)}, got {values!r}")
+                kwargs[key] = tuple(value for value in known if value in chosen)
         super().__init__(*args, **kwargs)
 
     @classmethod
@@ -101,29 +101,24 @@ class MMRel(datasets.GeneratorBasedBuilder):  # type: ignore[misc]
         return {}
 
     def _info(self) -> datasets.DatasetInfo:
-        return datasets.DatasetInfo(
-            description=DESCRIPTION, features=make_features(), homepage=HOMEPAGE, license=LICENSE, citation=CITATION
-        )
+        return datasets.DatasetInfo(DESCRIPTION, CITATION, HOMEPAGE, LICENSE, make_features())
 
     def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
         shards = self.release.archives(self.config.name)
-        wanted = [name for names in shards.values() for name in names]
-        paths = dict(zip(wanted, dl_manager.download([self.release.path(name) for name in wanted]), strict=True))
-        return [
-            datasets.SplitGenerator(name=split, gen_kwargs={"archives": [(name, paths[name]) for name in names]})
-            for split, names in shards.items()
-        ]
+        paths = dl_manager.download({split: [self.release.path(n) for n in names] for split, names in shards.items()})
+        archives = {split: list(zip(names, paths[split], strict=True)) for split, names in shards.items()}
+        return [datasets.SplitGenerator(split, gen_kwargs={"archives": archives[split]}) for split in shards]
 
     def _generate_examples(self, archives: list[tuple[str, str]]) -> Iterator[tuple[str, dict[str, Any]]]:
-        validate = make_validator(self.release.schema())
-        for name, path in archives:
+        validate = make_validator(self.release.schema)
+        for archive, path in archives:
             with open_file(path) as file:
-                for records, picture in read_archive(file, name, self.release.files[name]["size"], self._keeps):
+                size = self.release.files[archive]["size"]
+                for records, picture in read_archive(file, archive, size, self._keeps):
                     for record in records:
-                        _check_record(record, name, validate)
-                        row: dict[str, Any] = {column: record[column] for column in COLUMNS}
-                        row["image"] = {"path": record["image_id"], "bytes": picture}
-                        yield record["question_id"], row
+                        _check_record(record, archive, validate)
+                        image = {"bytes": picture, "path": record["image_id"]}
+                        yield record["question_id"], {"image": image, **{name: record[name] for name in COLUMNS}}
 
     def _keeps(self, record: dict[str, Any]) -> bool:
         chosen = ((self.config.categories, "category"), (self.config.tasks, "task"))
@@ -131,53 +126,43 @@ class MMRel(datasets.GeneratorBasedBuilder):  # type: ignore[misc]
 
 
 class Release:
-    """A release on disk or on the Hub: where its files are, and what checksums.json says of them.
+    """A release on disk or on the Hub.
 
-    Attributes:
-        root: folder or `hf://` URL.
-        sha256: hash of checksums.json; it names the content of the release.
-        version: version of the package that built it.
-        note: what the release says of itself beyond that, or null.
-        files: `{path: {"sha256": hex, "size": bytes}}`.
+    Its `root` is a folder or `hf://` URL. checksums.json gives the `version` of the package that built it, a `note` or
+    null, and `files`: `{path: {"sha256": hex, "size": bytes}}`; its own `sha256` names the content of the release. The
+    records follow `schema`.
     """
 
     def __init__(self, root: str) -> None:
         self.root = _find_root(str(root))
         with open_file(self.path("checksums.json")) as file:
             text = file.read(MAX_INDEX_BYTES)
+        with open_file(self.path("schema/record.schema.json")) as file:
+            schema = file.read(MAX_INDEX_BYTES)
         self.sha256 = hashlib.sha256(text).hexdigest()
         try:
             index = json.loads(text)
             self.version: str = index["version"]
             self.note: str | None = index["note"]
             self.files: dict[str, dict[str, Any]] = {name: {**file} for name, file in index["files"].items()}
+            self.schema: dict[str, Any] = json.loads(schema)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            where = self.path("checksums.json")
-            raise ReleaseError(f"{where}: expected the index of a release, got {error!r}; fetch it again") from None
+            where = f"{self.root}: checksums.json or schema/record.schema.json"
+            raise ReleaseError(f"{where}: expected those of a release, got {error!r}; fetch it again") from None
 
     def path(self, name: str) -> str:
         """Where a file of the release is, from its path in the release."""
         return f"{self.root}/{name}" if "://" in self.root else os.path.join(self.root, *name.split("/"))
 
-    def schema(self) -> dict[str, Any]:
-        """The schema that the release's records follow."""
-        with open_file(self.path("schema/record.schema.json")) as file:
-            schema: dict[str, Any] = json.loads(file.read(MAX_INDEX_BYTES))
-        return schema
-
     def archives(self, config: str) -> dict[str, list[str]]:
         """The archives of a config by split, in order; raises `ReleaseError` where the release has none."""
-        found: dict[tuple[str, str], list[str]] = {}
-        for name in sorted(self.files):
-            if match := re.fullmatch(r"data/(\w+)/(\w+)-[0-9]{5}\.tar", name):
-                found.setdefault((match[1], match[2]), []).append(name)
-        wanted = {key: names for key, names in found.items() if config in ("all", key[0])}
-        shards = {split: [n for key, names in wanted.items() if key[1] == split for n in names] for split in SPLITS}
-        shards = {split: names for split, names in shards.items() if names}
-        if not shards:
-            present = ", ".join(sorted({domain for domain, _ in found})) or "none"
+        found = [match for name in sorted(self.files) if (match := re.fullmatch(_ARCHIVE, name))]
+        wanted = [(match[2], match[0]) for match in found if config in ("all", match[1])]
+        shards = {split: [name for of, name in wanted if of == split] for split in SPLITS}
+        if not any(shards.values()):
+            present = ", ".join(sorted({match[1] for match in found})) or "none"
             raise ReleaseError(f"{self.root} has no archives for {config!r}; domains present: {present}")
-        return shards
+        return {split: names for split, names in shards.items() if names}
 
 
 def load(
@@ -230,7 +215,25 @@ def load(
 
 def make_features() -> datasets.Features:
     """The columns of every config and split: one `Image`, then the record's fields as strings."""
-    return datasets.Features({"image": datasets.Image(), **{column: datasets.Value("string") for column in COLUMNS}})
+    return _Features({"image": datasets.Image(), **{column: datasets.Value("string") for column in COLUMNS}})
+
+
+class _Features(datasets.Features):  # type: ignore[misc]
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Features, (dict(self),)
+
+    def encode_example(self, example: dict[str, Any]) -> dict[str, Any]:
+        # Rows are as they should be. Looking into each value for what to convert takes longer than reading, and would
+        # put a file that happens to stand at `image_id` in the current folder in the picture's place.
+        if example.keys() == self.keys() and all(_is_encoded(example[name], self[name]) for name in self):
+            return example
+        return super().encode_example(example)  # type: ignore[no-any-return]
+
+
+def _is_encoded(value: Any, feature: Any) -> bool:
+    if type(feature) is datasets.Value:
+        return feature.dtype == "string" and (value is None or type(value) is str)
+    return isinstance(feature, datasets.Image) and type(value) is dict and type(value.get("bytes")) is bytes
 
 
 def make_validator(schema: dict[str, Any]) -> Callable[[Any], str | None]:
@@ -239,18 +242,16 @@ def make_validator(schema: dict[str, Any]) -> Callable[[Any], str | None]:
     jsonschema-rs is used where it is installed (a hundred times as fast, same verdicts), else jsonschema.
     """
     try:
-        jsonschema: Any = importlib.import_module("jsonschema_rs")
-        at = "instance_path"
+        jsonschema, path = importlib.import_module("jsonschema_rs"), "instance_path"
     except ImportError:
-        jsonschema = importlib.import_module("jsonschema")
-        at = "absolute_path"
+        jsonschema, path = importlib.import_module("jsonschema"), "absolute_path"
     validator = jsonschema.Draft202012Validator(schema)
 
     def validate(record: Any) -> str | None:
         if validator.is_valid(record):
             return None
-        errors = ("/".join(map(str, getattr(e, at))) + f": {e.message[:300]}" for e in validator.iter_errors(record))
-        return "field " + min(errors)
+        told = [("/".join(map(str, getattr(e, path))), e.message[:300]) for e in validator.iter_errors(record)]
+        return "field {}: {}".format(*min(told))
 
     return validate
 
@@ -260,32 +261,33 @@ def read_archive(
 ) -> Iterator[tuple[list[dict[str, Any]], bytes]]:
     """Yield the records and the bytes of each picture of a WebDataset shard, in constant memory.
 
+    Of what tar can be it knows plain files and long names, as a release has them, and refuses the rest.
+
     Args:
         file: the archive; it is read once, forwards.
         name: what errors call it.
         size: bytes that the archive has when it is whole.
-        keep: which records are wanted; a picture without any is passed over unread.
+        keep: which records are wanted; a picture without any is passed over, unread where the file can seek.
 
     Raises:
         ReleaseError: the archive is cut off or is not a series of records and their picture.
     """
-    try:
-        with tarfile.open(fileobj=file, mode="r|") as archive:
-            for header in archive:
-                records = _read_records(archive, header, name)
-                picture = archive.next()
-                if picture is None or any(record.get("image_id") != picture.name for record in records):
-                    expected, got = records[0].get("image_id"), picture.name if picture else "the end"
-                    raise ReleaseError(f"{name}:{header.name}: expected the picture {expected!r} after it, got {got!r}")
-                if kept := [record for record in records if keep(record)]:
-                    yield kept, _read_member(archive, picture, name, MAX_PICTURE_BYTES)
-                archive.members = []  # type: ignore[attr-defined]  # tarfile remembers every member it has seen
-            end = archive.offset
-    except (tarfile.TarError, EOFError) as error:
-        raise ReleaseError(f"{name}: not a whole tar archive ({error}); fetch the release again") from None
-    # tarfile takes a damaged header for the end; a whole archive ends in two blocks of zeros, padded to a record.
-    whole = -(-(end + 2 * tarfile.BLOCKSIZE) // tarfile.RECORDSIZE) * tarfile.RECORDSIZE
-    if whole != size:
+    while header := _read_header(file, name, MAX_RECORDS_BYTES):
+        records = _read_records(file, f"{name}:{header[0]}", header[1])
+        picture, length = _read_header(file, name, MAX_PICTURE_BYTES) or (None, 0)
+        if not picture or any(record.get("image_id") != picture for record in records):
+            named, got = records[0].get("image_id"), picture or "the end"
+            raise ReleaseError(f"{name}:{header[0]}: expected the picture {named!r} after it, got {got!r}")
+        if kept := [record for record in records if keep(record)]:
+            yield kept, _read(file, f"{name}:{picture}", length)
+        else:
+            try:
+                file.seek(length + -length % TAR_BLOCK, os.SEEK_CUR)
+            except ValueError:  # it is a stream
+                _read(file, f"{name}:{picture}", length)
+    # A block of zeros looks like the end wherever it stands; the archive is whole if it ends where its size says.
+    end = file.tell() + TAR_BLOCK
+    if end + -end % TAR_RECORD != size:
         raise ReleaseError(f"{name}: expected {size} bytes, the archive ends at {end}; fetch the release again")
 
 
@@ -293,33 +295,46 @@ def open_file(path: str) -> BinaryIO:
     """Open a file of a release for reading, local or at a URL that fsspec knows."""
     if "://" not in path:
         return open(path, "rb")
-    import fsspec
+    system, path = fsspec.core.url_to_fs(path)
+    # Hugging Face's file system then reads a file as it comes, in one request; its default is requests of 5 MB.
+    return system.open(path, "rb", block_size=0 if "hf" in system.protocol else None)  # type: ignore[no-any-return]
 
-    return fsspec.open(path, "rb").open()  # type: ignore[no-any-return]
+
+def _read_header(file: BinaryIO, archive: str, limit: int, name: str = "") -> tuple[str, int] | None:
+    """Name and size of the member whose content comes next; null at the end. `name`: what stood before the header."""
+    block = _read(file, archive, TAR_BLOCK)
+    if not (name or any(block)):
+        return None
+    kind, digits = block[156:157], block[124:135]
+    if block[257:263] != b"ustar\0" or block[148:154] != b"%06o" % (sum(block) - sum(block[148:156]) + 8 * 32):
+        raise ReleaseError(f"{archive}: damaged before byte {file.tell()}; fetch the release again")
+    size = int(digits, 8) if re.fullmatch(rb"[0-7]{11}", digits) else -1
+    if kind == b"x" and not name and 0 < size <= MAX_RECORDS_BYTES:
+        long = re.fullmatch(rb"%d path=([^\n\0]+)\n" % size, _read(file, archive, size))
+        return _read_header(file, archive, limit, long[1].decode(errors="replace") if long else ascii(block[:100]))
+    name = name or block[:100].rstrip(b"\0").decode(errors="replace")
+    if kind != b"0" or not 0 <= size <= limit:
+        expected, got = f"a plain file of at most {limit} bytes", f"{size} bytes of type {kind!r}"
+        raise ReleaseError(f"{archive}:{name}: expected {expected}, got {got}")
+    return name, size
 
 
-def _read_records(archive: tarfile.TarFile, header: tarfile.TarInfo, name: str) -> list[dict[str, Any]]:
-    data = _read_member(archive, header, name, MAX_RECORDS_BYTES)
+def _read(file: BinaryIO, where: str, size: int) -> bytes:
+    data, padding = file.read(size), -size % TAR_BLOCK
+    if (got := len(data) + len(file.read(padding))) < size + padding:
+        raise ReleaseError(f"{where}: cut off after {got} of {size + padding} bytes; fetch the release again")
+    return data
+
+
+def _read_records(file: BinaryIO, where: str, size: int) -> list[dict[str, Any]]:
+    data = _read(file, where, size)
     try:
         records = json.loads(data)
     except (ValueError, RecursionError):
         records = None
-    if not isinstance(records, list) or not records or not all(isinstance(record, dict) for record in records):
-        got = ascii(data[:60])
-        raise ReleaseError(f"{name}:{header.name}: expected a JSON array of records before each picture, got {got}")
+    if not (isinstance(records, list) and records and all(isinstance(record, dict) for record in records)):
+        raise ReleaseError(f"{where}: expected a JSON array of records before each picture, got {ascii(data[:60])}")
     return records
-
-
-def _read_member(archive: tarfile.TarFile, member: tarfile.TarInfo, name: str, limit: int) -> bytes:
-    if not member.isreg() or member.size > limit:
-        raise ReleaseError(
-            f"{name}:{member.name}: expected a plain file of at most {limit} bytes, "
-            f"got {member.size} bytes of type {member.type!r}"
-        )
-    data = archive.extractfile(member).read()  # type: ignore[union-attr]
-    if len(data) != member.size:
-        raise ReleaseError(f"{name}:{member.name}: cut off after {len(data)} of {member.size} bytes")
-    return data
 
 
 def _check_record(record: dict[str, Any], name: str, validate: Callable[[Any], str | None]) -> None:
@@ -327,13 +342,6 @@ def _check_record(record: dict[str, Any], name: str, validate: Callable[[Any], s
     if problem or record["domain"] != domain:
         problem = problem or f"field domain: expected {domain!r}, got {record['domain']!r}"
         raise ReleaseError(f"{name}:{record.get('image_id')}: question {record.get('question_id')!r}, {problem}")
-
-
-def _choice(what: str, values: Sequence[str], known: tuple[str, ...]) -> tuple[str, ...]:
-    chosen = (values,) if isinstance(values, str) else tuple(values)
-    if not chosen or not set(chosen) <= set(known):
-        raise ValueError(f"expected {what} among {', '.join(known)}, got {values!r}")
-    return tuple(value for value in known if value in chosen)
 
 
 def _find_root(base_path: str) -> str:
@@ -358,21 +366,6 @@ def _base_path(root: Any, repo_id: str | None, revision: str | None) -> str | No
     return f"hf://datasets/{repo_id}@{HfApi().dataset_info(repo_id, revision=revision).sha}"
 
 
-def _show(name: str, loaded: dict[str, Any], release: Release) -> None:
-    print(f"MMRel {release.version}, config {name}, from {release.root}")
-    print(f"checksums.json sha256 {release.sha256}\n{release.note or ''}\n")
-    heads = ("pictures", "questions", *CATEGORIES, *TASKS, "yes", "no")
-    print(f"{'split':<11}" + "".join(f"{head:>{len(head) + 2}}" for head in heads))
-    for split, dataset in loaded.items():
-        counts = Counter(value for column in ("category", "task", "answer") for value in dataset[column])
-        counts.update(questions=len(dataset), pictures=len(set(dataset["image_id"])))
-        print(f"{split:<11}" + "".join(f"{counts[head]:>{len(head) + 2}}" for head in heads))
-    rows = next(iter(loaded.values()))
-    for row in rows.select(sorted({0, len(rows) // 2, len(rows) - 1})):
-        size = "{} x {}".format(*row["image"].size)
-        print(f"\n{row['image_id']} ({size})\n  {row['question']} {row['instruction'] or ''}\n  -> {row['answer']}")
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Show what a config holds: counts, three questions with their answers, and where they came from."""
     parser = argparse.ArgumentParser(prog="mmrel.py", description=main.__doc__)
@@ -383,10 +376,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         base_path = _base_path(args.root, args.repo_id, args.revision)
-        _show(args.config, load(args.config, root=base_path), Release(base_path or HERE))
+        release, loaded = Release(base_path or HERE), load(args.config, root=base_path)
     except (OSError, ValueError) as error:
         print(f"mmrel.py: {error}", file=sys.stderr)
         return 1
+    print(f"MMRel {release.version}, config {args.config}, from {release.root}")
+    print(f"checksums.json sha256 {release.sha256}\n{release.note or ''}\n")
+    heads = ("pictures", "questions", *CATEGORIES, *TASKS, "yes", "no")
+    print(f"{'split':<11}" + "".join(f"{head:>{len(head) + 2}}" for head in heads))
+    for split, rows in loaded.items():
+        counts = Counter(value for column in ("category", "task", "answer") for value in rows[column])
+        counts.update(questions=len(rows), pictures=len(set(rows["image_id"])))
+        print(f"{split:<11}" + "".join(f"{counts[head]:>{len(head) + 2}}" for head in heads))
+    rows = next(iter(loaded.values()))
+    for row in rows.select(sorted({0, len(rows) // 2, len(rows) - 1})):
+        size = "{} x {}".format(*row["image"].size)
+        print(f"\n{row['image_id']} ({size})\n  {row['question']} {row['instruction'] or ''}\n  -> {row['answer']}")
     return 0
 
 

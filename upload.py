@@ -14,8 +14,11 @@ import mmrel
 from release import hub, hub_verify
 from release.audit import DROPPABLE, audit_release
 from release.audit_page import make_list, make_page, make_report, renew_card
-from release.build import Job, build_release, build_share, finish_release, renew_file
+from release.build import Job, build_release, build_share, finish_release
+from release.catalogue import check_sources
+from release.catalogue import make_list as make_source_list
 from release.check import check_release
+from release.finish import renew_file
 from release.records import InputError
 from release.sheet import draw_sheet
 from release.sources import PictureSources
@@ -23,7 +26,7 @@ from release.sources import PictureSources
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from release.build import Built
+    from release.finish import Built
     from release.pack import Part
 
 
@@ -62,7 +65,7 @@ def finish(args: argparse.Namespace) -> int:
 
 def audit(args: argparse.Namespace) -> int:
     """Say what is wrong in a release's questions and pictures, and how it differs from the paper's tables."""
-    found = audit_release(args.release, pictures=not args.no_pictures, progress=_show_bytes)
+    found = audit_release(args.release, thorough=not args.quick, progress=_show_bytes)
     print(make_list(found) if args.json else make_report(found))
     if args.card:
         card = (args.release / "README.md").read_text("utf-8")
@@ -85,6 +88,13 @@ def sheet(args: argparse.Namespace) -> int:
     draw_sheet(args.release, args.out, args.pictures)
     print(f"written to {args.out}")
     return 0
+
+
+def sources(args: argparse.Namespace) -> int:
+    """Tell what MMRel is made from, where to fetch it, and whether what stands in a folder is whole."""
+    states = check_sources(args.folder, _show_bytes)
+    print(make_source_list(states))
+    return 1 if any(state.state.startswith("expected") for state in states) else 0
 
 
 def push(args: argparse.Namespace) -> int:
@@ -154,10 +164,13 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("--out", type=Path, required=True, metavar="DIR", help="the same as that of build --shard")
 
     command = _add(commands, audit, "python upload.py audit release --json")
-    command.add_argument("release", type=Path, metavar="DIR")
+    command.add_argument("release", type=Path, metavar="DIR", help="folder of the release")
     command.add_argument("--json", action="store_true", help="a list of {kind, count, examples, action}")
     command.add_argument("--card", action="store_true", help="put what is found into the release's card")
-    command.add_argument("--no-pictures", action="store_true", help="compare pictures by their paths alone")
+    command.add_argument("--quick", action="store_true", help="look at the questions only, not into the pictures")
+
+    command = _add(commands, sources, "python upload.py sources downloads")
+    command.add_argument("folder", type=Path, nargs="?", default=Path(), metavar="DIR", help="default: this folder")
 
     command = _add(commands, check, "python upload.py check release")
     command.add_argument("release", type=Path, metavar="DIR", help="folder of the release")

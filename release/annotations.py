@@ -142,7 +142,7 @@ def _read_file(path: Path, problems: list[str]) -> Iterator[tuple[str, Any, Told
     if path.suffix == ".parquet":
         for row in read_rerelease(path):
             value = {"question_id": row.question_id, "image": row.image_id, "text": row.question, "label": row.answer}
-            yield row.where, value, Told(None, row.task, row.category)
+            yield row.where, value, Told(None, row.task, row.category) if row.task else Told()
     else:
         for where, value in read_values(path, problems):
             yield where, value, Told()
@@ -261,8 +261,8 @@ def _read_question(question: str, told: Told) -> Reading:
         return Reading(told.category, told.task, "", None, "")
     if told.task not in (None, reading.task) or told.category not in (None, reading.category):
         raise InputError(
-            f"expected a {told.category or ''} {told.task or ''} question as the file is said to hold, "
-            f"got {question[:80]!r}, which is {reading.category} and {reading.task}"
+            f"expected questions that are {' and '.join(filter(None, (told.category, told.task)))}, as the file is "
+            f"said to hold, got {question[:80]!r}, which is {reading.category} and {reading.task}"
         )
     return reading
 

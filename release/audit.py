@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import mmrel
+import relation_accuracy
+import relation_report
 from release import audit_pictures, audit_words
 from release.annotations import Question
 from release.paper import Cell, compare_with_paper
@@ -119,14 +121,15 @@ class Audit(NamedTuple):
 
 def audit_release(
     root: Path,
-    pictures: bool = True,
+    thorough: bool = True,
     progress: Callable[[Iterator[int], int], Iterator[int]] = lambda done, total: done,
 ) -> Audit:
     """Audit a release on disk.
 
     Args:
         root: folder of the release.
-        pictures: compare the pictures' bytes and, with ImageHash, what they show; every archive is read for that.
+        thorough: compare the pictures' bytes and, with ImageHash, what they show, for which every archive is read; and
+            guess answers from the questions alone, for which all of them are held in memory.
         progress: wraps the bytes read of the archives; its second argument is how many there are.
 
     Raises:
@@ -138,11 +141,13 @@ def audit_release(
         plan = Plan(Path(folder) / "audit.sqlite")
         try:
             plan.add(read_questions(root), [])
-            remarks = ["pictures were compared by their paths alone; python upload.py audit compares what is in them"]
-            if pictures:
+            remarks = ["pictures were compared by their paths alone, and no answers were guessed from questions alone"]
+            baselines: list[Finding] = []
+            if thorough:
                 remarks = audit_pictures.read_prints(plan.db, release, progress)
-            found, more = audit_questions(plan)
-            return Audit(found, compare_with_paper(count_cells(plan)), remarks + more)
+                baselines, more = find_baselines(root)
+                remarks += more
+            return Audit(audit_questions(plan) + baselines, compare_with_paper(count_cells(plan)), remarks)
         finally:
             plan.close()
 
@@ -159,15 +164,13 @@ def read_questions(root: Path) -> Iterator[Question]:
                     raise InputError(f"{root}/{where}: expected a record: {error}; python upload.py check") from None
 
 
-def audit_questions(plan: Plan) -> tuple[list[Finding], list[str]]:
-    """All findings on a plan's questions, worst first, and remarks on what could not be looked at."""
+def audit_questions(plan: Plan) -> list[Finding]:
+    """All findings on a plan's questions, worst first, but for what the questions alone give away."""
     _prepare(plan.db)
     findings = [finding for name in KINDS if (finding := _find(plan.db, name)).count]
     variants, examples = audit_words.find_variants(plan.db)
     findings += [Finding("spelling_variant", variants, examples, KEPT)] if variants else []
-    findings += _find_unbalanced(plan.db)
-    baselines, remarks = _find_baselines(plan.db)
-    return findings + baselines, remarks
+    return findings + _find_unbalanced(plan.db)
 
 
 def drop_questions(plan: Plan, kinds: Sequence[str]) -> dict[str, int]:
@@ -218,11 +221,12 @@ def _find(db: sqlite3.Connection, name: str) -> Finding:
 
 
 def _show(db: sqlite3.Connection, key: object) -> list[str]:
-    """The questions of one finding: the first of each split and label."""
+    """Two questions of one finding, of two splits where it spans them."""
     rows = db.execute(
-        "select place, image_id, question, answer from questions where rowid in "
-        "(select min(q.rowid) from found f join questions q on q.rowid = f.id where f.key = ? "
-        "group by q.split, q.question, q.answer) order by rowid limit 3",
+        "select place, image_id, question, answer from questions join (select min(q.rowid) as first, "
+        "row_number() over (partition by q.split order by min(q.rowid)) as nth from found f join questions q "
+        "on q.rowid = f.id where f.key = ? group by q.split, q.question, q.answer) on questions.rowid = first "
+        "order by nth, first limit 2",
         (key,),
     )
     return [f"{place}: {image_id}: {question} {answer}" for place, image_id, question, answer in rows]
@@ -242,6 +246,28 @@ def _find_unbalanced(db: sqlite3.Connection) -> list[Finding]:
     return [Finding("unbalanced_cell", len(examples), examples, KEPT)] if examples else []
 
 
-def _find_baselines(db: sqlite3.Connection) -> tuple[list[Finding], list[str]]:
-    """What the question alone gives away."""
-    return [], ["what the question alone gives away was not measured"]
+def find_baselines(root: Path) -> tuple[list[Finding], list[str]]:
+    """How right one is in each cell of each split without the picture, by `relation_report`; and remarks.
+
+    "majority by relation" learns from the split that `relation_report.LEARN_FROM` names, never from the one it guesses.
+    """
+    questions, _ = relation_accuracy.load_release(root)
+    splits: dict[str, dict[str, relation_accuracy.Question]] = {}
+    for name, question in questions.items():
+        splits.setdefault(str(question.place.split), {})[name] = question
+    examples, remarks = [], []
+    for split, asked in sorted(splits.items()):
+        learnt = splits.get(relation_report.LEARN_FROM[split])
+        if not learnt:
+            remarks.append(
+                f"{split}: no majority by relation, there is no {relation_report.LEARN_FROM[split]} to learn it from"
+            )
+        cells: dict[str, dict[str, float]] = {}
+        for name, scores in relation_report.blind_baselines(asked, learnt).items():
+            for cell, figures in scores.figures()["by"]["cell"].items():
+                cells.setdefault(cell, {})[name] = figures["accuracy"]
+        for cell, accuracies in cells.items():
+            if max(accuracies.values()) > 0.5 + BALANCE:
+                told = ", ".join(f"{name} {accuracy:.1%}" for name, accuracy in accuracies.items())
+                examples.append(f"data/{cell.split('/')[0]}/{split}.jsonl: {cell} {split}: {told}")
+    return ([Finding("blind_baseline", len(examples), examples, KEPT)] if examples else []), remarks

@@ -18,40 +18,23 @@ from contextlib import closing
 from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import mmrel
-from release import croissant
 from release.annotations import SHOWN_PROBLEMS, find_files, raise_problems, read_annotations
-from release.audit import audit_release, drop_questions
-from release.audit_page import make_page
-from release.card import TEMPLATE, fill_template, generate, make_dataset_infos, merge_facts
-from release.hub_eval import find_splits, write_hub_eval
-from release.pack import (
-    Part,
-    Workplace,
-    count_pictures,
-    describe_file,
-    make_facts,
-    make_versions,
-    pack_shard,
-    read_part,
-    write_aside,
-)
+from release.audit import drop_questions
+from release.finish import INDEX, MISSING, Built, check_out, join_parts, make_index
+from release.pack import Part, Workplace, describe_file, pack_shard, read_part
 from release.plan import SHARD_BYTES, Plan
-from release.records import SCHEMA_FOLDER, InputError
+from release.records import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from release.card import Facts
-    from release.plan import Partners, Shard
+    from release.plan import Shard
     from release.sources import Pictures
 
-__all__ = ["count_pictures", "describe_file", "make_facts", "write_aside"]  # for the rooms beside this one
-PROJECT = SCHEMA_FOLDER.parent
-INDEX = "checksums.json"
-MISSING = "missing.jsonl"
+__all__ = ["INDEX", "describe_file", "make_index"]  # what else one needs to handle a release
 
 
 @dataclass(frozen=True)
@@ -68,7 +51,7 @@ class Job:
         shard_bytes: most bytes of pictures in an archive.
         allow_missing: leave questions out whose picture no source has.
         drop: kinds of findings of the audit whose questions are left out.
-        hub_eval: write what the Hub's own evaluation needs (see `hub_eval`).
+        hub_eval: write what the Hub's own evaluation needs (see `release.hub_eval`).
     """
 
     annotations: Sequence[Path]
@@ -91,23 +74,8 @@ class Job:
         """What a plan depends on; equal when a plan that stands there can be used again."""
         files = find_files(self.annotations) + ([self.mapping.resolve()] if self.mapping else [])
         stamps = [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in files]
-        options = [
-            self.split,
-            self.shard_bytes,
-            self.allow_missing,
-            sorted(self.drop),
-            self.hub_eval,
-            mmrel.__version__,
-        ]
-        return [stamps, self.pictures.describe(), self.note, *options]
-
-
-class Built(NamedTuple):
-    """What a build made: facts of each split, how its yes/no questions stand together, and what was left out."""
-
-    facts: list[Facts]
-    partners: dict[tuple[str, str], Partners]
-    left_out: str | None
+        options = [self.split, self.shard_bytes, self.allow_missing, sorted(self.drop), self.hub_eval]
+        return [stamps, self.pictures.describe(), self.note, *options, mmrel.__version__]
 
 
 def build_release(
@@ -147,7 +115,7 @@ def build_release(
             packing = pack_shards(plan, shards, pictures, job.work, workers, problems)
             parts = list(progress(packing, sum(shard.size for shard in shards)))
             raise_problems(problems)
-            return _finish(plan, job.work, parts)
+            return join_parts(plan, job.work, parts)
     except InputError:
         # What was wrong will be mended: the next build looks at everything anew, but for the shards that are finished.
         job.work.plan.unlink(missing_ok=True)
@@ -196,7 +164,7 @@ def finish_release(out: Path) -> Built:
                 f"{work.root}: expected all shards, {len(missing)} of {len(shards)} are not packed, "
                 f"{', '.join(missing[:SHOWN_PROBLEMS])}; run their shares again: upload.py build --shard"
             )
-        return _finish(plan, work, parts)
+        return join_parts(plan, work, parts)
 
 
 def open_plan(job: Job, share: tuple[int, int] | None = None) -> Plan:
@@ -253,40 +221,6 @@ def make_workplace(out: Path) -> Workplace:
     return Workplace(Path(os.path.abspath(out)))
 
 
-def make_index(files: dict[str, dict[str, Any]], note: str | None) -> str:
-    """Text of checksums.json: sha256 and size of each file, and the versions of what wrote them."""
-    index = {
-        "name": "mmrel",
-        "version": mmrel.__version__,
-        "note": note,
-        "written_by": make_versions(),
-        "files": dict(sorted(files.items())),
-    }
-    return _dump(index)
-
-
-def _dump(index: dict[str, Any]) -> str:
-    return json.dumps(index, indent=2, ensure_ascii=False) + "\n"
-
-
-def check_out(out: Path) -> None:
-    """Raise `InputError` where `out` holds something that is not a release's and would be lost."""
-    if not out.exists():
-        return
-    if not out.is_dir():
-        raise InputError(f"{out}: expected a folder or nothing, got a file; name another --out")
-    found = {path.relative_to(out).as_posix() for path in out.rglob("*") if not path.is_dir()}
-    try:
-        listed = set(json.loads((out / INDEX).read_text("utf-8"))["files"]) | {INDEX}
-    except (OSError, ValueError, KeyError, TypeError):
-        listed = set()
-    if foreign := sorted(found - listed):
-        raise InputError(
-            f"{out}: expected nothing or a release there, found {foreign[0]!r} ({len(foreign)} files that no "
-            f"{INDEX} lists); name another --out or empty it"
-        )
-
-
 def _make_plan(job: Job, path: Path, described: list[Any]) -> None:
     plan = Plan(path)
     try:
@@ -338,86 +272,3 @@ def _end_with_parent() -> None:
 def _pack_in_worker(shard: Shard) -> Part:
     plan, pictures, work = _worker
     return pack_shard(plan, shard, pictures, work)
-
-
-def _finish(plan: Plan, work: Workplace, parts: Sequence[Part]) -> Built:
-    """Join the shards of a release: records, schema, loader, card, checksums; then move it to its place."""
-    parts = sorted(parts, key=lambda part: part.name)
-    facts = merge_facts(part.facts for part in parts)
-    files = {name: described for part in parts for name, described in part.files.items()}
-    _clear(work.release, set(files))
-    for part in parts:
-        with (
-            open(work.release / "data" / part.facts.domain / f"{part.facts.split}.jsonl", "ab") as lines,
-            open(work.parts / f"{part.name}.jsonl", "rb") as records,
-        ):
-            shutil.copyfileobj(records, lines)
-    note, left_out = plan.told("note"), plan.told("left out")
-    note = " ".join(str(sentence) for sentence in (note, left_out) if sentence) or None
-    _write_texts(plan, work.release, facts, note)
-    if plan.told("hub eval"):
-        write_hub_eval(work.release)
-    for path in sorted(work.release.rglob("*")):
-        name = path.relative_to(work.release).as_posix()
-        if path.is_file() and name not in files:
-            files[name] = describe_file(path)
-    (work.release / croissant.NAME).write_text(croissant.make_croissant(facts, files, note), "utf-8", newline="\n")
-    files[croissant.NAME] = describe_file(work.release / croissant.NAME)
-    (work.release / INDEX).write_text(make_index(files, note), "utf-8", newline="\n")
-    _write_card(work.release, facts, note)
-    built = Built(facts, plan.count_partners(), str(left_out) if left_out else None)
-    _replace_folder(work.release, work.out)
-    shutil.rmtree(work.root)
-    return built
-
-
-def _clear(release: Path, keep: set[str]) -> None:
-    """Take away what is no part of the release: of a build that was stopped, with other input or while it finished."""
-    for path in sorted(release.rglob("*"), reverse=True):
-        if path.is_dir():
-            if not any(path.iterdir()):
-                path.rmdir()
-        elif path.relative_to(release).as_posix() not in keep:
-            path.unlink()
-
-
-def _write_texts(plan: Plan, release: Path, facts: list[Facts], note: str | None) -> None:
-    """What a release has beside its data."""
-    for name in ("schema/record.schema.json", "schema/taxonomy.json", "LICENSE"):
-        _copy(PROJECT / name, release / name)
-    _copy(PROJECT / "mmrel.py", release / "loader" / "mmrel.py")
-    if plan.told("missing"):
-        with open(release / MISSING, "w", encoding="utf-8", newline="\n") as lines:
-            lines.writelines(json.dumps(missing._asdict()) + "\n" for missing in plan.missing())
-    (release / "dataset_infos.json").write_text(make_dataset_infos(facts), "utf-8", newline="\n")
-
-
-def _write_card(release: Path, facts: list[Facts], note: str | None) -> None:
-    """The card, with the audit of what stands there; checksums.json stands before and after."""
-    page = make_page(audit_release(release, pictures=False))
-    card = fill_template(TEMPLATE.read_text("utf-8"), generate(facts, note, page, find_splits(release)))
-    renew_file(release, "README.md", card.encode())
-
-
-def renew_file(release: Path, name: str, data: bytes) -> None:
-    """Write a file of a release anew, and what checksums.json says of it."""
-    index = json.loads((release / INDEX).read_text("utf-8"))
-    write_aside(release / name, data)
-    index["files"][name] = describe_file(release / name)
-    index["files"] = dict(sorted(index["files"].items()))
-    write_aside(release / INDEX, _dump(index).encode())
-
-
-def _copy(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source, target)
-
-
-def _replace_folder(work: Path, out: Path) -> None:
-    """Put the finished folder in place; an older release goes only once the new one can follow."""
-    old = out.with_name(out.name + ".old")
-    if out.exists():
-        shutil.rmtree(old, ignore_errors=True)
-        os.rename(out, old)
-    os.rename(work, out)
-    shutil.rmtree(old, ignore_errors=True)

@@ -17,9 +17,10 @@ import pyarrow.parquet as pq
 import mmrel
 from release import croissant
 from release.archives import Picture, check_picture
-from release.build import INDEX, count_pictures, describe_file, make_facts
 from release.card import Facts, make_dataset_infos, make_front_matter, merge_facts
+from release.finish import INDEX
 from release.hub_eval import find_splits
+from release.pack import count_pictures, describe_file, make_facts
 from release.records import SCHEMA_FOLDER, InputError, Record, check_record, make_pair_id, parse_question
 from release.tables import GROUP_DECODED_BYTES, GROUP_ROWS, GROUP_STORED_BYTES, make_schema
 
