@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import mmrel
 import relation_accuracy
 from release.archives import make_json
-from release.build import write_aside
+from release.pack import write_aside
 from release.records import InputError
 
 if TYPE_CHECKING:
