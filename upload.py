@@ -160,7 +160,7 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("--out", type=Path, required=True, metavar="DIR", help="the same as that of build --shard")
 
     command = _add(commands, audit, "python upload.py audit release --json")
-    command.add_argument("release", type=Path, metavar="DIR")
+    command.add_argument("release", type=Path, metavar="DIR", help="folder of the release")
     command.add_argument("--json", action="store_true", help="a list of {kind, count, examples, action}")
     command.add_argument("--card", action="store_true", help="put what is found into the release's card")
     command.add_argument("--quick", action="store_true", help="look at the questions only, not into the pictures")

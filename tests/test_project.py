@@ -32,7 +32,9 @@ ARROWS = {
     "relation_readers.py": set(),
     "relation_accuracy.py": {"relation_readers"},
     "relation_report.py": {"relation_accuracy", "matplotlib"},
-    "release": CORE | {"mmrel", "release", "PIL", "pyarrow", "yaml", "tqdm", "httpx", "httpx2"},
+    "release": CORE
+    | {"mmrel", "relation_accuracy", "relation_report", "release"}
+    | {"PIL", "pyarrow", "yaml", "tqdm", "httpx", "httpx2", "datatrove", "ray"},
     "endpoint.py": {"openai"},
     "semidc": {"semidc", "release", "endpoint", "relation_report", "mmrel", "fastapi", "uvicorn", "PIL", "tqdm"},
     "upload.py": {"mmrel", "release", "tqdm"},
