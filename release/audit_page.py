@@ -33,7 +33,7 @@ def make_page(audit: Audit) -> str:
     lines += ["", "For example:", ""] if audit.findings else []
     lines += [f"- `{f.kind}`: {_escape(example)}" for f in audit.findings for example in f.examples[:SHOWN]]
     for table in audit.tables:
-        lines += ["", f"{table.title}:", "", *_make_table(table)]
+        lines += ["", f"<details><summary>{table.title}</summary>", "", *_make_table(table), "", "</details>"]
     lines += ["", *(f"Note: {remark}." for remark in audit.remarks)]
     return "\n".join(lines).strip()
 

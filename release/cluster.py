@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
+import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,9 +41,8 @@ class PackShare:
 
     def __call__(self, data: Any, rank: int, world_size: int) -> Any:
         """Pack the share of a rank, from 0; a failure is told to the scheduler."""
-        import upload
-
-        if upload.main(["build", *self.arguments, "--shard", f"{rank + 1}/{world_size}"]):
+        command = [sys.executable, str(REPOSITORY / "upload.py"), "build", *self.arguments]
+        if subprocess.run([*command, "--shard", f"{rank + 1}/{world_size}"], check=False).returncode:
             raise InputError(f"share {rank + 1}/{world_size} was not packed; its log says why")
         return data
 
