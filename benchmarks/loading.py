@@ -202,6 +202,15 @@ def draw_plot(report: dict[str, Any], path: Path) -> None:
     figure.savefig(path, dpi=80)
 
 
+def save(report: dict[str, Any], out: Path | None) -> None:
+    """Write JSON, page and plot, where a folder is given."""
+    if out:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "loading.json").write_text(json.dumps(report, indent=1) + "\n", "utf-8")
+        (out / "loading.md").write_text(write_page(report), "utf-8")
+        draw_plot(report, out / "loading.png")
+
+
 def tell(line: str) -> None:
     """Print at once."""
     sys.stdout.write(line + "\n")
@@ -230,18 +239,14 @@ def main(argv: list[str] | None = None) -> int:
     limits = {name: DECODED_ROWS for name in names if "raw" not in name}
     rates = measure(names, folder, runs, limits)
     report = {"pictures": pictures, "runs": runs, "machine": describe(args.peers), "rates": rates}
-    report["ratios"] = compare(rates)
+    report |= {"ratios": compare(rates), "growth": []}
+    save(report, out)  # in case that what follows is stopped: it takes long
     if args.quick:
         report["growth"] = grow(args.data, 2, 1, ("ours raw",))
     else:
         report["growth"] = grow(args.data, PICTURES // 4, min(runs, 3), ("ours raw", "ours once"))
-    page = write_page(report)
-    tell(page)
-    if out:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "loading.json").write_text(json.dumps(report, indent=1) + "\n", "utf-8")
-        (out / "loading.md").write_text(page, "utf-8")
-        draw_plot(report, out / "loading.png")
+    save(report, out)
+    tell(write_page(report))
     return 0
 
 
