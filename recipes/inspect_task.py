@@ -20,7 +20,8 @@ from inspect_ai.model import ChatMessageUser, ContentImage, ContentText, Generat
 from inspect_ai.scorer import CORRECT, INCORRECT, NOANSWER, Metric, SampleScore, Score, Scorer, Target, metric, scorer
 from inspect_ai.solver import TaskState, generate
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))  # inspect loads this file by its path
+# inspect loads this file by its path; the metric is to be the one beside it, whatever is installed.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import mmrel  # noqa: E402
 import relation_accuracy  # noqa: E402
