@@ -6,30 +6,70 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
 
 import mmrel
 from release import hub, hub_verify
-from release.build import build_release
+from release.audit import DROPPABLE, audit_release
+from release.audit_page import make_list, make_page, make_report, renew_card
+from release.build import Job, build_release, build_share, finish_release
+from release.catalogue import check_sources
+from release.catalogue import make_list as make_source_list
 from release.check import check_release
+from release.finish import renew_file
 from release.records import InputError
 from release.sheet import draw_sheet
-from release.sources import PictureFolder
+from release.sources import PictureSources
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
-    from release.build import Built
-    from release.plan import Shard
+    from release.finish import Built
+    from release.pack import Part
 
 
 def build(args: argparse.Namespace) -> int:
     """Build a release from annotation files and pictures."""
+    pictures = PictureSources(args.images)
+    options: dict[str, Any] = {"mapping": args.mapping, "allow_missing": args.allow_missing, "drop": args.drop}
+    options["hub_eval"] = args.hub_eval
+    if args.shard:
+        job = Job(args.annotations, pictures, args.out, args.split, note=args.note, **options)
+        index, count = args.shard
+        parts = build_share(job, index, count, args.workers)
+        print(f"{len(parts)} shards packed; when all shares are: python upload.py finish --out {args.out}")
+        return 0
     built = build_release(
-        args.annotations, PictureFolder(args.images), args.out, args.split, args.note, progress=_show_progress
+        args.annotations,
+        pictures,
+        args.out,
+        args.split,
+        args.note,
+        workers=args.workers,
+        progress=_show_parts,
+        **options,
     )
     print_built(built)
     print(f"\nwritten to {args.out}; hold it against the contract with: python upload.py check {args.out}")
+    return 0
+
+
+def finish(args: argparse.Namespace) -> int:
+    """Join the shards that `build --shard` has packed into the release."""
+    print_built(finish_release(args.out))
+    print(f"\nwritten to {args.out}; hold it against the contract with: python upload.py check {args.out}")
+    return 0
+
+
+def audit(args: argparse.Namespace) -> int:
+    """Say what is wrong in a release's questions and pictures, and how it differs from the paper's tables."""
+    found = audit_release(args.release, thorough=not args.quick, progress=_show_bytes)
+    print(make_list(found) if args.json else make_report(found))
+    if args.card:
+        card = (args.release / "README.md").read_text("utf-8")
+        renew_file(args.release, "README.md", renew_card(card, make_page(found)).encode())
     return 0
 
 
@@ -50,6 +90,13 @@ def sheet(args: argparse.Namespace) -> int:
     return 0
 
 
+def sources(args: argparse.Namespace) -> int:
+    """Tell what MMRel is made from, where to fetch it, and whether what stands in a folder is whole."""
+    states = check_sources(args.folder, _show_bytes)
+    print(make_source_list(states))
+    return 1 if any(state.state.startswith("expected") for state in states) else 0
+
+
 def push(args: argparse.Namespace) -> int:
     """Publish a release on the Hugging Face Hub: all of it in one commit, or nothing."""
     return hub.run_push(args)
@@ -66,6 +113,8 @@ def print_built(built: Built) -> None:
     print("{:<8}{:<13}{:>10}{:>11}".format(*heads))
     for part in built.facts:
         print(f"{part.domain:<8}{part.split:<13}{part.pictures:>10}{part.rows:>11}")
+    if built.left_out:
+        print(f"\n{built.left_out}")
     print("\nyes/no questions of one picture and pair of objects (nothing was repaired):")
     for (split, category), partners in sorted(built.partners.items()):
         told = [f"{partners.complete} of {partners.groups} groups with a yes and a no"]
@@ -90,10 +139,38 @@ def make_parser() -> argparse.ArgumentParser:
         "--annotations", type=Path, nargs="+", required=True, metavar="FILE_OR_DIR",
         help="POPE/VCD-shaped .json or .jsonl files, LLaVA conversations, records of the contract, or folders of them",
     )  # fmt: skip
-    command.add_argument("--images", type=Path, required=True, metavar="ROOT", help="folder that holds vg/, SPEC/ …")
+    command.add_argument(
+        "--images", nargs="+", required=True, metavar="[DOMAIN=]SOURCE",
+        help="where pictures are: a folder, .zip, .tar, .parquet (the DALL-E re-release) or hf://datasets/OWNER/NAME"
+        "[@REVISION] that holds vg/, SPEC/, Dall-E_generated/, or one of a domain: real=images.zip real=images2.zip …",
+    )  # fmt: skip
     command.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the release")
     command.add_argument("--split", choices=mmrel.SPLITS, help="overrides what the files say")
+    command.add_argument(
+        "--mapping", type=Path, metavar="FILE.json", help='{"part2*.json": "train", …}: splits of files'
+    )
     command.add_argument("--note", help="a sentence that the card and every listing of the release carry")
+    command.add_argument("--allow-missing", action="store_true", help="leave out questions whose picture is missing")
+    command.add_argument("--drop", nargs="+", default=(), choices=DROPPABLE, help="findings of the audit to leave out")
+    command.add_argument(
+        "--hub-eval", action="store_true", help="add what 'inspect eval hf/NS/NAME' needs: eval.yaml and hub_eval/"
+    )
+    command.add_argument("--workers", type=_positive, default=1, metavar="N", help="processes that pack shards")
+    command.add_argument(
+        "--shard", type=_share, metavar="I/N", help="pack the Ith of N shares alone, for a scheduler; then run finish"
+    )
+
+    command = _add(commands, finish, "python upload.py finish --out release")
+    command.add_argument("--out", type=Path, required=True, metavar="DIR", help="the same as that of build --shard")
+
+    command = _add(commands, audit, "python upload.py audit release --json")
+    command.add_argument("release", type=Path, metavar="DIR", help="folder of the release")
+    command.add_argument("--json", action="store_true", help="a list of {kind, count, examples, action}")
+    command.add_argument("--card", action="store_true", help="put what is found into the release's card")
+    command.add_argument("--quick", action="store_true", help="look at the questions only, not into the pictures")
+
+    command = _add(commands, sources, "python upload.py sources downloads")
+    command.add_argument("folder", type=Path, nargs="?", default=Path(), metavar="DIR", help="default: this folder")
 
     command = _add(commands, check, "python upload.py check release")
     command.add_argument("release", type=Path, metavar="DIR", help="folder of the release")
@@ -132,10 +209,34 @@ def _add(
     return command
 
 
-def _show_progress(shards: Iterable[Shard], total: int) -> Iterable[Shard]:
-    from tqdm import tqdm
+def _positive(text: str) -> int:
+    if (number := int(text)) < 1:
+        raise ValueError
+    return number
 
-    return tqdm(shards, total=total, unit="shard", disable=not sys.stderr.isatty())
+
+def _share(text: str) -> tuple[int, int]:
+    index, count = map(int, text.split("/"))
+    return index, count
+
+
+def _show_parts(parts: Iterable[Part], total: int) -> Iterator[Part]:
+    """Bytes of pictures packed, with rate and time left."""
+    with _progress_bar(total) as bar:
+        for part in parts:
+            yield part
+            bar.update(part.size)
+
+
+def _show_bytes(done: Iterator[int], total: int) -> Iterator[int]:
+    with _progress_bar(total) as bar:
+        for size in done:
+            yield size
+            bar.update(size)
+
+
+def _progress_bar(total: int) -> tqdm[Any]:
+    return tqdm(total=total, unit="B", unit_scale=True, disable=not sys.stderr.isatty())
 
 
 if __name__ == "__main__":

@@ -5,20 +5,30 @@ from __future__ import annotations
 
 import json
 import re
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import mmrel
-from release.records import ANSWERS, InputError, Record, check_record, make_pair_id, parse_image_path, parse_question
+from release.records import (
+    ANSWERS,
+    InputError,
+    Reading,
+    Record,
+    check_record,
+    make_pair_id,
+    parse_image_path,
+    parse_question,
+)
+from release.rerelease import read_rerelease
+from release.text import MAX_PROBLEMS, parse_json, read_values
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from typing import Any
 
 ANNOTATION_SUFFIXES = (".json", ".jsonl")
-MAX_RECORD = 1 << 20  # characters of a line
 SHOWN_PROBLEMS = 10
-_SPACE = re.compile(r"[ \t\r\n]*")
 
 
 class Question(NamedTuple):
@@ -29,23 +39,63 @@ class Question(NamedTuple):
     where: str
 
 
-def read_annotations(paths: Sequence[Path], problems: list[str], split: str | None = None) -> Iterator[Question]:
-    """Read annotation files, or folders of them, one question at a time.
+class Told(NamedTuple):
+    """What a mapping file (or a column of the re-release) tells of questions; null where it tells nothing."""
+
+    split: str | None = None
+    task: str | None = None
+    category: str | None = None
+
+
+def read_annotations(
+    paths: Sequence[Path], problems: list[str], split: str | None = None, mapping: Path | None = None
+) -> Iterator[Question]:
+    """Read annotation files, or folders of them, one question at a time, in constant memory.
 
     Args:
-        paths: .json or .jsonl files in POPE/VCD shape, LLaVA conversations or the contract's own records, or folders.
+        paths: .json or .jsonl files in POPE/VCD shape, LLaVA conversations or the contract's own records, folders of
+            them, or .parquet files of the DALL-E re-release.
         problems: what cannot be read is added to it, each with file and line; what can be goes on.
         split: overrides what the files say.
+        mapping: a file that `read_mapping` reads.
 
     Raises:
-        InputError: there is no such file, or no annotation file in a folder.
+        InputError: there is no such file, or no annotation file in a folder, or the mapping cannot be used.
     """
-    for path in _find_files(paths):
-        for where, value in _read_values(path, problems):
+    files = find_files(paths)
+    told = _map_files(files, mapping)
+    for path in files:
+        for where, value, of_row in _read_file(path, problems):
             try:
-                yield from _read_value(value, path, where, split)
+                yield from _read_value(value, path, where, told[path]._replace(split=split or told[path].split), of_row)
             except InputError as error:
                 problems.append(f"{where}: {error}")
+                if len(problems) >= MAX_PROBLEMS:
+                    return
+
+
+def read_mapping(path: Path) -> dict[str, Told]:
+    """Read a mapping file: a JSON object from patterns of file names to a split, or to split, task and category.
+
+    `{"part2*.json": "train", "gen/*.json": {"split": "test", "task": "generative", "category": "action"}}`: task and
+    category let open questions in that no grammar reads; their triplet stays unknown.
+
+    Raises:
+        InputError: it is something else.
+    """
+    try:
+        found = parse_json(path.read_text("utf-8-sig"))
+        mapping = {
+            name: Told(**({"split": value} if isinstance(value, str) else value)) for name, value in found.items()
+        }
+    except (ValueError, AttributeError, TypeError) as error:
+        raise InputError(f"{path}: expected a JSON object from file names to splits: {error}") from None
+    choices = ((0, mmrel.SPLITS), (1, mmrel.TASKS), (2, mmrel.CATEGORIES))
+    for name, told in mapping.items():
+        for index, known in choices:
+            if told[index] not in (None, *known):
+                raise InputError(f"{path}: {name!r}: expected one of {', '.join(known)}, got {told[index]!r}")
+    return mapping
 
 
 def raise_problems(problems: list[str]) -> None:
@@ -55,7 +105,8 @@ def raise_problems(problems: list[str]) -> None:
         raise InputError("\n".join(problems[:SHOWN_PROBLEMS]) + more)
 
 
-def _find_files(paths: Sequence[Path]) -> list[Path]:
+def find_files(paths: Sequence[Path]) -> list[Path]:
+    """The files that `read_annotations` reads, each once; raises `InputError` where there are none."""
     files: list[Path] = []
     for path in paths:
         if path.is_dir():
@@ -70,78 +121,41 @@ def _find_files(paths: Sequence[Path]) -> list[Path]:
     return list(dict.fromkeys(path.resolve() for path in files))
 
 
-def _read_values(path: Path, problems: list[str]) -> Iterator[tuple[str, Any]]:
-    """The JSON values of a file, lines or elements of one array, each with `file:line`."""
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        at = error.object.count(b"\n", 0, error.start) + 1
-        problems.append(f"{path}:{at}: expected UTF-8, got byte 0x{error.object[error.start]:02x} at {error.start}")
-        return
-    if not text.strip():
-        problems.append(f"{path}:1: expected records, the file is empty")
-    elif text.lstrip().startswith("["):
-        yield from _read_array(path, text, problems)
+def _map_files(files: Sequence[Path], mapping: Path | None) -> dict[Path, Told]:
+    """What the mapping says of each file, by the first pattern that fits its name or the end of its path."""
+    patterns = read_mapping(mapping) if mapping else {}
+    told = dict.fromkeys(files, Told())
+    unused = set(patterns)
+    for path in files:
+        fitting = [name for name in patterns if fnmatch(path.name, name) or fnmatch(path.as_posix(), f"*/{name}")]
+        unused -= set(fitting)
+        if fitting:
+            told[path] = patterns[fitting[0]]
+    if unused:
+        raise InputError(
+            f"{mapping}: {min(unused)!r} fits none of the annotation files: {', '.join(map(str, files))[:500]}"
+        )
+    return told
+
+
+def _read_file(path: Path, problems: list[str]) -> Iterator[tuple[str, Any, Told]]:
+    if path.suffix == ".parquet":
+        for row in read_rerelease(path):
+            value = {"question_id": row.question_id, "image": row.image_id, "text": row.question, "label": row.answer}
+            yield row.where, value, Told(None, row.task, row.category) if row.task else Told()
     else:
-        # A record per line; str.splitlines would also cut at separators that may stand inside a JSON string.
-        for number, line in enumerate(re.split(r"\r\n|\n|\r", text), 1):
-            if not line.strip():
-                continue
-            try:
-                yield f"{path}:{number}", _parse_json(line)
-            except ValueError as error:
-                problems.append(
-                    f"{path}:{number}: expected one JSON object per line, or one array: {error}, got {line[:80]!r}"
-                )
-                if len(problems) > 1000:
-                    return
+        for where, value in read_values(path, problems):
+            yield where, value, Told()
 
 
-def _read_array(path: Path, text: str, problems: list[str]) -> Iterator[tuple[str, Any]]:
-    """Elements of an array one by one, because the parser of the standard library forgets their lines."""
-    decoder = json.JSONDecoder(parse_constant=_refuse_constant)
-    space = re.compile(r"[ \t\r\n]*")
-    at = space.match(text, text.index("[") + 1).end()  # type: ignore[union-attr]
-    line, counted = 1, 0
-    while not text.startswith("]", at):
-        line, counted = line + text.count("\n", counted, at), at
-        try:
-            value, at = decoder.raw_decode(text, at)
-        except (ValueError, RecursionError) as error:
-            problems.append(f"{path}:{line}: expected a JSON array of objects: {error or type(error).__name__}")
-            return
-        yield f"{path}:{line}", value
-        at = space.match(text, at).end()  # type: ignore[union-attr]
-        if text.startswith(",", at):
-            at = space.match(text, at + 1).end()  # type: ignore[union-attr]
-        elif not text.startswith("]", at):
-            problems.append(f"{path}:{line}: expected ',' or ']' after this element, got {text[at : at + 20]!r}")
-            return
-    if text[at + 1 :].strip():
-        problems.append(f"{path}: expected nothing after the array, got {text[at + 1 :].strip()[:40]!r}")
-
-
-def _parse_json(text: str) -> Any:
-    if len(text) > MAX_RECORD:
-        raise ValueError(f"a record has at most {MAX_RECORD} characters, this one {len(text)}")
-    try:
-        return json.loads(text, parse_constant=_refuse_constant)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _read_value(value: Any, path: Path, where: str, split: str | None) -> list[Question]:
+def _read_value(value: Any, path: Path, where: str, told: Told, of_row: Told) -> list[Question]:
     if not isinstance(value, dict):
         raise InputError(f"expected a JSON object, got {json.dumps(value)[:80]}")
     source = f"{path.parent.name}/{path.name}:{where.rpartition(':')[2]}"
     if "conversations" in value:
-        records = _from_llava(value, source)
+        records = _from_llava(value, source, told)
     elif "image" in value and "text" in value:
-        records = [_from_pope(value, source)]
+        records = [_from_pope(value, source, told if told.task else of_row)]
     elif "image_id" in value and "question" in value:
         records = [_from_contract(value)]
     else:
@@ -152,11 +166,11 @@ def _read_value(value: Any, path: Path, where: str, split: str | None) -> list[Q
     for record in records:
         if problem := check_record(record.to_json()):
             raise InputError(problem)
-    chosen = split or _find_split(value, path)
+    chosen = told.split or _find_split(value, path)
     return [Question(chosen, record, where) for record in records]
 
 
-def _from_pope(value: dict[str, Any], source: str) -> Record:
+def _from_pope(value: dict[str, Any], source: str, told: Told) -> Record:
     question, instruction = _split_instruction(_text(value, "text"))
     return _make_record(
         question_id=_question_id(value.get("question_id"), source),
@@ -165,10 +179,11 @@ def _from_pope(value: dict[str, Any], source: str) -> Record:
         instruction=instruction,
         answer=_text(value, "label"),
         source=source,
+        told=told,
     )
 
 
-def _from_llava(value: dict[str, Any], source: str) -> list[Record]:
+def _from_llava(value: dict[str, Any], source: str, told: Told) -> list[Record]:
     """The turns of a conversation, one question each; none where the picture is not one of MMRel's."""
     turns = value["conversations"]
     if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
@@ -192,6 +207,7 @@ def _from_llava(value: dict[str, Any], source: str) -> list[Record]:
                 instruction=instruction,
                 answer=_text(answered, "value"),
                 source=source,
+                told=told,
             )
         )
     return records
@@ -204,10 +220,10 @@ def _from_contract(value: dict[str, Any]) -> Record:
 
 
 def _make_record(
-    question_id: str, image_id: str, question: str, instruction: str | None, answer: str, source: str
+    question_id: str, image_id: str, question: str, instruction: str | None, answer: str, source: str, told: Told
 ) -> Record:
     domain, style = parse_image_path(image_id)
-    reading = parse_question(question)
+    reading = _read_question(question, told)
     answer = answer.strip()
     pair_id, relation = None, reading.relation
     if reading.task == "discriminative":
@@ -215,7 +231,7 @@ def _make_record(
             raise InputError(f"expected the label yes or no, got {answer[:80]!r}")
         answer = answer.lower()
         pair_id = make_pair_id(image_id, reading.category, reading.subject, reading.object)
-    else:
+    elif reading.subject:
         relation = answer
     return Record(
         question_id=question_id,
@@ -223,9 +239,9 @@ def _make_record(
         domain=domain,
         category=reading.category,
         task=reading.task,
-        subject=reading.subject,
+        subject=reading.subject or None,
         relation=relation,
-        object=reading.object,
+        object=reading.object or None,
         question=question,
         instruction=instruction,
         answer=answer,
@@ -233,6 +249,22 @@ def _make_record(
         pair_id=pair_id,
         source=source,
     )
+
+
+def _read_question(question: str, told: Told) -> Reading:
+    """Read a question by its grammar; an open one that none reads has the category it is told and no triplet."""
+    try:
+        reading = parse_question(question)
+    except InputError:
+        if told.task != "generative" or not told.category:
+            raise
+        return Reading(told.category, told.task, "", None, "")
+    if told.task not in (None, reading.task) or told.category not in (None, reading.category):
+        raise InputError(
+            f"expected questions that are {' and '.join(filter(None, (told.category, told.task)))}, as the file is "
+            f"said to hold, got {question[:80]!r}, which is {reading.category} and {reading.task}"
+        )
+    return reading
 
 
 def _split_instruction(text: str) -> tuple[str, str | None]:
@@ -264,7 +296,7 @@ def _find_split(value: dict[str, Any], path: Path) -> str:
         return "adversarial"
     if named not in (None, "", "dalle_normal"):
         raise InputError(
-            f"expected the split {', '.join(mmrel.SPLITS)} or dalle_normal, got {named!r}; or pass --split"
+            f"expected the split {', '.join(mmrel.SPLITS)} or dalle_normal, got {named!r}; or pass --split or --mapping"
         )
     words = set(re.split(r"[^a-z]+", path.stem.lower()))
     return next((split for split in ("adversarial", "train", "test") if split in words), "test")

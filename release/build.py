@@ -1,257 +1,274 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Builds a release: plan, pack shard by shard, finish. Nothing stands in the output folder before all is well."""
+"""Builds a release: plan, pack shard by shard, finish. Nothing stands in the output folder before all is well.
+
+All work is done in `<out>.partial`, in steps that leave a mark only when they are whole: the plan, each shard, the
+release. So a build may be killed at any moment, and another one with the same arguments goes on from there. Shards
+need nothing of each other: processes of one machine (`workers`) or of many (`build_share`, then `finish_release`) may
+pack them.
+"""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
-from collections import Counter
+import threading
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import closing
+from dataclasses import dataclass
+from multiprocessing import get_context, parent_process
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-import PIL
-import pyarrow
+from typing import TYPE_CHECKING, Any
 
 import mmrel
-from release.annotations import raise_problems, read_annotations
-from release.archives import Picture, check_picture, make_json, write_archive
-from release.card import TEMPLATE, Facts, fill_template, generate, make_dataset_infos, merge_facts
+from release.annotations import SHOWN_PROBLEMS, find_files, raise_problems, read_annotations
+from release.audit import drop_questions
+from release.finish import INDEX, MISSING, Built, check_out, join_parts, make_index
+from release.pack import Part, Workplace, describe_file, pack_shard, read_part
 from release.plan import SHARD_BYTES, Plan
-from release.records import SCHEMA_FOLDER, InputError
-from release.tables import write_table
+from release.records import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from release.plan import Partners, Shard
-    from release.sources import PictureFolder
+    from release.plan import Shard
+    from release.sources import Pictures
 
-PROJECT = SCHEMA_FOLDER.parent
-INDEX = "checksums.json"
-PARTS = "parts"  # in the working folder: of each finished shard its records and what it holds
-CHUNK = 1 << 20
+__all__ = ["INDEX", "describe_file", "make_index"]  # what else one needs to handle a release
 
 
-class Part(NamedTuple):
-    """A finished shard: its name, its facts, and sha256 and size of its files by their path in the release."""
+@dataclass(frozen=True)
+class Job:
+    """What a build is asked for.
 
-    name: str
-    facts: Facts
-    files: dict[str, dict[str, Any]]
+    Attributes:
+        annotations: annotation files, or folders of them.
+        pictures: where pictures are read from.
+        out: folder of the release.
+        split: overrides the split that the files name.
+        mapping: a file that tells the splits of files; see `annotations.read_mapping`.
+        note: a sentence that the card, checksums.json and `python mmrel.py` carry.
+        shard_bytes: most bytes of pictures in an archive.
+        allow_missing: leave questions out whose picture no source has.
+        drop: kinds of findings of the audit whose questions are left out.
+        hub_eval: write what the Hub's own evaluation needs (see `release.hub_eval`).
+    """
 
+    annotations: Sequence[Path]
+    pictures: Pictures
+    out: Path
+    split: str | None = None
+    mapping: Path | None = None
+    note: str | None = None
+    shard_bytes: int = SHARD_BYTES
+    allow_missing: bool = False
+    drop: Sequence[str] = ()
+    hub_eval: bool = False
 
-class Built(NamedTuple):
-    """What a build made: facts of each split, and how its yes/no questions stand together, by split and category."""
+    @property
+    def work(self) -> Workplace:
+        """The folders beside `out` in which the build goes on."""
+        return make_workplace(self.out)
 
-    facts: list[Facts]
-    partners: dict[tuple[str, str], Partners]
+    def describe(self) -> list[Any]:
+        """What a plan depends on; equal when a plan that stands there can be used again."""
+        files = find_files(self.annotations) + ([self.mapping.resolve()] if self.mapping else [])
+        stamps = [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in files]
+        options = [self.split, self.shard_bytes, self.allow_missing, sorted(self.drop), self.hub_eval]
+        return [stamps, self.pictures.describe(), self.note, *options, mmrel.__version__]
 
 
 def build_release(
     paths: Sequence[Path],
-    pictures: PictureFolder,
+    pictures: Pictures,
     out: Path,
     split: str | None = None,
     note: str | None = None,
     shard_bytes: int = SHARD_BYTES,
-    progress: Callable[[Iterable[Shard], int], Iterable[Shard]] = lambda shards, total: shards,
+    workers: int = 1,
+    progress: Callable[[Iterable[Part], int], Iterable[Part]] = lambda parts, total: parts,
+    **options: Any,
 ) -> Built:
     """Build a release from annotation files and pictures.
-
-    The work is done beside `out`, in `<out>.partial`, and moved there in one step; a release that stands in `out` is
-    replaced then. A build that was stopped goes on after the shards that it had finished.
 
     Args:
         paths: annotation files, or folders of them.
         pictures: where pictures are read from.
-        out: folder of the release.
+        out: folder of the release; a release that stands there is replaced in one step.
         split: overrides the split that the files name.
         note: a sentence that the card, checksums.json and `python mmrel.py` carry.
         shard_bytes: most bytes of pictures in an archive.
-        progress: wraps the shards as they are packed.
+        workers: processes that pack shards.
+        progress: wraps the parts as they are finished; its second argument is the bytes of pictures in all of them.
+        options: further fields of `Job`.
 
     Raises:
-        InputError: the input cannot be used, or `out` holds something else than a release; `out` is as before.
+        InputError: the input cannot be used, or `out` holds something else than a release; `out` is as before. Shards
+            that were finished are not packed again by the next build.
     """
-    out = Path(os.path.abspath(out))
-    check_out(out)
-    work = out.with_name(out.name + ".partial")
-    (work / PARTS).mkdir(parents=True, exist_ok=True)
-    plan = Plan(work / "plan.sqlite")
+    job = Job(paths, pictures, out, split, note=note, shard_bytes=shard_bytes, **options)
+    check_out(job.work.out)
+    problems: list[str] = []
+    try:
+        with closing(open_plan(job)) as plan:
+            shards = plan.shards()
+            packing = pack_shards(plan, shards, pictures, job.work, workers, problems)
+            parts = list(progress(packing, sum(shard.size for shard in shards)))
+            raise_problems(problems)
+            return join_parts(plan, job.work, parts)
+    except InputError:
+        # What was wrong will be mended: the next build looks at everything anew, but for the shards that are finished.
+        job.work.plan.unlink(missing_ok=True)
+        if not job.work.parts.is_dir() or not any(job.work.parts.iterdir()):
+            shutil.rmtree(job.work.root, ignore_errors=True)
+        raise
+
+
+def build_share(job: Job, index: int, count: int, workers: int = 1) -> list[Part]:
+    """Pack the `index`th (from 1) of `count` shares of a release's shards: the unit of any scheduler.
+
+    Shares may be packed at once and in any order, by processes that see the same folders; each makes the plan where it
+    does not stand yet. `finish_release` joins them.
+
+    Raises:
+        InputError: see `build_release`.
+    """
+    if not 1 <= index <= count:
+        raise InputError(f"expected a share from 1/{count} to {count}/{count}, got {index}/{count}")
+    check_out(job.work.out)
+    problems: list[str] = []
+    with closing(open_plan(job, (index, count))) as plan:
+        shards = plan.shards()[index - 1 :: count]
+        parts = list(pack_shards(plan, shards, job.pictures, job.work, workers, problems))
+    raise_problems(problems)
+    return parts
+
+
+def finish_release(out: Path) -> Built:
+    """Join the shares that `build_share` has packed into the release.
+
+    Raises:
+        InputError: shards are missing, or were packed from another plan; `out` is as before.
+    """
+    work = make_workplace(out)
+    check_out(work.out)
+    if not work.plan.exists():
+        raise InputError(
+            f"{work.plan}: expected the plan of a build, found none; pack it first: upload.py build --shard"
+        )
+    with closing(Plan(work.plan, resume=True)) as plan:
+        shards = plan.shards()
+        parts = [part for shard in shards if (part := read_part(plan, shard, work))]
+        if missing := sorted({shard.name for shard in shards} - {part.name for part in parts}):
+            raise InputError(
+                f"{work.root}: expected all shards, {len(missing)} of {len(shards)} are not packed, "
+                f"{', '.join(missing[:SHOWN_PROBLEMS])}; run their shares again: upload.py build --shard"
+            )
+        return join_parts(plan, work, parts)
+
+
+def open_plan(job: Job, share: tuple[int, int] | None = None) -> Plan:
+    """The plan of a job: the one that stands there, where it is of the same inputs as they are now, else a new one.
+
+    A new plan is made aside and moved to its place whole, so that several processes may do this at once.
+    """
+    work, described = job.work, json.loads(json.dumps(job.describe()))
+    for folder in (work.parts, work.release):
+        folder.mkdir(parents=True, exist_ok=True)
+    if work.plan.exists():
+        plan = Plan(work.plan, resume=True)
+        shards = plan.shards()[share[0] - 1 :: share[1]] if share else plan.shards()
+        complete = share is not None or plan.told("missing") == 0
+        if plan.told("job") == described and complete and plan.is_current(job.pictures, shards):
+            return plan
+        plan.close()
+    aside = work.plan.with_name(f"{work.plan.name}.{os.uname().nodename}-{os.getpid()}.tmp")
+    try:
+        _make_plan(job, aside, described)
+        os.replace(aside, work.plan)
+    finally:
+        aside.unlink(missing_ok=True)
+    return Plan(work.plan, resume=True)
+
+
+def pack_shards(
+    plan: Plan, shards: Sequence[Shard], pictures: Pictures, work: Workplace, workers: int, problems: list[str]
+) -> Iterator[Part]:
+    """Pack shards in one process or several; what is wrong with one is added to `problems` and does not stop others."""
+    if workers == 1:
+        for shard in shards:
+            try:
+                yield pack_shard(plan, shard, pictures, work)
+            except InputError as error:
+                problems.append(str(error))
+        return
+    # Not forked: a copy of a process with threads (Arrow's, a progress bar's) may hang.
+    context = get_context("spawn")
+    with ProcessPoolExecutor(workers, context, _start_worker, (plan.path, pictures, work)) as pool:
+        futures = [pool.submit(_pack_in_worker, shard) for shard in shards]
+        try:
+            for future in as_completed(futures):
+                try:
+                    yield future.result()
+                except InputError as error:
+                    problems.append(str(error))
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def make_workplace(out: Path) -> Workplace:
+    """The folders in which the release at `out` is built."""
+    return Workplace(Path(os.path.abspath(out)))
+
+
+def _make_plan(job: Job, path: Path, described: list[Any]) -> None:
+    plan = Plan(path)
     try:
         problems: list[str] = []
-        plan.add(read_annotations(paths, problems, split), problems)
-        plan.place_pictures(pictures, shard_bytes)
-        shards = plan.shards()
-        parts = [pack_shard(plan, shard, pictures, work) for shard in progress(shards, len(shards))]
-        facts = finish(work, parts, note)
-        partners = plan.count_partners()
+        plan.add(read_annotations(job.annotations, problems, job.split, job.mapping), problems)
+        dropped = drop_questions(plan, job.drop)
+        job.pictures.prepare(job.work.root)
+        plan.place_pictures(job.pictures, job.shard_bytes, job.allow_missing)
+        plan.tell("missing", sum(1 for _ in plan.missing()))
+        plan.tell("job", described)
+        plan.tell("note", job.note)
+        plan.tell("hub eval", job.hub_eval)
+        plan.tell("left out", _tell_left_out(plan, dropped))
     finally:
         plan.close()
-        (work / "plan.sqlite").unlink()
-        if not any((work / PARTS).iterdir()):
-            shutil.rmtree(work)
-    shutil.rmtree(work / PARTS)
-    _replace_folder(work, out)
-    return Built(facts, partners)
 
 
-def pack_shard(plan: Plan, shard: Shard, pictures: PictureFolder, work: Path) -> Part:
-    """Write a shard's archive, table and records, unless they stand there already.
-
-    Every picture is decoded once, to know that it opens; its bytes are kept as they came.
-
-    Raises:
-        InputError: with all pictures of the shard that do not open.
-    """
-    name = f"{shard.domain}-{shard.split}-{shard.index:05d}"
-    part_file = work / PARTS / f"{name}.json"
-    fingerprint = f"{shard.fingerprint} {make_versions()}"
-    if part_file.exists():
-        done = json.loads(part_file.read_text("utf-8"))
-        if done["fingerprint"] == fingerprint:
-            return Part(name, Facts(*done["facts"]), done["files"])
-    stem = work / "data" / shard.domain / f"{shard.split}-{shard.index:05d}"
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    archive, table = stem.with_suffix(".tar"), stem.with_name(f"{stem.name}-of-{shard.count:05d}.parquet")
-    problems: list[str] = []
-    counts: Counter[str] = Counter()
-    passing = _read_pictures(plan, shard, pictures, problems)
-    passing = count_pictures(passing, counts)
-    passing = _write_lines(part_file.with_suffix(".jsonl"), write_archive(archive, passing))
-    write_table(table, passing)
-    if problems:
-        archive.unlink()
-        table.unlink()
-        raise_problems(problems)
-    facts = make_facts(shard.domain, shard.split, counts, table.stat().st_size)
-    part = Part(name, facts, {path.relative_to(work).as_posix(): describe_file(path) for path in (archive, table)})
-    write_aside(part_file, json.dumps({"fingerprint": fingerprint, "facts": facts, "files": part.files}).encode())
-    return part
+def _tell_left_out(plan: Plan, dropped: dict[str, int]) -> str | None:
+    """A sentence on the questions that a release lacks, which every number on it has to carry."""
+    told = [f"{number} questions were dropped ({kind})" for kind, number in dropped.items() if number]
+    domains: dict[str, list[int]] = {}
+    for missing in plan.missing():
+        counts = domains.setdefault(missing.domain, [0, 0])
+        counts[0] += 1
+        counts[1] += missing.questions
+    told += [
+        f"{questions} {domain} questions are left out because their {pictures} pictures were missing ({MISSING})"
+        for domain, (pictures, questions) in sorted(domains.items())
+    ]
+    return f"Part of the benchmark only: {'; '.join(told)}." if told else None
 
 
-def finish(work: Path, parts: Sequence[Part], note: str | None) -> list[Facts]:
-    """Join the shards of a release: records, schema, loader, card, checksums."""
-    facts = merge_facts(part.facts for part in parts)
-    files = {name: described for part in parts for name, described in part.files.items()}
-    for old in sorted((work / "data").rglob("*.*")):
-        if old.relative_to(work).as_posix() not in files:
-            old.unlink()  # of a build that was stopped, with other input
-    for part in parts:
-        with open(work / "data" / part.facts.domain / f"{part.facts.split}.jsonl", "ab") as lines:
-            lines.write((work / PARTS / f"{part.name}.jsonl").read_bytes())
-    for name in ("schema/record.schema.json", "schema/taxonomy.json", "LICENSE"):
-        _copy(PROJECT / name, work / name)
-    _copy(PROJECT / "mmrel.py", work / "loader" / "mmrel.py")
-    (work / "dataset_infos.json").write_text(make_dataset_infos(facts), "utf-8", newline="\n")
-    card = fill_template(TEMPLATE.read_text("utf-8"), generate(facts, note))
-    (work / "README.md").write_text(card, "utf-8", newline="\n")
-    for path in sorted(work.rglob("*")):
-        name = path.relative_to(work).as_posix()
-        if path.is_file() and name not in files and path.parent != work / PARTS and name not in (INDEX, "plan.sqlite"):
-            files[name] = describe_file(path)
-    (work / INDEX).write_text(make_index(files, note), "utf-8", newline="\n")
-    return facts
+_worker: tuple[Plan, Pictures, Workplace]
 
 
-def count_pictures(pictures: Iterable[Picture], counts: Counter[str]) -> Iterator[Picture]:
-    """Count what `make_facts` needs while pictures pass."""
-    for picture in pictures:
-        counts["pictures"] += 1
-        for record in picture.records:
-            counts["rows"] += 1
-            counts["num_bytes"] += len(picture.data) + len(picture.image_id)
-            counts["num_bytes"] += sum(len((getattr(record, name) or "").encode()) for name in mmrel.COLUMNS)
-            counts[f"{record.category} {record.task}"] += 1
-        yield picture
+def _start_worker(path: Path, pictures: Pictures, work: Workplace) -> None:
+    global _worker
+    _worker = Plan(path, resume=True), pictures, work
+    threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
-def make_facts(domain: str, split: str, counts: Counter[str], table_bytes: int) -> Facts:
-    """The facts of what `count_pictures` counted."""
-    kinds = {kind: number for kind, number in sorted(counts.items()) if " " in kind}
-    return Facts(domain, split, counts["rows"], counts["pictures"], counts["num_bytes"], table_bytes, kinds)
+def _end_with_parent() -> None:
+    """A worker whose parent was killed would wait for work for ever."""
+    if parent := parent_process():
+        parent.join()
+        os._exit(1)
 
 
-def make_index(files: dict[str, dict[str, Any]], note: str | None) -> str:
-    """Text of checksums.json: sha256 and size of each file, and the versions of what wrote them."""
-    index = {
-        "name": "mmrel",
-        "version": mmrel.__version__,
-        "note": note,
-        "written_by": make_versions(),
-        "files": dict(sorted(files.items())),
-    }
-    return json.dumps(index, indent=2, ensure_ascii=False) + "\n"
-
-
-def make_versions() -> dict[str, str]:
-    """Versions of what wrote a release."""
-    return {"mmrel": mmrel.__version__, "pillow": PIL.__version__, "pyarrow": pyarrow.__version__}
-
-
-def describe_file(path: Path) -> dict[str, Any]:
-    """A file's sha256 and size in bytes."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while chunk := file.read(CHUNK):
-            digest.update(chunk)
-    return {"sha256": digest.hexdigest(), "size": path.stat().st_size}
-
-
-def write_aside(path: Path, data: bytes) -> None:
-    """Write a small file so that it is there whole or not at all."""
-    aside = path.with_name(path.name + ".tmp")
-    aside.write_bytes(data)
-    os.replace(aside, path)
-
-
-def check_out(out: Path) -> None:
-    """Raise `InputError` where `out` holds something that is not a release's and would be lost."""
-    if not out.exists():
-        return
-    if not out.is_dir():
-        raise InputError(f"{out}: expected a folder or nothing, got a file; name another --out")
-    found = {path.relative_to(out).as_posix() for path in out.rglob("*") if not path.is_dir()}
-    try:
-        listed = set(json.loads((out / INDEX).read_text("utf-8"))["files"]) | {INDEX}
-    except (OSError, ValueError, KeyError, TypeError):
-        listed = set()
-    if foreign := sorted(found - listed):
-        raise InputError(
-            f"{out}: expected nothing or a release there, found {foreign[0]!r} ({len(foreign)} files that no "
-            f"{INDEX} lists); name another --out or empty it"
-        )
-
-
-def _read_pictures(plan: Plan, shard: Shard, pictures: PictureFolder, problems: list[str]) -> Iterator[Picture]:
-    for image_id, records in plan.read(shard.domain, shard.split, shard.index):
-        data = pictures.read(image_id)
-        try:
-            check_picture(data, f"{records[0].source}: picture {image_id!r}")
-        except InputError as error:
-            problems.append(str(error))
-        yield Picture(image_id, data, records)
-
-
-def _write_lines(path: Path, pictures: Iterable[Picture]) -> Iterator[Picture]:
-    with open(path, "w", encoding="utf-8", newline="\n") as lines:
-        for picture in pictures:
-            lines.writelines(make_json(record.to_json()) + "\n" for record in picture.records)
-            yield picture
-
-
-def _copy(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source, target)
-
-
-def _replace_folder(work: Path, out: Path) -> None:
-    """Put the finished folder in place; an older release goes only once the new one can follow."""
-    old = out.with_name(out.name + ".old")
-    if out.exists():
-        shutil.rmtree(old, ignore_errors=True)
-        os.rename(out, old)
-    os.rename(work, out)
-    shutil.rmtree(old, ignore_errors=True)
+def _pack_in_worker(shard: Shard) -> Part:
+    plan, pictures, work = _worker
+    return pack_shard(plan, shard, pictures, work)

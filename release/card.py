@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import mmrel
+from release.hub_eval import make_config
 from release.records import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 TEMPLATE = Path(__file__).resolve().parent.parent / "README.md"
 _FRONT = re.compile(r"\A---\n(.*?)---\n", re.DOTALL)
@@ -88,8 +89,13 @@ def make_dataset_infos(facts: list[Facts]) -> str:
     return json.dumps(infos, indent=2) + "\n"
 
 
-def make_front_matter(facts: list[Facts]) -> dict[str, Any]:
-    """The YAML on top of the card: what the Hub shows and `load_dataset` obeys; one glob for each split."""
+def make_front_matter(facts: list[Facts], hub_eval: Sequence[str] = ()) -> dict[str, Any]:
+    """The YAML on top of the card: what the Hub shows and `load_dataset` obeys; one glob for each split.
+
+    Args:
+        facts: of all splits of the release.
+        hub_eval: splits of the config for the Hub's own evaluation, where there is one.
+    """
     infos = make_infos(facts)
     rows = sum(part.rows for part in facts)
     return {
@@ -109,7 +115,8 @@ def make_front_matter(facts: list[Facts]) -> dict[str, Any]:
                 ],
             }
             for config, info in infos.items()
-        ],
+        ]
+        + make_config(hub_eval),
         "dataset_info": [
             {
                 "config_name": config,
@@ -143,18 +150,20 @@ class Generated(NamedTuple):
     blocks: dict[str, str]
 
 
-def generate(facts: list[Facts], note: str | None) -> Generated:
+def generate(facts: list[Facts], note: str | None, audit: str, hub_eval: Sequence[str] = ()) -> Generated:
     """The generated parts of a card.
 
     Args:
         facts: of all splits of the release.
         note: what the release says of itself, above everything else.
+        audit: the page that tells what is wrong in it.
+        hub_eval: splits of the config for the Hub's own evaluation, where there is one.
     """
     import yaml
 
-    front = yaml.safe_dump(make_front_matter(facts), sort_keys=False, allow_unicode=True, width=120)
+    front = yaml.safe_dump(make_front_matter(facts, hub_eval), sort_keys=False, allow_unicode=True, width=120)
     blocks = {"note": f"> {note}" if note else "", "version": f"Version {mmrel.__version__}."}
-    return Generated(front, blocks | {"counts": make_counts_table(facts)})
+    return Generated(front, blocks | {"counts": make_counts_table(facts), "audit": audit})
 
 
 def read_generated(card: str) -> Generated:

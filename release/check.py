@@ -15,9 +15,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import mmrel
+from release import croissant
 from release.archives import Picture, check_picture
-from release.build import INDEX, count_pictures, describe_file, make_facts
 from release.card import Facts, make_dataset_infos, make_front_matter, merge_facts
+from release.finish import INDEX
+from release.hub_eval import find_splits
+from release.pack import count_pictures, describe_file, make_facts
 from release.records import SCHEMA_FOLDER, InputError, Record, check_record, make_pair_id, parse_question
 from release.tables import GROUP_DECODED_BYTES, GROUP_ROWS, GROUP_STORED_BYTES, make_schema
 
@@ -338,6 +341,14 @@ def _check_values(checker: Checker) -> None:
         )
 
 
+def _check_croissant(checker: Checker, facts: list[Facts]) -> None:
+    """croissant.json, where there is one, says what checksums.json says."""
+    if (path := checker.root / croissant.NAME).exists():
+        index = json.loads((checker.root / INDEX).read_text("utf-8"))
+        if path.read_text("utf-8") != croissant.make_croissant(facts, index["files"], index.get("note")):
+            checker.add(croissant.NAME, "expected what the files hold; build the release again")
+
+
 def _check_card(checker: Checker, facts: list[Facts]) -> None:
     """The YAML on top of the card and dataset_infos.json say what the files say, and keep the viewer on."""
     import yaml
@@ -348,13 +359,14 @@ def _check_card(checker: Checker, facts: list[Facts]) -> None:
         text = (checker.root / "README.md").read_text("utf-8")
         match = re.match(r"---\n(.*?\n)---\n", text, flags=re.DOTALL)
         front = yaml.safe_load(match[1]) if match else None
+        _check_croissant(checker, facts)
     except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
         checker.add("README.md", f"expected a card with YAML on top: {error}")
         return
     if not isinstance(front, dict):
         checker.add("README.md:1", "expected YAML between two lines ---, found none")
         return
-    for key, value in make_front_matter(facts).items():
+    for key, value in make_front_matter(facts, find_splits(checker.root)).items():
         if key in ("configs", "dataset_info") and front.get(key) != value:
             checker.add("README.md", f"{key} in the YAML: expected what the files hold; build the release again")
     if front.get("viewer") is False or _ADULT_TAGS & set(map(str, front.get("tags") or [])):

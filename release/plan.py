@@ -14,34 +14,44 @@ import mmrel
 from release.annotations import SHOWN_PROBLEMS, raise_problems
 from release.archives import make_json, records_member
 from release.records import InputError, Record
+from release.sources import Place
+from release.text import MAX_PROBLEMS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from release.annotations import Question
-    from release.sources import PictureFolder
+    from release.sources import Pictures
 
 SHARD_BYTES = 256 << 20  # of pictures in an archive
 SHARD_DECODED_BYTES = 1 << 30  # once each row has its own copy; some readers fail from 2 GiB on
+SHARD_ROWS = 50_000  # of small pictures; a record is about 500 bytes
 _TABLES = """
+create table told (name primary key, value);
 create table questions (
-    domain, split, image_id, category integer, pair_id, task integer, answer, question_id, record, place, counter
+    domain, split, image_id, category integer, task integer, subject, relation, object, question, answer, pair_id,
+    question_id, record, place, counter
 );
-create table pictures (domain, split, kinds, image_id, member, rows integer, size integer, shard integer);
+create table pictures (domain, split, kinds, image_id, member, rows integer, size integer, shard integer, place);
 create unique index by_member on pictures (domain, split, member, image_id);
 """
 
 
 @dataclasses.dataclass(frozen=True)
 class Shard:
-    """A part of a split: `index` of `count`, and the hash of what goes into it."""
+    """A part of a split: `index` of `count`, and the bytes of its pictures."""
 
     domain: str
     split: str
     index: int
     count: int
-    fingerprint: str
+    size: int
+
+    @property
+    def name(self) -> str:
+        """What the shard is called while a release is built."""
+        return f"{self.domain}-{self.split}-{self.index:05d}"
 
 
 class Partners(NamedTuple):
@@ -55,91 +65,128 @@ class Partners(NamedTuple):
     without_no: int
 
 
+class Missing(NamedTuple):
+    """A picture that no source has, and how many questions are about it."""
+
+    domain: str
+    split: str
+    image_id: str
+    questions: int
+    source: str
+
+
 class Plan:
     """The questions of a release in their order, in an SQLite file, so that memory does not grow with them.
 
     Args:
-        path: the file, made anew.
+        path: the file.
+        resume: open the file as it stands, to read it, instead of making it anew.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, resume: bool = False) -> None:
+        self.path = path
+        if resume:
+            self.db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)
+            return
         path.unlink(missing_ok=True)
-        self._db = sqlite3.connect(path)
-        # The plan is made anew in each run: nothing is lost with it.
-        self._db.execute("pragma journal_mode = off")
-        self._db.execute("pragma synchronous = off")
-        self._db.create_function("member", 1, records_member, deterministic=True)
-        self._db.executescript(_TABLES)
+        self.db = sqlite3.connect(path)
+        # A plan that is not finished is made anew: nothing is lost with it.
+        self.db.execute("pragma journal_mode = off")
+        self.db.execute("pragma synchronous = off")
+        self.db.create_function("member", 1, records_member, deterministic=True)
+        self.db.executescript(_TABLES)
 
     def close(self) -> None:
         """Close the file."""
-        self._db.close()
+        self.db.close()
+
+    def tell(self, name: str, value: object) -> None:
+        """Keep something beside the questions: what the plan was made from, what was left out."""
+        self.db.execute("insert or replace into told values (?, ?)", (name, json.dumps(value)))
+        self.db.commit()
+
+    def told(self, name: str) -> object:
+        """What `tell` has kept, or null."""
+        found = self.db.execute("select value from told where name = ?", (name,)).fetchone()
+        return json.loads(found[0]) if found else None
 
     def add(self, questions: Iterable[Question], problems: list[str]) -> None:
         """Take in all questions; raises `InputError` with all problems, those met before and double ids."""
-        self._db.executemany("insert into questions values (?,?,?,?,?,?,?,?,?,?,?)", map(_question_row, questions))
+        marks = ",".join("?" * 15)
+        self.db.executemany(f"insert into questions values ({marks})", map(_question_row, questions))
         self._rename_counters()
-        doubles = self._db.execute(
+        doubles = self.db.execute(
             "select question_id, place, first from (select question_id, place, "
             "first_value(place) over same as first, row_number() over same as nth from questions "
-            "window same as (partition by question_id order by rowid)) where nth > 1"
+            f"window same as (partition by question_id order by rowid)) where nth > 1 limit {MAX_PROBLEMS}"
         )
         problems.extend(
             f"{place}: expected each question once, question_id {id_!r} stands already at {first}"
             for id_, place, first in doubles
         )
         raise_problems(problems)
-        if not self._db.execute("select 1 from questions").fetchone():
+        if not self.db.execute("select 1 from questions").fetchone():
             raise InputError("expected questions about MMRel's pictures in the annotations, found none")
 
-    def place_pictures(self, pictures: PictureFolder, shard_bytes: int = SHARD_BYTES) -> None:
-        """Find every picture and cut the splits into shards; raises `InputError` with those that are missing."""
-        self._db.execute(
-            "insert into pictures select domain, split, sum(distinct 1 << category), image_id, member(image_id), "
-            "count(*), null, null from questions group by domain, split, image_id"
+    def place_pictures(self, pictures: Pictures, shard_bytes: int = SHARD_BYTES, allow_missing: bool = False) -> None:
+        """Find every picture and cut the splits into shards.
+
+        Raises:
+            InputError: pictures are missing and that is not allowed; it lists them.
+        """
+        self.db.executemany(
+            "insert into pictures values (?,?,?,?,member(?4),?,?,?,?)", self._place_each(pictures, shard_bytes)
         )
         self._check_members()
-        places: dict[tuple[str, str], tuple[int, int, int]] = {}
-        missing: list[str] = []
-        updates = []
-        for row, domain, split, image_id, rows in self._db.execute(
-            "select rowid, domain, split, image_id, rows from pictures order by domain, split, kinds, image_id"
-        ):
-            if (size := pictures.size(image_id)) is None:
-                missing.append(image_id)
-                continue
-            shard, stored, decoded = places.get((domain, split), (0, 0, 0))
-            stored, decoded = stored + size, decoded + size * rows
-            if stored > size and (stored > shard_bytes or decoded > SHARD_DECODED_BYTES):
-                shard, stored, decoded = shard + 1, size, size * rows
-            places[domain, split] = shard, stored, decoded
-            updates.append((size, shard, row))
-        if missing:
-            self._raise_missing(missing, pictures)
-        self._db.executemany("update pictures set size = ?, shard = ? where rowid = ?", updates)
-        self._db.execute("create index by_picture on questions (domain, split, image_id)")
-        self._db.commit()
+        if not allow_missing and self.db.execute("select 1 from pictures where shard is null").fetchone():
+            self._raise_missing(pictures)
+        self.db.execute("create index by_picture on questions (domain, split, image_id)")
+        self.db.execute("create index by_shard on pictures (domain, split, shard)")
+        if not self.db.execute("select 1 from pictures where shard is not null").fetchone():
+            raise InputError(f"expected pictures in {pictures.describe()}, found none of those asked about")
+        self.db.commit()
+
+    def missing(self) -> Iterator[Missing]:
+        """The pictures that no source has."""
+        rows = self.db.execute(
+            "select domain, split, image_id, rows, json_extract(record, '$.source'), min(q.rowid) from pictures p "
+            "join questions q using (domain, split, image_id) where shard is null "
+            "group by domain, split, image_id order by domain, split, image_id"
+        )
+        return (Missing(*row) for *row, _ in rows)  # SQLite takes what stands beside a minimum from its row
 
     def shards(self) -> list[Shard]:
         """The shards of the release, by domain, split and index."""
-        counts = self._db.execute(
-            "select domain, split, max(shard) + 1 from pictures group by domain, split order by domain, split"
-        ).fetchall()
-        return [
-            Shard(domain, split, index, count, self._fingerprint(domain, split, index))
-            for domain, split, count in counts
-            for index in range(count)
-        ]
+        found = self.db.execute(
+            "select domain, split, shard, max(shard) over (partition by domain, split) + 1, sum(size) from pictures "
+            "where shard is not null group by domain, split, shard order by domain, split, shard"
+        )
+        return [Shard(*row) for row in found]
 
-    def read(self, domain: str, split: str, index: int) -> Iterator[tuple[str, list[Record]]]:
-        """Each picture of a shard with its records, in the order of the release."""
-        rows = self._rows(domain, split, index)
-        for image_id, group in groupby(rows, key=lambda row: row[0]):
-            yield image_id, [Record(**json.loads(record)) for _, _, record in group]
+    def is_current(self, pictures: Pictures, shards: Iterable[Shard]) -> bool:
+        """Whether the pictures of some shards are still as they were planned."""
+        for shard in shards:
+            wanted = (shard.domain, shard.split, shard.index)
+            query = "select place from pictures where domain = ? and split = ? and shard = ?"
+            if not all(pictures.is_current(Place(*json.loads(place))) for (place,) in self.db.execute(query, wanted)):
+                return False
+        return True
+
+    def read(self, shard: Shard) -> Iterator[tuple[str, Place, list[Record]]]:
+        """Each picture of a shard with its place and records, in the order of the release."""
+        for (image_id, place), group in groupby(self._rows(shard), key=lambda row: row[:2]):
+            yield image_id, Place(*json.loads(place)), [Record(**json.loads(record)) for _, _, record in group]
+
+    def make_fingerprint(self, shard: Shard) -> str:
+        """A hash of everything that goes into a shard."""
+        digest = hashlib.sha256(repr(shard).encode())
+        for row in self._rows(shard):
+            digest.update(repr(row).encode())
+        return digest.hexdigest()
 
     def count_partners(self) -> dict[tuple[str, str], Partners]:
         """By split and category: groups with a yes and a no, single questions, larger groups that lack one."""
-        found = self._db.execute(
+        found = self.db.execute(
             "select split, category, count(*), sum(yes and no), sum(yes = 1 and no = 0), sum(yes = 0 and no = 1), "
             "sum(yes = 0 and no > 1), sum(yes > 1 and no = 0) from (select split, category, "
             "sum(answer = 'yes') as yes, sum(answer = 'no') as no from questions where pair_id is not null "
@@ -149,53 +196,79 @@ class Plan:
 
     def _rename_counters(self) -> None:
         """Ids that count from the start again in each file get a name of their own, file and line."""
-        self._db.execute("create index by_id on questions (question_id)")
-        self._db.execute(
+        self.db.execute("create index by_id on questions (question_id)")
+        self.db.execute(
             "update questions set question_id = json_extract(record, '$.source'), "
             "record = json_set(record, '$.question_id', json_extract(record, '$.source')) where counter is not null "
             "and question_id in (select question_id from questions where counter is not null "
             "group by question_id having count(distinct counter) > 1)"
         )
 
+    def _place_each(self, pictures: Pictures, shard_bytes: int) -> Iterator[tuple[object, ...]]:
+        """Rows of the table of pictures, a shard ending where the next picture would be too much for it."""
+        split_now: tuple[str, str] | None = None
+        shard = stored = decoded = questions = 0
+        for domain, split, kinds, image_id, rows in self.db.execute(
+            "select domain, split, sum(distinct 1 << category) as kinds, image_id, count(*) from questions "
+            "group by domain, split, image_id order by domain, split, kinds, image_id"
+        ):
+            if (domain, split) != split_now:
+                split_now, shard, stored, decoded, questions = (domain, split), 0, 0, 0, 0
+            if (place := pictures.find(image_id)) is None:
+                yield domain, split, kinds, image_id, rows, None, None, None
+                continue
+            stored, decoded, questions = stored + place.size, decoded + place.size * rows, questions + rows
+            full = stored > shard_bytes or decoded > SHARD_DECODED_BYTES or questions > SHARD_ROWS
+            if full and questions > rows:
+                shard, stored, decoded, questions = shard + 1, place.size, place.size * rows, rows
+            yield domain, split, kinds, image_id, rows, place.size, shard, json.dumps(place)
+
     def _check_members(self) -> None:
         """An archive holds a picture's records under the picture's name without its ending, so that must be unique."""
-        twins = self._db.execute(
+        twins = self.db.execute(
             "select a.image_id, b.image_id from pictures a join pictures b using (domain, split, member) "
-            "where a.image_id < b.image_id"
+            "where a.image_id < b.image_id limit 100"
         ).fetchall()
         raise_problems(
             [f"{self._place(b)}: picture {b!r} differs from {a!r} by its ending alone; rename one" for a, b in twins]
         )
 
-    def _raise_missing(self, missing: list[str], pictures: PictureFolder) -> None:
-        shown = "\n".join(f"{self._place(name)}: picture {name!r} is missing" for name in missing[:SHOWN_PROBLEMS])
-        raise InputError(f"{shown}\n{len(missing)} pictures are missing under {pictures.root}; fetch them")
-
-    def _place(self, image_id: str) -> str:
-        found = self._db.execute(
-            "select place from questions where image_id = ? order by rowid", (image_id,)
-        ).fetchone()
-        return str(found[0])
-
-    def _rows(self, domain: str, split: str, index: int) -> sqlite3.Cursor:
-        return self._db.execute(
-            "select p.image_id, p.size, q.record from pictures p join questions q using (domain, split, image_id) "
-            "where domain = ? and split = ? and shard = ? "
-            "order by p.kinds, p.image_id, q.category, q.pair_id is null, q.pair_id, q.answer != 'yes', q.question_id",
-            (domain, split, index),
+    def _raise_missing(self, pictures: Pictures) -> None:
+        """List the pictures that are missing: the first ones, then their number by domain and annotation file."""
+        first = self.db.execute(
+            f"select image_id from pictures where shard is null order by rowid limit {SHOWN_PROBLEMS}"
+        ).fetchall()
+        shown = [f"{self._place(image_id)}: picture {image_id!r} is missing" for (image_id,) in first]
+        totals = self.db.execute(
+            "select q.domain, rtrim(rtrim(q.place, '0123456789'), ':') as file, count(distinct q.image_id), count(*) "
+            "from questions q join pictures p using (domain, split, image_id) where p.shard is null "
+            "group by q.domain, file order by q.domain, file"
+        ).fetchall()
+        counts = [f"{domain}: {n} pictures of {rows} questions in {file}" for domain, file, n, rows in totals]
+        number = sum(row[2] for row in totals)
+        raise InputError(
+            "\n".join(shown + counts) + f"\n{number} pictures are missing in {pictures.describe()}; fetch them "
+            "(python upload.py sources tells from where), or build without their questions: --allow-missing"
         )
 
-    def _fingerprint(self, domain: str, split: str, index: int) -> str:
-        digest = hashlib.sha256()
-        for row in self._rows(domain, split, index):
-            digest.update(repr(row).encode())
-        return digest.hexdigest()
+    def _place(self, image_id: str) -> str:
+        found = self.db.execute("select place from questions where image_id = ? order by rowid", (image_id,)).fetchone()
+        return str(found[0])
+
+    def _rows(self, shard: Shard) -> sqlite3.Cursor:
+        return self.db.execute(
+            "select p.image_id, p.place, q.record from pictures p join questions q using (domain, split, image_id) "
+            "where domain = ? and split = ? and shard = ? "
+            "order by p.kinds, p.image_id, q.category, q.pair_id is null, q.pair_id, q.answer != 'yes', q.question_id",
+            (shard.domain, shard.split, shard.index),
+        )
 
 
 def _question_row(question: Question) -> tuple[object, ...]:
     record = question.record
     return (
-        record.domain, question.split, record.image_id, mmrel.CATEGORIES.index(record.category), record.pair_id,
-        mmrel.TASKS.index(record.task), record.answer, record.question_id, make_json(record.to_json()), question.where,
+        record.domain, question.split, record.image_id, mmrel.CATEGORIES.index(record.category),
+        mmrel.TASKS.index(record.task), record.subject, record.relation, record.object, record.question, record.answer,
+        record.pair_id, record.question_id, make_json(record.to_json()), question.where,
         question.where.rpartition(":")[0] if record.question_id.isdigit() else None,
     )  # fmt: skip

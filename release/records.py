@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import mmrel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from typing import Any
 
 SCHEMA_FOLDER = Path(__file__).resolve().parent.parent / "schema"
@@ -110,6 +110,15 @@ def parse_question(question: str) -> Reading:
         "expected 'Is there a S REL [to] a O in the image?', 'Does a S VERB a O in the image?', "
         f"'Is a S ADJ than a O in the image?' or '{OPEN_QUESTION}', got {question[:200]!r}"
     )
+
+
+def make_prompt(record: Mapping[str, Any]) -> str:
+    """What a model is sent beside the picture: the question, and behind it the instruction, where there is one.
+
+    >>> make_prompt({"question": "Is a bus bigger than a cup in the image?", "instruction": "Answer with one word."})
+    'Is a bus bigger than a cup in the image? Answer with one word.'
+    """
+    return " ".join(filter(None, (record["question"], record["instruction"])))
 
 
 def article(name: str) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 import mmrel
-from release.build import write_aside
+from release.pack import write_aside
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,6 +6,8 @@ Among the pictures is the paper's own example: a person stands on a surfboard, t
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import hashlib
 import json
 import subprocess
@@ -59,7 +61,16 @@ def run_demo(out: Path | None, serve_page: bool, port: int) -> int:
         from semidc.verify import serve
 
         _say("Verify", "open the page, decide, and stop the server with Ctrl-C; then the rest follows")
-        serve(project, out / "images", "127.0.0.1", port, None, (), lambda url: print(f"verify at {url}", flush=True))
+        project.set_people(1)
+        with contextlib.suppress(KeyboardInterrupt):  # it only ends this step
+            serve(
+                project,
+                out / "images",
+                "127.0.0.1",
+                port,
+                None,
+                announce=lambda url: print(f"verify at {url}", flush=True),
+            )
     else:
         _say("Verify", "ann and ben decide on every item, cy where they disagree")
         play(project, truths)
@@ -211,7 +222,7 @@ def _make_handler(by_hash: dict[str, Truth], order: list[str]) -> type[BaseHTTPR
         def do_POST(self) -> None:  # noqa: N802  # the standard library's name
             asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             picture, text = (part for part in asked["messages"][0]["content"])
-            digest = hashlib.sha256(_decode(picture["image_url"]["url"])).hexdigest()
+            digest = hashlib.sha256(base64.b64decode(picture["image_url"]["url"].partition(",")[2])).hexdigest()
             is_question = "triplets" not in text["text"]
             said = "Yes." if is_question else say(by_hash[digest], order.index(digest))
             usage = {"prompt_tokens": 500, "completion_tokens": len(said.split())}
@@ -251,12 +262,6 @@ def _answer(asking: Endpoint, records: Path, images: Path) -> Iterator[dict[str,
 def _join_things(candidates: Iterator[Candidate], truths: list[Truth]) -> list[Candidate]:
     names = {truth.image_id: (truth.triplet.subject, truth.triplet.object) for truth in truths}
     return [c._replace(things=tuple(Thing(name, 0, 0, 1, 1) for name in names[c.image_id])) for c in candidates]
-
-
-def _decode(url: str) -> bytes:
-    import base64
-
-    return base64.b64decode(url.partition(",")[2])
 
 
 def _run(*words: object) -> None:

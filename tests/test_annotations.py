@@ -206,7 +206,7 @@ def plan(tmp_path: Path, *paths: Path) -> list[tuple[str, str]]:
     made = Plan(tmp_path / "plan.sqlite")
     problems: list[str] = []
     made.add(read_annotations(paths, problems), problems)
-    return made._db.execute("select question_id, json_extract(record, '$.question_id') from questions").fetchall()
+    return made.db.execute("select question_id, json_extract(record, '$.question_id') from questions").fetchall()
 
 
 def test_a_question_id_twice_is_an_error(tmp_path: Path) -> None:

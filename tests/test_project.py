@@ -32,9 +32,28 @@ ARROWS = {
     "relation_readers.py": set(),
     "relation_accuracy.py": {"relation_readers"},
     "relation_report.py": {"relation_accuracy", "matplotlib"},
-    "release": CORE | {"mmrel", "release", "PIL", "pyarrow", "yaml", "tqdm", "httpx", "httpx2"},
+    "release": CORE
+    | {"mmrel", "release", "PIL", "pyarrow", "yaml", "tqdm", "httpx", "httpx2"}
+    # Blind baselines of the audit, and what its extras bring.
+    | {"relation_accuracy", "relation_report", "imagehash", "datatrove", "ray"}
+    # release/cluster.py runs the command itself, as a scheduler would.
+    | {"upload"},
     "endpoint.py": {"openai"},
-    "semidc": {"semidc", "release", "endpoint", "relation_report", "mmrel", "fastapi", "uvicorn", "PIL", "tqdm"},
+    "semidc": {
+        "semidc",
+        "release",
+        "endpoint",
+        "relation_report",
+        "mmrel",
+        "fastapi",
+        "uvicorn",
+        "pydantic",
+        "PIL",
+        "tqdm",
+    },
+    "recipes": CORE
+    | {"mmrel", "relation_accuracy", "release", "endpoint", "recipes", "evaluate", "pyarrow", "PIL"}
+    | {"torch", "transformers", "peft", "trl", "inspect_ai"},
     "upload.py": {"mmrel", "release", "tqdm"},
 }
 

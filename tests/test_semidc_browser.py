@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
 import re
@@ -12,7 +13,9 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -330,6 +333,55 @@ def test_kill_9_of_the_server_loses_no_decision_and_the_page_goes_on(tmp_path: P
     start(Server, tmp_path, people=1, port=server.port)
     page.wait(lambda: page.item == 3 and page.state == "ready")
     assert decisions(tmp_path) == [(1, "ann", "accept", None), (2, "ann", "reject", None)]
+
+
+def post(connection: http.client.HTTPConnection, cookie: str, path: str, body: dict[str, Any]) -> tuple[Any, Any]:
+    connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json", "Cookie": cookie})
+    response = connection.getresponse()
+    assert response.status == 200
+    return response, json.loads(response.read())
+
+
+def work(port: list[int], name: str, kept: list[tuple[str, str]], enough: int) -> None:
+    """Decide over HTTP as fast as the server takes it; what had no answer is sent again, under the same id."""
+    cookie, decision = "", None
+    while len(kept) < enough:
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            connection = http.client.HTTPConnection("127.0.0.1", port[0], timeout=10)
+            response, _ = post(connection, "", "/api/sign-in", {"name": name})
+            cookie = response.headers["Set-Cookie"].partition(";")[0]
+            while len(kept) < enough:
+                if decision is None:
+                    item = post(connection, cookie, "/api/next", {})[1]["item"]
+                    decision = {"id": uuid.uuid4().hex, "item": item["id"], "verdict": "accept"}
+                post(connection, cookie, "/api/decisions", decision)
+                kept.append((name, decision["id"]))
+                decision = None
+
+
+def test_of_500_decisions_none_is_lost_when_the_server_is_killed_at_work(
+    tmp_path: Path, start: Callable[..., Any]
+) -> None:
+    make_items(tmp_path, 400)
+    server = start(Server, tmp_path)
+    port, kept = [server.port], list[tuple[str, str]]()
+    threads = [threading.Thread(target=work, args=(port, name, kept, 500)) for name in ("ann", "ben")]
+    for thread in threads:
+        thread.start()
+    for stop in (100, 200, 300, 400):
+        while len(kept) < stop:
+            time.sleep(0.01)
+        server.kill()
+        server = start(Server, tmp_path)
+        port[0] = server.port
+    for thread in threads:
+        thread.join()
+    with contextlib.closing(Project(tmp_path / "project.sqlite")) as project:
+        standing = [(decision.annotator, decision.id) for decision in project.decisions()]
+        decided = [(decision.annotator, decision.item) for decision in project.decisions()]
+    assert len(kept) >= 500
+    assert set(kept) == set(standing)
+    assert len(set(decided)) == len(decided) == len(standing)
 
 
 def test_disagreements_are_settled_by_a_third_person(tmp_path: Path, start: Callable[..., Any]) -> None:

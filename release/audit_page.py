@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Words an audit: a page in the card, a list on the screen."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from release.audit import KINDS
+from release.card import Generated, fill_template, read_generated
+
+if TYPE_CHECKING:
+    from release.audit import Audit
+    from release.paper import Comparison
+
+MEANINGS = {
+    **{name: kind.meaning for name, kind in KINDS.items()},
+    "spelling_variant": "names of one object that are spelt in several ways",
+    "unbalanced_cell": "yes and no are not about as many, so that one of them is the better guess",
+    "blind_baseline": "the question alone, without the picture, gives away more than a coin does",
+}
+SHOWN = 2  # examples of a finding in the card
+
+
+def make_page(audit: Audit) -> str:
+    """The audit as a page of the card, in Markdown."""
+    lines = ["| finding | count | what it means | what is done about it |", "| --- | ---: | --- | --- |"]
+    for finding in audit.findings:
+        lines.append(f"| `{finding.kind}` | {finding.count:,} | {MEANINGS[finding.kind]} | {finding.action} |")
+    if not audit.findings:
+        lines = ["Nothing was found."]
+    lines += ["", "For example:", ""] if audit.findings else []
+    lines += [f"- `{f.kind}`: {_escape(example)}" for f in audit.findings for example in f.examples[:SHOWN]]
+    for table in audit.tables:
+        lines += ["", f"<details><summary>{table.title}</summary>", "", *_make_table(table), "", "</details>"]
+    lines += ["", *(f"Note: {remark}." for remark in audit.remarks)]
+    return "\n".join(lines).strip()
+
+
+def make_list(audit: Audit) -> str:
+    """The findings as JSON: a list of kind, count, examples, action."""
+    return json.dumps([asdict(finding) for finding in audit.findings], indent=2, ensure_ascii=False)
+
+
+def make_report(audit: Audit) -> str:
+    """The audit as text for a terminal."""
+    lines = []
+    for finding in audit.findings:
+        lines += [f"{finding.kind}: {finding.count} ({finding.action})", f"  {MEANINGS[finding.kind]}"]
+        lines += [f"  {example}" for example in finding.examples]
+    for table in audit.tables:
+        lines += ["", table.title, f"{'':<36}{'paper (k)':>10}{'here':>10}{'difference':>12}"]
+        lines += [f"{row.name:<36}{row.paper:>10.2f}{row.here:>10,}{row.difference:>+12,}" for row in table.lines]
+    return "\n".join([*lines, "", *(f"note: {remark}" for remark in audit.remarks)])
+
+
+def renew_card(card: str, page: str) -> str:
+    """A release's card with another audit page."""
+    generated = read_generated(card)
+    return fill_template(card, Generated(generated.front, {**generated.blocks, "audit": page}), of_project=True)
+
+
+def _make_table(table: Comparison) -> list[str]:
+    lines = ["| questions | paper (thousands) | here | difference |", "| --- | ---: | ---: | ---: |"]
+    return lines + [f"| {row.name} | {row.paper:.2f} | {row.here:,} | {row.difference:+,} |" for row in table.lines]
+
+
+def _escape(example: str) -> str:
+    """Text of questions shown as it is, whatever marks of Markdown or HTML stand in it."""
+    return "".join(f"&#{ord(mark)};" if mark in "<>&`*_[]|\\" else mark for mark in example)

@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Finishes a release: joins its shards, writes what stands beside the data, and puts it in its place in one step."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import mmrel
+from release import croissant
+from release.audit import audit_release
+from release.audit_page import make_page
+from release.card import TEMPLATE, fill_template, generate, make_dataset_infos, merge_facts
+from release.hub_eval import find_splits, write_hub_eval
+from release.pack import describe_file, make_versions, write_aside
+from release.records import SCHEMA_FOLDER, InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from release.card import Facts
+    from release.pack import Part, Workplace
+    from release.plan import Partners, Plan
+
+PROJECT = SCHEMA_FOLDER.parent
+INDEX = "checksums.json"
+MISSING = "missing.jsonl"
+
+
+class Built(NamedTuple):
+    """What a build made: facts of each split, how its yes/no questions stand together, and what was left out."""
+
+    facts: list[Facts]
+    partners: dict[tuple[str, str], Partners]
+    left_out: str | None
+
+
+def check_out(out: Path) -> None:
+    """Raise `InputError` where `out` holds something that is not a release's and would be lost."""
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise InputError(f"{out}: expected a folder or nothing, got a file; name another --out")
+    found = {path.relative_to(out).as_posix() for path in out.rglob("*") if not path.is_dir()}
+    try:
+        listed = set(json.loads((out / INDEX).read_text("utf-8"))["files"]) | {INDEX}
+    except (OSError, ValueError, KeyError, TypeError):
+        listed = set()
+    if foreign := sorted(found - listed):
+        raise InputError(
+            f"{out}: expected nothing or a release there, found {foreign[0]!r} ({len(foreign)} files that no "
+            f"{INDEX} lists); name another --out or empty it"
+        )
+
+
+def join_parts(plan: Plan, work: Workplace, parts: Sequence[Part]) -> Built:
+    """Join the shards of a release: records, schema, loader, card, checksums; then move it to its place."""
+    parts = sorted(parts, key=lambda part: part.name)
+    facts = merge_facts(part.facts for part in parts)
+    files = {name: described for part in parts for name, described in part.files.items()}
+    _clear(work.release, set(files))
+    for part in parts:
+        with (
+            open(work.release / "data" / part.facts.domain / f"{part.facts.split}.jsonl", "ab") as lines,
+            open(work.parts / f"{part.name}.jsonl", "rb") as records,
+        ):
+            shutil.copyfileobj(records, lines)
+    note, left_out = plan.told("note"), plan.told("left out")
+    note = " ".join(str(sentence) for sentence in (note, left_out) if sentence) or None
+    _write_texts(plan, work.release, facts, note)
+    if plan.told("hub eval"):
+        write_hub_eval(work.release)
+    for path in sorted(work.release.rglob("*")):
+        name = path.relative_to(work.release).as_posix()
+        if path.is_file() and name not in files:
+            files[name] = describe_file(path)
+    (work.release / croissant.NAME).write_text(croissant.make_croissant(facts, files, note), "utf-8", newline="\n")
+    files[croissant.NAME] = describe_file(work.release / croissant.NAME)
+    (work.release / INDEX).write_text(make_index(files, note), "utf-8", newline="\n")
+    _write_card(work.release, facts, note)
+    built = Built(facts, plan.count_partners(), str(left_out) if left_out else None)
+    _replace_folder(work.release, work.out)
+    shutil.rmtree(work.root)
+    return built
+
+
+def make_index(files: dict[str, dict[str, Any]], note: str | None) -> str:
+    """Text of checksums.json: sha256 and size of each file, and the versions of what wrote them."""
+    index = {
+        "name": "mmrel",
+        "version": mmrel.__version__,
+        "note": note,
+        "written_by": make_versions(),
+        "files": dict(sorted(files.items())),
+    }
+    return _dump(index)
+
+
+def _dump(index: dict[str, Any]) -> str:
+    return json.dumps(index, indent=2, ensure_ascii=False) + "\n"
+
+
+def _clear(release: Path, keep: set[str]) -> None:
+    """Take away what is no part of the release: of a build that was stopped, with other input or while it finished."""
+    for path in sorted(release.rglob("*"), reverse=True):
+        if path.is_dir():
+            if not any(path.iterdir()):
+                path.rmdir()
+        elif path.relative_to(release).as_posix() not in keep:
+            path.unlink()
+
+
+def _write_texts(plan: Plan, release: Path, facts: list[Facts], note: str | None) -> None:
+    """What a release has beside its data."""
+    for name in ("schema/record.schema.json", "schema/taxonomy.json", "LICENSE"):
+        _copy(PROJECT / name, release / name)
+    _copy(PROJECT / "mmrel.py", release / "loader" / "mmrel.py")
+    if plan.told("missing"):
+        with open(release / MISSING, "w", encoding="utf-8", newline="\n") as lines:
+            lines.writelines(json.dumps(missing._asdict()) + "\n" for missing in plan.missing())
+    (release / "dataset_infos.json").write_text(make_dataset_infos(facts), "utf-8", newline="\n")
+
+
+def _write_card(release: Path, facts: list[Facts], note: str | None) -> None:
+    """The card, with the audit of what stands there; checksums.json stands before and after."""
+    page = make_page(audit_release(release, thorough=False))
+    card = fill_template(TEMPLATE.read_text("utf-8"), generate(facts, note, page, find_splits(release)))
+    renew_file(release, "README.md", card.encode())
+
+
+def renew_file(release: Path, name: str, data: bytes) -> None:
+    """Write a file of a release anew, and what checksums.json says of it."""
+    index = json.loads((release / INDEX).read_text("utf-8"))
+    write_aside(release / name, data)
+    index["files"][name] = describe_file(release / name)
+    index["files"] = dict(sorted(index["files"].items()))
+    write_aside(release / INDEX, _dump(index).encode())
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, target)
+
+
+def _replace_folder(work: Path, out: Path) -> None:
+    """Put the finished folder in place; an older release goes only once the new one can follow."""
+    old = out.with_name(out.name + ".old")
+    if out.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        os.rename(out, old)
+    os.rename(work, out)
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writes what the Hub's own evaluation needs: eval.yaml (inspect-ai) and a config of its own, `hub_eval`.
+
+inspect-ai reads a picture from a column of data URIs and scores with a scorer of a fixed list, so the yes/no questions
+stand once more in hub_eval/, with pictures of at most 768 pixels. The reference metric remains `relation_accuracy`;
+the pattern here reads the answers that lead with yes or no.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+import mmrel
+from release.archives import check_picture
+from release.records import make_prompt
+from release.tables import GROUP_ROWS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+CONFIG = "hub_eval"
+SPLITS = ("test", "adversarial")
+MAX_SIDE = 768  # pixels
+QUALITY = 90
+KEPT = ("question_id", "image_id", "pair_id", "domain", "category", "relation")
+PATTERN = r"^\W*(?:(?:the )?answer(?: is)?\W*)?(yes|no)\b"
+
+
+def write_hub_eval(root: Path) -> None:
+    """Write eval.yaml and hub_eval/ into the folder of a release whose data/ is complete."""
+    import yaml
+
+    (root / CONFIG).mkdir()
+    schema = pa.schema([(name, pa.string()) for name in ("image", "input", "target", *KEPT)])
+    for split in SPLITS:
+        if archives := sorted(root.glob(f"data/*/{split}-*.tar")):
+            path = root / CONFIG / f"{split}-00000-of-00001.parquet"
+            with pq.ParquetWriter(path, schema, dictionary_pagesize_limit=1 << 30) as writer:
+                for rows in _cut(_read_rows(archives)):
+                    writer.write_table(pa.Table.from_pylist(rows, schema), len(rows))
+    text = yaml.safe_dump(make_eval(find_splits(root)), sort_keys=False, width=120)
+    (root / "eval.yaml").write_text(text, "utf-8", newline="\n")
+
+
+def make_eval(splits: Iterable[str]) -> dict[str, Any]:
+    """What eval.yaml says: a task for each split."""
+    fields = {"input": "input", "input_image": "image", "target": "target"}
+    return {
+        "name": "MMRel",
+        "description": mmrel.DESCRIPTION,
+        "evaluation_framework": "inspect-ai",
+        "tasks": [
+            {
+                "id": split,
+                "config": CONFIG,
+                "split": split,
+                "field_spec": {**fields, "metadata": list(KEPT)},
+                "solvers": [{"name": "generate"}],
+                "scorers": [{"name": "pattern", "args": {"pattern": PATTERN, "ignore_case": True}}],
+            }
+            for split in splits
+        ],
+    }
+
+
+def make_config(splits: Iterable[str]) -> list[dict[str, Any]]:
+    """The config as the card's YAML lists it; nothing where a release has none of its splits."""
+    files = [{"split": split, "path": f"{CONFIG}/{split}-*.parquet"} for split in splits]
+    return [{"config_name": CONFIG, "data_files": files}] if files else []
+
+
+def find_splits(root: Path) -> list[str]:
+    """The splits of `hub_eval` that a release has."""
+    return [split for split in SPLITS if any(root.glob(f"{CONFIG}/{split}-*.parquet"))]
+
+
+def make_uri(data: bytes, where: str) -> str:
+    """A picture as a data URI; its bytes as they came where it is small enough, else scaled down, as JPEG."""
+    image = check_picture(data, where)
+    media_type = Image.MIME[str(image.format)]
+    if max(image.size) > MAX_SIDE:
+        image = image.convert("RGB")
+        image.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS)
+        buffer = io.BytesIO()
+        image.save(buffer, "JPEG", quality=QUALITY)
+        data, media_type = buffer.getvalue(), "image/jpeg"
+    return f"data:{media_type};base64,{base64.b64encode(data).decode()}"
+
+
+def _read_rows(archives: list[Path]) -> Iterator[dict[str, Any]]:
+    for path in archives:
+        with open(path, "rb") as file:
+            for records, data in mmrel.read_archive(file, path.name, path.stat().st_size):
+                asked = [record for record in records if record["task"] == "discriminative"]
+                uri = make_uri(data, f"{path}: {records[0]['image_id']}") if asked else ""
+                for record in asked:
+                    kept = {name: record[name] for name in KEPT}
+                    yield {"image": uri, "input": make_prompt(record), "target": record["answer"], **kept}
+
+
+def _cut(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    group: list[dict[str, Any]] = []
+    for row in rows:
+        if len(group) >= GROUP_ROWS and row["image_id"] != group[-1]["image_id"]:
+            yield group
+            group = []
+        group.append(row)
+    if group:
+        yield group

@@ -1,0 +1,91 @@
+"""`build --hub-eval`: eval.yaml and the config that it needs, beside a release that is otherwise the same."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+from pathlib import Path
+
+import datasets
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from conftest import make_sources
+from PIL import Image
+from routes import read_lines
+
+import upload
+from release.check import check_release
+from release.hub_eval import KEPT, MAX_SIDE, PATTERN, make_uri
+from release.records import make_prompt
+
+
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("evaluated")
+    sources = make_sources(folder / "sources", copies=3)
+    arguments = ["--annotations", str(sources / "json"), "--images", str(sources), "--out", str(folder / "out")]
+    assert upload.main(["build", *arguments, "--hub-eval"]) == 0
+    return folder / "out"
+
+
+def test_the_release_passes_check_and_lists_the_config(evaluated: Path) -> None:
+    assert [problem for problem in check_release(evaluated) if not problem.is_warning] == []
+    card = yaml.safe_load((evaluated / "README.md").read_text("utf-8").split("---\n")[1])
+    assert [config["config_name"] for config in card["configs"]][-1] == "hub_eval"
+    listed = json.loads((evaluated / "checksums.json").read_text())["files"]
+    assert {"eval.yaml", "hub_eval/test-00000-of-00001.parquet", "croissant.json"} <= listed.keys()
+
+
+def test_without_the_option_nothing_of_it_is_there(built: Path) -> None:
+    assert not (built / "eval.yaml").exists()
+    assert "hub_eval" not in (built / "README.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize("split", ["test", "adversarial"])
+def test_the_config_holds_the_yes_no_questions_with_pictures_as_data_uris(
+    evaluated: Path, tmp_path: Path, split: str
+) -> None:
+    rows = datasets.load_dataset(str(evaluated), "hub_eval", split=split, cache_dir=str(tmp_path))
+    records = [record for record in read_lines(evaluated, split) if record["task"] == "discriminative"]
+    assert [row["question_id"] for row in rows] == [record["question_id"] for record in records]
+    for row, record in zip(rows, records, strict=True):
+        assert (row["input"], row["target"]) == (make_prompt(record), record["answer"])
+        assert {name: row[name] for name in KEPT} == {name: record[name] for name in KEPT}
+        head, _, data = row["image"].partition(",")
+        assert re.fullmatch(r"data:image/(jpeg|png);base64", head)
+        Image.open(io.BytesIO(base64.b64decode(data))).load()
+
+
+def test_a_picture_is_stored_once_in_a_row_group(evaluated: Path) -> None:
+    with pq.ParquetFile(evaluated / "hub_eval" / "test-00000-of-00001.parquet") as file:
+        column = file.metadata.row_group(0).column(0)
+        assert (column.path_in_schema, column.has_dictionary_page) == ("image", True)
+
+
+def test_the_other_configs_load_as_before(evaluated: Path, tmp_path: Path) -> None:
+    rows = datasets.load_dataset(str(evaluated), "real", split="test", cache_dir=str(tmp_path))
+    assert len(rows) == len(read_lines(evaluated, "test", "real"))
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"), [((800, 600), (768, 576)), ((768, 10), (768, 10)), ((20, 900), (17, 768))]
+)
+def test_large_pictures_are_made_smaller(size: tuple[int, int], expected: tuple[int, int]) -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", size, "red").save(buffer, "PNG")
+    data = base64.b64decode(make_uri(buffer.getvalue(), "here").partition(",")[2])
+    assert Image.open(io.BytesIO(data)).size == expected
+    assert (data == buffer.getvalue()) == (max(size) <= MAX_SIDE)
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [("Yes", "yes"), ("no.", "no"), ("**No**, it", "no"), ("The answer is: yes", "yes"), ("Answer: No", "no"),
+     ("", None), ("Noticeable", None), ("I see no dog", None)],
+)  # fmt: skip
+def test_the_pattern_reads_answers_that_lead_with_yes_or_no(answer: str, said: str | None) -> None:
+    match = re.search(PATTERN, answer, re.IGNORECASE)
+    assert (match[1].lower() if match else None) == said

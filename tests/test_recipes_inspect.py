@@ -1,0 +1,82 @@
+"""inspect_ai on a release: by the local task with our metric, and by eval.yaml as the Hub runs it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import REPOSITORY
+from draw_sample import build_sample, draw_sources
+from routes import answers_to, read_lines, say
+from stub_endpoint import StubEndpoint
+
+import relation_accuracy
+import upload
+
+pytestmark = pytest.mark.recipes
+# inspect's command with its two calls of the Hub led to a folder: hf_hub_download of eval.yaml, load_dataset.
+REDIRECTED = """
+import sys
+import datasets, huggingface_hub
+folder = sys.argv.pop(1)
+load = datasets.load_dataset
+huggingface_hub.hf_hub_download = lambda repo_id, filename, **_: f"{folder}/{filename}"
+datasets.load_dataset = lambda path, name=None, revision=None, **more: load(folder, name, **more)
+from inspect_ai._cli.main import main
+sys.exit(main())
+"""
+
+
+def evaluate(folder: Path, command: list[str]) -> dict[str, Any]:
+    """The logs of a run of inspect against an endpoint, by task."""
+    from inspect_ai.log import list_eval_logs, read_eval_log
+
+    with StubEndpoint(lambda asked: say(asked.prompt)) as stub:
+        environment = {**os.environ, "STUB_BASE_URL": stub.url, "STUB_API_KEY": "none"}
+        options = ["--model", "openai-api/stub/m", "--display", "none", "--log-dir", str(folder / "logs")]
+        done = subprocess.run([*command, *options], cwd=REPOSITORY, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+    assert all(asked.picture and asked.prompt.endswith("one word.") for asked in stub.asked)
+    logs = [read_eval_log(info) for info in list_eval_logs(str(folder / "logs"))]
+    assert [log.error.traceback for log in logs if log.error] == []
+    return {log.eval.task: log for log in logs}
+
+
+def test_the_local_task_gives_the_report_of_the_metric(tmp_path: Path) -> None:
+    release = build_sample(tmp_path)
+    program = Path(sys.executable).with_name("inspect")
+    command = [str(program), "eval", "recipes/inspect_task.py", "-T", f"root={release}", "-T", "task=both"]
+    (log,) = evaluate(tmp_path, command).values()
+    answers, records = answers_to(release, "test"), read_lines(release, "test")
+    expected = relation_accuracy.compute(answers, records, task="both")
+    metrics = {name: metric.value for name, metric in log.results.scores[0].metrics.items()}
+    for name in ("accuracy", "pair_accuracy", "precision", "recall", "f1", "yes_ratio", "no_answer_share"):
+        assert metrics[name] == expected[name]
+    for cell, figures in expected["by"]["cell"].items():
+        assert metrics[f"{cell} accuracy"] == figures["accuracy"]
+    assert metrics["open-ended accuracy"] == expected["open_ended"]["accuracy"]
+    kept = [(sample.metadata, next(iter(sample.scores.values())).answer) for sample in log.samples]
+    rows = [{"question_id": record["question_id"], "answer": answer} for record, answer in kept]
+    assert relation_accuracy.compute(rows, [record for record, _ in kept], task="both") == expected
+
+
+def test_the_hub_s_own_evaluation_runs_every_task_of_eval_yaml(tmp_path: Path) -> None:
+    draw_sources(tmp_path / "sources")
+    arguments = ["--annotations", str(tmp_path / "sources" / "json"), "--images", str(tmp_path / "sources")]
+    release = tmp_path / "release"
+    assert upload.main(["build", *arguments, "--out", str(release), "--hub-eval"]) == 0
+    logs = evaluate(tmp_path, [sys.executable, "-c", REDIRECTED, str(release), "eval", "hf/NS/MMRel"])
+    assert sorted(name.rpartition("/")[2] for name in logs) == ["adversarial", "test"]
+    for name, log in logs.items():
+        split = name.rpartition("/")[2]
+        records = [record for record in read_lines(release, split) if record["task"] == "discriminative"]
+        assert len(log.samples) == len(records)
+        right = {sample.metadata["question_id"]: sample.scores["pattern"].value == "C" for sample in log.samples}
+        for record in records:
+            said = say(f"{record['question']} {record['instruction']}").strip("*").lower()
+            assert right[record["question_id"]] == said.startswith(record["answer"])
+        assert log.results.scores[0].metrics["accuracy"].value == sum(right.values()) / len(right)
