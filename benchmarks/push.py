@@ -61,7 +61,8 @@ class Figures(NamedTuple):
 def write_release(root: Path, files: int, size: int) -> Path:
     """Write `files` archives of `size` random bytes each, a card, and checksums.json."""
     sys.path.insert(0, str(PROJECT))
-    from release.build import INDEX, describe_file
+    from release.finish import INDEX
+    from release.pack import describe_file
 
     folder = root / "data" / "real"
     folder.mkdir(parents=True)

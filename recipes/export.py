@@ -27,6 +27,7 @@ from recipes.questions import add_release, is_of_task, read_pictures, run_comman
 from release.archives import make_json
 from release.check import check_release
 from release.records import InputError, make_prompt
+from release.tables import make_schema
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -63,11 +64,7 @@ class Shown(NamedTuple):
 
 def write_trl(folder: Path, pictures: Iterable[Shown]) -> None:
     """Write `train-00000-of-00001.parquet`; a picture is stored once in each row group."""
-    features: dict[str, Any] = {"image": {"_type": "Image"}}
-    features.update((name, {"dtype": "string", "_type": "Value"}) for name in Sample._fields)
-    image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-    schema = pa.schema([("image", image), *((name, pa.string()) for name in Sample._fields)])
-    schema = schema.with_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    schema = make_schema(Sample._fields)
     path = folder / "train-00000-of-00001.parquet"
     with pq.ParquetWriter(path, schema, use_dictionary=["image.bytes"], dictionary_pagesize_limit=1 << 30) as writer:
         rows: list[dict[str, Any]] = []

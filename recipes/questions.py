@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import mmrel
 import relation_accuracy
-from release.archives import make_json
+from release.archives import make_json, read_archives
 from release.pack import write_aside
 from release.records import InputError
 
@@ -54,9 +54,7 @@ def read_records(release: mmrel.Release, config: str, split: str) -> list[dict[s
 
 def read_pictures(release: mmrel.Release, config: str, split: str) -> Iterator[tuple[list[dict[str, Any]], bytes]]:
     """The records about each picture, and the picture's bytes, in constant memory."""
-    for name in release.archives(config).get(split, []):
-        with mmrel.open_file(release.path(name)) as file:
-            yield from mmrel.read_archive(file, name, release.files[name]["size"])
+    return read_archives(release, release.archives(config).get(split, []))
 
 
 def write_answers(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:

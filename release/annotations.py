@@ -163,9 +163,6 @@ def _read_value(value: Any, path: Path, where: str, told: Told, of_row: Told) ->
             "expected the keys question_id, image, text, label (POPE), id, image, conversations (LLaVA) or those of "
             f"schema/record.schema.json, got {', '.join(map(str, value))[:200] or 'no key'}"
         )
-    for record in records:
-        if problem := check_record(record.to_json()):
-            raise InputError(problem)
     chosen = told.split or _find_split(value, path)
     return [Question(chosen, record, where) for record in records]
 
@@ -233,7 +230,7 @@ def _make_record(
         pair_id = make_pair_id(image_id, reading.category, reading.subject, reading.object)
     elif reading.subject:
         relation = answer
-    return Record(
+    record = Record(
         question_id=question_id,
         image_id=image_id,
         domain=domain,
@@ -249,6 +246,9 @@ def _make_record(
         pair_id=pair_id,
         source=source,
     )
+    if problem := check_record(record.to_json()):
+        raise InputError(problem)
+    return record
 
 
 def _read_question(question: str, told: Told) -> Reading:

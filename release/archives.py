@@ -7,10 +7,11 @@ import io
 import json
 import tarfile
 import warnings
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from PIL import Image
 
+import mmrel
 from release.records import InputError
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class Picture(NamedTuple):
 
 def make_json(value: object) -> str:
     """One line of JSON, the same for the same value, with text left readable."""
-    return json.dumps(value, ensure_ascii=False, separators=(", ", ": "))
+    return json.dumps(value, ensure_ascii=False)
 
 
 def records_member(image_id: str) -> str:
@@ -53,6 +54,13 @@ def write_archive(path: Path, pictures: Iterable[Picture]) -> Iterator[Picture]:
                 archive.addfile(header, io.BytesIO(data))
             archive.members = []  # type: ignore[attr-defined]  # tarfile remembers every member that it has written
             yield picture
+
+
+def read_archives(release: mmrel.Release, names: Iterable[str]) -> Iterator[tuple[list[dict[str, Any]], bytes]]:
+    """The records about each picture of some of a release's archives, and its bytes, one picture in memory."""
+    for name in names:
+        with mmrel.open_file(release.path(name)) as file:
+            yield from mmrel.read_archive(file, name, release.files[name]["size"])
 
 
 def check_picture(data: bytes, where: str) -> Image.Image:

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-import mmrel
+from release.archives import read_archives
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Iterator
+
+    import mmrel
 
 NEAR = 4  # of 64 bits; ImageHash's phash of a picture saved anew as JPEG, or scaled, differs in 0 to 4
 BANDS = NEAR + 1  # hashes that differ in 4 bits are equal in one of 5 parts at least
@@ -78,13 +80,11 @@ def _read_archives(db: sqlite3.Connection, release: mmrel.Release, archives: dic
     with contextlib.suppress(ImportError):
         imagehash = importlib.import_module("imagehash")
     for split, names in archives.items():
-        for name in names:
-            with mmrel.open_file(release.path(name)) as file:
-                for records, data in mmrel.read_archive(file, name, release.files[name]["size"]):
-                    shown = str(imagehash.phash(Image.open(io.BytesIO(data)))) if imagehash else None
-                    row = (split, records[0]["image_id"], hashlib.sha256(data).hexdigest(), shown)
-                    db.execute("insert into prints values (?,?,?,?)", row)
-                    yield len(data)
+        for records, data in read_archives(release, names):
+            shown = str(imagehash.phash(Image.open(io.BytesIO(data)))) if imagehash else None
+            row = (split, records[0]["image_id"], hashlib.sha256(data).hexdigest(), shown)
+            db.execute("insert into prints values (?,?,?,?)", row)
+            yield len(data)
 
 
 def _find_near(db: sqlite3.Connection) -> None:

@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any
 import mmrel
 from release.annotations import SHOWN_PROBLEMS, find_files, raise_problems, read_annotations
 from release.audit import drop_questions
-from release.finish import INDEX, MISSING, Built, check_out, join_parts, make_index
-from release.pack import Part, Workplace, describe_file, pack_shard, read_part
+from release.finish import MISSING, Built, check_out, join_parts
+from release.pack import Part, Workplace, pack_shard, read_part
 from release.plan import SHARD_BYTES, Plan
 from release.records import InputError
 
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 
     from release.plan import Shard
     from release.sources import Pictures
-
-__all__ = ["INDEX", "describe_file", "make_index"]  # what else one needs to handle a release
 
 
 @dataclass(frozen=True)

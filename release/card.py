@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import mmrel
 from release.hub_eval import make_config
 from release.records import InputError
+from release.tables import describe_features
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -77,8 +78,7 @@ def make_dataset_infos(facts: list[Facts]) -> str:
             "citation": mmrel.CITATION,
             "homepage": mmrel.HOMEPAGE,
             "license": mmrel.LICENSE,
-            "features": {"image": {"_type": "Image"}}
-            | {column: {"dtype": "string", "_type": "Value"} for column in mmrel.COLUMNS},
+            "features": describe_features(),
             "builder_name": "parquet",
             "dataset_name": "mmrel",
             "config_name": config,

@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, NamedTuple
 
-from release.pack import CHUNK
+from release.pack import read_chunks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -124,7 +124,6 @@ def make_list(states: list[State]) -> str:
 
 
 def _hash(path: Path, digest: hashlib._Hash) -> Iterator[int]:
-    with open(path, "rb") as file:
-        while chunk := file.read(CHUNK):
-            digest.update(chunk)
-            yield len(chunk)
+    for chunk in read_chunks(path):
+        digest.update(chunk)
+        yield len(chunk)

@@ -24,9 +24,9 @@ from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundErro
 from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
 
 from release import hub_calls as calls
+from release.finish import INDEX
 from release.hub_calls import AccessError, ConflictError, HubError, Patience
 from release.hub_plan import (
-    CHECKSUMS,
     Checksum,
     Plan,
     Standing,
@@ -177,7 +177,7 @@ class _Push:
         if info is None:
             return None
         files = self.insist(calls.LOOK, lambda: calls.list_files(self.api, self.repo_id, info.sha))
-        ours = self._read_ours(info.sha) if CHECKSUMS in files else frozenset()
+        ours = self._read_ours(info.sha) if INDEX in files else frozenset()
         return Standing(info.sha, bool(info.private), files, ours)
 
     def _read_ours(self, revision: str) -> frozenset[str]:
@@ -186,15 +186,15 @@ class _Push:
 
             def download() -> str:
                 return self.api.hf_hub_download(
-                    self.repo_id, CHECKSUMS, repo_type="dataset", revision=revision, local_dir=folder
+                    self.repo_id, INDEX, repo_type="dataset", revision=revision, local_dir=folder
                 )
 
             text = Path(self.insist(calls.LOOK, download)).read_bytes()
         try:
-            return frozenset(json.loads(text)["files"]) | {CHECKSUMS}
+            return frozenset(json.loads(text)["files"]) | {INDEX}
         except (ValueError, KeyError, TypeError):
             raise UnfitError(
-                f"{CHECKSUMS} of {self.repo_id} at {revision} is none of ours, so it is not known which files an "
+                f"{INDEX} of {self.repo_id} at {revision} is none of ours, so it is not known which files an "
                 "older release left: remove it there, or push to another repository"
             ) from None
 

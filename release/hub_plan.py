@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
-CHECKSUMS = "checksums.json"
-CHUNK = 1 << 20
+from release.finish import INDEX
+from release.pack import read_chunks
 
 
 class UnfitError(ValueError):
@@ -94,13 +94,13 @@ def read_manifest(root: Path, check: Callable[[Path], Sequence[object]]) -> dict
     Raises:
         UnfitError: With all problems, or because there is no release.
     """
-    if not (root / CHECKSUMS).is_file():
-        raise UnfitError(f"no release in {root}: there is no {CHECKSUMS}; `upload.py build` makes one")
+    if not (root / INDEX).is_file():
+        raise UnfitError(f"no release in {root}: there is no {INDEX}; `upload.py build` makes one")
     problems = check(root)
     if problems:
         listed = "\n".join(f"  {problem}" for problem in problems)
         raise UnfitError(f"the release in {root} has {len(problems)} problem(s), nothing was sent:\n{listed}")
-    manifest: dict[str, Any] = json.loads((root / CHECKSUMS).read_bytes())
+    manifest: dict[str, Any] = json.loads((root / INDEX).read_bytes())
     return manifest
 
 
@@ -115,9 +115,9 @@ def list_release(root: Path, manifest: Mapping[str, Any]) -> dict[str, Checksum]
     files = {path: Checksum(entry["sha256"], entry["size"]) for path, entry in manifest["files"].items()}
     for path in files:
         if path != str(PurePosixPath(path)) or PurePosixPath(path).is_absolute() or ".." in path.split("/"):
-            raise UnfitError(f"{CHECKSUMS} of {root} lists {path!r}, which is no path inside a release")
-    content = (root / CHECKSUMS).read_bytes()
-    return {**files, CHECKSUMS: Checksum(hashlib.sha256(content).hexdigest(), len(content))}
+            raise UnfitError(f"{INDEX} of {root} lists {path!r}, which is no path inside a release")
+    content = (root / INDEX).read_bytes()
+    return {**files, INDEX: Checksum(hashlib.sha256(content).hexdigest(), len(content))}
 
 
 def refuse_script(repo_id: str, paths: Mapping[str, object], where: str) -> None:
@@ -163,9 +163,8 @@ def is_same(path: Path, checksum: Checksum, remote: Any) -> bool:
 def git_id(path: Path) -> str:
     """The id that git gives a file: SHA-1 of its size and content."""
     digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
-    with path.open("rb") as file:
-        while piece := file.read(CHUNK):
-            digest.update(piece)
+    for piece in read_chunks(path):
+        digest.update(piece)
     return digest.hexdigest()
 
 

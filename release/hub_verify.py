@@ -23,8 +23,9 @@ from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundErro
 from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
 
 from release import hub_calls as calls
+from release.finish import INDEX
 from release.hub_calls import HubError, Patience
-from release.hub_plan import CHECKSUMS, Checksum, UnfitError, check_name, is_same, list_release, refuse_script
+from release.hub_plan import Checksum, UnfitError, check_name, is_same, list_release, refuse_script
 
 BLOCK = 16 << 20  # bytes asked for at a time by `--deep`
 KEY = "question_id"  # unique in a release
@@ -113,9 +114,9 @@ def verify(
         HubError: The Hub could not be asked.
     """
     check_name(repo_id)
-    if not (root / CHECKSUMS).is_file():
-        raise UnfitError(f"no release in {root}: there is no {CHECKSUMS}")
-    release = list_release(root, json.loads((root / CHECKSUMS).read_bytes()))
+    if not (root / INDEX).is_file():
+        raise UnfitError(f"no release in {root}: there is no {INDEX}")
+    release = list_release(root, json.loads((root / INDEX).read_bytes()))
     with calls.bounded(patience.timeout):
         commit, remote = _list_remote(repo_id, revision, patience)
         differences = list(_compare(root, repo_id, release, remote))

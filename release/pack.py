@@ -119,19 +119,24 @@ def read_part(plan: Plan, shard: Shard, work: Workplace) -> Part | None:
 
 
 def count_pictures(pictures: Iterable[Picture], counts: Counter[str]) -> Iterator[Picture]:
-    """Count what `make_facts` needs while pictures pass."""
+    """Count pictures while they pass."""
     for picture in pictures:
-        counts["pictures"] += 1
-        for record in picture.records:
-            counts["rows"] += 1
-            counts["num_bytes"] += len(picture.data) + len(picture.image_id)
-            counts["num_bytes"] += sum(len((getattr(record, name) or "").encode()) for name in mmrel.COLUMNS)
-            counts[f"{record.category} {record.task}"] += 1
+        count_picture(picture, counts)
         yield picture
 
 
+def count_picture(picture: Picture, counts: Counter[str]) -> None:
+    """Add to the counts that `make_facts` needs."""
+    counts["pictures"] += 1
+    for record in picture.records:
+        counts["rows"] += 1
+        counts["num_bytes"] += len(picture.data) + len(picture.image_id)
+        counts["num_bytes"] += sum(len((getattr(record, name) or "").encode()) for name in mmrel.COLUMNS)
+        counts[f"{record.category} {record.task}"] += 1
+
+
 def make_facts(domain: str, split: str, counts: Counter[str], table_bytes: int) -> Facts:
-    """The facts of what `count_pictures` counted."""
+    """The facts of what `count_picture` counted."""
     kinds = {kind: number for kind, number in sorted(counts.items()) if " " in kind}
     return Facts(domain, split, counts["rows"], counts["pictures"], counts["num_bytes"], table_bytes, kinds)
 
@@ -144,10 +149,16 @@ def make_versions() -> dict[str, str]:
 def describe_file(path: Path) -> dict[str, Any]:
     """A file's sha256 and size in bytes."""
     digest = hashlib.sha256()
+    for chunk in read_chunks(path):
+        digest.update(chunk)
+    return {"sha256": digest.hexdigest(), "size": path.stat().st_size}
+
+
+def read_chunks(path: Path) -> Iterator[bytes]:
+    """The content of a file of any size, piece by piece."""
     with open(path, "rb") as file:
         while chunk := file.read(CHUNK):
-            digest.update(chunk)
-    return {"sha256": digest.hexdigest(), "size": path.stat().st_size}
+            yield chunk
 
 
 def write_aside(path: Path, data: bytes) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 import mmrel
+from release.archives import read_archives
 from release.pack import write_aside
 
 if TYPE_CHECKING:
@@ -71,17 +72,11 @@ def _choose_cells(release: mmrel.Release, per_split: int) -> Iterator[Cell]:
     for split, names in release.archives("all").items():
         for domain in sorted({name.split("/")[1] for name in names}):
             archives = [name for name in names if name.split("/")[1] == domain]
-            count = sum(1 for _ in _read(release, archives))
+            count = sum(1 for _ in read_archives(release, archives))
             wanted = {(2 * index + 1) * count // (2 * per_split) for index in range(per_split)}
-            for index, (records, data) in enumerate(_read(release, archives)):
+            for index, (records, data) in enumerate(read_archives(release, archives)):
                 if index in wanted:
                     yield _make_cell(f"{domain} / {split}", records, data)
-
-
-def _read(release: mmrel.Release, archives: list[str]) -> Iterator[tuple[list[dict[str, Any]], bytes]]:
-    for name in archives:
-        with mmrel.open_file(release.path(name)) as file:
-            yield from mmrel.read_archive(file, name, release.files[name]["size"])
 
 
 def _make_cell(title: str, records: list[dict[str, Any]], data: bytes) -> Cell:

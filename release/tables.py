@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import mmrel
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from release.archives import Picture
@@ -26,16 +26,19 @@ _PLAIN = ("question_id", "question")  # hardly ever twice the same
 _REPEATED = ("image.bytes", "image.path", *(column for column in mmrel.COLUMNS if column not in _PLAIN))
 
 
-def make_schema() -> pa.Schema:
-    """Arrow schema of every table; the metadata tells `datasets` and the viewer that `image` is a picture.
+def describe_features(columns: Sequence[str] = mmrel.COLUMNS) -> dict[str, Any]:
+    """A picture and columns of text as `datasets` describes them in JSON; only types that datasets 3.6 knows."""
+    return {"image": {"_type": "Image"}} | {name: {"dtype": "string", "_type": "Value"} for name in columns}
 
-    Only feature types that datasets 3.6 knows; the struct exactly as the viewer expects it.
+
+def make_schema(columns: Sequence[str] = mmrel.COLUMNS) -> pa.Schema:
+    """Arrow schema of a table with a picture; the metadata tells `datasets` and the viewer that `image` is one.
+
+    The struct is exactly as the viewer expects it.
     """
-    features: dict[str, Any] = {"image": {"_type": "Image"}}
-    features.update((column, {"dtype": "string", "_type": "Value"}) for column in mmrel.COLUMNS)
     image = pa.struct([pa.field("bytes", pa.binary()), pa.field("path", pa.string())])
-    fields = [pa.field("image", image), *(pa.field(column, pa.string()) for column in mmrel.COLUMNS)]
-    return pa.schema(fields, metadata={"huggingface": json.dumps({"info": {"features": features}})})
+    fields = [pa.field("image", image), *(pa.field(column, pa.string()) for column in columns)]
+    return pa.schema(fields, metadata={"huggingface": json.dumps({"info": {"features": describe_features(columns)}})})
 
 
 def write_table(path: Path, pictures: Iterable[Picture]) -> None:

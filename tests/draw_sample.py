@@ -23,8 +23,8 @@ from draw_manners import MANNERS, paint
 from draw_scenes import SIZES, SPATIAL, arrange
 
 import upload
-from release.build import make_index
 from release.card import fill_template, read_generated
+from release.finish import make_index
 from release.records import Triplet, make_question
 
 REPOSITORY = Path(__file__).resolve().parent.parent

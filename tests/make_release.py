@@ -10,7 +10,9 @@ from pathlib import Path
 from conftest import make_sources
 from PIL import Image
 
-from release.build import INDEX, build_release, describe_file
+from release.build import build_release
+from release.finish import INDEX
+from release.pack import describe_file
 from release.sources import PictureFolder
 
 

@@ -17,8 +17,9 @@ from PIL import Image
 
 import mmrel
 import upload
-from release.build import build_release, describe_file
+from release.build import build_release
 from release.check import check_release
+from release.pack import describe_file
 from release.sources import PictureFolder
 
 if TYPE_CHECKING:

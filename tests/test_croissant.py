@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 import mmrel
-from release.build import describe_file
 from release.check import check_release
+from release.pack import describe_file
 
 
 def test_every_data_file_is_described_as_it_is(built: Path) -> None:

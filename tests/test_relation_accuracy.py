@@ -348,28 +348,16 @@ def partition(file: Any, parts: int, seed: int) -> dict[str, Any]:
     return metric.report(whole, len(questions))
 
 
-def test_any_partition_gives_the_same_report() -> None:
+@pytest.mark.parametrize(("number", "examples", "parts"), [(120, 60, (1, 9)), (100_000, 3, (2, 40))])
+def test_any_partition_gives_the_same_report(number: int, examples: int, parts: tuple[int, int]) -> None:
     hypothesis = pytest.importorskip("hypothesis")
     strategies = hypothesis.strategies
-    file = drawn(120)
+    file = drawn(number)
     expected = json.dumps(partition(file, 1, 0))
+    assert json.loads(expected)["coverage"]["share"] == 1
 
-    @hypothesis.settings(max_examples=60, deadline=None, derandomize=True)
-    @hypothesis.given(strategies.integers(1, 9), strategies.integers(0, 10**6))
-    def check(parts: int, seed: int) -> None:
-        assert json.dumps(partition(file, parts, seed)) == expected
-
-    check()
-
-
-def test_partitions_of_100_000_answers() -> None:
-    hypothesis = pytest.importorskip("hypothesis")
-    st = hypothesis.strategies
-    file = drawn(100_000)
-    expected = json.dumps(partition(file, 1, 0))
-
-    @hypothesis.settings(max_examples=3, deadline=None, derandomize=True)
-    @hypothesis.given(st.integers(2, 40), st.integers(0, 10**6))
+    @hypothesis.settings(max_examples=examples, deadline=None, derandomize=True)
+    @hypothesis.given(strategies.integers(*parts), strategies.integers(0, 10**6))
     def check(parts: int, seed: int) -> None:
         assert json.dumps(partition(file, parts, seed)) == expected
 
