@@ -104,7 +104,7 @@ class MMRel(datasets.GeneratorBasedBuilder):  # type: ignore[misc]
         return datasets.DatasetInfo(DESCRIPTION, CITATION, HOMEPAGE, LICENSE, make_features())
 
     def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
-        shards = self.release.archives(self.config.name)
+        shards = self.release.archives(self.config.name, self.config.categories)
         paths = dl_manager.download({split: [self.release.path(n) for n in names] for split, names in shards.items()})
         archives = {split: list(zip(names, paths[split], strict=True)) for split, names in shards.items()}
         return [datasets.SplitGenerator(split, gen_kwargs={"archives": archives[split]}) for split in shards]
@@ -113,8 +113,7 @@ class MMRel(datasets.GeneratorBasedBuilder):  # type: ignore[misc]
         validate = make_validator(self.release.schema)
         for archive, path in archives:
             with open_file(path) as file:
-                size = self.release.files[archive]["size"]
-                for records, picture in read_archive(file, archive, size, self._keeps):
+                for records, picture in read_archive(file, archive, self.release.files[archive]["size"], self._keeps):
                     for record in records:
                         _check_record(record, archive, validate)
                         image = {"bytes": picture, "path": record["image_id"]}
@@ -130,21 +129,20 @@ class Release:
 
     Its `root` is a folder or `hf://` URL. checksums.json gives the `version` of the package that built it, a `note` or
     null, and `files`: `{path: {"sha256": hex, "size": bytes}}`; its own `sha256` names the content of the release. The
-    records follow `schema`.
+    records follow `schema`. `categories` are those of each archive's questions.
     """
 
     def __init__(self, root: str) -> None:
         self.root = _find_root(str(root))
-        with open_file(self.path("checksums.json")) as file:
-            text = file.read(MAX_INDEX_BYTES)
-        with open_file(self.path("schema/record.schema.json")) as file:
-            schema = file.read(MAX_INDEX_BYTES)
+        with open_file(self.path("checksums.json")) as one, open_file(self.path("schema/record.schema.json")) as other:
+            text, schema = one.read(MAX_INDEX_BYTES), other.read(MAX_INDEX_BYTES)
         self.sha256 = hashlib.sha256(text).hexdigest()
         try:
             index = json.loads(text)
             self.version: str = index["version"]
             self.note: str | None = index["note"]
             self.files: dict[str, dict[str, Any]] = {name: {**file} for name, file in index["files"].items()}
+            self.categories = {name: {*file.get("categories", CATEGORIES)} for name, file in self.files.items()}
             self.schema: dict[str, Any] = json.loads(schema)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             where = f"{self.root}: checksums.json or schema/record.schema.json"
@@ -154,15 +152,17 @@ class Release:
         """Where a file of the release is, from its path in the release."""
         return f"{self.root}/{name}" if "://" in self.root else os.path.join(self.root, *name.split("/"))
 
-    def archives(self, config: str) -> dict[str, list[str]]:
-        """The archives of a config by split, in order; raises `ReleaseError` where the release has none."""
+    def archives(self, config: str, categories: Sequence[str] | None = None) -> dict[str, list[str]]:
+        """Archives of a config by split, in order, that hold some `categories`; `ReleaseError` if there are none."""
         found = [match for name in sorted(self.files) if (match := re.fullmatch(_ARCHIVE, name))]
         wanted = [(match[2], match[0]) for match in found if config in ("all", match[1])]
         shards = {split: [name for of, name in wanted if of == split] for split in SPLITS}
         if not any(shards.values()):
             present = ", ".join(sorted({match[1] for match in found})) or "none"
             raise ReleaseError(f"{self.root} has no archives for {config!r}; domains present: {present}")
-        return {split: names for split, names in shards.items() if names}
+        want = set(categories or CATEGORIES)
+        # A split keeps one archive at least, since `datasets` knows no split of none.
+        return {s: [n for n in names if self.categories[n] & want] or names[:1] for s, names in shards.items() if names}
 
 
 def load(

@@ -20,7 +20,7 @@ from release.archives import Picture, check_picture
 from release.card import Facts, make_dataset_infos, make_front_matter, merge_facts
 from release.finish import INDEX
 from release.hub_eval import find_splits
-from release.pack import count_picture, describe_file, make_facts
+from release.pack import count_picture, describe_file, list_categories, make_facts
 from release.records import SCHEMA_FOLDER, InputError, Record, check_record, make_pair_id, parse_question
 from release.tables import GROUP_DECODED_BYTES, GROUP_ROWS, GROUP_STORED_BYTES, make_schema
 
@@ -241,12 +241,17 @@ def _check_meaning(checker: Checker, where: str, record: dict[str, Any]) -> None
 
 
 def _read_archives(checker: Checker, names: list[str]) -> Iterator[Entry]:
+    index = json.loads((checker.root / INDEX).read_text("utf-8"))["files"]
     for name in names:
-        path = checker.root / name
+        path, counts = checker.root / name, Counter[str]()
         try:
             with open(path, "rb") as file:
                 for records, data in mmrel.read_archive(file, name, path.stat().st_size):
+                    counts.update(str(record.get("category")) for record in records)
                     yield Entry(f"{name}:{records[0].get('image_id')}", records, data)
+            told, held = index[name].get("categories"), list_categories(counts)
+            if told != held:
+                checker.add(name, f"{INDEX} says that it holds the categories {told}, it holds {held}")
         except mmrel.ReleaseError as error:
             checker.broken.add(name)
             where, _, message = str(error).partition(": ")

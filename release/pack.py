@@ -97,6 +97,7 @@ def pack_shard(plan: Plan, shard: Shard, pictures: Pictures, work: Workplace) ->
         described = {name.relative_to(work.release).as_posix(): describe_file(aside)
                      for name, aside in ((archive, asides[0]), (table, asides[1]))}  # fmt: skip
         facts = make_facts(shard.domain, shard.split, counts, asides[1].stat().st_size)
+        described[f"{stem}.tar"]["categories"] = list_categories(counts)
         for aside, path in zip(asides, (archive, table, lines), strict=True):
             os.replace(aside, path)
     finally:
@@ -139,6 +140,12 @@ def make_facts(domain: str, split: str, counts: Counter[str], table_bytes: int) 
     """The facts of what `count_picture` counted."""
     kinds = {kind: number for kind, number in sorted(counts.items()) if " " in kind}
     return Facts(domain, split, counts["rows"], counts["pictures"], counts["num_bytes"], table_bytes, kinds)
+
+
+def list_categories(counts: Counter[str]) -> list[str]:
+    """The categories of what `count_picture` counted, in the paper's order."""
+    present = {kind.partition(" ")[0] for kind in counts}
+    return [category for category in mmrel.CATEGORIES if category in present]
 
 
 def make_versions() -> dict[str, str]:

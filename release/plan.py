@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 SHARD_BYTES = 256 << 20  # of pictures in an archive
 SHARD_DECODED_BYTES = 1 << 30  # once each row has its own copy; some readers fail from 2 GiB on
+CUT_SHARE = 8  # an archive with so much of its size, an eighth, ends where the categories of its pictures change
 SHARD_ROWS = 50_000  # of small pictures; a record is about 500 bytes
 _TABLES = """
 create table told (name primary key, value);
@@ -205,9 +206,13 @@ class Plan:
         )
 
     def _place_each(self, pictures: Pictures, shard_bytes: int) -> Iterator[tuple[object, ...]]:
-        """Rows of the table of pictures, a shard ending where the next picture would be too much for it."""
+        """Rows of the table of pictures.
+
+        A shard ends where the next picture would be too much for it; or is of other categories, so that who wants only
+        these need not read it, unless it would be a small one.
+        """
         split_now: tuple[str, str] | None = None
-        shard = stored = decoded = questions = 0
+        shard = stored = decoded = questions = kinds_now = 0
         for domain, split, kinds, image_id, rows in self.db.execute(
             "select domain, split, sum(distinct 1 << category) as kinds, image_id, count(*) from questions "
             "group by domain, split, image_id order by domain, split, kinds, image_id"
@@ -217,9 +222,10 @@ class Plan:
             if (place := pictures.find(image_id)) is None:
                 yield domain, split, kinds, image_id, rows, None, None, None
                 continue
+            turns, kinds_now = kinds != kinds_now and stored * CUT_SHARE >= shard_bytes, kinds
             stored, decoded, questions = stored + place.size, decoded + place.size * rows, questions + rows
             full = stored > shard_bytes or decoded > SHARD_DECODED_BYTES or questions > SHARD_ROWS
-            if full and questions > rows:
+            if (full or turns) and questions > rows:
                 shard, stored, decoded, questions = shard + 1, place.size, place.size * rows, rows
             yield domain, split, kinds, image_id, rows, place.size, shard, json.dumps(place)
 

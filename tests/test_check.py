@@ -33,8 +33,9 @@ def told(root: Path) -> str:
 def renew_index(root: Path) -> None:
     """Checksums that fit what stands there, so that a test sees the other checks."""
     index = json.loads((root / "checksums.json").read_text())
-    found = sorted(path for path in root.rglob("*") if path.is_file() and path.name != "checksums.json")
-    index["files"] = {path.relative_to(root).as_posix(): describe_file(path) for path in found}
+    found = {path.relative_to(root).as_posix(): path for path in sorted(root.rglob("*")) if path.is_file()}
+    del found["checksums.json"]
+    index["files"] = {name: index["files"].get(name, {}) | describe_file(path) for name, path in found.items()}
     (root / "checksums.json").write_text(json.dumps(index))
 
 
@@ -97,6 +98,18 @@ def test_problems_are_told_all_at_once_and_sorted(release: Path, capsys: pytest.
 def test_a_broken_index(release: Path, content: str) -> None:
     (release / "checksums.json").write_text(content, errors="surrogateescape")
     assert "checksums.json: expected the sha256 and size of each file" in told(release)
+
+
+@pytest.mark.parametrize("categories", [None, [], ["action"], ["spatial", "action", "comparative"], "spatial", 3])
+def test_categories_that_an_archive_does_not_hold(release: Path, categories: Any) -> None:
+    index = json.loads((release / "checksums.json").read_text())
+    name = "data/real/test-00000.tar"
+    assert index["files"][name]["categories"] == ["spatial"]
+    index["files"][name]["categories"] = categories
+    (release / "checksums.json").write_text(json.dumps(index))
+    assert f"{name}: checksums.json says that it holds the categories {categories}, it holds ['spatial']" in told(
+        release
+    )
 
 
 def test_no_release_at_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import itertools
 import json
 import random
+import shutil
 import tarfile
 from collections import Counter
 from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import datasets
 import pyarrow.parquet as pq
@@ -22,9 +24,6 @@ import mmrel
 from decode_once import Picture, shuffle_pictures
 from release.build import build_release
 from release.sources import PictureFolder
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 NODES = (1, 2, 3, 8)
 
@@ -215,6 +214,43 @@ class TestFilters:
         assert seeking.counted < 0.8 * len(whole)
         everything = list(mmrel.read_archive(CountingFile(whole), "a", len(whole)))
         assert list(mmrel.read_archive(Pipe(whole), "a", len(whole))) == everything
+
+    def test_archives_of_other_categories_are_not_opened(
+        self, releases: dict[int, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        opened: list[str] = []
+        real = mmrel.open_file
+        monkeypatch.setattr(mmrel, "open_file", lambda path: opened.append(path) or real(path))
+        root = releases[max(releases)]
+        release = mmrel.Release(str(root))
+        for chosen in (*([category] for category in mmrel.CATEGORIES), ["spatial", "comparative"], mmrel.CATEGORIES):
+            opened.clear()
+            expected = [
+                id_ for id_, of in ((r["question_id"], r["category"]) for r in raw(stream(root))) if of in chosen
+            ]
+            opened.clear()
+            assert ids(raw(stream(root, categories=chosen))) == expected
+            names = {Path(path).relative_to(root).as_posix() for path in opened if path.endswith(".tar")}
+            wanted = {name for name in release.archives("real")["test"] if release.categories[name] & set(chosen)}
+            assert names == (wanted or {"data/real/test-00000.tar"})
+        # An index of before, without categories, gives the same rows.
+        old = Path(shutil.copytree(root, tmp_path / "old"))
+        index = json.loads((old / "checksums.json").read_text())
+        for described in index["files"].values():
+            described.pop("categories", None)
+        (old / "checksums.json").write_text(json.dumps(index))
+        assert ids(raw(stream(old, categories=["action"]))) == ids(raw(stream(root, categories=["action"])))
+        index["files"]["data/real/test-00000.tar"]["categories"] = 3
+        (old / "checksums.json").write_text(json.dumps(index))
+        with pytest.raises(mmrel.ReleaseError, match="expected those of a release"):
+            stream(old)
+
+    def test_an_archive_ends_where_the_categories_change(self, releases: dict[int, Path]) -> None:
+        """Unless it would be less than an eighth of its size."""
+        for size in (6000, 1 << 20):
+            root = releases[stream(releases[min(releases)].parent / str(size)).n_shards]
+            held = [mmrel.Release(str(root)).categories[n] for n in mmrel.Release(str(root)).archives("real")["test"]]
+            assert all(len(found) == 1 for found in held) == (size == 6000)
 
     def test_statistics_of_row_groups_prune(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("release.tables.GROUP_ROWS", 6)
