@@ -1,13 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How soon the first question and its picture are there: a cold process, a Hub on the loopback, `real` / `test`.
-
-`PYTHONPATH=. python benchmarks/first_row.py --data FOLDER`, after loading.py has filled the folder (`base`, with the
-peers' `plain` Parquet), prints requests, bytes that the Hub sent until then, and seconds, as medians of paired runs.
-"""
+"""How soon the first question and its picture are there: a cold process, a Hub on the loopback, `real` / `test`."""
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import sys
 import tempfile
@@ -69,38 +64,29 @@ def count_bytes() -> None:
     Handler.setup = counted  # type: ignore[method-assign]
 
 
-def publish(hub: LoopbackHub, data: Path) -> None:
-    """The release of the benchmark, and the same rows as `datasets` writes them."""
-    for repo, root in (("ns/MMRel", data / "base" / "release"), ("ns/plain", data / "base" / "plain")):
-        hub.create(repo)
-        paths = [path for path in root.rglob("*") if path.is_file() and "dalle" not in path.parts]
-        prefix = "" if repo == "ns/MMRel" else "data/"
-        hub.commit(repo, {prefix + path.relative_to(root).as_posix(): path.read_bytes() for path in paths})
+def measure_first_row(data: Path, runs: int) -> list[dict[str, Any]]:
+    """Requests, bytes that the Hub sent, and seconds until the first row, as medians of paired runs.
 
-
-def main(argv: list[str] | None = None) -> int:
-    """Measure the first row."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="folder that loading.py has filled")
-    parser.add_argument("--runs", type=int, default=5, help="paired runs (default %(default)s)")
-    args = parser.parse_args(argv)
+    Args:
+        data: folder with `release` and, for the peer, `plain`.
+        runs: how often each reader takes its turn.
+    """
     count_bytes()
-    results: dict[str, list[tuple[int, int, float]]] = {name: [] for name in READERS}
+    results: dict[str, list[tuple[int, int, float]]] = {
+        name: [] for name in READERS if name.startswith("ours") or (data / "plain").exists()
+    }
     with tempfile.TemporaryDirectory() as folder, LoopbackHub(Path(folder) / "hub") as hub:
-        publish(hub, args.data)
-        for run in range(args.runs):
-            for name, code in READERS.items():
+        hub.publish("ns/MMRel", data / "release")
+        hub.publish("ns/plain", data / "plain", "data/")
+        for run in range(runs):
+            for name, measured in results.items():
                 client = Client(hub, Path(folder) / f"home-{run}-{name}")
                 requests, sent, start = len(hub.requests), _Counted.sent, time.perf_counter()
-                client.python(code + SHOW)
+                client.python(READERS[name] + SHOW)
                 taken = time.perf_counter() - start
-                results[name].append((len(hub.requests) - requests, _Counted.sent - sent, taken))
-    print("| first row | requests | MB sent | seconds |\n| --- | --- | --- | --- |")
-    for name, runs in results.items():
-        requests, sent, seconds = (statistics.median(values) for values in zip(*runs, strict=True))
-        print(f"| {name} | {requests:.0f} | {sent / 1e6:.2f} | {seconds:.1f} |")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+                measured.append((len(hub.requests) - requests, _Counted.sent - sent, taken))
+    heads = ("requests", "sent", "seconds")
+    return [
+        {"reader": name, **dict(zip(heads, map(statistics.median, zip(*measured, strict=True)), strict=True))}
+        for name, measured in results.items()
+    ]

@@ -6,8 +6,9 @@
     PYTHONPATH=. python benchmarks/loading.py --peers PEERS/bin/python --data /tmp/mmrel-bench
 
 It prints the tables and writes loading.json, loading.png and loading.md beside this file, or under `--out`. Each run is
-a process of its own; all readers take turns within a run, so that what else the machine does hits all alike. `--quick`
-takes a few pictures and writes nothing unless told where: it shows that all of it works.
+a process of its own; all readers take turns within a run, so that what else the machine does hits all alike. Where a
+goal is missed the page says which functions took the time. `--quick` takes a few pictures and writes nothing unless
+told where: it shows that all of it works.
 """
 
 from __future__ import annotations
@@ -22,19 +23,29 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from draw_data import PICTURES, draw_release
+from draw_data import PICTURES, SHARD_BYTES, draw_release
+from first_row import measure_first_row
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 HERE = Path(__file__).resolve().parent
 READERS = HERE / "readers.py"
-DECODED_ROWS = 450  # of an epoch: 150 pictures, enough for half a second or more
+DECODED_ROWS = 900  # of an epoch: 300 pictures, enough for a second or more
 GROWTH = (1, 4, 16)
-RAW = ("ours raw", "ours parquet raw")
+PNG_PICTURES = PICTURES // 10
+RAW = ("ours raw", "ours raw, jsonschema alone", "ours parquet raw")
 RAW_PEERS = ("parquet raw", "datasets webdataset raw", "webdataset raw", "mosaicml raw")
 DECODED = ("ours once", "ours once reduced", "ours parquet once", "ours each")
 DECODED_PEERS = ("parquet decoded", "datasets webdataset decoded", "webdataset decoded", "mosaicml decoded")
 OUR_LAYOUT = ("webdataset on our archives raw", "webdataset on our archives decoded")
+LOADERS = ("ours loader 1", "ours loader 2")
+# Turns are taken in this order: what is compared stands together, since a machine's speed drifts.
+ORDER = (*RAW, *RAW_PEERS, OUR_LAYOUT[0], *DECODED_PEERS, OUR_LAYOUT[1], "limit", *DECODED, *LOADERS)
+# What is read of DALL-E's large PNG.
+PNG = ("ours raw", "ours once", "ours each", "limit", *RAW_PEERS, *DECODED_PEERS)
 # What is claimed: name, ours, the peers of which the best counts, and the least ratio.
 GOALS = (
     ("raw from archives / best peer", "ours raw", RAW_PEERS, 2.0),
@@ -49,14 +60,14 @@ GOALS = (
 )
 
 
-def run_reader(python: str, name: str, folder: Path, rows: int | None = None) -> dict[str, float]:
+def run_reader(python: str, name: str, folder: Path, *options: int | str) -> dict[str, Any]:
     """One epoch in a process of its own: rows, seconds, peak memory."""
-    command = [python, str(READERS), name, str(folder), *([str(rows)] if rows else [])]
+    command = [python, str(READERS), name, str(folder), *map(str, options)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
     if done.returncode or not lines:
         raise SystemExit(f"loading.py: {name!r} failed:\n{done.stderr[-2000:]}")
-    found: dict[str, float] = json.loads(lines[-1])
+    found: dict[str, Any] = json.loads(lines[-1])
     return found
 
 
@@ -68,7 +79,7 @@ def measure(
     for run in range(runs):
         order = list(names) if run % 2 == 0 else list(reversed(names))
         for name in order:
-            found = run_reader(names[name], name, folder, limits.get(name))
+            found = run_reader(names[name], name, folder, *([limits[name]] if name in limits else []))
             for clock, values in rates[name].items():
                 values.append(found["rows"] / found[clock])
             tell(f"run {run + 1}/{runs}  {name:<40}{rates[name]['seconds'][-1]:>10.0f} rows/s")
@@ -90,6 +101,13 @@ def compare(rates: dict[str, dict[str, list[float]]]) -> list[dict[str, Any]]:
     return compared
 
 
+def explain(ratios: list[dict[str, Any]], names: dict[str, str], folder: Path) -> list[dict[str, Any]]:
+    """For each goal that was missed, the functions that took most of the time: ours, and the best peer's."""
+    missed = [row for row in ratios if row["goal"] and row["seconds"]["median"] < row["goal"]]
+    readers = dict.fromkeys(name for row in missed for name in (row["ours"], row["seconds"]["peer"]))
+    return [{"reader": n, **run_reader(names[n], n, folder, 10**9, "profile")} for n in readers if "loader" not in n]
+
+
 def grow(data: Path, pictures: int, runs: int, names: tuple[str, ...]) -> list[dict[str, Any]]:
     """Time and peak memory of a raw and a decoded epoch over 1, 4 and 16 times the rows."""
     found = []
@@ -97,7 +115,7 @@ def grow(data: Path, pictures: int, runs: int, names: tuple[str, ...]) -> list[d
     for times, folder in folders.items():
         draw_release(folder, {"real": pictures * times})
     for name in names:
-        results: dict[int, list[dict[str, float]]] = {times: [] for times in GROWTH}
+        results: dict[int, list[dict[str, Any]]] = {times: [] for times in GROWTH}
         for _ in range(runs):
             for times, folder in folders.items():
                 results[times].append(run_reader(sys.executable, name, folder))
@@ -134,34 +152,67 @@ def describe(peers: str | None) -> dict[str, Any]:
     }
 
 
+def make_table(heads: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> list[str]:
+    """Lines of a table in Markdown, with an empty one before it."""
+    return ["", *(f"| {' | '.join(map(str, cells))} |" for cells in (heads, ("---",) * len(heads), *rows))]
+
+
+def tell_rates(rates: dict[str, dict[str, list[float]]]) -> list[str]:
+    """Table of questions a second, the most first."""
+    rows = []
+    for name, clocks in sorted(rates.items(), key=lambda pair: -statistics.median(pair[1]["seconds"])):
+        cells = [f"{statistics.median(v):,.0f} ({min(v):,.0f} to {max(v):,.0f})" for v in clocks.values()]
+        rows.append((name, cells[0], "" if "loader" in name else cells[1]))
+    return make_table(("reader", "questions a second", "by CPU"), rows)
+
+
 def write_page(report: dict[str, Any]) -> str:
     """The tables as Markdown."""
-    machine, rates = report["machine"], report["rates"]
+    machine, ratios = report["machine"], []
+    for row in report["ratios"]:
+        cells = [f"{row[c]['median']:.2f} ({row[c]['least']:.2f} to {row[c]['most']:.2f})" for c in ("seconds", "cpu")]
+        by_cpu = "" if "loader" in row["ours"] else cells[1]
+        ratios.append((row["title"], row["goal"] or "", cells[0], by_cpu, row["seconds"]["peer"]))
     lines = [
         "# How fast it loads",
         "",
         f"{report['pictures']} pictures (800 x 600 JPEG of noise, 100 kB), three questions each, from a disk's "
-        f"cache; {machine['cores']} cores, {machine['memory_gib']} GiB, Python {machine['python']}; other work on the "
-        f"machine (load {machine['load']}). Medians of {report['runs']} runs in which all readers take turns, each in "
-        "a process of its own, and least and most in brackets; ours with every record validated. Time is told by the "
+        f"cache; {machine['cores']} cores, {machine['memory_gib']} GiB, Python {machine['python']}, load before "
+        f"the start {machine['load']}. Medians of {report['runs']} runs in which all readers take turns, each in a "
+        "process of its own, and least and most in brackets; ours with every record validated. Time is told by the "
         "clock, and by the CPU of the process alone, which other work disturbs less (workers are not in it).",
-        "",
-        "| ratio | goal | by the clock | by CPU | best peer |",
-        "| --- | --- | --- | --- | --- |",
+        *make_table(("ratio", "goal", "by the clock", "by CPU", "best peer"), ratios),
+        *tell_rates(report["rates"]),
     ]
-    for row in report["ratios"]:
-        cells = [f"{row[c]['median']:.2f} ({row[c]['least']:.2f} to {row[c]['most']:.2f})" for c in ("seconds", "cpu")]
-        if "loader" in row["ours"]:
-            cells[1] = ""
-        lines.append(f"| {row['title']} | {row['goal'] or ''} | {cells[0]} | {cells[1]} | {row['seconds']['peer']} |")
-    lines += ["", "| reader | questions a second | by CPU |", "| --- | --- | --- |"]
-    for name, clocks in sorted(rates.items(), key=lambda pair: -statistics.median(pair[1]["seconds"])):
-        cells = [f"{statistics.median(v):,.0f} ({min(v):,.0f} to {max(v):,.0f})" for v in clocks.values()]
-        lines.append(f"| {name} | {cells[0]} | {'' if 'loader' in name else cells[1]} |")
+    if report["profiles"]:
+        told = [
+            (row["reader"], ", ".join(f"`{name}` {share:.0%}" for name, share in row["profile"]))
+            for row in report["profiles"]
+        ]
+        lines += ["", "Where a goal is missed, the time goes to (cProfile, own time):"]
+        lines += make_table(("reader", "most of the time"), told)
+    lines += ["", f"{report['png_pictures']} pictures of DALL-E's kind (1024 x 1024 PNG of noise, 1.5 MB):"]
+    lines += tell_rates(report["png"])
+    lines += [
+        "",
+        "What a cold process asks of a Hub until it has the first question with its picture (`real`, `test`):",
+    ]
+    lines += make_table(
+        ("reader", "requests", "MB sent", "seconds"),
+        (
+            (row["reader"], f"{row['requests']:.0f}", f"{row['sent'] / 1e6:.2f}", f"{row['seconds']:.1f}")
+            for row in report["first_row"]
+        ),
+    )
     if report["growth"]:
-        lines += ["", "| rows | | seconds | peak memory |", "| --- | --- | --- | --- |"]
-        for row in report["growth"]:
-            lines.append(f"| {row['rows']:,} | {row['reader']} | {row['seconds']:.2f} | {row['peak_mb']:.0f} MB |")
+        lines += ["", "What grows with the questions:"]
+        lines += make_table(
+            ("questions", "reader", "seconds", "peak memory"),
+            (
+                (f"{r['rows']:,}", r["reader"], f"{r['seconds']:.2f}", f"{r['peak_mb']:.0f} MB")
+                for r in report["growth"]
+            ),
+        )
     for whose in ("ours", "peers"):
         listed = ", ".join(f"{name} {number}" for name, number in machine[whose].items())
         lines += ["", f"Versions ({whose}): {listed or 'none'}."]
@@ -231,21 +282,29 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="folder of loading.json, .png and .md (default: beside this file)")
     parser.add_argument("--quick", action="store_true", help="24 pictures, one run: to see that it works")
     args = parser.parse_args(argv)
-    pictures, runs = (24, 1) if args.quick else (PICTURES, args.runs)
+    pictures, png_pictures, runs = (24, 2, 1) if args.quick else (PICTURES, PNG_PICTURES, args.runs)
     out = args.out or (None if args.quick else HERE)
-    folder = args.data / ("quick" if args.quick else "base")
-    draw_release(folder, {"real": pictures, "dalle": 2}, shard_bytes=(1 << 20) if args.quick else 8 << 20)
-    loaders = ("ours loader 1", "ours loader 2") if find_spec("torch") else ()
-    names = dict.fromkeys((*RAW, *DECODED, "limit", *loaders), sys.executable)
-    if args.peers:
-        if not (folder / "mds").exists():
-            subprocess.run([args.peers, str(READERS), "prepare", str(folder)], check=True)
-        names |= dict.fromkeys((*RAW_PEERS, *DECODED_PEERS, *OUR_LAYOUT), args.peers)
+    folder, png = (args.data / f"{'quick-' if args.quick else ''}{kind}" for kind in ("jpeg", "png"))
+    machine = describe(args.peers)
+    draw_release(folder, {"real": pictures}, shard_bytes=(1 << 20) if args.quick else SHARD_BYTES)
+    draw_release(png, {"dalle": png_pictures})
+    python = {True: sys.executable, False: args.peers}
+    names = {
+        name: python[name.startswith(("ours", "limit"))] for name in ORDER if find_spec("torch") or name not in LOADERS
+    }
+    names = {name: found for name, found in names.items() if found}
+    png_names = {name: found for name, found in names.items() if name in PNG}
+    for data in (folder, png) if args.peers else ():
+        if not (data / "mds").exists():
+            subprocess.run([args.peers, str(READERS), "prepare", str(data)], check=True)
     # A DataLoader reads ahead before the clock starts, the more the more workers it has: its epochs are whole ones.
-    limits = {name: DECODED_ROWS for name in names if "raw" not in name and "loader" not in name}
-    rates = measure(names, folder, runs, limits)
-    report = {"pictures": pictures, "runs": runs, "machine": describe(args.peers), "rates": rates}
-    report |= {"ratios": compare(rates), "growth": []}
+    limits = {name: DECODED_ROWS for name in names if "raw" not in name and name not in LOADERS}
+    report: dict[str, Any] = {"pictures": pictures, "runs": runs, "machine": machine, "growth": []}
+    report["rates"] = measure(names, folder, runs, limits)
+    report["ratios"] = compare(report["rates"])
+    report["profiles"] = explain(report["ratios"], names, folder)
+    report["png_pictures"], report["png"] = png_pictures, measure(png_names, png, runs, {})
+    report["first_row"] = measure_first_row(folder, runs)
     save(report, out)  # in case that what follows is stopped: it takes long
     if args.quick:
         report["growth"] = grow(args.data, 2, 1, ("ours raw",))

@@ -1,18 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """The readers that are compared: each reads the same questions and pictures, one epoch in a process of its own.
 
-`python benchmarks/readers.py NAME FOLDER [ROWS]` prints one line of JSON: rows, seconds, seconds of CPU, peak memory.
-Those whose name begins with `ours` or `limit` run in this project's environment, the others in that of the peers
-(peers.txt). `prepare` writes what the peers read, in the peers' own formats and with a picture per row, as a
-question-per-row data set does.
+`python benchmarks/readers.py NAME FOLDER [ROWS [profile]]` prints one line of JSON: rows, seconds, seconds of CPU, peak
+memory and, where asked, which functions took the most. FOLDER holds `release`, from draw_data.py, and beside it what
+the peers read. Readers whose name begins with `ours` or `limit` run in this project's environment, the others in that
+of the peers (peers.txt). `prepare` writes what the peers read, in the peers' own formats and with a picture per row, as
+a question-per-row data set does.
 """
 
 from __future__ import annotations
 
+import cProfile
 import io
 import itertools
 import json
 import os
+import pstats
 import sys
 import time
 import types
@@ -44,8 +47,14 @@ def stream(folder: Path, image: Any = None) -> Any:
     """Ours: `mmrel.load` from the archives, validated."""
     import mmrel
 
-    dataset = mmrel.load("real", split="test", root=folder / "release", streaming=True)
+    dataset = mmrel.load("all", split="test", root=folder / "release", streaming=True)
     return dataset if image is None else dataset.cast_column("image", image)
+
+
+def slow_schema(folder: Path) -> Any:
+    """Ours where jsonschema-rs is not installed."""
+    sys.modules["jsonschema_rs"] = None  # type: ignore[assignment]
+    return stream(folder, undecoded())
 
 
 def undecoded() -> Any:
@@ -76,7 +85,7 @@ def pillow(folder: Path) -> Iterator[Any]:
     import mmrel
 
     release = mmrel.Release(str(folder / "release"))
-    for name in release.archives("real")["test"]:
+    for name in release.archives("all")["test"]:
         with mmrel.open_file(release.path(name)) as file:
             for records, data in mmrel.read_archive(file, name, release.files[name]["size"]):
                 yield from itertools.repeat(open_image(data), len(records))
@@ -108,7 +117,8 @@ def wds_datasets(folder: Path, decode: bool) -> Iterator[Any]:
 
     files = sorted(map(str, (folder / "wds").glob("*.tar")))
     dataset = datasets.load_dataset("webdataset", data_files={"test": files}, split="test", streaming=True)
-    return iter(dataset if decode else dataset.cast_column("jpg", datasets.Image(decode=False)))
+    (name,) = {"jpg", "png"} & set(dataset.features)
+    return iter(dataset if decode else dataset.cast_column(name, datasets.Image(decode=False)))
 
 
 def webdataset(folder: Path, decode: bool) -> Iterator[Any]:
@@ -117,17 +127,18 @@ def webdataset(folder: Path, decode: bool) -> Iterator[Any]:
 
     files = sorted(map(str, (folder / "wds").glob("*.tar")))
     for sample in wds.WebDataset(files, shardshuffle=False):
-        image = open_image(sample["jpg"]) if decode else sample["jpg"]
-        yield {**json.loads(sample["json"]), "image": image}
+        data = sample.get("jpg") or sample["png"]
+        yield {**json.loads(sample["json"]), "image": open_image(data) if decode else data}
 
 
 def webdataset_grouped(folder: Path, decode: bool) -> Iterator[Any]:
     """The webdataset library on our archives, taken apart by hand: what our layout gives its users."""
     import webdataset as wds
 
-    files = sorted(map(str, (folder / "release").rglob("real/test-*.tar")))
+    files = sorted(map(str, (folder / "release").rglob("test-*.tar")))
     for sample in wds.WebDataset(files, shardshuffle=False):
-        image = open_image(sample["jpg"]) if decode else sample["jpg"]
+        data = sample.get("jpg") or sample["png"]
+        image = open_image(data) if decode else data
         yield from ({**record, "image": image} for record in json.loads(sample["json"]))
 
 
@@ -153,11 +164,12 @@ def import_streaming() -> Any:
 
 READERS: dict[str, Callable[[Path], Any]] = {
     "ours raw": lambda folder: stream(folder, undecoded()),
+    "ours raw, jsonschema alone": slow_schema,
     "ours each": stream,
     "ours once": lambda folder: stream(folder, picture()),
     "ours once reduced": lambda folder: stream(folder, picture(min_side=SIDE)),
-    "ours parquet raw": lambda folder: parquet(folder / "release" / "data" / "real", undecoded()),
-    "ours parquet once": lambda folder: parquet(folder / "release" / "data" / "real", picture()),
+    "ours parquet raw": lambda folder: parquet(folder / "release", undecoded()),
+    "ours parquet once": lambda folder: parquet(folder / "release", picture()),
     "ours loader 1": loader(1),
     "ours loader 2": loader(2),
     "limit": pillow,
@@ -180,7 +192,7 @@ def prepare(folder: Path) -> None:
     import webdataset as wds
 
     streaming = import_streaming()
-    sources = sorted((folder / "release" / "data" / "real").glob("test-*.parquet"))
+    sources = sorted((folder / "release").rglob("test-*.parquet"))
     writers = {}
     for number, source in enumerate(sources):
         rows = parquet_rows(source)
@@ -193,7 +205,8 @@ def prepare(folder: Path) -> None:
         with wds.TarWriter(str(folder / "wds" / f"test-{number:05d}.tar")) as tar:
             for row in rows:
                 text = {name: value for name, value in row.items() if name != "image"}
-                tar.write({"__key__": row["question_id"], "jpg": row["image"]["bytes"], "json": text})
+                ending = row["image_id"].rpartition(".")[2]
+                tar.write({"__key__": row["question_id"], ending: row["image"]["bytes"], "json": text})
         if not writers:
             columns = {name: "bytes" if name == "image" else "str" for name in rows[0]}
             writers["mds"] = streaming.MDSWriter(out=str(folder / "mds"), columns=columns, size_limit=24 << 20)
@@ -215,23 +228,34 @@ def peak_memory() -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
 
 
-def main(name: str, folder: str, rows: str = "1000000000") -> None:
+def tell_profile(profile: cProfile.Profile) -> list[tuple[str, float]]:
+    """The functions that took most of their own time, and their share of all of it."""
+    stats = pstats.Stats(profile)
+    total = sum(own for _, _, own, _, _ in stats.stats.values())  # type: ignore[attr-defined]
+    found = sorted(((own / total, *of) for of, (_, _, own, _, _) in stats.stats.items()), reverse=True)  # type: ignore[attr-defined]
+    return [(f"{Path(file).stem}.{name}" if line else name, share) for share, file, line, name in found[:4]]
+
+
+def main(name: str, folder: str, rows: str = "1000000000", profiled: str = "") -> None:
     """Read one epoch and print what it took."""
     if name == "prepare":
         prepare(Path(folder))
         return
     iterator = iter(READERS[name](Path(folder)))
     next(iterator)  # imports, and all that happens once
-    start_memory = peak_memory()
+    profile = cProfile.Profile()
+    if profiled:
+        profile.enable()
     count = 0
     start, start_cpu = time.perf_counter(), time.process_time()
     for _ in itertools.islice(iterator, int(rows)):
         count += 1
     seconds, cpu = time.perf_counter() - start, time.process_time() - start_cpu
-    sys.stdout.write(
-        json.dumps({"rows": count, "seconds": seconds, "cpu": cpu, "peak_kb": peak_memory(), "start_kb": start_memory})
-        + "\n"
-    )
+    profile.disable()
+    found: dict[str, Any] = {"rows": count, "seconds": seconds, "cpu": cpu, "peak_kb": peak_memory()}
+    if profiled:
+        found["profile"] = tell_profile(profile)
+    sys.stdout.write(json.dumps(found) + "\n")
     sys.stdout.flush()
     os._exit(0)  # some readers leave threads behind
 

@@ -201,6 +201,12 @@ class LoopbackHub:
             repo.branches["main"] = commit.id
             return commit
 
+    def publish(self, repo_id: str, root: Path, prefix: str = "") -> None:
+        """A repository with all files of a folder, as if somebody had pushed them."""
+        self.create(repo_id)
+        paths = [path for path in root.rglob("*") if path.is_file()]
+        self.commit(repo_id, {prefix + path.relative_to(root).as_posix(): path.read_bytes() for path in paths})
+
     def keep(self, content: bytes, lfs: bool) -> Blob:
         """Put bytes into the store."""
         sha256 = hashlib.sha256(content).hexdigest()

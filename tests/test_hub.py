@@ -25,7 +25,7 @@ from release import hub_calls, hub_plan
 from release.hub import push
 
 NAME = "NS/MMRel"
-WAYS = [pytest.param(False, id="lfs"), pytest.param(True, id="xet")]
+WAYS = [pytest.param(False, id="lfs"), pytest.param(True, id="xet", marks=pytest.mark.hub)]
 LOAD = """
 from datasets import load_dataset
 for name in ("ns/mmrel", "NS/MMRel"):
@@ -351,6 +351,7 @@ def test_verify_tells_differences(hub: LoopbackHub, client: Client, release: Pat
     assert "3 of others" in done.stdout
 
 
+@pytest.mark.hub
 def test_verify_deep_reads_the_files(hub: LoopbackHub, client: Client, release: Path) -> None:
     client.run("push", release, NAME)
     blob = hub.repo(NAME).history()[0].files["data/real/test-00000.tar"]

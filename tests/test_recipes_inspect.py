@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from conftest import REPOSITORY
 from draw_sample import build_sample, draw_sources
+from hub_client import Client
+from loopback_hub import LoopbackHub
 from routes import answers_to, read_lines, say
 from stub_endpoint import StubEndpoint
 
@@ -18,27 +20,18 @@ import relation_accuracy
 import upload
 
 pytestmark = pytest.mark.recipes
-# inspect's command with its two calls of the Hub led to a folder: hf_hub_download of eval.yaml, load_dataset.
-REDIRECTED = """
-import sys
-import datasets, huggingface_hub
-folder = sys.argv.pop(1)
-load = datasets.load_dataset
-huggingface_hub.hf_hub_download = lambda repo_id, filename, **_: f"{folder}/{filename}"
-datasets.load_dataset = lambda path, name=None, revision=None, **more: load(folder, name, **more)
-from inspect_ai._cli.main import main
-sys.exit(main())
-"""
+PROGRAM = str(Path(sys.executable).with_name("inspect"))
 
 
-def evaluate(folder: Path, command: list[str]) -> dict[str, Any]:
+def evaluate(folder: Path, *arguments: str, **environment: str) -> dict[str, Any]:
     """The logs of a run of inspect against an endpoint, by task."""
     from inspect_ai.log import list_eval_logs, read_eval_log
 
     with StubEndpoint(lambda asked: say(asked.prompt)) as stub:
-        environment = {**os.environ, "STUB_BASE_URL": stub.url, "STUB_API_KEY": "none"}
+        environment = {**os.environ, **environment, "STUB_BASE_URL": stub.url, "STUB_API_KEY": "none"}
         options = ["--model", "openai-api/stub/m", "--display", "none", "--log-dir", str(folder / "logs")]
-        done = subprocess.run([*command, *options], cwd=REPOSITORY, env=environment, capture_output=True, text=True)
+        command = [PROGRAM, "eval", *arguments, *options]
+        done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
     assert all(asked.picture and asked.prompt.endswith("one word.") for asked in stub.asked)
     logs = [read_eval_log(info) for info in list_eval_logs(str(folder / "logs"))]
@@ -48,9 +41,7 @@ def evaluate(folder: Path, command: list[str]) -> dict[str, Any]:
 
 def test_the_local_task_gives_the_report_of_the_metric(tmp_path: Path) -> None:
     release = build_sample(tmp_path)
-    program = Path(sys.executable).with_name("inspect")
-    command = [str(program), "eval", "recipes/inspect_task.py", "-T", f"root={release}", "-T", "task=both"]
-    (log,) = evaluate(tmp_path, command).values()
+    (log,) = evaluate(tmp_path, "recipes/inspect_task.py", "-T", f"root={release}", "-T", "task=both").values()
     answers, records = answers_to(release, "test"), read_lines(release, "test")
     expected = relation_accuracy.compute(answers, records, task="both")
     metrics = {name: metric.value for name, metric in log.results.scores[0].metrics.items()}
@@ -69,7 +60,11 @@ def test_the_hub_s_own_evaluation_runs_every_task_of_eval_yaml(tmp_path: Path) -
     arguments = ["--annotations", str(tmp_path / "sources" / "json"), "--images", str(tmp_path / "sources")]
     release = tmp_path / "release"
     assert upload.main(["build", *arguments, "--out", str(release), "--hub-eval"]) == 0
-    logs = evaluate(tmp_path, [sys.executable, "-c", REDIRECTED, str(release), "eval", "hf/NS/MMRel"])
+    with LoopbackHub(tmp_path / "hub") as hub:
+        hub.publish("NS/MMRel", release)
+        environment = {**Client(hub, tmp_path / "home").environment(), "HF_HUB_OFFLINE": "0"}
+        logs = evaluate(tmp_path, "hf/NS/MMRel", **environment)
+        assert hub.external == []
     assert sorted(name.rpartition("/")[2] for name in logs) == ["adversarial", "test"]
     for name, log in logs.items():
         split = name.rpartition("/")[2]

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 from conftest import REPOSITORY
+from hub_client import Client
+from loopback_hub import LoopbackHub
 from routes import answers_to, read_lines, say
 from stub_endpoint import Asked, Fault, StubEndpoint
 
@@ -34,9 +36,11 @@ def run(folder: Path, model: str, model_args: str, tasks: str = "mmrel", **envir
     return dict(json.loads(written[0].read_text())["results"])
 
 
-def hold_against(results: dict[str, Any], task: str, answers: list[dict[str, Any]], split: str) -> dict[str, Any]:
+def hold_against(
+    results: dict[str, Any], task: str, answers: list[dict[str, Any]], split: str, root: Path = REPOSITORY
+) -> dict[str, Any]:
     """Compare every number of a task with the report of the metric on the same answers."""
-    report = relation_accuracy.compute(answers, read_lines(REPOSITORY, split), task="both")
+    report = relation_accuracy.compute(answers, read_lines(root, split), task="both")
     is_open = task.endswith("_open")
     figures = report["open_ended"] if is_open else report
     expected = {name: figures[name] for name in figures if name != "by"}
@@ -105,12 +109,14 @@ def test_a_tiny_llava_on_a_release_in_a_folder_called_mmrel(tmp_path: Path, buil
         assert results["mmrel_adversarial"][f"mmrel_{name},none"] == report[name]
 
 
-def test_a_repository_on_the_hub_is_loaded_by_its_id(tmp_path: Path) -> None:
-    code = "import sys; sys.path.insert(0, sys.argv[1]); import utils; print(utils.DATASET_PATH, utils.DATASET_KWARGS)"
-    environment = {**os.environ, "MMREL_RELEASE": "NS/MMRel"}
-    command = [sys.executable, "-c", code, str(TASKS)]
-    told = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True).stdout
-    assert told.split() == ["NS/MMRel", "{}"]
+def test_a_repository_on_the_hub_by_its_id(tmp_path: Path, built: Path) -> None:
+    with LoopbackHub(tmp_path / "hub") as hub:
+        hub.publish("NS/MMRel", built)
+        environment = {**Client(hub, tmp_path / "home").environment(), "HF_HUB_OFFLINE": "0"}
+        results = run(tmp_path, "dummy", "response=Yes", "mmrel_test", **environment, MMREL_RELEASE="NS/MMRel")
+        assert hub.external == []
+    answers = [{"question_id": record["question_id"], "answer": "Yes"} for record in read_lines(built, "test")]
+    hold_against(results, "mmrel_test", answers, "test", built)
 
 
 def test_every_task_is_listed() -> None:

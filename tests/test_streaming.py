@@ -8,6 +8,7 @@ import random
 import shutil
 import tarfile
 from collections import Counter
+from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -159,6 +160,10 @@ def test_fast_paths_give_what_the_slow_one_gives(releases: dict[int, Path], data
     if data.draw(st.booleans()):
         fast = shuffle_pictures(fast, data.draw(st.integers(0, 9)), data.draw(st.integers(1, 20)))
     parts = [split_dataset_by_node(fast, rank, nodes) for rank in range(nodes)]
+    if find_spec("torch") and (workers := data.draw(st.sampled_from([0, 0, 1, 2]))):
+        from torch.utils.data import DataLoader
+
+        parts = [DataLoader(part, num_workers=workers, batch_size=None) for part in parts]
     found = [(row.pop("image").tobytes(), row) for part in parts for row in part]
     key = lambda pair: pair[1]["question_id"]  # noqa: E731
     assert sorted(found, key=key) == sorted(expected, key=key)
