@@ -180,7 +180,8 @@ def write_page(report: dict[str, Any]) -> str:
         f"cache; {machine['cores']} cores, {machine['memory_gib']} GiB, Python {machine['python']}, load before "
         f"the start {machine['load']}. Medians of {report['runs']} runs in which all readers take turns, each in a "
         "process of its own, and least and most in brackets; ours with every record validated. Time is told by the "
-        "clock, and by the CPU of the process alone, which other work disturbs less (workers are not in it).",
+        "clock, and by the CPU of the process alone, which other work disturbs less (workers are not in it). To run it "
+        "again: the head of `loading.py`.",
         *make_table(("ratio", "goal", "by the clock", "by CPU", "best peer"), ratios),
         *tell_rates(report["rates"]),
     ]
@@ -253,7 +254,7 @@ def draw_plot(report: dict[str, Any], path: Path) -> None:
         if key == "seconds" and report["growth"]:
             axis.set_yscale("log")
         else:
-            axis.set_ylim(bottom=0)
+            axis.set_ylim(0, 1.2 * max((row["peak_mb"] for row in report["growth"]), default=1))
         axis.legend()
     figure.savefig(path, dpi=80)
 

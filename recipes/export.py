@@ -117,7 +117,7 @@ def export(args: argparse.Namespace) -> int:
     out = Path(args.out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out}: expected nothing or an empty folder there; name another --out")
-    release = _open_checked(Path(args.root))
+    release = _open_checked(args.root)
     dropped = _find_dropped(release, args.drop_leaks, args.allow_triplets)
     work = out.with_name(out.name + ".partial")
     shutil.rmtree(work, ignore_errors=True)
@@ -156,8 +156,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_command(export, make_parser(), argv)
 
 
-def _open_checked(root: Path) -> mmrel.Release:
-    release = mmrel.Release(str(root))
+def _open_checked(root: str) -> mmrel.Release:
+    if "://" in root:
+        raise InputError(f"{root}: expected a folder, since a release is checked before it is exported; download it")
+    release = mmrel.Release(root)
     problems = [problem for problem in check_release(Path(release.root)) if not problem.is_warning]
     if release.root == mmrel.HERE:  # the sample in its source repository, where other files stand beside it
         problems = [problem for problem in problems if problem.where.startswith(SAMPLE)]

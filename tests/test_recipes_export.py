@@ -101,6 +101,11 @@ def test_a_release_that_fails_check_is_refused(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_release_on_the_hub_is_to_be_downloaded_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert export.main(["--root", "hf://datasets/NS/MMRel", "--out", str(tmp_path / "out")]) == 1
+    assert "hf://datasets/NS/MMRel: expected a folder" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("form", FORMATS)
 def test_a_picture_of_the_test_split_is_a_leak(tmp_path: Path, capsys: pytest.CaptureFixture[str], form: str) -> None:
     root = build(tmp_path, {})
