@@ -1,17 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Draws what the benchmarks read: pictures of noise at realistic bytes, three questions each, built into a release.
 
-`PYTHONPATH=. python benchmarks/draw_data.py FOLDER` draws `FOLDER/release`: in `real`, 800 x 600 JPEG of about 100 kB;
-in `dalle`, 1024 x 1024 PNG of about 1.5 MB. Noise is the hardest to compress, so neither a disk nor a reader can cheat.
+In `real`, 800 x 600 JPEG of about 100 kB; in `dalle`, 1024 x 1024 PNG of about 1.5 MB. Noise is the hardest to
+compress, so neither a disk nor a reader can cheat.
 """
 
 from __future__ import annotations
 
-import argparse
 import io
 import json
 import random
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,8 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 PICTURES = 600
-QUESTIONS = 3
-SHARD_BYTES = 8 << 20  # 8 archives of 60 MB: enough for every worker and node that is tried
+SHARD_BYTES = 8 << 20  # 9 archives of 60 MB: enough for every worker and node that is tried
 # Words by category, so that every picture asks of one category and the filters have something to pass over.
 TRIPLETS = {
     "spatial": (("cat", "above", "orange"), ("orange", "above", "cat")),
@@ -98,18 +95,3 @@ def draw_release(folder: Path, counts: dict[str, int], shard_bytes: int = SHARD_
         sources = draw_sources(folder / "sources", counts)
         build_release([sources / "json"], PictureFolder(sources), folder / "release", shard_bytes=shard_bytes)
     return folder / "release"
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Draw a release of noise."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--pictures", type=int, default=PICTURES, help="in real (default %(default)s)")
-    parser.add_argument("--dalle", type=int, default=PICTURES // 10, help="in dalle (default %(default)s)")
-    args = parser.parse_args(argv)
-    draw_release(args.folder, {"real": args.pictures, "dalle": args.dalle})
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -40,6 +40,9 @@ def finetune(args: argparse.Namespace) -> int:
     processor, model = load_model(args.model)
     release = mmrel.Release(args.root)
     rows = load_dataset(args.data, split="train")
+    if missing := {"prompt", "completion", "image"} - set(rows.column_names):
+        lacking = ", ".join(sorted(missing))
+        raise InputError(f"--data {args.data}: expected an export of --format trl, it has no column {lacking}")
     check_processor(processor, rows[0]["image"].convert("RGB"), args.max_length)
     args.out.mkdir(parents=True, exist_ok=True)
     reports = {"before": score(model, processor, release, args, "before")}

@@ -14,7 +14,7 @@ import mmrel
 import relation_accuracy
 from release.archives import make_json, read_archives
 from release.pack import write_aside
-from release.records import InputError
+from release.records import InputError, check_record
 
 if TYPE_CHECKING:
     import argparse
@@ -53,8 +53,17 @@ def read_records(release: mmrel.Release, config: str, split: str) -> list[dict[s
 
 
 def read_pictures(release: mmrel.Release, config: str, split: str) -> Iterator[tuple[list[dict[str, Any]], bytes]]:
-    """The records about each picture, and the picture's bytes, in constant memory."""
-    return read_archives(release, release.archives(config).get(split, []))
+    """The records about each picture, and the picture's bytes, in constant memory.
+
+    Raises:
+        ReleaseError: an archive is damaged, or a record breaks the contract; so an `image_id` is safe as a path.
+    """
+    for records, data in read_archives(release, release.archives(config).get(split, [])):
+        for record in records:
+            if problem := check_record(record):
+                where = f"{release.root}: {split}, question {record.get('question_id')!r}"
+                raise mmrel.ReleaseError(f"{where}: {problem}; fetch the release again")
+        yield records, data
 
 
 def write_answers(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from pathlib import Path
 
@@ -16,8 +18,10 @@ from routes import answers_to, read_lines, say
 from stub_endpoint import Asked, Fault, StubEndpoint
 
 import endpoint
+import mmrel
 import relation_accuracy
 from recipes import answer
+from recipes.questions import read_pictures
 
 
 @pytest.fixture(autouse=True)
@@ -179,3 +183,20 @@ def test_another_model_s_answers_are_not_written_over(built: Path, tmp_path: Pat
         before = read(tmp_path)
         assert answer.main(command(stub, built, tmp_path, "--model", "other")) == 1
     assert read(tmp_path) == before
+
+
+def test_a_path_that_leads_out_of_its_folder_is_refused(release: Path) -> None:
+    """Inspect's task writes pictures where their image_id says, and the record comes from an archive."""
+    path = release / "data" / "real" / "test-00000.tar"
+    with tarfile.open(path) as archive:
+        members = [(member, archive.extractfile(member).read()) for member in archive]  # type: ignore[union-attr]
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as archive:
+        for member, data in members:
+            member.name = member.name.replace("vg/", "../")
+            changed = data.replace(b'"vg/', b'"../') if member.name.endswith(".json") else data
+            archive.addfile(member, io.BytesIO(changed))
+    index = json.loads((release / "checksums.json").read_text())
+    index["files"]["data/real/test-00000.tar"]["size"] = path.stat().st_size
+    (release / "checksums.json").write_text(json.dumps(index))
+    with pytest.raises(mmrel.ReleaseError, match="field image_id"):
+        list(read_pictures(mmrel.Release(str(release)), "real", "test"))

@@ -93,6 +93,17 @@ def test_no_model_is_one_line(tmp_path: Path, exported: Path, capsys: pytest.Cap
     assert "expected a model that takes pictures and text" in capsys.readouterr().err
 
 
+def test_an_export_of_another_format_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from tiny_models import make_model
+
+    from recipes import export
+
+    arguments = ["--root", str(REPOSITORY), "--format", "messages", "--out", str(tmp_path / "messages")]
+    assert export.main([*arguments, "--drop-leaks"]) == 0
+    assert run(tmp_path, tmp_path / "messages", make_model("llava", tmp_path / "model")) == 1
+    assert "expected an export of --format trl, it has no column completion, image, prompt" in capsys.readouterr().err
+
+
 def _load_again(folder: Path, model: Path) -> None:
     from peft import PeftModel
     from transformers import AutoModelForImageTextToText, AutoProcessor
