@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jsonschema
 import jsonschema_rs
@@ -26,6 +26,9 @@ from release.records import (
     parse_image_path,
     parse_question,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 DATA = Path(__file__).parent / "data" / "records"
 QUESTIONS = json.loads((DATA / "questions.json").read_text("utf-8"))
@@ -177,6 +180,24 @@ def test_the_schema_is_one_and_names_what_the_code_names() -> None:
     assert tuple(fields["category"]["enum"]) == mmrel.CATEGORIES
     assert tuple(fields["task"]["enum"]) == mmrel.TASKS
     assert all(len(field["description"]) > 20 for field in fields.values())
+
+
+def test_all_text_of_the_schema_has_the_same_pattern() -> None:
+    """It is written out in each field, and a field that lacks it would let control characters in."""
+
+    def texts(part: Any) -> Iterator[str | None]:
+        for value in part.values() if isinstance(part, dict) else part if isinstance(part, list) else ():
+            yield from texts(value)
+        if isinstance(part, dict) and "maxLength" in part:
+            yield part.get("pattern")
+
+    found = {name: set(texts(part)) for name, part in SCHEMA["properties"].items()}
+    enums = {"domain", "category", "task", "style"}
+    assert {name for name, patterns in found.items() if not patterns} == enums
+    shared = found["question"]
+    verified_at = SCHEMA["properties"]["verification"]["oneOf"][1]["properties"]["verified_at"]["pattern"]
+    assert all(patterns == shared for name, patterns in found.items() if name not in {*enums, "verification"})
+    assert found["verification"] == shared | {verified_at}
 
 
 def test_the_taxonomy_agrees_with_itself() -> None:
