@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 PICTURES = 600
-SHARD_BYTES = 8 << 20  # 9 archives of 60 MB: enough for every worker and node that is tried
+SHARD_BYTES = 8 << 20  # then 600 pictures fill 9 archives: enough for every worker and node that is tried
 # Words by category, so that every picture asks of one category and the filters have something to pass over.
 TRIPLETS = {
     "spatial": (("cat", "above", "orange"), ("orange", "above", "cat")),

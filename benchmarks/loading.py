@@ -60,9 +60,16 @@ GOALS = (
 )
 
 
-def run_reader(python: str, name: str, folder: Path, *options: int | str) -> dict[str, Any]:
+def choose_python(name: str, peers: str | None) -> str | None:
+    """The Python that runs a reader: ours or the peers'; null where peers, or torch for a DataLoader, are missing."""
+    if name in LOADERS and not find_spec("torch"):
+        return None
+    return sys.executable if name.startswith(("ours", "limit")) else peers
+
+
+def run_reader(python: str, name: str, folder: Path, *options: str) -> dict[str, Any]:
     """One epoch in a process of its own: rows, seconds, peak memory."""
-    command = [python, str(READERS), name, str(folder), *map(str, options)]
+    command = [python, str(READERS), name, str(folder), *options]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
     if done.returncode or not lines:
@@ -72,14 +79,14 @@ def run_reader(python: str, name: str, folder: Path, *options: int | str) -> dic
 
 
 def measure(
-    names: dict[str, str], folder: Path, runs: int, limits: dict[str, int]
+    names: dict[str, str], folder: Path, runs: int, limits: dict[str, tuple[str, ...]]
 ) -> dict[str, dict[str, list[float]]]:
     """Rows per second by reader, in turns: by the clock, and by the CPU that the process took."""
     rates: dict[str, dict[str, list[float]]] = {name: {"seconds": [], "cpu": []} for name in names}
     for run in range(runs):
         order = list(names) if run % 2 == 0 else list(reversed(names))
         for name in order:
-            found = run_reader(names[name], name, folder, *([limits[name]] if name in limits else []))
+            found = run_reader(names[name], name, folder, *limits.get(name, ()))
             for clock, values in rates[name].items():
                 values.append(found["rows"] / found[clock])
             tell(f"run {run + 1}/{runs}  {name:<40}{rates[name]['seconds'][-1]:>10.0f} rows/s")
@@ -105,7 +112,7 @@ def explain(ratios: list[dict[str, Any]], names: dict[str, str], folder: Path) -
     """For each goal that was missed, the functions that took most of the time: ours, and the best peer's."""
     missed = [row for row in ratios if row["goal"] and row["seconds"]["median"] < row["goal"]]
     readers = dict.fromkeys(name for row in missed for name in (row["ours"], row["seconds"]["peer"]))
-    return [{"reader": n, **run_reader(names[n], n, folder, 10**9, "profile")} for n in readers if "loader" not in n]
+    return [{"reader": n, **run_reader(names[n], n, folder, "--profile")} for n in readers if n not in LOADERS]
 
 
 def grow(data: Path, pictures: int, runs: int, names: tuple[str, ...]) -> list[dict[str, Any]]:
@@ -162,7 +169,7 @@ def tell_rates(rates: dict[str, dict[str, list[float]]]) -> list[str]:
     rows = []
     for name, clocks in sorted(rates.items(), key=lambda pair: -statistics.median(pair[1]["seconds"])):
         cells = [f"{statistics.median(v):,.0f} ({min(v):,.0f} to {max(v):,.0f})" for v in clocks.values()]
-        rows.append((name, cells[0], "" if "loader" in name else cells[1]))
+        rows.append((name, cells[0], "" if name in LOADERS else cells[1]))
     return make_table(("reader", "questions a second", "by CPU"), rows)
 
 
@@ -171,7 +178,7 @@ def write_page(report: dict[str, Any]) -> str:
     machine, ratios = report["machine"], []
     for row in report["ratios"]:
         cells = [f"{row[c]['median']:.2f} ({row[c]['least']:.2f} to {row[c]['most']:.2f})" for c in ("seconds", "cpu")]
-        by_cpu = "" if "loader" in row["ours"] else cells[1]
+        by_cpu = "" if row["ours"] in LOADERS else cells[1]
         ratios.append((row["title"], row["goal"] or "", cells[0], by_cpu, row["seconds"]["peer"]))
     lines = [
         "# How fast it loads",
@@ -233,7 +240,7 @@ def draw_plot(report: dict[str, Any], path: Path) -> None:
         (axes[1], ("decoded", "once", "each", "limit"), "decoded"),
     ):
         named = {
-            n: v["cpu"] for n, v in report["rates"].items() if any(word in n for word in words) and "loader" not in n
+            n: v["cpu"] for n, v in report["rates"].items() if any(word in n for word in words) and n not in LOADERS
         }
         names = sorted(named, key=lambda name: statistics.median(named[name]))
         colors = ["tab:blue" if n.startswith("ours") else "black" if n == "limit" else "tab:gray" for n in names]
@@ -289,17 +296,14 @@ def main(argv: list[str] | None = None) -> int:
     machine = describe(args.peers)
     draw_release(folder, {"real": pictures}, shard_bytes=(1 << 20) if args.quick else SHARD_BYTES)
     draw_release(png, {"dalle": png_pictures})
-    python = {True: sys.executable, False: args.peers}
-    names = {
-        name: python[name.startswith(("ours", "limit"))] for name in ORDER if find_spec("torch") or name not in LOADERS
-    }
-    names = {name: found for name, found in names.items() if found}
-    png_names = {name: found for name, found in names.items() if name in PNG}
+    names = {name: python for name in ORDER if (python := choose_python(name, args.peers))}
+    png_names = {name: python for name, python in names.items() if name in PNG}
     for data in (folder, png) if args.peers else ():
         if not (data / "mds").exists():
             subprocess.run([args.peers, str(READERS), "prepare", str(data)], check=True)
     # A DataLoader reads ahead before the clock starts, the more the more workers it has: its epochs are whole ones.
-    limits = {name: DECODED_ROWS for name in names if "raw" not in name and name not in LOADERS}
+    decoded = [name for name in names if "raw" not in name and name not in LOADERS]
+    limits = dict.fromkeys(decoded, ("--rows", str(DECODED_ROWS)))
     report: dict[str, Any] = {"pictures": pictures, "runs": runs, "machine": machine, "growth": []}
     report["rates"] = measure(names, folder, runs, limits)
     report["ratios"] = compare(report["rates"])

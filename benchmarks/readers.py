@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """The readers that are compared: each reads the same questions and pictures, one epoch in a process of its own.
 
-`python benchmarks/readers.py NAME FOLDER [ROWS [profile]]` prints one line of JSON: rows, seconds, seconds of CPU, peak
-memory and, where asked, which functions took the most. FOLDER holds `release`, from draw_data.py, and beside it what
-the peers read. Readers whose name begins with `ours` or `limit` run in this project's environment, the others in that
-of the peers (peers.txt). `prepare` writes what the peers read, in the peers' own formats and with a picture per row, as
-a question-per-row data set does.
+`python benchmarks/readers.py NAME FOLDER` prints one line of JSON: rows, seconds, seconds of CPU, peak memory and, with
+`--profile`, which functions took the most. FOLDER holds `release`, from draw_data.py, and beside it what the peers
+read. Readers whose name begins with `ours` or `limit` run in this project's environment, the others in that of the
+peers (peers.txt). `prepare` writes what the peers read, in the peers' own formats and with a picture per row, as a
+question-per-row data set does.
 """
 
 from __future__ import annotations
 
+import argparse
 import cProfile
 import io
 import itertools
@@ -23,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
@@ -51,7 +52,7 @@ def stream(folder: Path, image: Any = None) -> Any:
     return dataset if image is None else dataset.cast_column("image", image)
 
 
-def slow_schema(folder: Path) -> Any:
+def without_rust(folder: Path) -> Any:
     """Ours where jsonschema-rs is not installed."""
     sys.modules["jsonschema_rs"] = None  # type: ignore[assignment]
     return stream(folder, undecoded())
@@ -83,12 +84,11 @@ def parquet(folder: Path, image: Any = None) -> Any:
 def pillow(folder: Path) -> Iterator[Any]:
     """The limit: Pillow over each picture once, as many rows as it has questions, and little else."""
     import mmrel
+    from release.archives import read_archives
 
     release = mmrel.Release(str(folder / "release"))
-    for name in release.archives("all")["test"]:
-        with mmrel.open_file(release.path(name)) as file:
-            for records, data in mmrel.read_archive(file, name, release.files[name]["size"]):
-                yield from itertools.repeat(open_image(data), len(records))
+    for records, data in read_archives(release, release.archives("all")["test"]):
+        yield from itertools.repeat(open_image(data), len(records))
 
 
 def to_tensors(rows: list[dict[str, Any]]) -> Any:
@@ -121,25 +121,25 @@ def wds_datasets(folder: Path, decode: bool) -> Iterator[Any]:
     return iter(dataset if decode else dataset.cast_column(name, datasets.Image(decode=False)))
 
 
-def webdataset(folder: Path, decode: bool) -> Iterator[Any]:
-    """The webdataset library on a picture per row."""
+def read_samples(archives: Iterable[Path], decode: bool) -> Iterator[tuple[Any, Any]]:
+    """The webdataset library: the JSON of each sample, and its picture."""
     import webdataset as wds
 
-    files = sorted(map(str, (folder / "wds").glob("*.tar")))
-    for sample in wds.WebDataset(files, shardshuffle=False):
+    for sample in wds.WebDataset(sorted(map(str, archives)), shardshuffle=False):
         data = sample.get("jpg") or sample["png"]
-        yield {**json.loads(sample["json"]), "image": open_image(data) if decode else data}
+        yield json.loads(sample["json"]), open_image(data) if decode else data
+
+
+def webdataset(folder: Path, decode: bool) -> Iterator[Any]:
+    """The webdataset library on a picture per row."""
+    for row, image in read_samples((folder / "wds").glob("*.tar"), decode):
+        yield {**row, "image": image}
 
 
 def webdataset_grouped(folder: Path, decode: bool) -> Iterator[Any]:
     """The webdataset library on our archives, taken apart by hand: what our layout gives its users."""
-    import webdataset as wds
-
-    files = sorted(map(str, (folder / "release").rglob("test-*.tar")))
-    for sample in wds.WebDataset(files, shardshuffle=False):
-        data = sample.get("jpg") or sample["png"]
-        image = open_image(data) if decode else data
-        yield from ({**record, "image": image} for record in json.loads(sample["json"]))
+    for records, image in read_samples((folder / "release").rglob("test-*.tar"), decode):
+        yield from ({**record, "image": image} for record in records)
 
 
 def mosaic(folder: Path, decode: bool) -> Iterator[Any]:
@@ -164,7 +164,7 @@ def import_streaming() -> Any:
 
 READERS: dict[str, Callable[[Path], Any]] = {
     "ours raw": lambda folder: stream(folder, undecoded()),
-    "ours raw, jsonschema alone": slow_schema,
+    "ours raw, jsonschema alone": without_rust,
     "ours each": stream,
     "ours once": lambda folder: stream(folder, picture()),
     "ours once reduced": lambda folder: stream(folder, picture(min_side=SIDE)),
@@ -236,24 +236,30 @@ def tell_profile(profile: cProfile.Profile) -> list[tuple[str, float]]:
     return [(f"{Path(file).stem}.{name}" if line else name, share) for share, file, line, name in found[:4]]
 
 
-def main(name: str, folder: str, rows: str = "1000000000", profiled: str = "") -> None:
+def main() -> None:
     """Read one epoch and print what it took."""
-    if name == "prepare":
-        prepare(Path(folder))
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("name", choices=("prepare", *READERS))
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--rows", type=int, help="of the epoch (all)")
+    parser.add_argument("--profile", action="store_true", help="tell which functions took the most")
+    args = parser.parse_args()
+    if args.name == "prepare":
+        prepare(args.folder)
         return
-    iterator = iter(READERS[name](Path(folder)))
+    iterator = iter(READERS[args.name](args.folder))
     next(iterator)  # imports, and all that happens once
     profile = cProfile.Profile()
-    if profiled:
+    if args.profile:
         profile.enable()
     count = 0
     start, start_cpu = time.perf_counter(), time.process_time()
-    for _ in itertools.islice(iterator, int(rows)):
+    for _ in itertools.islice(iterator, args.rows):
         count += 1
     seconds, cpu = time.perf_counter() - start, time.process_time() - start_cpu
     profile.disable()
     found: dict[str, Any] = {"rows": count, "seconds": seconds, "cpu": cpu, "peak_kb": peak_memory()}
-    if profiled:
+    if args.profile:
         found["profile"] = tell_profile(profile)
     sys.stdout.write(json.dumps(found) + "\n")
     sys.stdout.flush()
@@ -261,4 +267,4 @@ def main(name: str, folder: str, rows: str = "1000000000", profiled: str = "") -
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

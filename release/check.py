@@ -66,9 +66,10 @@ class _Column:
 
 @dataclasses.dataclass
 class Checker:
-    """Collects the problems of the release in `root`."""
+    """Collects the problems of the release in `root`; `index` is its checksums.json."""
 
     root: Path
+    index: dict[str, Any] = dataclasses.field(default_factory=dict)
     problems: list[Problem] = dataclasses.field(default_factory=list)
     ids: dict[str, str] = dataclasses.field(default_factory=dict)
     broken: set[str] = dataclasses.field(default_factory=set)
@@ -112,8 +113,9 @@ def _check_files(checker: Checker) -> list[str]:
     """Compare the folder with checksums.json; returns the files that stand in both."""
     root = checker.root
     try:
-        files = json.loads((root / INDEX).read_text("utf-8"))["files"]
-        listed = {str(name): (described["sha256"], described["size"]) for name, described in files.items()}
+        checker.index = json.loads((root / INDEX).read_text("utf-8"))
+        files = checker.index["files"].items()
+        listed = {str(name): (described["sha256"], described["size"]) for name, described in files}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         checker.add(INDEX, f"expected the sha256 and size of each file, got {type(error).__name__}: {error}")
         return []
@@ -241,15 +243,14 @@ def _check_meaning(checker: Checker, where: str, record: dict[str, Any]) -> None
 
 
 def _read_archives(checker: Checker, names: list[str]) -> Iterator[Entry]:
-    index = json.loads((checker.root / INDEX).read_text("utf-8"))["files"]
     for name in names:
-        path, counts = checker.root / name, Counter[str]()
+        path, kinds = checker.root / name, set[str]()
         try:
             with open(path, "rb") as file:
                 for records, data in mmrel.read_archive(file, name, path.stat().st_size):
-                    counts.update(str(record.get("category")) for record in records)
+                    kinds.update(str(record.get("category")) for record in records)
                     yield Entry(f"{name}:{records[0].get('image_id')}", records, data)
-            told, held = index[name].get("categories"), list_categories(counts)
+            told, held = checker.index["files"][name].get("categories"), list_categories(kinds)
             if told != held:
                 checker.add(name, f"{INDEX} says that it holds the categories {told}, it holds {held}")
         except mmrel.ReleaseError as error:
@@ -348,8 +349,8 @@ def _check_values(checker: Checker) -> None:
 def _check_croissant(checker: Checker, facts: list[Facts]) -> None:
     """croissant.json, where there is one, says what checksums.json says."""
     if (path := checker.root / croissant.NAME).exists():
-        index = json.loads((checker.root / INDEX).read_text("utf-8"))
-        if path.read_text("utf-8") != croissant.make_croissant(facts, index["files"], index.get("note")):
+        files, note = checker.index["files"], checker.index.get("note")
+        if path.read_text("utf-8") != croissant.make_croissant(facts, files, note):
             checker.add(croissant.NAME, "expected what the files hold; build the release again")
 
 

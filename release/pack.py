@@ -142,9 +142,9 @@ def make_facts(domain: str, split: str, counts: Counter[str], table_bytes: int) 
     return Facts(domain, split, counts["rows"], counts["pictures"], counts["num_bytes"], table_bytes, kinds)
 
 
-def list_categories(counts: Counter[str]) -> list[str]:
-    """The categories of what `count_picture` counted, in the paper's order."""
-    present = {kind.partition(" ")[0] for kind in counts}
+def list_categories(kinds: Iterable[str]) -> list[str]:
+    """The categories that some kinds of questions (`"spatial generative"`) begin with, in the paper's order."""
+    present = {kind.partition(" ")[0] for kind in kinds}
     return [category for category in mmrel.CATEGORIES if category in present]
 
 

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 SHARD_BYTES = 256 << 20  # of pictures in an archive
 SHARD_DECODED_BYTES = 1 << 30  # once each row has its own copy; some readers fail from 2 GiB on
-CUT_SHARE = 8  # an archive with so much of its size, an eighth, ends where the categories of its pictures change
 SHARD_ROWS = 50_000  # of small pictures; a record is about 500 bytes
+CUT_SHARE = 8  # an archive with an eighth of its size ends where the categories of its pictures change
 _TABLES = """
 create table told (name primary key, value);
 create table questions (

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from hub_client import Client
-from loopback_hub import TOKEN, LoopbackHub, Rule
+from loopback_hub import TOKEN, LoopbackHub, Rule, contents
 from make_release import make_release, seal
 
 REPO = "ns/MMRel"
@@ -139,8 +139,7 @@ def stand_older(hub: LoopbackHub, folder: Path) -> None:
     (folder / "data" / "real" / "test-00007.tar").write_bytes(b"a shard that the new release lacks")
     seal(folder)
     hub.create(REPO)
-    files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    hub.commit(REPO, {**files, "notes.txt": b"somebody's notes"})
+    hub.commit(REPO, {**contents(folder), "notes.txt": b"somebody's notes"})
 
 
 def kill_while_sending(client: Client, root: Path) -> None:

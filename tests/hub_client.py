@@ -55,6 +55,7 @@ class Client:
             "HF_ENDPOINT": self.hub.endpoint,
             "HF_HOME": str(self.home),
             "HF_TOKEN": self.token,
+            "HF_HUB_OFFLINE": "0",
             "HF_HUB_DISABLE_TELEMETRY": "1",
             "HF_UPDATE_DOWNLOAD_COUNTS": "0",
             "HF_HUB_DISABLE_XET": "0" if self.xet else "1",

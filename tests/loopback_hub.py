@@ -107,6 +107,11 @@ def git_oid(content: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
 
 
+def contents(root: Path) -> dict[str, bytes]:
+    """Path to content of every file of a folder."""
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
 class LoopbackHub:
     """Both listeners and their common state; a context manager that starts and stops them.
 
@@ -204,8 +209,7 @@ class LoopbackHub:
     def publish(self, repo_id: str, root: Path, prefix: str = "") -> None:
         """A repository with all files of a folder, as if somebody had pushed them."""
         self.create(repo_id)
-        paths = [path for path in root.rglob("*") if path.is_file()]
-        self.commit(repo_id, {prefix + path.relative_to(root).as_posix(): path.read_bytes() for path in paths})
+        self.commit(repo_id, {prefix + name: content for name, content in contents(root).items()})
 
     def keep(self, content: bytes, lfs: bool) -> Blob:
         """Put bytes into the store."""

@@ -18,7 +18,7 @@ from pathlib import Path
 import fault_table
 import pytest
 from hub_client import PROJECT, Client
-from loopback_hub import EXPIRED_TOKEN, READ_TOKEN, TOKEN, LoopbackHub, Rule
+from loopback_hub import EXPIRED_TOKEN, READ_TOKEN, TOKEN, LoopbackHub, Rule, contents
 from make_release import make_large_release, seal
 
 from release import hub_calls, hub_plan
@@ -62,11 +62,6 @@ def hub(tmp_path: Path):
 def client(hub: LoopbackHub, tmp_path: Path) -> Client:
     """A client of that Hub, by way of plain LFS."""
     return Client(hub, tmp_path / "home")
-
-
-def contents(root: Path) -> dict[str, bytes]:
-    """Path to content of every file of a release."""
-    return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
 def published(hub: LoopbackHub, repo_id: str = NAME, revision: str = "main") -> dict[str, bytes]:

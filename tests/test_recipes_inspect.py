@@ -62,8 +62,7 @@ def test_the_hub_s_own_evaluation_runs_every_task_of_eval_yaml(tmp_path: Path) -
     assert upload.main(["build", *arguments, "--out", str(release), "--hub-eval"]) == 0
     with LoopbackHub(tmp_path / "hub") as hub:
         hub.publish("NS/MMRel", release)
-        environment = {**Client(hub, tmp_path / "home").environment(), "HF_HUB_OFFLINE": "0"}
-        logs = evaluate(tmp_path, "hf/NS/MMRel", **environment)
+        logs = evaluate(tmp_path, "hf/NS/MMRel", **Client(hub, tmp_path / "home").environment())
         assert hub.external == []
     assert sorted(name.rpartition("/")[2] for name in logs) == ["adversarial", "test"]
     for name, log in logs.items():
