@@ -8,19 +8,23 @@ repository. `mmrel.load` is the way in on every version of `datasets`; `python m
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import hashlib
 import importlib
 import json
+import logging
 import os
 import re
 import sys
 from collections import Counter
-from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 import datasets
 import fsspec
+import huggingface_hub
+from huggingface_hub import errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -28,7 +32,7 @@ if TYPE_CHECKING:
 
 __version__ = "1.0.0"
 
-HERE = str(Path(__file__).resolve().parent)
+HERE = os.path.dirname(os.path.realpath(__file__))
 DOMAINS = ("real", "sdxl", "dalle")
 CONFIGS = ("all", *DOMAINS)
 SPLITS = ("train", "test", "adversarial")
@@ -42,11 +46,17 @@ COLUMNS = (
 TAR_BLOCK, TAR_RECORD = 512, 10240  # bytes; an archive consists of blocks and ends with a whole record
 MAX_RECORDS_BYTES = 4 << 20  # of one picture's .json member; a record is about 500 bytes and a picture has about 3
 MAX_PICTURE_BYTES = MAX_INDEX_BYTES = 256 << 20
+CONNECT_SECONDS = 10  # after which the Hub counts as out of reach
 DESCRIPTION = (
     "MMRel asks how two objects in a picture relate: spatial, action and comparative relations, in real, SDXL and "
     "DALL-E pictures, as yes/no and open-ended questions, with an adversarial subset of unusual relations."
 )
 _ARCHIVE = r"data/(\w+)/(\w+)-[0-9]{5}\.tar"
+_HUB_ROOT = re.compile(r"hf://datasets/([^/@]+/[^/@]+)(?:@(.+))?")
+# What the Hub's client raises: answers, broken connections (no OSError from huggingface_hub 1 on), no network.
+_HTTP = getattr(huggingface_hub.utils, "httpx", None)
+_HUB_FAILURES = (errors.HfHubHTTPError, OSError, *([_HTTP.HTTPError] if _HTTP else []))
+_ANY_LENGTH = 1 << 40  # questions of a split before they are counted; far more than there can be
 HOMEPAGE = "https://niejiahao1998.github.io/MMRel/"
 LICENSE = "cc-by-4.0"
 CITATION = """\
@@ -54,6 +64,9 @@ CITATION = """\
   title = {MMRel: Benchmarking Relation Understanding in Multi-Modal Large Language Models},
   author = {Nie, Jiahao and Zhang, Gongjie and An, Wenbin and Tan, Yap-Peng and Kot, Alex C. and Lu, Shijian},
   journal = {arXiv preprint arXiv:2406.09121}, year = {2024}}"""
+
+
+_logger = logging.getLogger(__name__)
 
 
 class ReleaseError(ValueError):
@@ -71,8 +84,8 @@ class MMRelConfig(datasets.BuilderConfig):  # type: ignore[misc]
 class MMRel(datasets.GeneratorBasedBuilder):  # type: ignore[misc]
     """Streams a release's archives: a row per question, the picture's bytes as they came.
 
-    `base_path` is the release, a folder or `hf://datasets/NS/NAME@REVISION`; for a folder, its parent is tried too.
-    It defaults to the folder of this file.
+    `base_path` is the release: a folder or `hf://datasets/NS/NAME@REVISION`. It defaults to the release that this file
+    belongs to. `datasets` before 4.0 passes the folder of the script, `loader/` in a release.
     """
 
     VERSION = datasets.Version(__version__)
@@ -82,7 +95,8 @@ class MMRel(datasets.GeneratorBasedBuilder):  # type: ignore[misc]
     DEFAULT_WRITER_BATCH_SIZE = 100  # rows held while the Arrow cache is written; a DALL-E picture is 1.5 MB
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self.release = Release(kwargs.get("base_path") or HERE)
+        self.release = Release(_release_of_script(kwargs.get("base_path") or HERE))
+        kwargs["base_path"] = self.release.root
         # `datasets` keys its cache by the script; the rows come from the release, so it has to be part of the key.
         kwargs["hash"] = hashlib.sha256(f"{kwargs.get('hash')} {self.release.sha256}".encode()).hexdigest()
         if kwargs.get("config_name") not in (None, *CONFIGS):
@@ -105,15 +119,18 @@ class MMRel(datasets.GeneratorBasedBuilder):  # type: ignore[misc]
 
     def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
         shards = self.release.archives(self.config.name, self.config.categories)
-        paths = dl_manager.download({split: [self.release.path(n) for n in names] for split, names in shards.items()})
+        paths = {split: [self.release.path(name) for name in names] for split, names in shards.items()}
+        with _hub_failures_in_a_sentence(self.release.root):
+            paths = dl_manager.download(paths)
         archives = {split: list(zip(names, paths[split], strict=True)) for split, names in shards.items()}
         return [datasets.SplitGenerator(split, gen_kwargs={"archives": archives[split]}) for split in shards]
 
     def _generate_examples(self, archives: list[tuple[str, str]]) -> Iterator[tuple[str, dict[str, Any]]]:
         validate = make_validator(self.release.schema)
         for archive, path in archives:
-            with open_file(path) as file:
-                for records, picture in read_archive(file, archive, self.release.files[archive]["size"], self._keeps):
+            size = self.release.files[archive]["size"]
+            with _hub_failures_in_a_sentence(path), open_file(path) as file:
+                for records, picture in read_archive(file, archive, size, self._keeps):
                     for record in records:
                         _check_record(record, archive, validate)
                         image = {"bytes": picture, "path": record["image_id"]}
@@ -127,15 +144,21 @@ class MMRel(datasets.GeneratorBasedBuilder):  # type: ignore[misc]
 class Release:
     """A release on disk or on the Hub.
 
-    Its `root` is a folder or `hf://` URL. checksums.json gives the `version` of the package that built it, a `note` or
-    null, and `files`: `{path: {"sha256": hex, "size": bytes}}`; its own `sha256` names the content of the release. The
-    records follow `schema`. `categories` are those of each archive's questions.
+    Its `root` is an absolute folder, or `hf://datasets/NS/NAME@COMMIT`. checksums.json gives the `version` of the
+    package that built it, a `note` or null, and `files`: `{path: {"sha256": hex, "size": bytes}}`; its own `sha256`
+    names the content of the release. The records follow `schema`. `categories` are those of each archive's questions.
+
+    Args:
+        root: a folder (relative to the current one, or `~/…`), or `hf://datasets/NS/NAME[@REVISION]`, which is pinned
+            to the commit that the revision names now.
+
+    Raises:
+        ReleaseError: there is no release at `root`, or none that can be reached.
     """
 
-    def __init__(self, root: str) -> None:
-        self.root = _find_root(str(root))
-        with open_file(self.path("checksums.json")) as one, open_file(self.path("schema/record.schema.json")) as other:
-            text, schema = one.read(MAX_INDEX_BYTES), other.read(MAX_INDEX_BYTES)
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        self.root = _find_release(os.fspath(root))
+        text, schema = self._read("checksums.json"), self._read("schema/record.schema.json")
         self.sha256 = hashlib.sha256(text).hexdigest()
         try:
             index = json.loads(text)
@@ -148,9 +171,24 @@ class Release:
             where = f"{self.root}: checksums.json or schema/record.schema.json"
             raise ReleaseError(f"{where}: expected those of a release, got {error!r}; fetch it again") from None
 
+    def _read(self, name: str) -> bytes:
+        with open_file(self.fetch(name)) as file:
+            return file.read(MAX_INDEX_BYTES)
+
+    def fetch(self, name: str) -> str:
+        """Return where a file of the release is, downloaded whole first where the release is on the Hub."""
+        match = _HUB_ROOT.fullmatch(self.root)
+        return _download(match[1], match[2], name) if match else self.path(name)
+
     def path(self, name: str) -> str:
-        """Where a file of the release is, from its path in the release."""
-        return f"{self.root}/{name}" if "://" in self.root else os.path.join(self.root, *name.split("/"))
+        """Return where a file of the release is, from its path in the release: on disk, if it was downloaded before."""
+        if "://" not in self.root:
+            return os.path.join(self.root, *name.split("/"))
+        if match := _HUB_ROOT.fullmatch(self.root):
+            cached = huggingface_hub.try_to_load_from_cache(match[1], name, revision=match[2], repo_type="dataset")
+            if isinstance(cached, str):
+                return cached
+        return f"{self.root}/{name}"
 
     def archives(self, config: str, categories: Sequence[str] | None = None) -> dict[str, list[str]]:
         """Archives of a config by split, in order, that hold some `categories`; `ReleaseError` if there are none."""
@@ -167,7 +205,7 @@ class Release:
 
 def load(
     name: str = "all",
-    split: str | None = None,
+    split: Any = None,
     streaming: bool = False,
     root: str | os.PathLike[str] | None = None,
     repo_id: str | None = None,
@@ -175,42 +213,120 @@ def load(
     categories: Sequence[str] | None = None,
     tasks: Sequence[str] | None = None,
     cache_dir: str | None = None,
+    num_proc: int | None = None,
 ) -> Any:
     """Load MMRel on any version of `datasets` from 3.6 on, streaming from the archives of a release.
 
     Args:
         name: `all`, or a domain: `real`, `sdxl`, `dalle`.
-        split: `train`, `test` or `adversarial`; null gives all that exist, by name.
+        split: what `load_dataset` takes: `train`, `test` or `adversarial`; `train+test`, `all`, a `datasets.Split`; a
+            slice (`test[:10]`, `test[:5%]`) or `ReadInstruction`, where rows are not streamed; a list of these. None
+            gives all splits that exist, by name.
         streaming: read rows as they are asked for instead of writing them to the cache first.
-        root: folder of the release; default: the data beside this file.
-        repo_id: a release on the Hub (`NS/MMRel`) instead of a folder.
+        root: folder of the release; default: the release that this file belongs to.
+        repo_id: a release on the Hub (`NS/MMRel`) instead of a folder. What was loaded before loads without a network.
         revision: branch, tag or commit of `repo_id`; default: its main branch as it stands now.
         categories: keep only these of `spatial`, `action`, `comparative`.
-        tasks: keep only these of `discriminative`, `generative`.
+        tasks: keep only these of `discriminative`, `generative`. Where nothing matches there are no rows.
         cache_dir: where `datasets` keeps its cache.
+        num_proc: processes that write the cache, at most one an archive; default: none beside this one.
 
     Returns:
-        A `Dataset` or `IterableDataset`; without `split` a dict of them.
+        A `Dataset` or `IterableDataset`; a list of them for a list of splits; without `split` a dict of them.
 
     Raises:
-        ReleaseError: there is no release, it lacks what was asked for, or it is broken.
-        ValueError: an unknown config, split, category or task, or arguments that contradict each other.
+        ReleaseError: there is no release, it lacks what was asked for, or it is broken or out of reach.
+        ValueError: an unknown config, category or task, a split that cannot be read, a slice of a stream, or arguments
+            that contradict each other.
     """
-    filters = {key: value for key, value in (("categories", categories), ("tasks", tasks)) if value is not None}
-    base_path = _base_path(root, repo_id, revision)
-    builder = MMRel(config_name=name, dataset_name="mmrel", base_path=base_path, cache_dir=cache_dir, **filters)
-    present = builder.release.archives(name)
-    if split is not None and re.split(r"\W", split)[0] not in present:
-        raise ReleaseError(f"{builder.release.root} has no split {split!r} of {name!r}; present: {', '.join(present)}")
+    if streaming and num_proc is not None:
+        raise ValueError("num_proc= is for the plain load; share a stream over the workers of a DataLoader instead")
+    builder = MMRel(
+        config_name=name,
+        dataset_name="mmrel",
+        base_path=_choose_root(root, repo_id, revision),
+        cache_dir=cache_dir,
+        **{key: value for key, value in (("categories", categories), ("tasks", tasks)) if value is not None},
+    )
+    present = list(builder.release.archives(name))
+    asked = list(split) if isinstance(split, (list, tuple)) else present if split is None else [split]
+    # A split that does not exist is an error before anything is read.
+    instructions = [_parse_split(one, present, builder) for one in asked]
     if streaming:
-        return builder.as_streaming_dataset(split=split)
+        loaded = [_stream(builder, instruction) for instruction in instructions]
+    else:
+        _prepare(builder, num_proc)
+        loaded = [_read_cache(builder, instruction) for instruction in instructions]
+    if split is None:
+        by_name = datasets.IterableDatasetDict if streaming else datasets.DatasetDict
+        return by_name(zip(present, loaded, strict=True))
+    return loaded if isinstance(split, (list, tuple)) else loaded[0]
+
+
+def _parse_split(split: Any, present: Sequence[str], builder: MMRel) -> datasets.ReadInstruction:
+    """Return what `split` asks for; `ReleaseError` if it names a split that the release does not have."""
+    text = "+".join(present) if str(split) == "all" else str(split)
     try:
-        builder.download_and_prepare()
+        instruction = datasets.ReadInstruction.from_spec(text)
+        named = instruction.to_absolute(dict.fromkeys((*SPLITS, *present), _ANY_LENGTH))
+    except (ValueError, AssertionError):
+        raise ReleaseError(
+            f"expected a split among {', '.join(present)}, several ('train+test', 'all') or a slice ('test[:10]'), "
+            f"got {text[:200]!r}"
+        ) from None
+    for part in named:
+        if part.splitname not in present:
+            where = f"{builder.release.root} has no split {part.splitname!r} of {builder.config.name!r}"
+            raise ReleaseError(f"{where}; present: {', '.join(present)}")
+    return instruction
+
+
+def _stream(builder: MMRel, instruction: datasets.ReadInstruction) -> datasets.IterableDataset:
+    """Return a stream of whole splits, one after the other."""
+    streams = []
+    archives = builder.release.archives(builder.config.name)
+    for part in instruction.to_absolute(dict.fromkeys(archives, _ANY_LENGTH)):
+        if part.from_ or part.to not in (None, _ANY_LENGTH):
+            raise ValueError(
+                f"expected whole splits, such as 'test' or 'train+test', got {str(instruction)!r}: a stream has no "
+                "slices; use .skip(N) and .take(N), or streaming=False"
+            )
+        wanted = {*(builder.config.categories or CATEGORIES)}
+        if not any(builder.release.categories[name] & wanted for name in archives[part.splitname]):
+            _warn_of_no_questions(builder, part.splitname)
+        streams.append(builder.as_streaming_dataset(split=part.splitname))
+    return streams[0] if len(streams) == 1 else datasets.concatenate_datasets(streams)
+
+
+def _prepare(builder: MMRel, num_proc: int | None) -> None:
+    """Write the rows to the cache of `datasets`, unless they are there."""
+    try:
+        builder.download_and_prepare(num_proc=num_proc)
     except datasets.exceptions.DatasetGenerationError as error:
         if isinstance(error.__cause__, ReleaseError):
             raise error.__cause__ from None
+        # Of what a process of num_proc raised only the text arrives.
+        if found := re.findall(r"^(?:[\w.]+\.)?ReleaseError: (.+)$", str(error.__cause__), re.MULTILINE):
+            raise ReleaseError(found[0]) from None
         raise
-    return builder.as_dataset(split=split)
+
+
+def _read_cache(builder: MMRel, instruction: datasets.ReadInstruction) -> datasets.Dataset:
+    """Return the rows from the cache; `datasets` itself refuses to return none."""
+    counts = {name: info.num_examples for name, info in builder.info.splits.items()}
+    names = [part.splitname for part in instruction.to_absolute(dict.fromkeys(counts, _ANY_LENGTH))]
+    for name in names:
+        if not counts[name]:
+            _warn_of_no_questions(builder, name)
+    if any(counts[name] for name in names):
+        return builder.as_dataset(split=instruction)
+    nothing = {column: [] for column in builder.info.features}
+    return datasets.Dataset.from_dict(nothing, builder.info.features, split=datasets.Split(str(instruction)))
+
+
+def _warn_of_no_questions(builder: MMRel, split: str) -> None:
+    kinds = ", ".join((*(builder.config.categories or ()), *(builder.config.tasks or ())))
+    _logger.warning("%s: no %s questions of %r in %r", builder.release.root, kinds, builder.config.name, split)
 
 
 def make_features() -> datasets.Features:
@@ -344,26 +460,82 @@ def _check_record(record: dict[str, Any], name: str, validate: Callable[[Any], s
         raise ReleaseError(f"{name}:{record.get('image_id')}: question {record.get('question_id')!r}, {problem}")
 
 
-def _find_root(base_path: str) -> str:
-    if "://" in base_path:
-        return base_path.rstrip("/")
-    base = Path(base_path)
-    for folder in (base, base.absolute().parent):
-        if (folder / "checksums.json").is_file() and (folder / "data").is_dir():
-            return str(folder)
-    expected = f"expected a release (checksums.json and data/) in {base} or its parent and found none"
-    raise ReleaseError(f"{expected}; pass root=, the folder of one, or repo_id=, its repository on the Hub")
-
-
-def _base_path(root: Any, repo_id: str | None, revision: str | None) -> str | None:
-    if (root and repo_id) or (revision and not repo_id):
+def _choose_root(root: str | os.PathLike[str] | None, repo_id: str | None, revision: str | None) -> str:
+    """Return the release that the arguments name; the one that this file belongs to if they name none."""
+    if (root is not None and repo_id is not None) or (revision is not None and repo_id is None):
         raise ValueError("expected root=, or repo_id= with or without its revision=; leave out what does not belong")
-    if not repo_id:
-        return str(root) if root else None
-    from huggingface_hub import HfApi
+    if repo_id is not None:
+        return _find_on_hub(repo_id, revision)
+    return _find_release(_release_of_script(HERE) if root is None else os.fspath(root))
 
+
+def _release_of_script(folder: str) -> str:
+    """Return the release that a script in `folder` belongs to: the one above its folder `loader/`, or `folder`."""
+    above, name = os.path.split(os.path.abspath(folder))
+    return above if name == "loader" and os.path.isfile(os.path.join(folder, "mmrel.py")) else folder
+
+
+def _find_release(root: str) -> str:
+    """Return the release at `root`, as an absolute folder or an `hf://` URL pinned to a commit; nothing beside it."""
+    if root.startswith("hf://"):
+        if match := _HUB_ROOT.fullmatch(root.rstrip("/")):
+            return _find_on_hub(match[1], unquote(match[2]) if match[2] else None)
+        raise ReleaseError(f"expected hf://datasets/NS/NAME or hf://datasets/NS/NAME@REVISION, got {root[:200]!r}")
+    if "://" in root:
+        return root.rstrip("/")
+    folder = os.path.abspath(os.path.expanduser(root))
+    is_folder = bool(root) and os.path.isdir(folder)
+    if is_folder and os.path.isfile(os.path.join(folder, "checksums.json")):
+        return folder
+    got = f"the folder {folder!r} without one" if is_folder else f"{root!r}, which is no folder"
+    raise ReleaseError(
+        f"expected a release, a folder with checksums.json and data/, got {got}; name the folder of a release "
+        "(root=, --root) or its repository on the Hub (repo_id=, --repo-id)"
+    )
+
+
+def _find_on_hub(repo_id: str, revision: str | None) -> str:
+    """Return the `hf://` URL of a release, pinned to the commit that `revision` names."""
+    index = _download(repo_id, revision, "checksums.json")
     # One commit for every file that is read, whatever is pushed meanwhile.
-    return f"hf://datasets/{repo_id}@{HfApi().dataset_info(repo_id, revision=revision).sha}"
+    return f"hf://datasets/{repo_id}@{os.path.basename(os.path.dirname(index))}"
+
+
+def _download(repo_id: str, revision: str | None, name: str) -> str:
+    """Return the path of a file of a dataset repository in the Hub's cache, where it stays for later use offline."""
+    repository = f"{repo_id}@{revision}" if revision else repo_id
+    with _hub_failures_in_a_sentence(f"hf://datasets/{repository}/{name}"):
+        try:
+            if huggingface_hub.try_to_load_from_cache(repo_id, name, revision=revision, repo_type="dataset") is None:
+                # Without a network this fails at once; the download would retry for half a minute.
+                huggingface_hub.HfApi().dataset_info(repo_id, revision=revision, timeout=CONNECT_SECONDS)
+            return huggingface_hub.hf_hub_download(repo_id, name, repo_type="dataset", revision=revision)
+        except errors.HFValidationError:
+            problem = f"expected repo_id to be NS/NAME, got {repo_id[:200]!r}"
+        except errors.RepositoryNotFoundError:
+            problem = f"no dataset {repo_id!r} on the Hub that you may read; check the name, or run 'hf auth login'"
+        except errors.RevisionNotFoundError:
+            problem = f"{repo_id} has no branch, tag or commit {revision!r}; check revision="
+        except errors.LocalEntryNotFoundError:  # an EntryNotFoundError, but of the cache: there is no network
+            raise
+        except errors.EntryNotFoundError:
+            problem = f"{repository} is no release of MMRel: it has no {name}; check repo_id= and revision="
+    raise ReleaseError(problem)
+
+
+@contextlib.contextmanager
+def _hub_failures_in_a_sentence(path: str) -> Iterator[None]:
+    """Raise what the Hub's client raises about a file at a URL as a `ReleaseError`."""
+    try:
+        yield
+    except _HUB_FAILURES as error:
+        if "://" not in path:
+            raise
+        line = f"{type(error).__name__}: {error}".partition("\n")[0]
+        reason = re.sub(r"\?[^\s'\"]+", "?…", line)[:300]  # the query of an address may be a signature
+        raise ReleaseError(
+            f"{path} was not loaded before and cannot be read now; check the network and retry ({reason})"
+        ) from error
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -375,8 +547,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--revision", help="branch, tag or commit on the Hub")
     args = parser.parse_args(argv)
     try:
-        base_path = _base_path(args.root, args.repo_id, args.revision)
-        release, loaded = Release(base_path or HERE), load(args.config, root=base_path)
+        release = Release(_choose_root(args.root, args.repo_id, args.revision))
+        loaded = load(args.config, root=release.root)
     except (OSError, ValueError) as error:
         print(f"mmrel.py: {error}", file=sys.stderr)
         return 1

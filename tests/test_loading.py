@@ -6,9 +6,13 @@ CI runs this file on datasets 3.6.0, 4.0.0 and 5.2.0, each in an environment of 
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import shutil
+import subprocess
+import sys
 import tarfile
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +61,15 @@ def assert_equal(loaded: Any, root: Path, config: str) -> None:
     expected = expected_rows(root, config)
     assert {split: undecoded(dataset) for split, dataset in loaded.items()} == expected
     assert all(len(rows) > 5 for rows in expected.values())
+
+
+def run_command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of the project's in the current folder, with an empty cache."""
+    first = [] if arguments[0] == "-m" else [str(REPOSITORY / arguments[0])]
+    command = [sys.executable, *first, *arguments[len(first) :]]
+    with tempfile.TemporaryDirectory() as home:
+        settings = {**os.environ, "HF_HOME": home, "PYTHONPATH": str(REPOSITORY)}
+        return subprocess.run(command, env=settings, text=True, capture_output=True, timeout=300)
 
 
 @pytest.fixture(scope="module")
@@ -151,6 +164,152 @@ def test_filters(built: Path, tmp_path: Path) -> None:
         column = {"categories": "category", "tasks": "task"}[key]
         assert undecoded(loaded) == [row for row in everything if row[column] in values]
         assert 0 < len(loaded) < len(everything)
+
+
+@BOTH
+def test_filters_that_match_nothing_give_no_rows(
+    built: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, streaming: bool
+) -> None:
+    # 'Instruction "test" corresponds to no data!' came of the plain load, and silence of the stream.
+    loaded = mmrel.load(
+        "real", root=built, categories="comparative", streaming=streaming, cache_dir=str(tmp_path / "cache")
+    )
+    assert undecoded(loaded["test"]) == []
+    assert {row["category"] for row in undecoded(loaded["train"])} == {"comparative"}
+    assert loaded["test"].features == loaded["train"].features
+    assert f"{built}: no comparative questions of 'real' in 'test'" in caplog.text
+    caplog.clear()
+    assert undecoded(mmrel.load("real", "train", root=built, categories="comparative", cache_dir=str(tmp_path)))
+    assert not caplog.text
+
+
+class TestSplits:
+    """`split=` takes what `load_dataset` takes; the numbers of rows are those of the release."""
+
+    @staticmethod
+    def ids(rows: Iterable[dict[str, Any]]) -> list[str]:
+        return [row["question_id"] for row in rows]
+
+    @BOTH
+    @pytest.mark.parametrize(
+        ("split", "names"),
+        [
+            ("test", ["test"]),
+            (datasets.Split.TEST, ["test"]),
+            (datasets.ReadInstruction("test"), ["test"]),
+            ("train+test", ["train", "test"]),
+            ("test + train", ["test", "train"]),
+            ("all", ["train", "test", "adversarial"]),
+            (datasets.Split.ALL, ["train", "test", "adversarial"]),
+        ],
+    )
+    def test_whole_splits(self, built: Path, tmp_path: Path, split: Any, names: list[str], streaming: bool) -> None:
+        rows = expected_rows(built, "all")
+        loaded = mmrel.load(split=split, root=built, streaming=streaming, cache_dir=str(tmp_path))
+        assert self.ids(undecoded(loaded)) == self.ids(row for name in names for row in rows[name])
+
+    @BOTH
+    def test_a_list(self, built: Path, tmp_path: Path, streaming: bool) -> None:
+        rows = expected_rows(built, "all")
+        loaded = mmrel.load(split=["test", "train"], root=built, streaming=streaming, cache_dir=str(tmp_path))
+        assert [self.ids(undecoded(part)) for part in loaded] == [self.ids(rows["test"]), self.ids(rows["train"])]
+
+    def test_slices(self, built: Path, tmp_path: Path) -> None:
+        rows = self.ids(expected_rows(built, "all")["test"])
+        for split, expected in (
+            ("test[:10]", rows[:10]),
+            ("test[50%:]", rows[len(rows) // 2 :]),
+            (datasets.ReadInstruction("test", from_=-3, unit="abs"), rows[-3:]),
+        ):
+            loaded = mmrel.load(split=split, root=built, cache_dir=str(tmp_path))
+            assert self.ids(undecoded(loaded)) == expected
+
+    @pytest.mark.parametrize(
+        "split", ["test[:10]", "train+test[5:]", datasets.ReadInstruction("test", to=10, unit="%")]
+    )
+    def test_a_stream_has_no_slices(self, built: Path, split: Any) -> None:
+        with pytest.raises(ValueError, match="expected whole splits.*a stream has no slices; use .skip"):
+            mmrel.load(split=split, root=built, streaming=True)
+
+    @BOTH
+    @pytest.mark.parametrize("split", ["tset", "test[", "test[:x]", "", "validation", "train+tset", ["test", "tset"]])
+    def test_what_is_no_split(self, built: Path, split: Any, streaming: bool) -> None:
+        with pytest.raises(mmrel.ReleaseError, match="expected a split among train, test, adversarial"):
+            mmrel.load(split=split, root=built, streaming=streaming)
+
+    def test_a_split_that_the_domain_lacks(self, built: Path) -> None:
+        with pytest.raises(mmrel.ReleaseError, match="has no split 'adversarial' of 'real'; present: train, test"):
+            mmrel.load("real", split="test+adversarial", root=built)
+
+    def test_processes(self, built: Path, tmp_path: Path) -> None:
+        loaded = mmrel.load("real", root=built, cache_dir=str(tmp_path), num_proc=2)
+        assert_equal(loaded, built, "real")
+        with pytest.raises(ValueError, match="num_proc= is for the plain load"):
+            mmrel.load("real", root=built, streaming=True, num_proc=2)
+
+    def test_a_damaged_archive_is_named_by_processes_too(self, release: Path, tmp_path: Path) -> None:
+        for archive in release.glob("data/real/test-*.tar"):
+            archive.write_bytes(archive.read_bytes()[:-20000])
+        with pytest.raises(mmrel.ReleaseError, match=r"data/real/test-0000\d\.tar.*fetch the release again"):
+            mmrel.load("real", root=release, cache_dir=str(tmp_path / "cache"), num_proc=2)
+
+
+class TestRoots:
+    """A root that the user gave is that folder, seen from the current one, or an error."""
+
+    @pytest.fixture(autouse=True)
+    def beside(self, built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        shutil.copytree(built, tmp_path / "x" / "mmrel")
+        monkeypatch.chdir(tmp_path / "x")
+        monkeypatch.setenv("HOME", str(tmp_path / "x"))
+
+    @BOTH
+    @pytest.mark.parametrize("root", ["mmrel", "./mmrel", Path("mmrel"), "../x/mmrel", "~/mmrel", "mmrel/"], ids=str)
+    def test_relative_roots(self, built: Path, root: Any, streaming: bool) -> None:
+        # The root was joined twice, mmrel/mmrel/data; a cache that was filled before hid it.
+        assert_equal(mmrel.load("real", root=root, streaming=streaming, cache_dir="cache"), built, "real")
+
+    @needs_scripts
+    @BOTH
+    def test_the_script_of_a_folder_mmrel(self, built: Path, streaming: bool) -> None:
+        for script in ("mmrel/loader/mmrel.py", "./mmrel/loader/mmrel.py"):
+            loaded = datasets.load_dataset(
+                script, "real", trust_remote_code=True, streaming=streaming, cache_dir="cache"
+            )
+            assert_equal(loaded, built, "real")
+
+    def test_the_command(self, tmp_path: Path) -> None:
+        done = run_command("mmrel.py", "real", "--root", "mmrel")
+        assert done.returncode == 0, done.stderr
+        assert "vg/VG_100K" in done.stdout
+        assert f"from {tmp_path / 'x' / 'mmrel'}" in done.stdout
+
+    @pytest.mark.parametrize("root", ["", "my-relaese", "mmrel/data", "mmrel/loader", "mmrel/README.md", "~/relaese"])
+    def test_a_root_that_is_no_release(self, root: str) -> None:
+        # Inside a clone a mistyped root became the drawn sample: its parent was tried as well.
+        with pytest.raises(mmrel.ReleaseError, match="expected a release, a folder with checksums.json"):
+            mmrel.load("real", root=root)
+        with pytest.raises(mmrel.ReleaseError, match="expected a release, a folder with checksums.json"):
+            mmrel.load("real", root=root, streaming=True)
+
+    @pytest.mark.parametrize(
+        "command",
+        [
+            ["mmrel.py", "real", "--root", "my-relaese"],
+            ["upload.py", "sheet", "my-relaese", "--out", "sheet.png"],
+            ["-m", "recipes.export", "--root", "my-relaese", "--out", "export"],
+            ["-m", "recipes.answer", "--root", "my-relaese", "--out", "a.jsonl", "--base-url", "http://127.0.0.1:9/v1",
+             "--model", "m"],
+        ],
+        ids=lambda command: command[-1] if len(command) < 6 else command[1],
+    )  # fmt: skip
+    def test_commands_in_a_clone_name_it(self, command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(REPOSITORY)
+        done = run_command(*command)
+        assert done.returncode == 1, done.stdout
+        assert len(done.stderr.splitlines()) == 1, done.stderr
+        assert "my-relaese" in done.stderr
+        assert not (REPOSITORY / "sheet.png").exists()
 
 
 @pytest.mark.parametrize("filters", [{"categories": ["spatiel"]}, {"tasks": "yes/no"}, {"categories": []}])

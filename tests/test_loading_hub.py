@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Loading a release by the name of its repository, with real clients: from the loopback Hub, and without a network."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hub_client import PROJECT, Client
+from loopback_hub import LoopbackHub
+
+NAME = "NS/MMRel"
+PLAIN = """
+import mmrel
+for split, rows in mmrel.load("real", repo_id="NS/MMRel").items():
+    print(split, *rows["question_id"])
+"""
+STREAM = """
+import mmrel
+for split, rows in mmrel.load("real", repo_id="NS/MMRel", streaming=True).items():
+    print(split, *(row["question_id"] for row in rows))
+"""
+URL = """
+import mmrel
+print(mmrel.Release("hf://datasets/NS/MMRel").root)
+print(mmrel.Release("hf://datasets/NS/MMRel@main").root)
+"""
+
+
+@pytest.fixture
+def client(built: Path, tmp_path: Path):
+    """A client of a Hub that holds the release."""
+    with LoopbackHub(tmp_path / "hub", delay=0.5) as hub:
+        hub.publish(NAME, built)
+        yield Client(hub, tmp_path / "home")
+    assert hub.external == []
+    assert hub.leaks == []
+
+
+def run(client: Client, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of the project's as its user would, from another folder."""
+    command = [sys.executable, str(PROJECT / arguments[0]), *arguments[1:]]
+    settings = {**client.environment(), "PYTHONPATH": str(PROJECT)}
+    return subprocess.run(command, env=settings, cwd=client.home, text=True, capture_output=True, timeout=300)
+
+
+def one_sentence(done: subprocess.CompletedProcess[str]) -> str:
+    """Return what a command that failed said on standard error, which is one line."""
+    assert done.returncode == 1
+    lines = [line for line in done.stderr.splitlines() if line]
+    assert len(lines) == 1, done.stderr
+    return lines[0]
+
+
+def test_what_was_loaded_before_loads_without_a_network(client: Client) -> None:
+    # HfApi.dataset_info was asked each time, which needs a network.
+    loaded = client.python(PLAIN)
+    assert [line.split()[0] for line in loaded.splitlines()] == ["train", "test"]
+    client.settings = {"HF_HUB_OFFLINE": "1"}
+    asked = len(client.hub.requests)
+    assert client.python(PLAIN) == loaded
+    assert client.python(STREAM) == loaded, "a stream reads the archives that the plain load has downloaded"
+    assert len(client.hub.requests) == asked
+    client.settings = {"HF_ENDPOINT": "http://127.0.0.1:9"}  # nobody listens there
+    assert client.python(PLAIN) == loaded
+
+
+def test_a_url_is_pinned_to_a_commit(client: Client) -> None:
+    commit = client.hub.repo(NAME).history()[0].id
+    assert client.python(URL).split() == [f"hf://datasets/NS/MMRel@{commit}"] * 2
+
+
+def test_without_a_network_it_is_one_sentence(client: Client) -> None:
+    # It was 72 lines of an HTTP client's traceback.
+    client.settings = {"HF_ENDPOINT": "http://127.0.0.1:9"}
+    said = one_sentence(run(client, "mmrel.py", "real", "--repo-id", NAME))
+    assert "hf://datasets/NS/MMRel/checksums.json was not loaded before and cannot be read now" in said
+    client.settings = {"HF_HUB_OFFLINE": "1"}
+    said = one_sentence(run(client, "mmrel.py", "real", "--repo-id", NAME))
+    assert "hf://datasets/NS/MMRel/checksums.json was not loaded before and cannot be read now" in said
+
+
+def test_a_network_that_ends_before_the_archives_is_one_sentence(client: Client) -> None:
+    client.python(URL)
+    client.python("import mmrel; mmrel.Release('hf://datasets/NS/MMRel').schema")
+    client.settings = {"HF_HUB_OFFLINE": "1"}
+    said = one_sentence(run(client, "mmrel.py", "real", "--repo-id", NAME))
+    assert "hf://datasets/NS/MMRel@" in said
+    assert "was not loaded before and cannot be read now; check the network" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--repo-id", NAME, "--revision", "v9"], "NS/MMRel has no branch, tag or commit 'v9'"),
+        (["--repo-id", "NS/MMRell"], "'NS/MMRell'"),
+        (["--repo-id", "NS/MMRel/data"], "expected repo_id to be NS/NAME, got 'NS/MMRel/data'"),
+        (["--repo-id", ""], "expected repo_id to be NS/NAME, got ''"),
+        (["--root", "hf://datasets/NS/MMRel@v9"], "NS/MMRel has no branch, tag or commit 'v9'"),
+        (["--root", "hf://datasets/NS"], "expected hf://datasets/NS/NAME"),
+    ],
+)
+def test_what_is_not_there_is_named(client: Client, arguments: list[str], expected: str) -> None:
+    assert expected in one_sentence(run(client, "mmrel.py", "real", *arguments))
+
+
+def test_a_repository_that_is_no_release_is_named(client: Client) -> None:
+    client.hub.create("NS/other")
+    client.hub.commit("NS/other", {"README.md": b"Something else.\n"})
+    said = one_sentence(run(client, "mmrel.py", "real", "--repo-id", "NS/other"))
+    assert "NS/other is no release of MMRel: it has no checksums.json" in said
