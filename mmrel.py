@@ -552,8 +552,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (OSError, ValueError) as error:
         print(f"mmrel.py: {error}", file=sys.stderr)
         return 1
+    if release.note:
+        print(release.note)
     print(f"MMRel {release.version}, config {args.config}, from {release.root}")
-    print(f"checksums.json sha256 {release.sha256}\n{release.note or ''}\n")
+    print(f"checksums.json sha256 {release.sha256}\n")
     heads = ("pictures", "questions", *CATEGORIES, *TASKS, "yes", "no")
     print(f"{'split':<11}" + "".join(f"{head:>{len(head) + 2}}" for head in heads))
     for split, rows in loaded.items():

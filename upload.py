@@ -13,7 +13,7 @@ from tqdm import tqdm
 import mmrel
 from release import hub, hub_verify
 from release.audit import DROPPABLE, audit_release
-from release.audit_page import make_list, make_page, make_report, renew_card
+from release.audit_page import make_list, make_report, renew_card
 from release.build import Job, build_release, build_share, finish_release
 from release.catalogue import check_sources
 from release.catalogue import make_list as make_source_list
@@ -69,7 +69,7 @@ def audit(args: argparse.Namespace) -> int:
     print(make_list(found) if args.json else make_report(found))
     if args.card:
         card = (args.release / "README.md").read_text("utf-8")
-        renew_file(args.release, "README.md", renew_card(card, make_page(found)).encode())
+        renew_file(args.release, "README.md", renew_card(card, found).encode())
     return 0
 
 

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from release.audit import KINDS
-from release.card import Generated, fill_template, read_generated
+from release.card import Generated, escape, fill_template, read_generated
 
 if TYPE_CHECKING:
     from release.audit import Audit
@@ -23,17 +23,28 @@ MEANINGS = {
 SHOWN = 2  # examples of a finding in the card
 
 
+def make_blocks(audit: Audit) -> dict[str, str]:
+    """Return the blocks of a card that an audit fills, in Markdown: the known issues, and the sizes."""
+    return {"audit": make_page(audit), "sizes": make_sizes(audit)}
+
+
+def make_sizes(audit: Audit) -> str:
+    """Return the paper's numbers of questions beside those of the release, in Markdown."""
+    lines = []
+    for table in audit.tables:
+        lines += [f"<details><summary>{table.title}</summary>", "", *_make_table(table), "", "</details>", ""]
+    return "\n".join(lines).strip()
+
+
 def make_page(audit: Audit) -> str:
-    """The audit as a page of the card, in Markdown."""
+    """Return the known issues of a release, in Markdown."""
     lines = ["| finding | count | what it means | what is done about it |", "| --- | ---: | --- | --- |"]
     for finding in audit.findings:
         lines.append(f"| `{finding.kind}` | {finding.count:,} | {MEANINGS[finding.kind]} | {finding.action} |")
     if not audit.findings:
-        lines = ["Nothing was found."]
+        lines = ["No issues were found."]
     lines += ["", "For example:", ""] if audit.findings else []
-    lines += [f"- `{f.kind}`: {_escape(example)}" for f in audit.findings for example in f.examples[:SHOWN]]
-    for table in audit.tables:
-        lines += ["", f"<details><summary>{table.title}</summary>", "", *_make_table(table), "", "</details>"]
+    lines += [f"- `{f.kind}`: {escape(example)}" for f in audit.findings for example in f.examples[:SHOWN]]
     lines += ["", *(f"Note: {remark}." for remark in audit.remarks)]
     return "\n".join(lines).strip()
 
@@ -55,17 +66,13 @@ def make_report(audit: Audit) -> str:
     return "\n".join([*lines, "", *(f"note: {remark}" for remark in audit.remarks)])
 
 
-def renew_card(card: str, page: str) -> str:
-    """A release's card with another audit page."""
+def renew_card(card: str, audit: Audit) -> str:
+    """Return a release's card with the blocks of another audit."""
     generated = read_generated(card)
-    return fill_template(card, Generated(generated.front, {**generated.blocks, "audit": page}), of_project=True)
+    blocks = {**generated.blocks, **make_blocks(audit)}
+    return fill_template(card, Generated(generated.front, blocks), of_project=True)
 
 
 def _make_table(table: Comparison) -> list[str]:
-    lines = ["| questions | paper (thousands) | here | difference |", "| --- | ---: | ---: | ---: |"]
-    return lines + [f"| {row.name} | {row.paper:.2f} | {row.here:,} | {row.difference:+,} |" for row in table.lines]
-
-
-def _escape(example: str) -> str:
-    """Text of questions shown as it is, whatever marks of Markdown or HTML stand in it."""
-    return "".join(f"&#{ord(mark)};" if mark in "<>&`*_[]|\\" else mark for mark in example)
+    lines = ["| questions | paper (thousands) | this release |", "| --- | ---: | ---: |"]
+    return lines + [f"| {row.name} | {row.paper:.2f} | {row.here:,} |" for row in table.lines]

@@ -7,6 +7,7 @@ anew, and without what concerns the source repository only (`<!-- project:begin 
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from collections import Counter
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import mmrel
+from release.archives import check_picture
 from release.hub_eval import make_config
 from release.records import InputError
 from release.tables import describe_features
@@ -25,6 +27,17 @@ TEMPLATE = Path(__file__).resolve().parent.parent / "README.md"
 _FRONT = re.compile(r"\A---\n(.*?)---\n", re.DOTALL)
 _BLOCK = re.compile(r"<!-- (?P<name>(?!project)\w+):begin -->(?P<content>.*?)<!-- (?P=name):end -->", re.DOTALL)
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+
+
+# The address of this package's source. It is not published yet: set it here, and nowhere else.
+SOURCE = "ADDRESS-OF-THE-SOURCE"
+INSTALL = f"""\
+```bash
+git clone {SOURCE} MMRel && pip install ./MMRel
+```"""
+EXAMPLE = "data/example.jpg"  # the picture of the row that the card shows
+ROW = ("question", "instruction", "answer", "task", "category", "subject", "relation", "object", "domain", "image_id")
+EXAMPLE_SIDE = 384  # pixels of its longer side, at most
 
 
 class Facts(NamedTuple):
@@ -143,6 +156,27 @@ def make_counts_table(facts: list[Facts]) -> str:
     return "\n".join(lines)
 
 
+def make_row(record: dict[str, Any]) -> str:
+    """Return one row as the card shows it, under its picture."""
+    lines = [f"![{escape(record['image_id'])}]({EXAMPLE})", "", "| column | value |", "| --- | --- |"]
+    lines += [f"| `{name}` | {escape(record[name])} |" for name in ROW if record[name] is not None]
+    return "\n".join(lines)
+
+
+def make_example_picture(data: bytes, where: str) -> bytes:
+    """Return a picture as a small JPEG; `where` names it in the `InputError` that a damaged one raises."""
+    picture = check_picture(data, where).convert("RGB")
+    picture.thumbnail((EXAMPLE_SIDE, EXAMPLE_SIDE))
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=90)
+    return buffer.getvalue()
+
+
+def escape(text: str) -> str:
+    """Return text for Markdown that shows as it is, whatever marks of Markdown or HTML it holds."""
+    return "".join(f"&#{ord(mark)};" if mark in "<>&`*_[]|\\" else mark for mark in text)
+
+
 class Generated(NamedTuple):
     """What is generated in a card: its YAML, and its blocks by name."""
 
@@ -150,20 +184,20 @@ class Generated(NamedTuple):
     blocks: dict[str, str]
 
 
-def generate(facts: list[Facts], note: str | None, audit: str, hub_eval: Sequence[str] = ()) -> Generated:
+def generate(facts: list[Facts], note: str | None, made: dict[str, str], hub_eval: Sequence[str] = ()) -> Generated:
     """The generated parts of a card.
 
     Args:
         facts: of all splits of the release.
         note: what the release says of itself, above everything else.
-        audit: the page that tells what is wrong in it.
+        made: the blocks that others make: `audit` and `sizes`, and `row` (see `make_row`).
         hub_eval: splits of the config for the Hub's own evaluation, where there is one.
     """
     import yaml
 
     front = yaml.safe_dump(make_front_matter(facts, hub_eval), sort_keys=False, allow_unicode=True, width=120)
-    blocks = {"note": f"> {note}" if note else "", "version": f"Version {mmrel.__version__}."}
-    return Generated(front, blocks | {"counts": make_counts_table(facts), "audit": audit})
+    blocks = {"note": f"> {note}" if note else "", "version": f"Version {mmrel.__version__}.", "install": INSTALL}
+    return Generated(front, blocks | {"counts": make_counts_table(facts)} | made)
 
 
 def read_generated(card: str) -> Generated:

@@ -10,9 +10,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import mmrel
 from release import croissant
+from release.archives import read_archives
 from release.audit import audit_release
-from release.audit_page import make_page
-from release.card import TEMPLATE, fill_template, generate, make_dataset_infos, merge_facts
+from release.audit_page import make_blocks
+from release.card import (
+    EXAMPLE,
+    TEMPLATE,
+    fill_template,
+    generate,
+    make_dataset_infos,
+    make_example_picture,
+    make_row,
+    merge_facts,
+)
 from release.hub_eval import find_splits, write_hub_eval
 from release.pack import describe_file, make_versions, write_aside
 from release.records import SCHEMA_FOLDER, InputError
@@ -125,10 +135,21 @@ def _write_texts(plan: Plan, release: Path, facts: list[Facts], note: str | None
 
 
 def _write_card(release: Path, facts: list[Facts], note: str | None) -> None:
-    """The card, with the audit of what stands there; checksums.json stands before and after."""
-    page = make_page(audit_release(release, thorough=False))
-    card = fill_template(TEMPLATE.read_text("utf-8"), generate(facts, note, page, find_splits(release)))
-    renew_file(release, "README.md", card.encode())
+    """Write the card, with an example and an audit of the release; checksums.json is valid before and after."""
+    record, picture = _find_example(mmrel.Release(release))
+    renew_file(release, EXAMPLE, make_example_picture(picture, record["image_id"]))
+    audited = make_blocks(audit_release(release, thorough=False))
+    generated = generate(facts, note, {**audited, "row": make_row(record)}, find_splits(release))
+    renew_file(release, "README.md", fill_template(TEMPLATE.read_text("utf-8"), generated).encode())
+
+
+def _find_example(release: mmrel.Release) -> tuple[dict[str, Any], bytes]:
+    """Return a question, of a true relation where there is one, and the bytes of its picture."""
+    archives = [name for names in release.archives("all").values() for name in names]
+    # MMRel's own pictures first: those of the other domains have owners and terms of their own.
+    archives.sort(key=lambda name: mmrel.DOMAINS.index(name.split("/")[1]), reverse=True)
+    records, picture = next(read_archives(release, archives))
+    return next((record for record in records if record["answer"] == "yes"), records[0]), picture
 
 
 def renew_file(release: Path, name: str, data: bytes) -> None:
