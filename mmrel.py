@@ -320,7 +320,7 @@ def _read_cache(builder: MMRel, instruction: datasets.ReadInstruction) -> datase
             _warn_of_no_questions(builder, name)
     if any(counts[name] for name in names):
         return builder.as_dataset(split=instruction)
-    nothing = {column: [] for column in builder.info.features}
+    nothing: dict[str, list[Any]] = {column: [] for column in builder.info.features}
     return datasets.Dataset.from_dict(nothing, builder.info.features, split=datasets.Split(str(instruction)))
 
 
