@@ -652,7 +652,8 @@ def _is_dataset_dict(rows: Mapping[Any, Any]) -> bool:
 def _rows_of(rows: Any, split: str | None = None) -> Iterator[Any]:
     """Yield the elements of a list, or the rows of a dataset or a dict of datasets.
 
-    Iterating a `datasets.Dataset` decodes every picture, so columns of pictures are removed first.
+    Iterating a dataset decodes every picture, so all other columns are selected first.
+    (`remove_columns` of a stream decodes the pictures to remove them.)
     A row without a `split` gets the split of its dataset.
     """
     if isinstance(rows, Mapping):
@@ -664,8 +665,8 @@ def _rows_of(rows: Any, split: str | None = None) -> Iterator[Any]:
         yield from rows
         return
     if features:
-        pictures = [name for name, feature in features.items() if hasattr(feature, "decode")]
-        rows = rows.with_format(None).remove_columns(pictures)
+        kept = [name for name, feature in features.items() if not hasattr(feature, "decode")]
+        rows = rows.with_format(None).select_columns(kept)
     split = split or str(getattr(rows, "split", None) or "")
     # "test" and "test[:10]" name one split, "train+test" does not.
     named = re.fullmatch(r"(\w+)(?:\[[^\]+]*\])?", split)
