@@ -6,6 +6,7 @@ cannot be read, and what a report must say to be comparable. How an answer is re
 METRIC.md explains every figure; `relation_report` adds intervals, comparisons, blind baselines and the plot.
 
     python relation_accuracy.py ANSWERS --root RELEASE --config all --split test
+    python relation_accuracy.py ANSWERS --repo-id NS/MMRel
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import unquote
 
 from relation_readers import (
     READERS as READERS,
@@ -67,6 +69,11 @@ WRONG_PAIRS, RIGHT_PAIRS, PAIRED = 12, 13, 14
 
 GROUPINGS = ("cell", "domain", "category", "split", "style", "relation")
 MEANS = ("accuracy", "precision", "recall", "f1", "pair_accuracy")
+
+INDEX, TAXONOMY = "checksums.json", "schema/taxonomy.json"
+_RECORDS_FILE = re.compile(r"data/(\w+)/(\w+)\.jsonl")
+_ROOTS = "the folder of a release, or hf://datasets/NS/NAME[@REVISION],"
+_HUB_ROOT = re.compile(r"hf://datasets/([\w.-]+/[\w.-]+)(?:@(.+))?")
 
 # What harnesses write in place of an answer when the request failed: lmms-eval 0.7, VLMEvalKit.
 FAILED = ("[LMMS_EVAL_REQUEST_FAILED", "Failed to obtain answer via API")
@@ -585,7 +592,9 @@ def compute(
     Args:
         predictions: objects with `question_id` and `answer` in any order (see `collect_answers`); or plain
             answers, text or null, in the order of the references.
-        references: records of the contract (see `index_questions`); or, beside plain answers, plain labels.
+        references: records of the contract (see `index_questions`); what `load_dataset` returns,
+            plain or streaming: its pictures are not decoded, its questions are of its split; or,
+            beside plain answers, plain labels.
         reader: a name in READERS.
         task: discriminative (the yes/no questions), generative (the open-ended ones) or both; answers to the
             others are set aside and counted.
@@ -602,9 +611,11 @@ def compute(
     >>> compute(predictions=["Yes.", "There is no dog"], references=["yes", "yes"])["accuracy"]
     0.5
     """
-    if isinstance(predictions, (str, Mapping)) or isinstance(references, (str, Mapping)):
-        raise AnswerError("expected lists of predictions and of references; got a single object or text")
-    answers, records = list(predictions), list(references)
+    for given in (predictions, references):
+        if isinstance(given, str) or (isinstance(given, Mapping) and not _is_dataset_dict(given)):
+            wanted = "lists of predictions and of references"
+            raise AnswerError(f"expected {wanted}; got a single object or text")
+    answers, records = list(_rows_of(predictions)), list(_rows_of(references))
     plain = not any(isinstance(answer, Mapping) for answer in answers)
     if plain:
         if len(answers) != len(records):
@@ -623,7 +634,45 @@ def compute(
     scores = Scores(reader, judge)
     collected = collect_answers((f"predictions[{at}]", row) for at, row in enumerate(answers))
     asked = match(collected, questions, scores, functools.partial(is_asked, task=task), partial)
-    return report(scores, asked, run=run)
+    result = report(scores, asked, run=run)
+    paired = (question for question in questions.values() if question.pair_id)
+    if hasattr(references, "split") and any(question.place.split is None for question in paired):
+        result["notes"].append(
+            "the references do not say the split of each question: a pair_id that is in two splits"
+            " counts as one pair; give the dict of all splits to keep them apart"
+        )
+    return result
+
+
+def _is_dataset_dict(rows: Mapping[Any, Any]) -> bool:
+    """Whether this is a dict of splits, as `load_dataset` returns without `split`."""
+    return bool(rows) and all(hasattr(part, "features") for part in rows.values())
+
+
+def _rows_of(rows: Any, split: str | None = None) -> Iterator[Any]:
+    """Yield the elements of a list, or the rows of a dataset or a dict of datasets.
+
+    Iterating a dataset decodes every picture, so all other columns are selected first.
+    (`remove_columns` of a stream decodes the pictures to remove them.)
+    A row without a `split` gets the split of its dataset.
+    """
+    if isinstance(rows, Mapping):
+        for name, part in rows.items():
+            yield from _rows_of(part, str(name))
+        return
+    features = getattr(rows, "features", None)
+    if not hasattr(rows, "with_format"):
+        yield from rows
+        return
+    if features:
+        kept = [name for name, feature in features.items() if not hasattr(feature, "decode")]
+        rows = rows.with_format(None).select_columns(kept)
+    split = split or str(getattr(rows, "split", None) or "")
+    # "test" and "test[:10]" name one split, "train+test" does not.
+    named = re.fullmatch(r"(\w+)(?:\[[^\]+]*\])?", split)
+    stated = {"split": named[1]} if named else {}
+    for row in rows:
+        yield {**stated, **row} if isinstance(row, Mapping) else row
 
 
 def _rows(path: str) -> Iterator[tuple[str, Any]]:
@@ -663,13 +712,174 @@ def read_answers(*paths: str) -> dict[str, str | None]:
     return collect_answers(row for path in paths for row in _rows(path))
 
 
-def load_release(
-    root: str | os.PathLike[str], config: str = "all", split: str = "all"
-) -> tuple[dict[str, Question], dict[str, Any]]:
-    """Reads the records of a release and holds them against its checksums.
+def find_release(root: str | os.PathLike[str] | None = None) -> Path:
+    """Return the folder of a release; fetch the records first where it is on the Hub.
 
     Args:
-        root: the folder of checksums.json and data/.
+        root: a folder, or hf://datasets/NS/NAME[@REVISION]; None is the drawn sample of a clone.
+
+    Raises:
+        RecordError: there is no sample beside this file, or the Hub has no such release.
+        ConnectionError: the Hub cannot be reached, and its records were not fetched before.
+        ModuleNotFoundError: huggingface_hub is not installed.
+    """
+    if root is None:
+        folder = Path(__file__).resolve().parent
+        if not (folder / INDEX).is_file():
+            raise RecordError(
+                f"expected a release to score against; none is beside {Path(__file__).name}:"
+                " give --root, the folder of one, or --repo-id, its repository on the Hub"
+            )
+        return folder
+    text = os.fspath(root)
+    if "://" in text:
+        return fetch_records(text)
+    if not text:
+        raise RecordError(f"expected {_ROOTS} as root; got an empty text: name the release")
+    return Path(os.path.expanduser(text))
+
+
+def fetch_records(root: str) -> Path:
+    """Fetch what scoring needs of a release on the Hub: index, records, taxonomy; no pictures.
+
+    All files come from one commit, are compared with checksums.json, and stay in the cache of
+    huggingface_hub: a second call needs no network.
+
+    Args:
+        root: hf://datasets/NS/NAME[@REVISION]: a branch, tag or commit; by default the main branch.
+
+    Returns:
+        The folder of that commit in the cache.
+
+    Raises:
+        RecordError: no such repository or revision, no release in it, or files that differ from
+            its checksums.json.
+        ConnectionError: the Hub cannot be reached, and a file was not fetched before.
+        ModuleNotFoundError: huggingface_hub is not installed.
+    """
+    named = _HUB_ROOT.fullmatch(root.rstrip("/"))
+    if not named or ".." in root:
+        raise RecordError(f"expected {_ROOTS} as root; got {root!r}: correct the address")
+    repo_id, revision = named[1], unquote(named[2] or "main")
+    unreachable = _ask_hub(repo_id, revision)
+    index = _download(repo_id, revision, INDEX, unreachable)
+    commit = index.parent.name
+    _, files = _read_index(index)
+    for name, sha256 in files.items():
+        if name != TAXONOMY and not _RECORDS_FILE.fullmatch(name):
+            continue
+        path = _download(repo_id, commit, name, unreachable)
+        if _sha256(path) != sha256 and not unreachable:
+            # The copy in the cache may be damaged: fetch it once more.
+            path = _download(repo_id, commit, name, unreachable, force=True)
+        if _sha256(path) != sha256:
+            fault = f"expected {name} of {repo_id}@{commit} to be what its checksums.json states"
+            raise RecordError(f"{fault}; it differs: choose another revision, or push it again")
+    return index.parent
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _broken_connections() -> tuple[type[Exception], ...]:
+    """Return what huggingface_hub raises when no answer comes; raise where it is not installed."""
+    try:
+        import huggingface_hub.utils
+    except ModuleNotFoundError as error:
+        missing = "expected huggingface_hub, to read a release on the Hub; it is not installed"
+        raise ModuleNotFoundError(f"{missing}: pip install huggingface_hub") from error
+    # The client of huggingface_hub 1 and later has errors of its own, which are no OSError.
+    httpx = getattr(huggingface_hub.utils, "httpx", None)
+    return (OSError, httpx.HTTPError) if httpx else (OSError,)
+
+
+def _ask_hub(repo_id: str, revision: str) -> str | None:
+    """Return why the Hub does not answer, or None if it does.
+
+    Asked first because `hf_hub_download` tries for 25 seconds, with a log line each time, to reach
+    a Hub that is not there.
+    """
+    broken = _broken_connections()
+    from huggingface_hub import errors, get_hf_file_metadata, hf_hub_url
+
+    url = hf_hub_url(repo_id, INDEX, repo_type="dataset", revision=revision)
+    try:
+        get_hf_file_metadata(url, timeout=10.0)  # seconds
+    except errors.HfHubHTTPError:
+        return None  # an answer, which `_download` gets again and reports
+    except broken as error:
+        return _first_line(error)
+    return None
+
+
+def _download(
+    repo_id: str,
+    revision: str,
+    name: str,
+    unreachable: str | None,
+    force: bool = False,
+) -> Path:
+    """Return the path in the cache of one file of a dataset repository.
+
+    Args:
+        repo_id: the repository.
+        revision: branch, tag or commit.
+        name: the file's path in it.
+        unreachable: of `_ask_hub`; only the cache is read where the Hub does not answer.
+        force: fetch the file even if the cache has it.
+    """
+    failed: tuple[type[Exception], ...] = (ValueError, RuntimeError, *_broken_connections())
+    from huggingface_hub import constants, errors, hf_hub_download
+
+    wanted = f"{name} of {repo_id}@{revision}"
+    login = "log in with `hf auth login`"
+    try:
+        path = hf_hub_download(
+            repo_id,
+            name,
+            repo_type="dataset",
+            revision=revision,
+            force_download=force,
+            local_files_only=unreachable is not None,
+        )
+    except errors.GatedRepoError:
+        fault = f"{repo_id} is gated: ask for access on its page, then {login}"
+        raise RecordError(fault) from None
+    except errors.RepositoryNotFoundError:
+        fault = f"the Hub has no dataset {repo_id}, or it is private: correct the name, or {login}"
+        raise RecordError(fault) from None
+    except errors.RevisionNotFoundError:
+        fault = f"{repo_id} has no branch, tag or commit {revision!r}: correct the revision"
+        raise RecordError(fault) from None
+    except errors.LocalEntryNotFoundError as error:
+        reason = unreachable or _first_line(error.__cause__ or error)
+        fault = f"the Hub cannot be reached ({reason}): run again with a network"
+        if constants.HF_HUB_OFFLINE:
+            fault = "HF_HUB_OFFLINE is set: run once without it"
+        raise ConnectionError(f"{wanted} was not fetched before, and {fault}") from None
+    except errors.EntryNotFoundError:
+        fault = f"expected a release, but there is no {wanted}: choose another"
+        raise RecordError(f"{fault} repository or revision") from None
+    except failed as error:
+        fault = f"{wanted} could not be fetched ({_first_line(error)})"
+        raise ConnectionError(f"{fault}: run again; what was fetched is kept") from None
+    return Path(path)
+
+
+def _first_line(error: BaseException) -> str:
+    """Return the first line of an error, short, without signed addresses."""
+    lines = re.sub(r"\?\S+", "", str(error)).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__
+
+
+def load_release(
+    root: str | os.PathLike[str] | None = None, config: str = "all", split: str = "all"
+) -> tuple[dict[str, Question], dict[str, Any]]:
+    """Read the records of a release and compare them with its checksums.
+
+    Args:
+        root: see `find_release`.
         config: all, or the domain that is needed; others are read where they are on disk.
         split: all, or the split that is needed.
 
@@ -679,34 +889,43 @@ def load_release(
 
     Raises:
         RecordError: no release, nothing of that config and split, or records that differ from the checksums.
+        ConnectionError, ModuleNotFoundError: see `find_release`.
     """
-    path = Path(root) / "checksums.json"
+    folder = find_release(root)
+    info, files = _read_index(folder / INDEX)
     rows: list[tuple[str, Any]] = []
     found = False
+    for name, sha256 in files.items():
+        parts = _RECORDS_FILE.fullmatch(name)
+        if parts:
+            needed = config in ("all", parts[1]) and split in ("all", parts[2])
+            found |= needed
+            if needed or (folder / name).exists():
+                rows += _records(folder / name, sha256, parts[2])
+    if not found:
+        wanted = f"records of config {config} and split {split}"
+        raise RecordError(f"expected {wanted}; {folder / INDEX} lists none: choose others")
+    return index_questions(rows), {**info, "config": config, "split": split}
+
+
+def _read_index(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """Read checksums.json: name, version, note, sha256 of the release; path -> sha256 of a file."""
     try:
         sums = path.read_bytes()
         stated = json.loads(sums)
         info = {"name": stated["name"], "version": stated["version"], "note": stated.get("note")}
         files = {name: entry["sha256"] for name, entry in sorted(stated["files"].items())}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        if not all(isinstance(value, (str, type(None))) for value in info.values()):
+            raise TypeError("name, version and note are not text")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise RecordError(
             f"expected a release, described by {path}; got {error!r}: give its folder as --root"
         ) from error
-    for name, sha256 in files.items():
-        parts = re.fullmatch(r"data/(\w+)/(\w+)\.jsonl", name)
-        if parts:
-            needed = config in ("all", parts[1]) and split in ("all", parts[2])
-            found |= needed
-            if needed or (Path(root) / name).exists():
-                rows += _records(Path(root) / name, sha256, parts[2])
-    if not found:
-        raise RecordError(f"expected records of config {config} and split {split}; {path} lists none: choose others")
-    info |= {"sha256": hashlib.sha256(sums).hexdigest(), "config": config, "split": split}
-    return index_questions(rows), info
+    return {**info, "sha256": hashlib.sha256(sums).hexdigest()}, files
 
 
 def _records(path: Path, sha256: str, split: str) -> Iterator[tuple[str, Any]]:
-    """Reads a file of records and adds the split, which only its name states."""
+    """Read a file of records and add the split, which only its name states."""
     try:
         data = path.read_bytes()
         if hashlib.sha256(data).hexdigest() != sha256:
@@ -719,7 +938,7 @@ def _records(path: Path, sha256: str, split: str) -> Iterator[tuple[str, Any]]:
     except (ValueError, RecursionError) as error:
         raise RecordError(f"expected JSON lines in {path}; got {error}") from error
     for number, row in enumerate(rows, 1):
-        yield f"{path}:{number}", {**row, "split": split}
+        yield f"{path}:{number}", {**row, "split": split} if isinstance(row, dict) else row
 
 
 # ---- command line ------------------------------------------------------------------------------------------
@@ -803,7 +1022,10 @@ def make_parser(prog: str, description: str) -> argparse.ArgumentParser:
     add = parser.add_argument
     given = "JSON lines or array of question_id and answer; - is standard input; several files are shards of one"
     add("answers", nargs="+", metavar="ANSWERS", help=given)
-    add("--root", required=True, metavar="RELEASE", help="folder of a release: checksums.json, data/")
+    where = "folder of a release, or hf://datasets/NS/NAME[@REVISION] (default: the drawn sample of a clone)"
+    add("--root", metavar="RELEASE", help=where)
+    add("--repo-id", metavar="NS/NAME", help="a release on the Hub; only its records are fetched")
+    add("--revision", metavar="REV", help="branch, tag or commit of --repo-id (main)")
     add("--config", default="all", choices=("all", *DOMAINS), help="domain (all)")
     add("--split", default="test", choices=("all", *SPLITS), help="split (test)")
     add(
@@ -820,12 +1042,37 @@ def make_parser(prog: str, description: str) -> argparse.ArgumentParser:
     return parser
 
 
+def choose_release(args: argparse.Namespace) -> Path:
+    """Return the folder of the release that the arguments of `make_parser` name."""
+    if args.repo_id is None and args.revision is not None:
+        address = f"hf://datasets/NS/NAME@{args.revision}"
+        raise RecordError(f"--revision belongs to --repo-id; with --root write {address}")
+    if args.repo_id is None:
+        return find_release(args.root)
+    if args.root is not None:
+        raise RecordError("--root and --repo-id each name a release: give one of them")
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", args.repo_id):
+        raise RecordError(f"expected NS/NAME, a dataset on the Hub, as --repo-id; got {args.repo_id!r}")
+    revision = "" if args.revision is None else f"@{args.revision}"
+    return find_release(f"hf://datasets/{args.repo_id}{revision}")
+
+
 def score_files(
-    args: argparse.Namespace, paths: Sequence[str], questions: Mapping[str, Question]
+    args: argparse.Namespace, folder: Path, paths: Sequence[str], questions: Mapping[str, Question]
 ) -> tuple[Scores, int]:
-    """Scores answer files by the arguments of `make_parser`: the scores, and how many questions are asked."""
-    taxonomy = Path(args.root) / "schema" / "taxonomy.json"
-    scores = Scores(args.reader, taxonomy=load_taxonomy(taxonomy) if args.task != TASKS[0] else None)
+    """Score answer files by the arguments of `make_parser`.
+
+    Args:
+        args: the arguments.
+        folder: of `choose_release`.
+        paths: the answer files.
+        questions: of `load_release`.
+
+    Returns:
+        The scores, and how many questions are asked.
+    """
+    taxonomy = load_taxonomy(folder / TAXONOMY) if args.task != TASKS[0] else None
+    scores = Scores(args.reader, taxonomy=taxonomy)
     asked = functools.partial(is_asked, task=args.task, config=args.config, split=args.split)
     return scores, match(read_answers(*paths), questions, scores, asked, args.partial)
 
@@ -838,7 +1085,28 @@ def stated(args: argparse.Namespace) -> dict[str, str | None]:
 def write_json(result: Mapping[str, Any], path: str) -> None:
     """Writes a report; raises OSError if the file cannot be written."""
     text = json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False)
-    Path(path).write_text(text + "\n", encoding="utf-8")
+    # A lone surrogate, such as a byte of --model that is not UTF-8, becomes an escape of JSON.
+    Path(path).write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
+
+
+_UNPRINTABLE = re.compile(r"[^\n -~\u00a0-\ud7ff\ue000-\U0010ffff]")
+
+
+def printable(text: str) -> str:
+    r"""Return text with control characters and lone surrogates escaped; line ends stay.
+
+    >>> printable("a\x1b[2J\n\ud800")
+    'a\\x1b[2J\n\\ud800'
+    """
+    return _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def sample_line(args: argparse.Namespace) -> list[str]:
+    """Return the first line of the output where the arguments name no release, else nothing."""
+    if args.root is not None or args.repo_id is not None:
+        return []
+    others = "name a release with --root or --repo-id"
+    return [f"Scored on the drawn sample of this clone, not on the benchmark: {others}."]
 
 
 def run_command(
@@ -846,23 +1114,27 @@ def run_command(
 ) -> int:
     """Prints what a command returns; a user's error is one line on standard error, and the status 1."""
     try:
-        print(command(parser.parse_args(argv)), flush=True)
+        print(printable(command(parser.parse_args(argv))), flush=True)
+    except KeyboardInterrupt:
+        print(f"{parser.prog}: interrupted; nothing was scored: run it again", file=sys.stderr)
+        return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the flush at exit needs an open file
         return 1
     except (AnswerError, RecordError, MatchError, OSError, ModuleNotFoundError) as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
+        print(f"{parser.prog}: {printable(str(error))}", file=sys.stderr)
         return 1
     return 0
 
 
 def _command(args: argparse.Namespace) -> str:
-    questions, release = load_release(args.root, args.config, args.split)
-    scores, asked = score_files(args, args.answers, questions)
+    folder = choose_release(args)
+    questions, release = load_release(folder, args.config, args.split)
+    scores, asked = score_files(args, folder, args.answers, questions)
     result = report(scores, asked, release, stated(args))
     if args.json:
         write_json(result, args.json)
-    return f"{heading(result)}\n\n{table(result)}"
+    return "\n".join([*sample_line(args), heading(result), "", table(result)])
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -216,7 +216,11 @@ def inflections(verb: str) -> set[str]:
 
 
 def load_taxonomy(path: str | os.PathLike[str] | None = None) -> dict[str, Vocabulary]:
-    """Reads the relations from a `taxonomy.json`, by default `schema/taxonomy.json` beside this module.
+    """Read the relations from a `taxonomy.json`.
+
+    Args:
+        path: the file; by default the one that came with this module: in `mmrel_schema/` beside it
+            where it was installed, in `schema/` in a clone.
 
     Returns:
         category -> Vocabulary; verbs (category `action`) stand in all their inflections.
@@ -224,7 +228,10 @@ def load_taxonomy(path: str | os.PathLike[str] | None = None) -> dict[str, Vocab
     Raises:
         RecordError: the file is not there or is no taxonomy.
     """
-    path = Path(path) if path else Path(__file__).with_name("schema") / "taxonomy.json"
+    if path is None:
+        installed, cloned = (Path(__file__).with_name(name) for name in ("mmrel_schema", "schema"))
+        path = (installed if installed.is_dir() else cloned) / "taxonomy.json"
+    path = Path(path)
     taxonomy = {}
     try:
         for category, entry in json.loads(path.read_text(encoding="utf-8"))["categories"].items():

@@ -30,6 +30,7 @@ from relation_accuracy import (
     Question,
     Scores,
     aligned,
+    choose_release,
     heading,
     is_asked,
     is_right,
@@ -38,6 +39,7 @@ from relation_accuracy import (
     make_parser,
     report,
     run_command,
+    sample_line,
     score_files,
     shown,
     stated,
@@ -390,9 +392,8 @@ def plot(result: Mapping[str, Any], path: str | Path) -> None:
     try:
         from matplotlib.figure import Figure
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "expected matplotlib for the plot; it is not installed: pip install matplotlib"
-        ) from error
+        missing = "expected matplotlib for the plot, of the extra [plot]; it is not installed"
+        raise ModuleNotFoundError(f"{missing}: pip install matplotlib") from error
     cells = _cells(result)
     figure = Figure(figsize=(9, 1.6 + 0.42 * len(cells)), layout="constrained")
     axes = figure.subplots(1, 2, sharey=True)
@@ -448,12 +449,13 @@ def make_report(args: argparse.Namespace) -> dict[str, Any]:
         The report of `relation_accuracy`, with `intervals` (cell, or "all" -> of `intervals`), and where
         asked for `against` (of `compare`), `baselines` (name -> figures) and `published`.
     """
-    questions, release = load_release(args.root, args.config, args.split)
-    scores, asked = score_files(args, args.answers, questions)
+    folder = choose_release(args)
+    questions, release = load_release(folder, args.config, args.split)
+    scores, asked = score_files(args, folder, args.answers, questions)
     result = report(scores, asked, release, stated(args))
     result["intervals"] = all_intervals(scores)
     if args.against:
-        result["against"] = compare(scores, score_files(args, args.against, questions)[0])
+        result["against"] = compare(scores, score_files(args, folder, args.against, questions)[0])
     if args.baselines or args.plot:
         other = LEARN_FROM.get(args.split)
         learnt = {name: q for name, q in questions.items() if other and is_asked(q, "both", args.config, other)}
@@ -472,7 +474,7 @@ def _command(args: argparse.Namespace) -> str:
         write_json(result, args.json)
     if args.plot:
         plot(result, args.plot)
-    blocks = [heading(result)]
+    blocks = ["\n".join([*sample_line(args), heading(result)])]
     if result["n"]:
         blocks.append(interval_table(result))
     if result["open_ended"]:

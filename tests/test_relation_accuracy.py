@@ -7,14 +7,21 @@ import json
 import os
 import pickle
 import random
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pytest
+from hub_client import Client
+from loopback_hub import LoopbackHub, Rule
 
+import mmrel
 import relation_accuracy as metric
+import relation_report
 
 ROOT = Path(metric.__file__).parent
 DATA = Path(__file__).parent / "data" / "relation_accuracy"
@@ -48,10 +55,13 @@ def release_at(root: Path, records: dict[str, list[dict[str, Any]]], note: str |
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(data)
         files[name] = {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
+    (root / "schema").mkdir(exist_ok=True)
+    taxonomy = (ROOT / "schema" / "taxonomy.json").read_bytes()
+    (root / "schema" / "taxonomy.json").write_bytes(taxonomy)
+    sha256 = hashlib.sha256(taxonomy).hexdigest()
+    files["schema/taxonomy.json"] = {"sha256": sha256, "size": len(taxonomy)}
     sums = {"name": "mmrel", "version": "1.0.0", "note": note, "written_by": {}, "files": files}
     (root / "checksums.json").write_text(json.dumps(sums))
-    (root / "schema").mkdir(exist_ok=True)
-    (root / "schema" / "taxonomy.json").write_bytes((ROOT / "schema" / "taxonomy.json").read_bytes())
     return root
 
 
@@ -116,6 +126,21 @@ def test_the_card_shows_what_the_readers_say() -> None:
         text = "" if answer == "(nothing)" else answer
         read = [metric.READERS[reader].read(text, label) or "\u2013" for reader, label in COLUMNS.values()]
         assert verdicts == read, answer
+
+
+def test_the_commands_of_the_card_run_in_a_clone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # They named files that no clone has: ANSWERS, RELEASE, OTHER.
+    pytest.importorskip("matplotlib")
+    monkeypatch.chdir(ROOT)
+    card = (ROOT / "METRIC.md").read_text("utf-8").replace("\\\n", " ")
+    commands = [line.split() for line in card.splitlines() if line.startswith("python ")]
+    assert len(commands) == 2
+    for _, script, *arguments in commands:
+        names = [name.replace("figure.png", str(tmp_path / "figure.png")) for name in arguments]
+        main = metric.main if script == "relation_accuracy.py" else relation_report.main
+        assert main(names) == 0, capsys.readouterr().err
 
 
 def test_vlmevalkit_looks_at_the_marks_as_they_were_given() -> None:
@@ -637,3 +662,311 @@ def test_evaluate_loads_the_wrapper(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     result = loaded.compute(predictions=answers, references=references, reader="words")
     assert (result["tp"], result["no_answer"], result["by"]["cell"]["real/spatial"]["n"]) == (2, 1, 3)
     assert loaded.compute(predictions=["Yes."], references=["yes"])["accuracy"] == 1.0
+
+
+# ---- where the release is ----------------------------------------------------------------------
+
+Captured = pytest.CaptureFixture[str]
+Patch = pytest.MonkeyPatch
+Done = subprocess.CompletedProcess[str]
+ANSWERS = ROOT / "recipes" / "sample_answers" / "made_up_80.jsonl"
+SNIPPET = """
+from datasets import load_dataset
+from relation_accuracy import compute
+
+questions = load_dataset(RELEASE, "real", split="test", streaming=STREAMING)
+answers = [{"question_id": row["question_id"], "answer": "Yes"} for row in questions]
+report = compute(predictions=answers, references=questions)
+print(report["n"], report["accuracy"], report["pair_accuracy"], list(report["by"]["split"]))
+"""
+
+
+def as_files(release: Path) -> dict[str, bytes | None]:
+    """Path to content of a release's files, and of one picture that scoring must not ask for."""
+    files = {}
+    for path in release.rglob("*.json*"):
+        files[path.relative_to(release).as_posix()] = path.read_bytes()
+    return {**files, "data/real/test-00000.tar": b"pictures", "README.md": b"a card"}
+
+
+@pytest.fixture
+def hub(release: Path, tmp_path: Path) -> Iterator[LoopbackHub]:
+    """A Hub that holds the small release as NS/MMRel."""
+    with LoopbackHub(tmp_path / "hub") as hub:
+        hub.create("NS/MMRel")
+        hub.commit("NS/MMRel", as_files(release))
+        yield hub
+    assert hub.external == []
+    assert hub.leaks == []
+
+
+def start(hub: LoopbackHub, tmp_path: Path, *arguments: str, **settings: str) -> Done:
+    """Run the command in a process of its own, from an empty folder."""
+    client = Client(hub, tmp_path / "home", settings=settings)
+    script = settings.pop("SCRIPT", "relation_accuracy.py")
+    return python(client.home, client.environment(), str(ROOT / script), *arguments)
+
+
+def python(folder: Path, environment: dict[str, str], *arguments: str) -> Done:
+    """Run Python in a folder."""
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("script", ["relation_accuracy.py", "relation_report.py"])
+def test_a_release_on_the_hub_is_scored_by_its_records_alone(
+    hub: LoopbackHub, release: Path, tmp_path: Path, script: str
+) -> None:
+    # A release on the Hub had to be downloaded first, with all of its pictures.
+    answers = answers_at(tmp_path / "a.jsonl", {**GOOD, "q9": "above", "q20": "yes"})
+    command = [answers, "--task", "both"]
+    expected = start(hub, tmp_path, *command, "--root", str(release), SCRIPT=script)
+    assert expected.returncode == 0, expected.stderr
+    assert hub.requests == []
+
+    def assert_equal(*where: str, **settings: str) -> None:
+        done = start(hub, tmp_path, *command, *where, SCRIPT=script, **settings)
+        assert (done.returncode, done.stdout) == (0, expected.stdout), done.stderr
+
+    assert_equal("--repo-id", "NS/MMRel")
+    assert_equal("--root", "hf://datasets/NS/MMRel@main/")
+    paths = (request.path.rpartition("/resolve/")[2].partition("/")[2] for request in hub.requests)
+    records = {"data/real/test.jsonl", "data/dalle/adversarial.jsonl"}
+    assert set(paths) - {""} == {"checksums.json", "schema/taxonomy.json", *records}
+    hub.requests.clear()
+    assert_equal("--repo-id", "NS/MMRel", HF_HUB_OFFLINE="1")
+    assert_equal("--repo-id", "NS/MMRel", HF_ENDPOINT=NOWHERE)
+    assert hub.requests == []
+
+
+def test_a_revision_stays_what_it_is(hub: LoopbackHub, release: Path, tmp_path: Path) -> None:
+    repo = hub.repo("NS/MMRel")
+    commit = repo.tags["v1.0.0"] = repo.branches["main"]
+    command = [answers_at(tmp_path / "a.jsonl", GOOD), "--repo-id", "NS/MMRel"]
+    before = start(hub, tmp_path, *command)
+    lines = (release / "data/real/test.jsonl").read_text().splitlines()[:2]
+    release_at(release, {"data/real/test.jsonl": [json.loads(line) for line in lines]}, "Half.")
+    hub.commit("NS/MMRel", as_files(release))
+    for revision in ("v1.0.0", commit):
+        done = start(hub, tmp_path, *command, "--revision", revision)
+        assert (done.returncode, done.stdout) == (0, before.stdout), done.stderr
+    assert "Half." in start(hub, tmp_path, *command, "--partial").stdout
+
+
+NOWHERE = "http://127.0.0.1:9"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "settings", "message"),
+    [
+        (["--repo-id", "NS/Other"], {}, "the Hub has no dataset NS/Other"),
+        (["--repo-id", "NS/MMRel", "--revision", "v9"], {}, "no branch, tag or commit 'v9'"),
+        (["--repo-id", "NS/Empty"], {}, "there is no checksums.json of NS/Empty@main"),
+        (["--root", "hf://datasets/NS/MMRel"], {"HF_ENDPOINT": NOWHERE}, "cannot be reached"),
+        (["--repo-id", "NS/MMRel"], {"HF_HUB_OFFLINE": "1"}, "HF_HUB_OFFLINE is set"),
+    ],
+)
+def test_releases_that_cannot_be_fetched(
+    hub: LoopbackHub, tmp_path: Path, arguments: list[str], settings: dict[str, str], message: str
+) -> None:
+    hub.create("NS/Empty")
+    done = start(hub, tmp_path, answers_at(tmp_path / "a.jsonl", GOOD), *arguments, **settings)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--repo-id", "MMRel"], "expected NS/NAME, a dataset on the Hub"),
+        (["--repo-id", "NS/MMRel", "--revision", ""], "got 'hf://datasets/NS/MMRel@'"),
+        (["--repo-id", "NS/MMRel", "--revision", "../../x"], "correct the address"),
+        (["--root", "https://127.0.0.1/datasets/NS/MMRel"], "hf://datasets/NS/NAME[@REVISION]"),
+        (["--repo-id", "NS/MMRel", "--root", "mmrel"], "give one of them"),
+        (["--revision", "v1.0.0"], "--revision belongs to --repo-id"),
+        (["--root", "hf://datasets/NS/MMRel", "--revision", "x"], "belongs to --repo-id"),
+    ],
+)
+def test_wrong_names_of_releases(arguments: list[str], message: str, capsys: Captured) -> None:
+    assert metric.main([str(ANSWERS), *arguments]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert message in captured.err
+    assert captured.err.count("\n") == 1
+
+
+def test_a_hub_that_answers_with_an_error(hub: LoopbackHub, tmp_path: Path) -> None:
+    hub.rules.append(Rule("resolve", "500", times=99))
+    done = start(hub, tmp_path, answers_at(tmp_path / "a.jsonl", GOOD), "--repo-id", "NS/MMRel")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "checksums.json of NS/MMRel@main could not be fetched" in done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+
+
+def test_files_on_the_hub_that_differ_from_its_checksums(hub: LoopbackHub, tmp_path: Path) -> None:
+    command = [answers_at(tmp_path / "a.jsonl", GOOD), "--repo-id", "NS/MMRel"]
+    assert start(hub, tmp_path, *command).returncode == 0
+    (copy,) = (tmp_path / "home").rglob("snapshots/*/data/real/test.jsonl")
+    copy.write_bytes(b"damaged")
+    done = start(hub, tmp_path, *command, HF_HUB_OFFLINE="1")
+    assert "expected data/real/test.jsonl of NS/MMRel@" in done.stderr
+    done = start(hub, tmp_path, *command)  # it is fetched again
+    assert done.returncode == 0, done.stderr
+    hub.commit("NS/MMRel", {"schema/taxonomy.json": b"{}"})
+    done = start(hub, tmp_path, *command)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "expected schema/taxonomy.json of NS/MMRel@" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_the_hub_needs_huggingface_hub(monkeypatch: Patch, capsys: Captured) -> None:
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    monkeypatch.setitem(sys.modules, "huggingface_hub.utils", None)
+    assert metric.main([str(ANSWERS), "--repo-id", "NS/MMRel"]) == 1
+    assert capsys.readouterr().err.endswith("it is not installed: pip install huggingface_hub\n")
+    with pytest.raises(ModuleNotFoundError):
+        metric.load_release("hf://datasets/NS/MMRel")
+
+
+def test_a_root_is_the_root(release: Path, tmp_path: Path, monkeypatch: Patch, capsys: Captured) -> None:
+    answers = answers_at(tmp_path / "a.jsonl", GOOD)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    outputs = set()
+    for root in ("release", "./release", f"../{tmp_path.name}/release", "~/release", str(release)):
+        assert metric.main([answers, f"--root={root}"]) == 0, root
+        outputs.add(capsys.readouterr().out)
+        assert metric.load_release(root) == metric.load_release(release)
+    assert len(outputs) == 1
+    monkeypatch.chdir(ROOT)  # a clone, whose sample must not be taken instead
+    for root in ("my-relaese", "~/my-relaese", "data", "", "~nobody-here"):
+        assert metric.main([answers, "--root", root]) == 1
+        captured = capsys.readouterr()
+        assert captured.out == ""
+        assert captured.err.count("\n") == 1
+    assert metric.main([answers, "--root", "."]) == 1
+    assert "none of them asked" in capsys.readouterr().err  # the sample's questions
+
+
+def test_a_hostile_index(release: Path, tmp_path: Path, capsys: Captured) -> None:
+    # A note that is no text was a traceback, an escape sequence went to the terminal.
+    answers = answers_at(tmp_path / "a.jsonl", GOOD)
+    stated = json.loads((release / "checksums.json").read_text())
+    listed = {"data/real/test.jsonl": 1}
+    changes = ({"note": 5}, {"name": ["mmrel"]}, {"files": []}, {"files": listed})
+    for change in changes:
+        (release / "checksums.json").write_text(json.dumps({**stated, **change}))
+        status, out, err = run(release, answers, capsys=capsys)
+        assert (status, out, err.count("\n")) == (1, "", 1), change
+    (release / "checksums.json").write_text(json.dumps({**stated, "note": "\x1b[2J \ud800 ä"}))
+    target = str(tmp_path / "f.json")
+    status, out, _ = run(release, answers, "--json", target, "--model", "\udcff", capsys=capsys)
+    assert status == 0
+    assert "\\x1b[2J \\ud800 ä\n" in out
+    assert json.loads(Path(target).read_text("utf-8"))["run"]["model"] == "\udcff"
+    data = b"[1]\n"
+    (release / "data/real/test.jsonl").write_bytes(data)
+    stated["files"]["data/real/test.jsonl"]["sha256"] = hashlib.sha256(data).hexdigest()
+    (release / "checksums.json").write_text(json.dumps(stated))
+    assert "expected a record" in run(release, answers, capsys=capsys)[2]
+
+
+def test_an_interrupt_is_one_line(monkeypatch: Patch, capsys: Captured) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(metric, "read_answers", interrupt)
+    assert metric.main([str(ANSWERS)]) == 130
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err.count("\n")) == ("", 1)
+
+
+# ---- references of `datasets` ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("streaming", [False, True], ids=["plain", "streaming"])
+def test_references_are_what_load_dataset_returns(
+    tmp_path: Path, monkeypatch: Patch, capsys: Captured, streaming: bool
+) -> None:
+    # Every picture was decoded, and the questions had no split.
+    target = tmp_path / "f.json"
+    options = ["--config", "real", "--task", "both", "--json", str(target)]
+    assert metric.main([str(ANSWERS), *options]) == 0
+    found = json.loads(target.read_text())
+    answers = metric.read_answers(str(ANSWERS))
+    rows = [{"question_id": name, "answer": text} for name, text in answers.items()]
+    how: dict[str, Any] = {"split": "test", "streaming": streaming, "cache_dir": str(tmp_path)}
+    by_builder = mmrel.load("real", root=ROOT, **how)
+    by_table = datasets.load_dataset(str(ROOT), "real", **how)
+    references = [by_builder, by_table, by_table.with_format("numpy")]
+
+    def decode(*_: object, **__: object) -> None:
+        raise AssertionError("a picture was decoded")
+
+    monkeypatch.setattr(datasets.Image, "decode_example", decode)
+    for given in references:
+        result = metric.compute(predictions=rows, references=given, task="both", partial=True)
+        for key in ("accuracy", "pair_accuracy", "pairs", "by", "open_ended"):
+            assert result[key] == found[key], key
+        assert list(result["by"]["split"]) == ["test"]
+        assert result["notes"] == found["notes"]
+
+
+def test_references_of_several_splits(tmp_path: Path) -> None:
+    def load(split: str | None = None) -> Any:
+        return datasets.load_dataset(str(ROOT), "real", split=split, cache_dir=str(tmp_path))
+
+    splits = load()
+    rows = [record for part in splits.values() for record in part.remove_columns("image")]
+    answers = [{"question_id": row["question_id"], "answer": "Yes"} for row in rows]
+    apart = metric.compute(predictions=answers, references=splits)
+    assert list(apart["by"]["split"]) == ["train", "test", "adversarial"]
+    assert not any("do not say the split" in note for note in apart["notes"])
+    joined = load("train+test+adversarial")
+    for references in (joined, datasets.concatenate_datasets(list(splits.values()))):
+        result = metric.compute(predictions=answers, references=references)
+        assert result["n"] == apart["n"]
+        assert any("do not say the split" in note for note in result["notes"])
+    part = metric.compute(answers, load("test[:6]"), partial=True)
+    assert list(part["by"]["split"]) == ["test"]
+    with pytest.raises(metric.AnswerError, match="expected lists"):
+        metric.compute(predictions=answers, references={"test": rows})
+
+
+@pytest.mark.parametrize("streaming", [False, True], ids=["plain", "streaming"])
+def test_the_snippet_of_the_readme_from_an_empty_folder(tmp_path: Path, streaming: bool) -> None:
+    code = SNIPPET.replace("RELEASE", repr(str(ROOT))).replace("STREAMING", str(streaming))
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HOME": str(tmp_path / "hf")}
+    done = python(tmp_path, environment, "-c", code)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "28 0.5 0.0 ['test']\n"
+
+
+# ---- the wheel ---------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="tomllib is in Python 3.11 and later")
+def test_the_wheel_scores_open_ended_answers(tmp_path: Path) -> None:
+    # An installed wheel had no taxonomy.json. This lays files out as pyproject.toml says; CI builds
+    # a real wheel.
+    import tomllib
+
+    setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]
+    for module in setuptools["py-modules"]:
+        shutil.copy(ROOT / f"{module}.py", tmp_path)
+    for package in setuptools["packages"]:
+        (tmp_path / package).mkdir()
+        for name in setuptools["package-data"][package]:
+            shutil.copy(ROOT / setuptools["package-dir"][package] / name, tmp_path / package)
+    code = """if True:
+        from relation_accuracy import compute
+        record = {"question_id": "q", "answer": "above", "task": "generative", "category": "spatial"}
+        answers = [{"question_id": "q", "answer": "It is over the car"}]
+        report = compute(predictions=answers, references=[record], task="generative")
+        print(report["open_ended"]["accuracy"])
+    """
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    (tmp_path / "empty").mkdir()
+    done = python(tmp_path / "empty", environment, "-c", code)
+    assert (done.returncode, done.stdout) == (0, "1.0\n"), done.stderr

@@ -1,0 +1,71 @@
+"""The answers of the made-up models: not stale, small, as right as their names say, and tried at once."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from draw_answers import DOMAINS, FOLDER, MODELS, REPOSITORY, draw_answers
+
+import relation_accuracy
+import relation_report
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_answers_are_not_stale(name: str) -> None:
+    hint = "run: python tests/draw_answers.py"
+    assert (FOLDER / name).read_text("utf-8") == draw_answers(name), hint
+
+
+def test_the_answers_are_small_and_are_nothing_else() -> None:
+    files = sorted(path.name for path in FOLDER.iterdir())
+    assert files == sorted(MODELS)
+    assert sum((FOLDER / name).stat().st_size for name in files) < 50_000
+
+
+def test_the_answers_do_not_depend_on_where_a_question_was_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for domain in DOMAINS:
+        lines = (REPOSITORY / "data" / domain / "test.jsonl").read_text("utf-8").splitlines()
+        (tmp_path / "data" / domain).mkdir(parents=True)
+        moved = [json.dumps({**json.loads(line), "source": "elsewhere"}) + "\n" for line in lines]
+        (tmp_path / "data" / domain / "test.jsonl").write_text("".join(moved), "utf-8")
+    monkeypatch.setattr("draw_answers.REPOSITORY", tmp_path)
+    for name in MODELS:
+        assert (FOLDER / name).read_text("utf-8") == draw_answers(name)
+
+
+def test_scoring_is_tried_from_a_clone_with_no_release_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # --root was required, and there was no answer file to try it with.
+    monkeypatch.chdir(tmp_path)
+    for name, share in MODELS.items():
+        arguments = [str(FOLDER / name), "--task", "both", "--json", "report.json"]
+        assert relation_accuracy.main(arguments) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[0].startswith("Scored on the drawn sample of this clone")
+        report = json.loads(Path("report.json").read_text("utf-8"))
+        assert report["accuracy"] == pytest.approx(share, abs=0.05)
+        assert report["open_ended"]["accuracy"] == pytest.approx(share, abs=0.05)
+        assert report["no_answer"] > 0
+        assert report["coverage"]["share"] == 1
+    better, worse = (str(FOLDER / name) for name in MODELS)
+    assert relation_report.main([better, "--against", worse, "--baselines", "--published"]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == lines[0]
+
+
+def test_a_folder_without_a_sample_asks_for_a_release(tmp_path: Path) -> None:
+    # The same from an installed wheel, where no sample is beside the module.
+    for name in ("relation_accuracy.py", "relation_readers.py"):
+        shutil.copy(REPOSITORY / name, tmp_path)
+    command = [sys.executable, str(tmp_path / "relation_accuracy.py"), str(FOLDER / "made_up_80.jsonl")]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.count("\n") == 1
+    assert "give --root, the folder of one, or --repo-id" in done.stderr
