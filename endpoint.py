@@ -29,8 +29,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
-import openai
-
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterable, Iterator
@@ -51,8 +49,6 @@ CUT_OFF = "length"  # the finish_reason of a reply that reached the limit of tok
 RESERVED = ("model", "messages", "prompt", "stream", "extra_body", "extra_headers", "extra_query")
 MAX_COUNT = 1 << 53  # tokens of a reply; JSON can hold integers that SQLite cannot
 SHORTEST_SECRET = 6  # characters; a placeholder such as "none" may be a word of an answer
-# The transport library is openai's own choice (httpx, later httpx2); its errors are what reading a reply can raise.
-_HTTP: Any = importlib.import_module(openai.DefaultHttpxClient.__mro__[1].__module__.partition(".")[0])
 _TABLES = """
 create table if not exists requests (
     id integer primary key, key text not null, endpoint text not null, picture text,
@@ -316,6 +312,7 @@ class Endpoint:
             raise EndpointError(
                 f"expected concurrency >= 1, timeout > 0 and retries >= 0, got {concurrency}, {timeout}, {retries}"
             )
+        self._openai, self._http = load_client()
         self.url = normalise_url(base_url)
         self.model, self.parameters, self.kind = model, parameters or {}, kind
         _check_settings(self.model, self.parameters)
@@ -348,9 +345,9 @@ class Endpoint:
     def ask(self, requests: Iterable[Request]) -> Iterator[Reply]:
         """Ask, and yield the replies as they come; those that are kept come at once and cost nothing.
 
-        No more requests are drawn than can be in flight, so that pictures may be read as they are needed. Where a
-        budget is spent or the endpoint is down, what is in flight is awaited and kept, `stopped` says
-        why, and from then on only replies from the store are yielded.
+        No more requests are drawn than can be in flight, so pictures can be read when needed.
+        Where a budget is spent or the endpoint is down, what is in flight is awaited and kept; then
+        `stopped` says why, and only replies from the store are yielded.
         """
         todo, waiting = iter(requests), set[Future[Reply | None]]()
         with ThreadPoolExecutor(self.concurrency) as pool:
@@ -570,18 +567,18 @@ class Endpoint:
         said = f": {last.said}" if last.said else ""
         return f"{what}, the last with: {last.failure}{said}; the endpoint is {self.url}"
 
-    def _connect(self, base_url: str) -> openai.OpenAI:
-        timeout = openai.Timeout(self.timeout, connect=min(self.timeout, CONNECT_WAIT))
-        transport = openai.DefaultHttpxClient(event_hooks={"response": [_take_for_utf8]})
+    def _connect(self, base_url: str) -> Any:
+        timeout = self._openai.Timeout(self.timeout, connect=min(self.timeout, CONNECT_WAIT))
+        transport = self._openai.DefaultHttpxClient(event_hooks={"response": [_take_for_utf8]})
         try:
-            return openai.OpenAI(
+            return self._openai.OpenAI(
                 base_url=base_url,
                 api_key=self._secret or "none",
                 timeout=timeout,
                 max_retries=0,
                 http_client=transport,
             )
-        except _HTTP.InvalidURL as error:
+        except self._http.InvalidURL as error:
             wanted = "expected an address as --base-url"
             raise EndpointError(f"{wanted}, got {self.url!r}: {error}") from None
 
@@ -597,22 +594,23 @@ class Endpoint:
             with self._create(request) as response:
                 outcome.status = response.status_code
                 outcome.body = self._redact(_receive(response, started + self.timeout))
-        except openai.APIStatusError as error:
+        except self._openai.APIStatusError as error:
             outcome.status = error.status_code
             outcome.body = self._redact(error.response.content.decode("utf-8", "replace"))
             outcome.said = _read_message(outcome.body)
             outcome.transient = error.status_code in TRANSIENT or error.status_code >= 500
             outcome.wait = _read_wait(error.response.headers.get("retry-after"))
             outcome.failure = f"HTTP {error.status_code}"
-        except (openai.APITimeoutError, _HTTP.TimeoutException, TimeoutError) as error:
+        except (self._openai.APITimeoutError, self._http.TimeoutException, TimeoutError) as error:
             outcome.failure, outcome.transient = f"no whole reply within {self.timeout:g} s", True
-            if isinstance(error.__cause__ or error, _HTTP.ConnectTimeout):
+            if isinstance(error.__cause__ or error, self._http.ConnectTimeout):
                 outcome.failure = f"no connection within {min(self.timeout, CONNECT_WAIT):g} s"
                 outcome.unreachable = True
-        except (openai.APIConnectionError, _HTTP.HTTPError, _HTTP.StreamError) as error:
+        except (self._openai.APIConnectionError, self._http.HTTPError, self._http.StreamError) as error:
             cause = error.__cause__ or error
             outcome.failure, outcome.transient = f"connection: {type(cause).__name__}", True
-            outcome.unreachable = isinstance(cause, (_HTTP.ConnectError, _HTTP.ProxyError))
+            no_connection = (self._http.ConnectError, self._http.ProxyError)
+            outcome.unreachable = isinstance(cause, no_connection)
             outcome.said = _make_line(str(cause))
         except OverflowError:
             outcome.failure = f"reply of more than {MAX_REPLY_BYTES >> 20} MiB"
@@ -633,6 +631,21 @@ class Endpoint:
         chat: Any = self._client.chat.completions.with_streaming_response
         messages = [{"role": "user", "content": content}]
         return chat.create(model=self.model, messages=messages, extra_body=self.parameters)
+
+
+def load_client() -> tuple[Any, Any]:
+    """Import the client and its transport, whose errors are what reading a reply can raise.
+
+    The options of this module and its other parts work without the client. The transport is the client's own choice:
+    httpx, later httpx2.
+
+    Raises:
+        ModuleNotFoundError: openai is not installed (the extra `semidc`).
+    """
+    import openai
+
+    transport = openai.DefaultHttpxClient.__mro__[1].__module__.partition(".")[0]
+    return openai, importlib.import_module(transport)
 
 
 def media_type(data: bytes) -> str:

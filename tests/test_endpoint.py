@@ -419,8 +419,7 @@ def test_a_run_survives_a_short_outage(tmp_path: Path, monkeypatch: pytest.Monke
     def fail(asking: Endpoint, request: Request) -> object:
         if outage and asking.run.requests == outage[0]:
             outage.pop(0)
-            cause = endpoint._HTTP.ConnectError("[Errno 111] Connection refused")
-            raise cause
+            raise asking._http.ConnectError("[Errno 111] Connection refused")
         return create(asking, request)
 
     monkeypatch.setattr(Endpoint, "_create", fail)
@@ -583,7 +582,7 @@ def test_any_parameter_is_sent_in_the_body(tmp_path: Path) -> None:
     [
         ({"model": "m\udcff"}, r"the name of a model in valid text, got 'm\\udcff'"),
         ({"parameters": {"stop": "\ud800"}}, "a parameter that can be sent as JSON, got 'stop'"),
-        ({"parameters": {"top_p": float("nan")}}, "a parameter that can be sent as JSON, got 'top_p'"),
+        ({"parameters": {"top_p": float("nan")}}, "that can be sent as JSON, got 'top_p'"),
         ({"parameters": {"model": "other"}}, "other fields of a request's body, got model; leave"),
         ({"parameters": {"extra_query": {}}}, "other fields of a request's body, got extra_query"),
         ({"api_key": "sk-s\u00e4cret"}, "plain ASCII in OPENAI_API_KEY, got other text; copy it"),
@@ -596,7 +595,7 @@ def test_a_setting_that_cannot_be_used_is_named(
     message: str,
 ) -> None:
     given = {"model": "m", "store": tmp_path / "s.sqlite"} | options
-    with pytest.raises(EndpointError, match=f"expected {message}") as caught:
+    with pytest.raises(EndpointError, match=f"expected .*{message}") as caught:
         Endpoint("http://127.0.0.1:9/v1", **given)  # type: ignore[arg-type]
     assert "cret" not in str(caught.value)
     assert not list(tmp_path.iterdir())
