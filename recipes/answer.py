@@ -18,8 +18,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from PIL import Image
-
 import endpoint
 import mmrel
 import relation_accuracy
@@ -38,8 +36,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 DECODING: dict[str, Any] = {"temperature": 0, "max_tokens": 128}  # greedy; room for a sentence
-STATED = ("temperature", "max_tokens", "seed")  # null: not sent, so the endpoint's default
 PROMPT = "question + ' ' + instruction"
+STATED = ("temperature", "max_tokens", "seed")  # null: not sent, so the endpoint's default
 AS_IS = "as in the release"  # the bytes of a picture are sent unchanged
 
 
@@ -102,6 +100,8 @@ def make_decoding(parameters: dict[str, Any]) -> dict[str, Any]:
 
 def describe_picture(picture: endpoint.Picture | None) -> dict[str, Any] | None:
     """Return the size of a picture as it was sent: width and height in pixels, and bytes."""
+    from PIL import Image
+
     if picture is None:
         return None
     try:
@@ -140,7 +140,7 @@ def answer(args: argparse.Namespace) -> int:
         raise InputError(f"{reason}; {endpoint.mend(str(args.out))} is not written")
     write_answers(args.out, [rows[name] for name in ids if name in rows])
     print(f"the answers are in {endpoint.mend(str(args.out))}")
-    if len(rows) < len(ids):
+    if asking.stopped or len(rows) < len(ids):
         reason = asking.stopped or "replies are missing"
         advice = "the same command goes on where this one stopped"
         print(f"stopped: {reason}; {advice}", file=sys.stderr)
@@ -207,7 +207,8 @@ def _check_out(args: argparse.Namespace, url: str) -> None:
         wanted = "expected answers or no file, it holds something else"
         raise InputError(f"{out}: {wanted}; name another --out") from None
     if others := stated - {(args.model, url)}:
-        held = ", ".join(f"{model!r} at {where}" for model, where in sorted(others, key=repr))
+        some = sorted(others, key=repr)[:3]
+        held = ", ".join(f"{model!r} at {where}" for model, where in some)
         wanted = f"expected answers of {args.model!r} at {url}, or no file"
         raise InputError(f"{out}: {wanted}, it holds answers of {held}; name another --out")
 

@@ -367,6 +367,19 @@ def test_an_outage_leaves_the_answers_of_before(
     assert len(read(tmp_path)) == 94
 
 
+def test_a_key_that_has_expired_gives_no_score(built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is left to ask is too little for twenty failures in a row."""
+    with StubEndpoint(talk) as stub:
+        assert answer.main(command(stub, built, tmp_path, "--max-requests", "90")) == 1
+        stub.fault = lambda asked: Fault(401)
+        capsys.readouterr()
+        assert answer.main(command(stub, built, tmp_path)) == 1
+    told = capsys.readouterr()
+    assert told.out.splitlines()[1] == "90 of 96 answered, 6 failed (90 replies kept from before)"
+    assert "acc" not in told.out
+    assert told.err.startswith("stopped: none of 6 requests was answered, the last with: HTTP 401")
+
+
 def test_a_question_that_always_fails_keeps_no_one_from_the_score(
     built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
