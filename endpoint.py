@@ -606,7 +606,11 @@ class Endpoint:
             if isinstance(error.__cause__ or error, self._http.ConnectTimeout):
                 outcome.failure = f"no connection within {min(self.timeout, CONNECT_WAIT):g} s"
                 outcome.unreachable = True
-        except (self._openai.APIConnectionError, self._http.HTTPError, self._http.StreamError) as error:
+        except (
+            self._openai.APIConnectionError,
+            self._http.HTTPError,
+            self._http.StreamError,
+        ) as error:
             cause = error.__cause__ or error
             outcome.failure, outcome.transient = f"connection: {type(cause).__name__}", True
             no_connection = (self._http.ConnectError, self._http.ProxyError)
@@ -636,8 +640,8 @@ class Endpoint:
 def load_client() -> tuple[Any, Any]:
     """Import the client and its transport, whose errors are what reading a reply can raise.
 
-    The options of this module and its other parts work without the client. The transport is the client's own choice:
-    httpx, later httpx2.
+    The options of this module and its other parts work without the client. The transport is the
+    client's own choice: httpx, later httpx2.
 
     Raises:
         ModuleNotFoundError: openai is not installed (the extra `semidc`).

@@ -367,7 +367,11 @@ def test_an_outage_leaves_the_answers_of_before(
     assert len(read(tmp_path)) == 94
 
 
-def test_a_key_that_has_expired_gives_no_score(built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_key_that_has_expired_gives_no_score(
+    built: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     """What is left to ask is too little for twenty failures in a row."""
     with StubEndpoint(talk) as stub:
         assert answer.main(command(stub, built, tmp_path, "--max-requests", "90")) == 1
