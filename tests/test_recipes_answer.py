@@ -467,3 +467,25 @@ def test_the_secret_is_in_no_file_and_no_message(
     assert "  1 x HTTP 400: [secret] is not known\n" in told.out
     assert "sk-very-secret" not in told.out + told.err
     assert not any(b"sk-very-secret" in path.read_bytes() for path in tmp_path.iterdir())
+
+
+def test_half_a_surrogate_pair_in_a_question_is_one_line(
+    release: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = release / "data" / "real" / "test-00000.tar"
+    with tarfile.open(path) as archive:
+        members = [(member, archive.extractfile(member).read()) for member in archive]  # type: ignore[union-attr]
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as archive:
+        for member, data in members:
+            broken = data.replace(b" in the image?", rb" in \ud800 im?")  # of the same length
+            archive.addfile(member, io.BytesIO(broken))
+    index = json.loads((release / "checksums.json").read_text())
+    index["files"]["data/real/test-00000.tar"]["size"] = path.stat().st_size
+    (release / "checksums.json").write_text(json.dumps(index))
+    with StubEndpoint(talk) as stub:
+        assert answer.main(command(stub, release, tmp_path, "--config", "real")) == 1
+    told = capsys.readouterr().err
+    assert "field question: expected text, got half of a surrogate pair" in told
+    assert told.count("\n") == 1
