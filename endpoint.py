@@ -3,6 +3,7 @@
 
 The replies lie in an SQLite file, one row for each HTTP request, written before it is sent and filled in when its
 reply has come. A run that is killed goes on where it stopped: only the requests that were in flight are sent again.
+A reply is stored under its endpoint, model, parameters, picture and prompt: endpoints never mix.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import importlib
 import json
 import os
 import random
+import re
 import sqlite3
 import sys
 import threading
@@ -25,8 +27,7 @@ from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
-
-import openai
+from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     import argparse
@@ -36,18 +37,31 @@ MAX_REPLY_BYTES = 16 << 20  # a drawn picture of 1024 x 1024 is 2 to 4 MB in bas
 MAX_WAIT = 600.0  # seconds that an endpoint may ask us to wait; beyond that the request has failed
 FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0  # seconds before the second try, and at most, where the endpoint names none
 KEPT_OF_FAILURE = 4096  # characters of a failed reply that are kept
+LONGEST_LINE = 200  # characters that are shown of what an endpoint says about a failure
 FAILURES_IN_A_ROW = 20  # after so many the endpoint is taken to be down, and the run stops
+CONNECT_WAIT = 5.0  # seconds for a connection; a reply may take far longer
 TRANSIENT = frozenset((408, 409, 425, 429))  # and all from 500 on
-# The transport library is openai's own choice (httpx, later httpx2); its errors are what reading a reply can raise.
-_HTTP: Any = importlib.import_module(openai.DefaultHttpxClient.__mro__[1].__module__.partition(".")[0])
+# The endpoint works, but may refuse this one request. 401, 404 and the like are the same for all.
+ABOUT_ONE_REQUEST = frozenset((200, 400, 413, 422))
+REASONING = ("reasoning_content", "reasoning")  # where vLLM, SGLang and OpenRouter put it
+CUT_OFF = "length"  # the finish_reason of a reply that reached the limit of tokens
+# Set below, or options of the client; a header may hold a secret, and parameters are stored.
+RESERVED = ("model", "messages", "prompt", "stream", "extra_body", "extra_headers", "extra_query")
+MAX_COUNT = 1 << 53  # tokens of a reply; JSON can hold integers that SQLite cannot
+SHORTEST_SECRET = 6  # characters; a placeholder such as "none" may be a word of an answer
 _TABLES = """
 create table if not exists requests (
-    id integer primary key, key text not null, picture text, prompt text not null, model text not null,
-    parameters text not null, repeat integer not null, sent_at text not null, seconds real, status integer,
+    id integer primary key, key text not null, endpoint text not null, picture text,
+    prompt text not null, model text not null, parameters text not null, repeat integer not null,
+    sent_at text not null, seconds real, status integer,
     body text, failure text, final integer not null default 0, prompt_tokens integer, completion_tokens integer
 );
 create index if not exists by_key on requests (key, final);
 """
+
+
+class EndpointError(ValueError):
+    """A setting of an endpoint cannot be used; the message says what was expected and what came."""
 
 
 class Picture:
@@ -93,12 +107,16 @@ class Reply:
         text: what the model said (a picture in base64 where one was asked for); null where there is none.
         failure: why there is no text, or null.
         kept: it was in the store; nothing was sent.
+        finish_reason: why the model stopped, as the endpoint says (`length`: cut off), or None.
+        reasoning: the reasoning before the answer, where the endpoint returns it, or None.
     """
 
     request: Request
     text: str | None
     failure: str | None
     kept: bool
+    finish_reason: str | None = None
+    reasoning: str | None = None
 
 
 class Usage(NamedTuple):
@@ -116,7 +134,7 @@ class Usage(NamedTuple):
 
 
 class Budget(NamedTuple):
-    """Most requests and tokens of one model in one store, over all runs; null: no bound."""
+    """Limits for one model at one endpoint, over all runs of a store; None: no limit."""
 
     requests: int | None = None
     tokens: int | None = None
@@ -135,12 +153,23 @@ class Prices(NamedTuple):
 
 @dataclasses.dataclass(slots=True)
 class _Outcome:
-    """What one HTTP request brought; `final` is not asked again, `transient` is tried again at once."""
+    """Result of one HTTP request.
+
+    Attributes:
+        said: message of the endpoint or the network about a failure.
+        final: the request is not sent again.
+        transient: the request is sent again at once.
+        unreachable: no connection could be made.
+    """
 
     text: str | None = None
     failure: str | None = None
+    said: str | None = None
     final: bool = False
     transient: bool = False
+    unreachable: bool = False
+    finish_reason: str | None = None
+    reasoning: str | None = None
     status: int | None = None
     body: str | None = None
     wait: float | None = None
@@ -153,14 +182,32 @@ class Store:
     """The requests of all runs with their raw replies, in an SQLite file."""
 
     def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
         try:
             self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=30)
+            self._check()
             self._db.execute("pragma journal_mode = wal")
             self._db.execute("pragma synchronous = normal")  # of a killed process nothing is lost
             self._db.executescript(_TABLES)
         except sqlite3.Error as error:
-            raise ValueError(f"{path}: expected a store of replies, or a place for one: {error}") from None
+            wanted = "expected a store of replies, or a place for one"
+            raise EndpointError(f"{path}: {wanted}: {error}") from None
+        except EndpointError as error:
+            self._db.close()
+            raise EndpointError(f"{path}: {error}; name another --store") from None
         self._lock = threading.Lock()
+
+    def _check(self) -> None:
+        """Refuse another database, and a store of a version that did not record the endpoint."""
+        tables = self._db.execute("select name from sqlite_master where type = 'table'").fetchall()
+        columns = {row[1] for row in self._db.execute("pragma table_info(requests)")}
+        if tables and not columns:
+            raise EndpointError("expected a store of replies, got another database")
+        if columns and "endpoint" not in columns:
+            raise EndpointError(
+                "expected a store that names the endpoint of each reply, got one of an earlier"
+                " version, which is left as it is"
+            )
 
     def close(self) -> None:
         """Close the file."""
@@ -172,15 +219,24 @@ class Store:
             row = self._db.execute("select body, failure from requests where key = ? and final", (key,)).fetchone()
         return (row[0], row[1]) if row else None
 
-    def begin(self, key: str, request: Request, model: str, parameters: str) -> int:
+    def count(self, url: str, model: str) -> int:
+        """Return the number of final replies of a model at an endpoint."""
+        with self._lock:
+            row = self._db.execute(
+                "select count(*) from requests where endpoint = ? and model = ? and final",
+                (url, model),
+            ).fetchone()
+        return int(row[0])
+
+    def begin(self, key: str, request: Request, url: str, model: str, parameters: str) -> int:
         """Note that a request is about to be sent; returns its row."""
         picture = request.picture.sha256 if request.picture else None
         now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
         with self._lock:
             cursor = self._db.execute(
-                "insert into requests (key, picture, prompt, model, parameters, repeat, sent_at) "
-                "values (?, ?, ?, ?, ?, ?, ?)",
-                (key, picture, request.prompt, model, parameters, request.repeat, now),
+                "insert into requests (key, endpoint, picture, prompt, model, parameters, repeat, "
+                "sent_at) values (?, ?, ?, ?, ?, ?, ?, ?)",
+                (key, url, picture, mend(request.prompt), model, parameters, request.repeat, now),
             )
         return int(cursor.lastrowid or 0)
 
@@ -195,13 +251,14 @@ class Store:
                  outcome.prompt_tokens, outcome.completion_tokens, row),
             )  # fmt: skip
 
-    def usage(self, model: str) -> Usage:
-        """What all runs used of a model."""
+    def usage(self, url: str, model: str) -> Usage:
+        """Return what all runs used of a model at an endpoint."""
         with self._lock:
             row = self._db.execute(
                 "select count(*), coalesce(sum(prompt_tokens), 0), coalesce(sum(completion_tokens), 0), "
-                "coalesce(sum(final and prompt_tokens is null), 0) from requests where model = ?",
-                (model,),
+                "coalesce(sum(final and prompt_tokens is null), 0) from requests "
+                "where endpoint = ? and model = ?",
+                (url, model),
             ).fetchone()
         return Usage(*row)
 
@@ -210,11 +267,12 @@ class Endpoint:
     """Asks one model of an endpoint, several requests at a time.
 
     Args:
-        base_url: where the endpoint is, for example http://127.0.0.1:8000/v1.
+        base_url: where the endpoint is, for example http://127.0.0.1:8000/v1; credentials and a
+            query in it are sent, but never stored.
         model: name of the model there.
         store: SQLite file that keeps the replies; made where it is missing.
-        api_key: secret of the endpoint; it is never kept.
-        parameters: what is sent beside the prompt (temperature, max_tokens, response_format …).
+        api_key: secret of the endpoint; it is never stored, not even where a reply repeats it.
+        parameters: more fields of the request's body (temperature, max_tokens, response_format …).
         kind: `chat` for text about a picture, `images` for pictures from text.
         concurrency: most requests in flight.
         timeout: seconds for a whole reply.
@@ -223,11 +281,16 @@ class Endpoint:
         prices: of the tokens, for the report.
 
     Attributes:
+        url: base_url without credentials, query and last slash; the endpoint's name in the store.
         stopped: why asking ended before all was asked, or null.
-        run: what this run used; `store.usage(model)` tells that of all runs.
+        run: what this run used; `store.usage(url, model)` returns that of all runs.
         kept: replies that were in the store.
-        answered: replies that came with text.
-        failures: requests that failed, by reason.
+        answered: replies that came with text in this run.
+        failures: number of requests without text, by reason; includes replies from the store.
+        cut_off: number of replies that reached the limit of tokens; includes those from the store.
+
+    Raises:
+        EndpointError: a setting, or the store, cannot be used.
     """
 
     def __init__(
@@ -246,24 +309,32 @@ class Endpoint:
         prices: Prices = Prices(),  # noqa: B008
     ) -> None:
         if concurrency < 1 or timeout <= 0 or retries < 0:
-            raise ValueError(
+            raise EndpointError(
                 f"expected concurrency >= 1, timeout > 0 and retries >= 0, got {concurrency}, {timeout}, {retries}"
             )
+        self._openai, self._http = load_client()
+        self.url = normalise_url(base_url)
         self.model, self.parameters, self.kind = model, parameters or {}, kind
+        _check_settings(self.model, self.parameters)
+        self._secret = _check_secret(api_key)
         self.concurrency, self.timeout, self.retries = concurrency, timeout, retries
         self.budget, self.prices = budget, prices
+        self._client = self._connect(base_url)
         self.path, self.store = store, Store(store)
-        self._client = openai.OpenAI(base_url=base_url, api_key=api_key or "none", timeout=timeout, max_retries=0)
         self._changed = threading.Condition()
         self._closing = threading.Event()
         self._not_before = 0.0
         self._in_flight = self._largest = self._failed_in_a_row = 0
         self._shown = 0.0
         self._started = time.monotonic()
-        self._before = self.store.usage(model)
+        self._before = self.store.usage(self.url, model)
+        self._is_reached = self._is_working = False
+        self._came = 0
+        self._said: dict[str, str] = {}
+        self._last_failure = _Outcome()
         self.stopped: str | None = None
         self.run = Usage()
-        self.kept = self.answered = 0
+        self.kept = self.answered = self.cut_off = 0
         self.failures: Counter[str] = Counter()
 
     def close(self) -> None:
@@ -274,33 +345,46 @@ class Endpoint:
     def ask(self, requests: Iterable[Request]) -> Iterator[Reply]:
         """Ask, and yield the replies as they come; those that are kept come at once and cost nothing.
 
-        No more requests are drawn than can be in flight, so that pictures may be read as they are needed. Where a
-        budget is spent or the endpoint is down, what is in flight is awaited and kept, and `stopped` says why.
+        No more requests are drawn than can be in flight, so pictures can be read when needed.
+        Where a budget is spent or the endpoint is down, what is in flight is awaited and kept; then
+        `stopped` says why, and only replies from the store are yielded.
         """
         todo, waiting = iter(requests), set[Future[Reply | None]]()
         with ThreadPoolExecutor(self.concurrency) as pool:
             try:
                 while True:
-                    while len(waiting) < self.concurrency and not self.stopped:
+                    while len(waiting) < self.concurrency:
                         if (request := next(todo, None)) is None:
                             break
-                        if kept := self._find(request):
-                            yield self._count(kept)
-                        else:
+                        if kept := self.recall(request):
+                            yield kept
+                        elif not self.stopped:
                             waiting.add(pool.submit(self._ask, request))
                     if not waiting:
-                        return
+                        break
                     done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
                     for future in done:
                         if reply := future.result():
                             yield self._count(reply)
             finally:
                 self._closing.set()  # no new tries; what is in flight is awaited and kept
+        if self._came and not self._is_working and not self.stopped:
+            what = f"none of {self._came} requests was answered"
+            self.stopped = self._describe_stop(what, self._last_failure)
+
+    def recall(self, request: Request) -> Reply | None:
+        """Return the reply from the store, and count it; None where there is none."""
+        if (found := self.store.find(self.make_key(request))) is None:
+            return None
+        outcome = _Outcome(body=found[0])
+        _read_body(self.kind, outcome)
+        return self._count(_make_reply(request, outcome, kept=True))
 
     def make_key(self, request: Request) -> str:
-        """What the store knows a request by: picture, prompt, model, parameters."""
+        """Return the store's key of a request: a hash of all that its reply depends on."""
         picture = request.picture.sha256 if request.picture else None
-        parts = [self.kind, picture, request.prompt, self.model, self.parameters, request.repeat]
+        asked_of = [self.url, self.model, self.parameters]
+        parts = [self.kind, *asked_of, picture, request.prompt, request.repeat]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def show_progress(self, total: int | None = None) -> None:
@@ -313,42 +397,71 @@ class Endpoint:
 
     def describe_progress(self, total: int | None = None) -> str:
         """How many replies there are, how fast they come, how long the rest will take, what it cost so far."""
-        fresh = self.answered + self.failures.total()
-        rate = fresh / max(time.monotonic() - self._started, 1e-9)
-        told = [f"{self.kept + fresh}{f' of {total}' if total is not None else ''} replies", f"{rate:.1f}/s"]
-        if total is not None and rate and (left := max(0, total - self.kept - fresh)):
+        done = self.kept + self._came
+        rate = self._came / max(time.monotonic() - self._started, 1e-9)
+        told = [f"{done}{f' of {total}' if total is not None else ''} replies", f"{rate:.1f}/s"]
+        if total is not None and rate and (left := max(0, total - done)):
             told.append(f"{round(left / rate) // 60}:{round(left / rate) % 60:02d} left")
         told += [f"{self.failures.total()} failed"] if self.failures else []
         told.append(f"cost {self.prices.cost(self.run):.4f}" if any(self.prices) else f"{self.run.tokens} tokens")
         return ", ".join(told)
 
-    def describe(self) -> str:
-        """The report of the run, a few lines: replies, failures by reason, requests, tokens, cost, why it stopped."""
+    def describe(self, total: int | None = None) -> str:
+        """Return the report of the run: answers, failures by reason, requests, tokens, cost.
+
+        Args:
+            total: number of requests that were to be sent, where it is known.
+        """
         if self._shown:
             sys.stderr.write("\r\x1b[K")
-        lines = [f"{self.kept + self.answered} answered ({self.kept} kept from before), {self.failures.total()} failed"]
-        lines += [f"  {count} x {reason}" for reason, count in self.failures.most_common()]
-        for name, usage in (("this run", self.run), ("all runs", self.store.usage(self.model))):
+        lines = [self._describe_answers(total)]
+        for reason, count in self.failures.most_common():
+            said = self._said.get(reason)
+            lines.append(f"  {count} x {reason}{f': {said}' if said else ''}")
+        all_runs = self.store.usage(self.url, self.model)
+        for name, usage in (("this run", self.run), ("all runs", all_runs)):
             cost = f", cost {self.prices.cost(usage):.4f}" if any(self.prices) else ""
             told = f"{usage.prompt_tokens} + {usage.completion_tokens} tokens (sent + received){cost}"
             told += f"; {usage.unmetered} replies without a count" if usage.unmetered else ""
             lines.append(f"{name}: {usage.requests} requests, {told}")
-        return "\n".join(lines + ([f"stopped: {self.stopped}"] if self.stopped else []))
+        return "\n".join(lines)
 
-    def _find(self, request: Request) -> Reply | None:
-        if (found := self.store.find(self.make_key(request))) is None:
+    def describe_store(self) -> str | None:
+        """Return a line about the replies in the store; None where it holds none."""
+        count = self.store.count(self.url, self.model)
+        if not count:
             return None
-        outcome = _Outcome(body=found[0])
-        _read_body(self.kind, outcome)
-        return Reply(request, outcome.text, outcome.failure, kept=True)
+        path = mend(str(self.path))
+        kept = f"{count} replies of {self.model!r} at {self.url} are in {path} (asked before)"
+        return f"{kept}; none of them is asked again"
+
+    @property
+    def answers(self) -> int:
+        """Number of replies with text, of this run and from the store."""
+        return self.kept + self._came - self.failures.total()
+
+    def _describe_answers(self, total: int | None) -> str:
+        failed = self.failures.total()
+        line = f"{self.answers} answered, {failed} failed"
+        if total is not None:
+            line = f"{self.answers} of {total} answered, {failed} failed"
+        if total is not None and (left := total - self.answers - failed) > 0:
+            line += f", {left} not asked"
+        if self.cut_off:
+            line += f", {self.cut_off} cut off at the limit of tokens"
+        if self.kept:
+            line += f" ({self.kept} replies kept from before)"
+        return line
 
     def _count(self, reply: Reply) -> Reply:
         if reply.kept:
             self.kept += 1
-        elif reply.failure is None:
-            self.answered += 1
         else:
+            self._came += 1
+            self.answered += reply.failure is None
+        if reply.failure is not None:
             self.failures[reply.failure] += 1
+        self.cut_off += reply.finish_reason == CUT_OFF
         return reply
 
     def _ask(self, request: Request) -> Reply | None:
@@ -360,16 +473,18 @@ class Endpoint:
                 break
             if not self._start():
                 return None
-            row = self.store.begin(key, request, self.model, parameters)
+            row = self.store.begin(key, request, self.url, self.model, parameters)
             outcome = self._send(request)
             self.store.finish(row, outcome)
             self._end(outcome)
+            if self._is_never_reached(outcome):
+                return None
             if not outcome.transient:
                 break
         if outcome is None or (outcome.transient and self._closing.is_set()):
             return None
         self._note_result(outcome)
-        return Reply(request, outcome.text, outcome.failure, kept=False)
+        return _make_reply(request, outcome, kept=False)
 
     def _pause(self, outcome: _Outcome | None, attempt: int) -> bool:
         """Wait before another try; false where that would be too long, or the run ends."""
@@ -404,7 +519,8 @@ class Endpoint:
         requests, tokens = self.budget
         if requests is not None and self._before.requests + self.run.requests >= requests:
             return f"{requests} requests"
-        largest = max(1, self._largest or int(self.parameters.get("max_tokens") or 0))
+        stated = self.parameters.get("max_tokens")
+        largest = max(1, self._largest or (stated if isinstance(stated, int) else 0))
         if tokens is not None and self._before.tokens + self.run.tokens + in_flight * largest > tokens:
             return f"{tokens} tokens"
         return None
@@ -413,6 +529,8 @@ class Endpoint:
         sent, received = outcome.prompt_tokens or 0, outcome.completion_tokens or 0
         with self._changed:
             self._in_flight -= 1
+            self._is_reached |= outcome.status is not None
+            self._is_working |= outcome.status in ABOUT_ONE_REQUEST
             self._largest = max(self._largest, sent + received)
             self.run = Usage(
                 self.run.requests,
@@ -422,28 +540,82 @@ class Endpoint:
             )
             self._changed.notify_all()
 
+    def _is_never_reached(self, outcome: _Outcome) -> bool:
+        """Stop the run where no request of it was ever connected; a later outage is retried."""
+        with self._changed:
+            if self._is_reached or not outcome.unreachable:
+                return False
+            if not self.stopped:
+                reason = outcome.said or outcome.failure
+                advice = "start it, or correct --base-url"
+                self.stopped = f"{self.url} cannot be reached: {reason}; {advice}"
+            self._changed.notify_all()
+            return True
+
     def _note_result(self, outcome: _Outcome) -> None:
         with self._changed:
+            if outcome.failure:
+                self._last_failure = outcome
+            if outcome.failure and outcome.said:
+                self._said.setdefault(outcome.failure, outcome.said)
             self._failed_in_a_row = 0 if outcome.final else self._failed_in_a_row + 1
             if self._failed_in_a_row >= FAILURES_IN_A_ROW and not self.stopped:
-                self.stopped = f"{FAILURES_IN_A_ROW} requests in a row failed, the last with: {outcome.failure}"
+                what = f"{FAILURES_IN_A_ROW} requests in a row failed"
+                self.stopped = self._describe_stop(what, outcome)
+
+    def _describe_stop(self, what: str, last: _Outcome) -> str:
+        said = f": {last.said}" if last.said else ""
+        return f"{what}, the last with: {last.failure}{said}; the endpoint is {self.url}"
+
+    def _connect(self, base_url: str) -> Any:
+        timeout = self._openai.Timeout(self.timeout, connect=min(self.timeout, CONNECT_WAIT))
+        transport = self._openai.DefaultHttpxClient(event_hooks={"response": [_take_for_utf8]})
+        try:
+            return self._openai.OpenAI(
+                base_url=base_url,
+                api_key=self._secret or "none",
+                timeout=timeout,
+                max_retries=0,
+                http_client=transport,
+            )
+        except self._http.InvalidURL as error:
+            wanted = "expected an address as --base-url"
+            raise EndpointError(f"{wanted}, got {self.url!r}: {error}") from None
+
+    def _redact(self, text: str) -> str:
+        """Return a reply's body without the secret, which some endpoints repeat in errors."""
+        if not self._secret or len(self._secret) < SHORTEST_SECRET:
+            return text
+        return text.replace(self._secret, "[secret]")
 
     def _send(self, request: Request) -> _Outcome:
         started, outcome = time.monotonic(), _Outcome()
         try:
             with self._create(request) as response:
                 outcome.status = response.status_code
-                outcome.body = _receive(response, started + self.timeout)
-        except openai.APIStatusError as error:
-            outcome.status, outcome.body = error.status_code, error.response.text
+                outcome.body = self._redact(_receive(response, started + self.timeout))
+        except self._openai.APIStatusError as error:
+            outcome.status = error.status_code
+            outcome.body = self._redact(error.response.content.decode("utf-8", "replace"))
+            outcome.said = _read_message(outcome.body)
             outcome.transient = error.status_code in TRANSIENT or error.status_code >= 500
             outcome.wait = _read_wait(error.response.headers.get("retry-after"))
             outcome.failure = f"HTTP {error.status_code}"
-        except (openai.APITimeoutError, _HTTP.TimeoutException, TimeoutError):
+        except (self._openai.APITimeoutError, self._http.TimeoutException, TimeoutError) as error:
             outcome.failure, outcome.transient = f"no whole reply within {self.timeout:g} s", True
-        except (openai.APIConnectionError, _HTTP.HTTPError, _HTTP.StreamError) as error:
+            if isinstance(error.__cause__ or error, self._http.ConnectTimeout):
+                outcome.failure = f"no connection within {min(self.timeout, CONNECT_WAIT):g} s"
+                outcome.unreachable = True
+        except (
+            self._openai.APIConnectionError,
+            self._http.HTTPError,
+            self._http.StreamError,
+        ) as error:
             cause = error.__cause__ or error
             outcome.failure, outcome.transient = f"connection: {type(cause).__name__}", True
+            no_connection = (self._http.ConnectError, self._http.ProxyError)
+            outcome.unreachable = isinstance(cause, no_connection)
+            outcome.said = _make_line(str(cause))
         except OverflowError:
             outcome.failure = f"reply of more than {MAX_REPLY_BYTES >> 20} MiB"
         else:
@@ -454,13 +626,30 @@ class Endpoint:
     def _create(self, request: Request) -> Any:
         if self.kind == "images":
             images: Any = self._client.images.with_streaming_response
-            return images.generate(model=self.model, prompt=request.prompt, **self.parameters)
-        content: Any = request.prompt
+            prompt = mend(request.prompt)
+            return images.generate(model=self.model, prompt=prompt, extra_body=self.parameters)
+        content: Any = mend(request.prompt)
         if request.picture:
             picture = {"type": "image_url", "image_url": {"url": request.picture.url}}
-            content = [picture, {"type": "text", "text": request.prompt}]
+            content = [picture, {"type": "text", "text": content}]
         chat: Any = self._client.chat.completions.with_streaming_response
-        return chat.create(model=self.model, messages=[{"role": "user", "content": content}], **self.parameters)
+        messages = [{"role": "user", "content": content}]
+        return chat.create(model=self.model, messages=messages, extra_body=self.parameters)
+
+
+def load_client() -> tuple[Any, Any]:
+    """Import the client and its transport, whose errors are what reading a reply can raise.
+
+    The options of this module and its other parts work without the client. The transport is the
+    client's own choice: httpx, later httpx2.
+
+    Raises:
+        ModuleNotFoundError: openai is not installed (the extra `semidc`).
+    """
+    import openai
+
+    transport = openai.DefaultHttpxClient.__mro__[1].__module__.partition(".")[0]
+    return openai, importlib.import_module(transport)
 
 
 def media_type(data: bytes) -> str:
@@ -472,20 +661,62 @@ def media_type(data: bytes) -> str:
     return "image/gif" if data.startswith(b"GIF8") else "image/jpeg"
 
 
+def normalise_url(base_url: str) -> str:
+    """Return an endpoint's address without credentials, query, default port and last slash.
+
+    Raises:
+        EndpointError: it is no address, or without http:// or https://.
+    """
+    try:
+        parts = urlsplit(base_url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host = port = None
+    is_whole = host and parts.scheme in ("http", "https")
+    if not is_whole or not base_url.isprintable() or " " in base_url:
+        shown = base_url.rpartition("@")[2].partition("?")[0]
+        wanted = "an address with http:// or https://, such as http://127.0.0.1:8000/v1"
+        raise EndpointError(f"expected {wanted}, as --base-url, got {shown!r}")
+    host = f"[{host}]" if ":" in str(host) else host
+    is_default = port in (None, {"http": 80, "https": 443}[parts.scheme])
+    return f"{parts.scheme}://{host}{'' if is_default else f':{port}'}{parts.path.rstrip('/')}"
+
+
+def make_store_path(out: Path) -> Path:
+    """Return the path of the default store of an output file, beside it."""
+    return out.with_name(f"{out.name}.store.sqlite")
+
+
+def mend(text: str) -> str:
+    """Replace halves of surrogate pairs, which cannot be encoded, by the replacement character."""
+    return re.sub("[\ud800-\udfff]", "\ufffd", text)
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options that `from_arguments` reads."""
+    """Add the options that `from_arguments` reads; the parser needs an option --out."""
     group = parser.add_argument_group("endpoint", "the secret of the endpoint is read from OPENAI_API_KEY")
     group.add_argument("--base-url", required=True, metavar="URL", help="for example http://127.0.0.1:8000/v1")
     group.add_argument("--model", required=True, metavar="NAME")
-    group.add_argument("--store", type=Path, default=Path("replies.sqlite"), metavar="FILE", help="keeps every reply")
     group.add_argument(
-        "--parameter", action="append", default=[], metavar="NAME=VALUE", help="sent along, for example temperature=0"
+        "--store",
+        type=Path,
+        metavar="FILE",
+        help="keeps every reply, so that none is asked twice (OUT.store.sqlite, beside --out)",
     )
+    group.add_argument(
+        "--parameter",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="sent along, for example temperature=0; NAME=null leaves out a default one",
+    )
+    group.add_argument("--seed", type=int, metavar="N", help="sent along, where it is given")
     group.add_argument("--concurrency", type=int, default=8, metavar="N", help="requests at a time (%(default)s)")
     group.add_argument("--timeout", type=float, default=120, metavar="S", help="seconds for a reply (%(default)s)")
     group.add_argument("--retries", type=int, default=5, metavar="N", help="tries after the first (%(default)s)")
-    group.add_argument("--max-requests", type=int, metavar="N", help="most requests of the model, over all runs")
-    group.add_argument("--max-tokens", type=int, metavar="N", help="most tokens of the model, over all runs")
+    for unit in ("requests", "tokens"):
+        limit = f"most {unit} of the model, over all runs that share the store"
+        group.add_argument(f"--max-{unit}", type=int, metavar="N", help=limit)
     group.add_argument(
         "--prices", type=float, nargs=2, default=(0, 0), metavar=("SENT", "RECEIVED"), help="of a million tokens"
     )
@@ -494,13 +725,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def from_arguments(
     args: argparse.Namespace, kind: Literal["chat", "images"] = "chat", defaults: dict[str, Any] | None = None
 ) -> Endpoint:
-    """The endpoint that the options of `add_arguments` name; `defaults` are parameters that options may replace."""
+    """Return the endpoint that the options of `add_arguments` name.
+
+    Args:
+        args: the options, and `out`.
+        kind: see Endpoint.
+        defaults: parameters that options may replace, or leave out.
+
+    Raises:
+        EndpointError: an option, or the store, cannot be used.
+    """
+    parameters = (defaults or {}) | dict(map(_parse_parameter, args.parameter))
+    if args.seed is not None and parameters.setdefault("seed", args.seed) != args.seed:
+        other = f"--parameter seed={parameters['seed']}"
+        raise EndpointError(f"expected one seed, got --seed {args.seed} and {other}")
     return Endpoint(
         args.base_url,
         args.model,
-        args.store,
+        args.store or make_store_path(args.out),
         api_key=os.environ.get("OPENAI_API_KEY"),
-        parameters=(defaults or {}) | dict(map(_parse_parameter, args.parameter)),
+        parameters={name: value for name, value in parameters.items() if value is not None},
         kind=kind,
         concurrency=args.concurrency,
         timeout=args.timeout,
@@ -513,11 +757,39 @@ def from_arguments(
 def _parse_parameter(text: str) -> tuple[str, Any]:
     name, mark, value = text.partition("=")
     if not name or not mark:
-        raise ValueError(f"expected --parameter NAME=VALUE, got {text!r}")
+        raise EndpointError(f"expected --parameter NAME=VALUE, got {text!r}")
     try:
         return name, json.loads(value)
-    except ValueError:
+    except (ValueError, RecursionError):
         return name, value
+
+
+def _check_settings(model: str, parameters: dict[str, Any]) -> None:
+    """Refuse settings that cannot be sent or stored."""
+    if mend(model) != model:
+        raise EndpointError(f"expected the name of a model in valid text, got {model!r}")
+    if reserved := sorted(set(parameters) & set(RESERVED)):
+        got = ", ".join(reserved)
+        raise EndpointError(f"expected other fields of a request's body, got {got}; leave it out")
+    for name, value in parameters.items():
+        try:
+            json.dumps({name: value}, ensure_ascii=False, allow_nan=False).encode()
+        except (ValueError, TypeError, RecursionError) as error:
+            wanted = "expected a parameter that can be sent as JSON"
+            raise EndpointError(f"{wanted}, got {name!r}: {error}") from None
+
+
+def _check_secret(secret: str | None) -> str | None:
+    """Return the secret as a header can carry it; the error does not show it."""
+    secret = (secret or "").strip()
+    if not (secret.isascii() and secret.isprintable()):
+        raise EndpointError("expected plain ASCII in OPENAI_API_KEY, got other text; copy it again")
+    return secret or None
+
+
+def _take_for_utf8(response: Any) -> None:
+    """Ignore the charset in a header: some of Python's codecs raise, or give broken text."""
+    response.encoding = "utf-8"
 
 
 def _receive(response: Any, deadline: float) -> str:
@@ -532,6 +804,36 @@ def _receive(response: Any, deadline: float) -> str:
     return body.decode("utf-8", "replace")
 
 
+def _make_reply(request: Request, outcome: _Outcome, kept: bool) -> Reply:
+    return Reply(
+        request=request,
+        text=outcome.text,
+        failure=outcome.failure,
+        kept=kept,
+        finish_reason=outcome.finish_reason,
+        reasoning=outcome.reasoning,
+    )
+
+
+def _make_line(text: str) -> str | None:
+    """Return foreign text as one short line that is safe on a terminal, or None."""
+    line = " ".join("".join(char if char.isprintable() else " " for char in text[:2000]).split())
+    if len(line) > LONGEST_LINE:
+        line = f"{line[: LONGEST_LINE - 1]}…"
+    return line or None
+
+
+def _read_message(body: str) -> str | None:
+    """Return the message in the body of an error, or the body's own text, as one line."""
+    try:
+        value = json.loads(body)
+        value = value.get("error", value)
+        message = value if isinstance(value, str) else value.get("message") or value.get("detail")
+    except (ValueError, AttributeError, RecursionError):
+        message = body
+    return _make_line(message if isinstance(message, str) else body)
+
+
 def _read_body(kind: str, outcome: _Outcome) -> None:
     """Find text (or a picture) and the count of tokens in a reply's body; set `final` where it is a reply at all."""
     try:
@@ -540,33 +842,50 @@ def _read_body(kind: str, outcome: _Outcome) -> None:
         outcome.prompt_tokens = _find_count(usage, "prompt_tokens", "input_tokens")
         outcome.completion_tokens = _find_count(usage, "completion_tokens", "output_tokens")
         if kind == "images":
-            outcome.text = value["data"][0]["b64_json"]
+            encoded = value["data"][0]["b64_json"]
+            outcome.text = encoded if isinstance(encoded, str) else None
         else:
-            choice = value["choices"][0]
-            outcome.text = choice["message"].get("content")
-            if choice["message"].get("refusal") or (
-                not outcome.text and choice.get("finish_reason") == "content_filter"
-            ):
-                outcome.text, outcome.failure, outcome.final = None, "refusal", True
-                return
-    except RecursionError:
-        outcome.failure = "reply that is not JSON"
-    except ValueError:
+            _read_choice(value["choices"][0], outcome)
+    except (ValueError, RecursionError):
         outcome.failure = "reply that is not JSON"
     except IndexError:
         outcome.failure = "reply without a choice"
     except (KeyError, TypeError, AttributeError):
         outcome.failure = "reply of another shape"
     else:
-        outcome.failure = None if isinstance(outcome.text, str) else "reply without text"
-        outcome.final = outcome.failure is None
+        if outcome.text is None and not outcome.failure:
+            outcome.failure = "reply without text"
+        outcome.final |= outcome.failure is None
     if not outcome.final:
         outcome.text = None
 
 
+def _read_choice(choice: dict[str, Any], outcome: _Outcome) -> None:
+    """Read text, reasoning and finish_reason; a refusal, or reasoning alone, is a final failure."""
+    message = choice["message"]
+    outcome.finish_reason = _find_text(choice, "finish_reason")
+    outcome.reasoning = _find_text(message, *REASONING)
+    text = message.get("content")
+    is_empty = not text or (isinstance(text, str) and not text.strip())
+    if message.get("refusal") or (is_empty and outcome.finish_reason == "content_filter"):
+        outcome.failure, outcome.final = "refusal", True
+    elif is_empty and outcome.reasoning:
+        outcome.failure, outcome.final = "reasoning without an answer", True
+        if outcome.finish_reason == CUT_OFF:
+            outcome.failure = "reasoning cut off before an answer"
+    elif isinstance(text, str):
+        outcome.text = mend(text)
+
+
+def _find_text(value: dict[str, Any], *names: str) -> str | None:
+    found = next((value[name] for name in names if value.get(name)), None)
+    return mend(found) if isinstance(found, str) else None
+
+
 def _find_count(usage: Any, *names: str) -> int | None:
     found = next((usage[name] for name in names if name in usage), None) if isinstance(usage, dict) else None
-    return found if isinstance(found, int) else None
+    is_count = isinstance(found, int) and 0 <= found < MAX_COUNT
+    return found if is_count else None
 
 
 def _read_wait(text: str | None) -> float | None:

@@ -79,6 +79,7 @@ def make_report(
     task: str = relation_accuracy.TASKS[0],
     run: Mapping[str, Any] | None = None,
     partial: bool = False,
+    notes: Iterable[str] = (),
 ) -> dict[str, Any]:
     """The report of `relation_accuracy` on answers to a split.
 
@@ -90,6 +91,7 @@ def make_report(
         task: discriminative, generative or both.
         run: what is stated of `model`, `prompt` and `decoding`.
         partial: score what is there, where answers are missing.
+        notes: sentences about the run, added to those of the report.
 
     Raises:
         MatchError: answers are missing or belong to no question.
@@ -100,7 +102,10 @@ def make_report(
     asked = functools.partial(relation_accuracy.is_asked, task=task)
     count = relation_accuracy.match(answers, questions, scores, asked, partial)
     told = {"name": "mmrel", "version": release.version, "note": release.note, "sha256": release.sha256}
-    return relation_accuracy.report(scores, count, {**told, "config": config, "split": split}, run)
+    told |= {"config": config, "split": split}
+    report = relation_accuracy.report(scores, count, told, run)
+    report["notes"] += notes
+    return report
 
 
 def add_release(parser: argparse.ArgumentParser, split: str | None = "test") -> None:

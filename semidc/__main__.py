@@ -42,6 +42,7 @@ def propose(args: argparse.Namespace) -> int:
     shard, candidates = parse_shard(args.shard), list(read_candidates(args.candidates))
     total = args.times * sum(shard.holds(candidate.image_id) for candidate in candidates)
     asking = endpoint.from_arguments(args, defaults=PARAMETERS)
+    _tell_store(asking)
     proposals = propose(
         candidates, args.category, asking, args.images, drops, args.times, shard, args.prompt,
         lambda: asking.show_progress(total),
@@ -58,6 +59,7 @@ def generate(args: argparse.Namespace) -> int:
     drops: Counter[str] = Counter()
     wishes = list(read_wishes(args.triplets, args.style))
     asking = endpoint.from_arguments(args, "images", PARAMETERS)
+    _tell_store(asking)
     proposals = generate(wishes, asking, args.images, drops, lambda: asking.show_progress(len(wishes)))
     return _finish(asking, write_proposals(args.out, proposals), args.out, drops)
 
@@ -242,7 +244,16 @@ def _finish(asking: Endpoint, count: int, out: Path, drops: Counter[str]) -> int
     print(asking.describe())
     _tell(count, "items to verify", out, drops)
     asking.close()
-    return 1 if asking.stopped else 0
+    if asking.stopped:
+        print(f"stopped: {asking.stopped}", file=sys.stderr)
+    is_in_vain = asking.failures and not asking.answers
+    return 1 if asking.stopped or is_in_vain else 0
+
+
+def _tell_store(asking: Endpoint) -> None:
+    """Say what was asked before, before anything is asked."""
+    if line := asking.describe_store():
+        print(line, flush=True)
 
 
 def _tell(count: int, what: str, path: Path, drops: Counter[str]) -> None:

@@ -38,11 +38,21 @@ class Fault:
     cut: bool = False
 
 
+@dataclasses.dataclass(frozen=True)
+class Said:
+    """A choice of a reply: text, why the model stopped, and more fields of the message."""
+
+    content: str | None
+    finish_reason: object = "stop"
+    message: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
 class StubEndpoint:
     """Serves `/v1/chat/completions` and `/v1/images/generations` while the `with` block runs.
 
     Args:
-        say: the text (or, for pictures, the bytes) that is answered.
+        say: the text (or, for pictures, the bytes) that is answered; for reasoning or another
+            finish_reason, a `Said`.
         fault: what goes wrong with a request, or null.
 
     Attributes:
@@ -53,7 +63,7 @@ class StubEndpoint:
 
     def __init__(
         self,
-        say: Callable[[Asked], str | bytes] = lambda asked: "yes",
+        say: Callable[[Asked], str | bytes | Said] = lambda asked: "yes",
         fault: Callable[[Asked], Fault | None] = lambda asked: None,
     ) -> None:
         self.say, self.fault = say, fault
@@ -94,7 +104,10 @@ class StubEndpoint:
     def make_reply(self, asked: Asked) -> bytes:
         """The body of a good reply; its tokens are counted."""
         said = self.say(asked)
-        sent, received = len(asked.prompt.split()) + 10 * bool(asked.picture), len(said.split())
+        if isinstance(said, str):
+            said = Said(said)
+        words = said if isinstance(said, bytes) else said.content or ""
+        sent, received = len(asked.prompt.split()) + 10 * bool(asked.picture), len(words.split())
         with self._lock:
             self.tokens[0] += sent
             self.tokens[1] += received
@@ -103,7 +116,8 @@ class StubEndpoint:
             return json.dumps(
                 {"created": 0, "data": [{"b64_json": base64.b64encode(said).decode()}], "usage": usage}
             ).encode()
-        choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": said}}
+        message = {"role": "assistant", "content": said.content, **said.message}
+        choice = {"index": 0, "finish_reason": said.finish_reason, "message": message}
         reply = {"id": f"stub-{asked.number}", "object": "chat.completion", "created": 0, "model": asked.body["model"]}
         return json.dumps(reply | {"choices": [choice], "usage": usage}).encode()
 

@@ -6,17 +6,22 @@ import email.utils
 import json
 import os
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from stub_endpoint import Asked, Fault, StubEndpoint
+from stub_endpoint import Asked, Fault, Said, StubEndpoint
 
 import endpoint
-from endpoint import Budget, Endpoint, Picture, Prices, Request
+from endpoint import Budget, Endpoint, EndpointError, Picture, Prices, Request
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -153,15 +158,9 @@ def test_what_goes_wrong_is_a_failure_with_its_reason(tmp_path: Path, fault: Fau
     assert by_id["1"].text == "yes"
     assert asking.failures == {failure: 1}
     assert sum(asked.prompt == "question 0" for asked in stub.asked) == sent
-    assert f"1 x {failure}" in asking.describe.__func__(_Closed(asking))  # type: ignore[attr-defined]
-
-
-class _Closed:
-    """A closed endpoint's figures, with its store opened again."""
-
-    def __init__(self, asking: Endpoint) -> None:
-        self.__dict__.update(asking.__dict__)
-        self.store = endpoint.Store(asking.path)
+    asking.store = endpoint.Store(asking.path)
+    assert f"1 x {failure}" in asking.describe()
+    asking.store.close()
 
 
 def test_failures_are_asked_again_in_the_next_run_and_refusals_are_not(tmp_path: Path) -> None:
@@ -232,7 +231,7 @@ def test_progress_and_report_say_what_happened(tmp_path: Path) -> None:
         asking.close()
     assert progress.startswith("5 of 9 replies, ")
     assert " left, cost 0.0001" in progress
-    assert report.splitlines()[0] == "5 answered (2 kept from before), 0 failed"
+    assert report.splitlines()[0] == "5 answered, 0 failed (2 replies kept from before)"
     assert "this run: 3 requests, 6 + 3 tokens (sent + received), cost 0.0001" in report
     assert "all runs: 5 requests, 10 + 5 tokens" in report
 
@@ -277,3 +276,332 @@ def test_after_kill_9_at_most_the_requests_in_flight_are_repeated(tmp_path: Path
     assert len({reply.request.id for reply in replies}) == 60
     assert len(stub.asked) - 60 <= 4
     assert asking.kept + asking.answered == 60
+
+
+# ---- endpoints are kept apart
+
+
+def ask_at(
+    url: str,
+    folder: Path,
+    *prompts: str,
+    **options: object,
+) -> tuple[list[endpoint.Reply], Endpoint]:
+    given: dict[str, object] = {"store": folder / "replies.sqlite", "retries": 2} | options
+    asking = Endpoint(url, "model", **given)  # type: ignore[arg-type]
+    replies = list(asking.ask(Request(prompt, prompt) for prompt in prompts))
+    asking.close()
+    return replies, asking
+
+
+def test_another_endpoint_s_replies_are_not_taken(tmp_path: Path) -> None:
+    """The endpoint was not part of a reply's key: the second endpoint was never asked."""
+    with StubEndpoint(lambda asked: "yes") as first, StubEndpoint(lambda asked: "no") as second:
+        assert ask_at(first.url, tmp_path, "q")[0][0].text == "yes"
+        replies, asking = ask_at(second.url, tmp_path, "q", budget=Budget(requests=1))
+        assert (replies[0].text, replies[0].kept) == ("no", False)
+        assert ask_at(f"{first.url}/", tmp_path, "q")[0][0].kept
+    assert (len(first.asked), len(second.asked)) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("given", "url"),
+    [
+        ("http://127.0.0.1:8000/v1", "http://127.0.0.1:8000/v1"),
+        ("http://127.0.0.1:8000/v1//", "http://127.0.0.1:8000/v1"),
+        ("HTTP://LocalHost:8000/V1", "http://localhost:8000/V1"),
+        ("http://host:80", "http://host"),
+        ("https://host:443/", "https://host"),
+        ("https://host:80/v1", "https://host:80/v1"),
+        ("https://ann:secret@host/v1/?key=secret#part", "https://host/v1"),
+        ("http://[::1]:8000/v1", "http://[::1]:8000/v1"),
+    ],
+)
+def test_an_address_has_one_form_without_secrets(given: str, url: str) -> None:
+    assert endpoint.normalise_url(given) == url
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("127.0.0.1:8000/v1", "127.0.0.1:8000/v1"),
+        ("localhost:8000/v1", "localhost:8000/v1"),
+        ("ann:secret@host/v1?key=secret", "host/v1"),
+        ("ftp://host/v1", "ftp://host/v1"),
+        ("http:///v1", "http:///v1"),
+        ("http://host:port/v1", "http://host:port/v1"),
+        ("http://host:99999/v1", "http://host:99999/v1"),
+        ("http://[::1/v1", "http://[::1/v1"),
+        ("http://a b/v1", "http://a b/v1"),
+        ("http://host/\x1b[2J", "http://host/\\x1b[2J"),
+        ("http://ho\udc80st/v1", "http://ho\\udc80st/v1"),
+        ("http://\u2603\u2603.x/v1", "http://\u2603\u2603.x/v1"),
+        ("", ""),
+    ],
+)
+def test_what_is_no_address_is_refused_at_once(tmp_path: Path, given: str, shown: str) -> None:
+    """An address without http:// failed at every request, as `connection: UnsupportedProtocol`."""
+    with pytest.raises(EndpointError) as caught:
+        Endpoint(given, "model", tmp_path / "replies.sqlite")
+    assert f"got '{shown}'" in str(caught.value)
+    assert "--base-url" in str(caught.value)
+    assert "secret" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+OLD_STORE = """
+create table requests (
+    id integer primary key, key text not null, picture text, prompt text not null,
+    model text not null, parameters text not null, repeat integer not null,
+    sent_at text not null, seconds real, status integer, body text, failure text,
+    final integer not null default 0, prompt_tokens integer, completion_tokens integer
+);
+"""
+
+
+@pytest.mark.parametrize(
+    ("tables", "message"),
+    [
+        (OLD_STORE, "expected a store that names the endpoint of each reply, got one of"),
+        ("create table items (id integer)", "expected a store of replies, got another database"),
+    ],
+)
+def test_another_database_stays_as_it_is(tmp_path: Path, tables: str, message: str) -> None:
+    path = tmp_path / "replies.sqlite"
+    with sqlite3.connect(path) as db:
+        db.executescript(tables)
+    db.close()
+    before = path.read_bytes()
+    with pytest.raises(EndpointError, match=f"replies.sqlite: {message}.*; name another --store"):
+        Endpoint("http://127.0.0.1:9/v1", "model", path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+# ---- endpoints that are down
+
+
+@pytest.fixture
+def closed_port() -> Iterator[int]:
+    """A port that is taken, so that nobody else gets it, and refuses every connection."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield taken.getsockname()[1]
+
+
+def test_an_endpoint_that_was_never_reached_stops_the_run(tmp_path: Path, closed_port: int) -> None:
+    """Each request was sent again five times with growing waits, and the address was not named."""
+    url = f"http://127.0.0.1:{closed_port}/v1"
+    asking = Endpoint(url, "model", tmp_path / "replies.sqlite", concurrency=4)
+    assert list(asking.ask(Request(str(n), f"question {n}") for n in range(50))) == []
+    assert asking.run.requests <= 4  # those in flight
+    report = asking.describe(50).splitlines()[0]
+    asking.close()
+    assert report == "0 of 50 answered, 0 failed, 50 not asked"
+    assert (asking.stopped or "").startswith(f"{url} cannot be reached: ")
+    assert "refused" in (asking.stopped or "")
+
+
+def test_a_host_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def find_nothing(*_: object, **__: object) -> object:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", find_nothing)
+    replies, asking = ask_at("http://mmrel.invalid:8000/v1", tmp_path, "q")
+    assert (replies, asking.run.requests) == ([], 1)
+    assert (asking.stopped or "").startswith("http://mmrel.invalid:8000/v1 cannot be reached: ")
+    assert "Name or service not known" in (asking.stopped or "")
+
+
+def test_a_run_survives_a_short_outage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    create, outage = Endpoint._create, [2, 3, 4]
+
+    def fail(asking: Endpoint, request: Request) -> object:
+        if outage and asking.run.requests == outage[0]:
+            outage.pop(0)
+            raise asking._http.ConnectError("[Errno 111] Connection refused")
+        return create(asking, request)
+
+    monkeypatch.setattr(Endpoint, "_create", fail)
+    with StubEndpoint() as stub:
+        replies, asking = ask(stub, tmp_path, 5, concurrency=1, retries=5)
+    assert not outage
+    assert ([reply.text for reply in replies], asking.stopped) == (["yes"] * 5, None)
+
+
+def test_after_a_stop_the_replies_of_before_still_come(tmp_path: Path) -> None:
+    """Replies that were kept were left out after the first question that was not."""
+    with StubEndpoint(fault=lambda asked: Fault(400) if asked.number == 1 else None) as stub:
+        ask(stub, tmp_path, 6, concurrency=1)
+        asking = make(stub, tmp_path, budget=Budget(requests=6))
+        replies = list(asking.ask(Request(str(n), f"question {n}") for n in range(6)))
+        report = asking.describe(6).splitlines()[0]
+        asking.close()
+    assert [reply.request.id for reply in replies] == ["1", "2", "3", "4", "5"]
+    assert report == "5 of 6 answered, 0 failed, 1 not asked (5 replies kept from before)"
+
+
+@pytest.mark.parametrize("status", [401, 404])
+def test_a_run_without_an_answer_says_what_the_endpoint_said(tmp_path: Path, status: int) -> None:
+    body = b'{"error": {"message": "no model\\u001b[2J of  that name"}}'
+    with StubEndpoint(fault=lambda asked: Fault(status, body=body)) as stub:
+        asking = make(stub, tmp_path, concurrency=1)
+        list(asking.ask([Request("a", "a"), Request("b", "b")]))
+        report = asking.describe(2)
+        asking.close()
+    last = f"HTTP {status}: no model [2J of that name"
+    none = f"none of 2 requests was answered, the last with: {last}"
+    assert asking.stopped == f"{none}; the endpoint is {stub.url}"
+    assert report.splitlines()[:2] == ["0 of 2 answered, 2 failed", f"  2 x {last}"]
+
+
+def test_single_requests_that_are_refused_stop_nothing(tmp_path: Path) -> None:
+    def fault(asked: Asked) -> Fault | None:
+        return Fault(400) if asked.prompt == "question 0" else None
+
+    with StubEndpoint(fault=fault) as stub:
+        ask(stub, tmp_path, 3)
+        replies, asking = ask(stub, tmp_path, 3)
+    assert (asking.stopped, asking.answers, asking.failures) == (None, 2, {"HTTP 400": 1})
+    assert len(replies) == 3
+
+
+# ---- reasoning, and replies that were cut off
+
+
+@pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])
+def test_reasoning_and_why_it_stopped_come_with_the_reply(tmp_path: Path, field: str) -> None:
+    said = Said("Yes.", "length", {field: "The dog sits."})
+    with StubEndpoint(lambda asked: said) as stub:
+        for is_kept in (False, True):
+            (reply,), asking = ask(stub, tmp_path)
+            assert (reply.text, reply.failure, reply.kept) == ("Yes.", None, is_kept)
+            assert (reply.reasoning, reply.finish_reason) == ("The dog sits.", "length")
+            assert asking.cut_off == 1
+    assert len(stub.asked) == 1
+
+
+@pytest.mark.parametrize("content", [None, "", " \n"])
+@pytest.mark.parametrize(
+    ("finish_reason", "failure"),
+    [("length", "reasoning cut off before an answer"), ("stop", "reasoning without an answer")],
+)
+def test_reasoning_alone_is_no_answer_and_is_not_asked_again(
+    tmp_path: Path, content: str | None, finish_reason: str, failure: str
+) -> None:
+    """Empty text was an answer, and null was asked again in every run, to end the same way."""
+    with StubEndpoint(lambda asked: Said(content, finish_reason, {"reasoning": "Hm."})) as stub:
+        for _ in range(2):
+            (reply,), asking = ask(stub, tmp_path)
+            assert (reply.text, reply.failure, reply.reasoning) == (None, failure, "Hm.")
+            assert (asking.answers, asking.failures) == (0, {failure: 1})
+    assert len(stub.asked) == 1
+
+
+@pytest.mark.parametrize("odd", [{"reasoning": ["a"]}, {"reasoning": {}}, {"reasoning_content": 3}])
+def test_reasoning_of_another_shape_is_left_out(tmp_path: Path, odd: dict[str, object]) -> None:
+    with StubEndpoint(lambda asked: Said("yes", {"type": "stop"}, odd)) as stub:
+        (reply,), _ = ask(stub, tmp_path)
+    assert (reply.text, reply.reasoning, reply.finish_reason) == ("yes", None, None)
+
+
+# ---- text that cannot be encoded, and what must not be written
+
+
+def test_half_a_surrogate_pair_does_not_block_the_run(tmp_path: Path) -> None:
+    said = Said("yes \ud800!", "st\udc00op", {"reasoning": "\udfff and \U0001f600"})
+    with StubEndpoint(lambda asked: said) as stub:
+        for _ in range(2):
+            (reply,), _ = ask(stub, tmp_path)
+            assert (reply.text, reply.finish_reason) == ("yes \ufffd!", "st\ufffdop")
+            assert reply.reasoning == "\ufffd and \U0001f600"
+    assert len(stub.asked) == 1
+
+
+@pytest.mark.parametrize("charset", ["unicode_escape", "hex", "idna", "utf-16", "no-such", ""])
+def test_an_error_s_charset_is_not_obeyed(tmp_path: Path, charset: str) -> None:
+    """SQLite refused the surrogates that the first gave; hex and idna raised: tracebacks."""
+    headers = {"Content-Type": f"text/plain; charset={charset}"}
+    fault = Fault(400, headers, body=b"bad \\ud800 \xed\xa0\x80 \x00")
+    with StubEndpoint(fault=lambda asked: fault) as stub:
+        (reply,), _ = ask(stub, tmp_path)
+    assert reply.failure == "HTTP 400"
+
+
+def test_a_prompt_with_half_a_surrogate_pair_is_sent_without_it(tmp_path: Path) -> None:
+    with StubEndpoint() as stub:
+        replies, _ = ask_at(stub.url, tmp_path, "is \ud800 it?")
+    assert replies[0].text == "yes"
+    assert stub.asked[0].prompt == "is \ufffd it?"
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [{"prompt_tokens": 10**30}, {"completion_tokens": -5}, {"prompt_tokens": "7"}],
+)
+def test_a_count_of_tokens_that_is_none(tmp_path: Path, usage: dict[str, object]) -> None:
+    """SQLite refused an integer of more than 64 bits, with a traceback."""
+    body = json.dumps({"choices": [{"message": {"content": "yes"}}], "usage": usage}).encode()
+    with StubEndpoint(fault=lambda asked: Fault(body=body)) as stub:
+        (reply,), asking = ask(stub, tmp_path)
+    assert (reply.text, asking.run.tokens) == ("yes", 0)
+
+
+@pytest.mark.parametrize("status", [200, 401])
+def test_the_secret_is_written_nowhere(tmp_path: Path, status: int) -> None:
+    secret = "sk-very-secret"
+    choice = {"message": {"content": f"I saw {secret}"}}
+    body = json.dumps({"error": f"bad key {secret}", "choices": [choice]})
+    with StubEndpoint(fault=lambda asked: Fault(status, body=body.encode())) as stub:
+        address = stub.url.replace("http://", "http://ann:pass-word@") + "?key=pass-word"
+        asking = Endpoint(address, "model", tmp_path / "replies.sqlite", api_key=secret)
+        replies = list(asking.ask([Request("a", "a")]))
+        told = f"{replies} {asking.describe(1)} {asking.stopped}"
+        asking.close()
+    written = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    assert len(stub.asked) == 1
+    assert secret not in told
+    assert "pass-word" not in told
+    assert secret.encode() not in written
+    assert b"pass-word" not in written
+
+
+# ---- settings
+
+
+def test_any_parameter_is_sent_in_the_body(tmp_path: Path) -> None:
+    """Those that the client does not know by name, such as vLLM's, ended in a traceback."""
+    parameters = {"top_k": 5, "chat_template_kwargs": {"enable_thinking": False}}
+    with StubEndpoint() as stub:
+        ask(stub, tmp_path, parameters=parameters)
+    assert {name: stub.asked[0].body[name] for name in parameters} == parameters
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"model": "m\udcff"}, r"the name of a model in valid text, got 'm\\udcff'"),
+        ({"parameters": {"stop": "\ud800"}}, "a parameter that can be sent as JSON, got 'stop'"),
+        ({"parameters": {"top_p": float("nan")}}, "that can be sent as JSON, got 'top_p'"),
+        ({"parameters": {"model": "other"}}, "other fields of a request's body, got model; leave"),
+        ({"parameters": {"extra_query": {}}}, "other fields of a request's body, got extra_query"),
+        ({"api_key": "sk-s\u00e4cret"}, "plain ASCII in OPENAI_API_KEY, got other text; copy it"),
+        ({"api_key": "sk-secret\nX-Header: 1"}, "plain ASCII in OPENAI_API_KEY"),
+    ],
+)
+def test_a_setting_that_cannot_be_used_is_named(
+    tmp_path: Path,
+    options: dict[str, object],
+    message: str,
+) -> None:
+    given = {"model": "m", "store": tmp_path / "s.sqlite"} | options
+    with pytest.raises(EndpointError, match=f"expected .*{message}") as caught:
+        Endpoint("http://127.0.0.1:9/v1", **given)  # type: ignore[arg-type]
+    assert "cret" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_secret_with_a_line_end_is_sent_without_it(tmp_path: Path) -> None:
+    with StubEndpoint() as stub:
+        (reply,), _ = ask_at(stub.url, tmp_path, "q", api_key="sk-secret\n")
+    assert reply.text == "yes"

@@ -6,16 +6,20 @@ import io
 import json
 import os
 import signal
+import socket
+import sqlite3
 import subprocess
 import sys
 import tarfile
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import REPOSITORY
+from PIL import Image
 from routes import answers_to, read_lines, say
-from stub_endpoint import Asked, Fault, StubEndpoint
+from stub_endpoint import Asked, Fault, Said, StubEndpoint
 
 import endpoint
 import mmrel
@@ -35,8 +39,12 @@ def command(stub: StubEndpoint, root: Path, folder: Path, *more: str) -> list[st
     return [*files, "--base-url", stub.url, "--model", "tiny", "--timeout", "2", *more]
 
 
-def read(folder: Path) -> list[dict[str, object]]:
+def read(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "answers.jsonl").read_text("utf-8").splitlines()]
+
+
+def coverage(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "report.json").read_text())["coverage"]
 
 
 def talk(asked: Asked) -> str:
@@ -60,8 +68,28 @@ def test_the_answer_file_says_how_it_came_about(built: Path, tmp_path: Path) -> 
     rows = read(tmp_path)
     assert [row["question_id"] for row in rows] == [record["question_id"] for record in read_lines(built, "test")]
     assert rows[0]["answer"] == say(str(rows[0]["prompt"]))
-    assert (rows[0]["model"], rows[0]["decoding"]) == ("tiny", {"temperature": 0, "max_tokens": 9})
+    assert (rows[0]["model"], rows[0]["endpoint"]) == ("tiny", stub.url)
+    assert rows[0]["decoding"] == {"temperature": 0, "max_tokens": 9, "seed": None}
+    assert {row["finish_reason"] for row in rows} == {"stop"}
     assert stub.asked[0].body["max_tokens"] == 9
+    assert "seed" not in stub.asked[0].body
+    sent = {asked.prompt: asked.picture for asked in stub.asked if asked.picture}
+    with Image.open(io.BytesIO(sent[str(rows[0]["prompt"])])) as image:
+        assert (rows[0]["picture"]["width"], rows[0]["picture"]["height"]) == image.size
+    assert {row["picture"]["sent"] for row in rows} == {"as in the release"}
+    lengths = {len(asked.picture or b"") for asked in stub.asked}
+    assert {row["picture"]["bytes"] for row in rows} == lengths
+
+
+def test_a_seed_is_sent_and_stated_where_it_is_given(built: Path, tmp_path: Path) -> None:
+    null = ("--parameter", "max_tokens=null", "--parameter", "max_completion_tokens=99")
+    with StubEndpoint(talk) as stub:
+        assert answer.main(command(stub, built, tmp_path, "--seed", "7", *null)) == 0
+        assert answer.main(command(stub, built, tmp_path, "--seed", "8", *null)) == 0
+    stated = {"temperature": 0, "max_tokens": None, "seed": 8, "max_completion_tokens": 99}
+    assert {json.dumps(row["decoding"]) for row in read(tmp_path)} == {json.dumps(stated)}
+    assert {asked.body["seed"] for asked in stub.asked} == {7, 8}
+    assert not any("max_tokens" in asked.body for asked in stub.asked)
 
 
 def test_the_report_is_that_of_the_metric_s_own_command(built: Path, tmp_path: Path) -> None:
@@ -97,19 +125,18 @@ def test_every_fault_ends_in_an_answer_or_in_no_answer(
 
     with StubEndpoint(talk, fail) as stub:
         assert answer.main(command(stub, built, tmp_path, "--prices", "1", "2")) == 0
-    rows = read(tmp_path)
+        told, silent = capsys.readouterr().out, coverage(tmp_path)["silent"]
+        before, tokens, rows = len(stub.asked), list(stub.tokens), read(tmp_path)
+        assert answer.main(command(stub, built, tmp_path)) == 0
     failures = sorted(str(row["failure"]) for row in rows if row["answer"] is None)
     assert failures == ["reply of more than 16 MiB", "reply without a choice"]
-    cost = (stub.tokens[0] + 2 * stub.tokens[1]) / 1e6
-    told = capsys.readouterr().out
-    assert f"this run: {len(stub.asked)} requests, {stub.tokens[0]} + {stub.tokens[1]} tokens" in told
+    cost = (tokens[0] + 2 * tokens[1]) / 1e6
+    assert told.startswith("94 of 96 answered, 2 failed\n")
+    assert f"this run: {before} requests, {tokens[0]} + {tokens[1]} tokens" in told
     assert f"cost {cost:.4f}" in told
-    assert json.loads((tmp_path / "report.json").read_text())["coverage"]["silent"] == 2
+    assert silent == 2
     # What failed is asked again, and only that.
-    before = len(stub.asked)
-    with StubEndpoint(talk) as stub:
-        assert answer.main(command(stub, built, tmp_path)) == 0
-    assert (len(stub.asked), before) == (2, 96 + 4)
+    assert (len(stub.asked) - before, before) == (2, 96 + 4)
     assert all(row["answer"] is not None for row in read(tmp_path))
 
 
@@ -122,12 +149,17 @@ def test_an_endpoint_that_is_down_leaves_what_can_be_gone_on_with(
     more = ("--retries", "0", "--concurrency", "1")
     with StubEndpoint(talk, down_after_forty) as stub:
         assert answer.main(command(stub, built, tmp_path, *more)) == 1
-    answered = [row for row in read(tmp_path) if row["answer"] is not None]
-    assert len(answered) == 40
-    assert "the same command goes on where this one stopped" in capsys.readouterr().err
-    with StubEndpoint(talk) as stub:
+        answered = [row for row in read(tmp_path) if row["answer"] is not None]
+        assert len(answered) == 40
+        err = capsys.readouterr().err
+        assert f"HTTP 503: fault; the endpoint is {stub.url}; the same command goes on" in err
+        before, stub.fault = len(stub.asked), lambda asked: None
         assert answer.main(command(stub, built, tmp_path, *more)) == 0
-        assert len(stub.asked) == len(read_lines(built, "test")) - 40
+        assert len(stub.asked) - before == len(read_lines(built, "test")) - 40
+        told = capsys.readouterr().out.splitlines()
+        kept = f"40 of 96 replies come from {tmp_path / 'store.sqlite'} (asked before)"
+        assert told[0] == f"{kept}; 56 are to be asked"
+        assert told[1] == "96 of 96 answered, 0 failed (40 replies kept from before)"
     assert {row["question_id"]: row["answer"] for row in read(tmp_path)} == {
         row["question_id"]: row["answer"] for row in answers_to(built, "test")
     }
@@ -137,7 +169,7 @@ def test_a_budget_stops_cleanly(built: Path, tmp_path: Path, capsys: pytest.Capt
     with StubEndpoint(talk) as stub:
         assert answer.main(command(stub, built, tmp_path, "--max-requests", "10")) == 1
     assert (len(stub.asked), len(read(tmp_path))) == (10, 10)
-    assert "the budget of 10 requests is spent" in capsys.readouterr().out
+    assert "stopped: the budget of 10 requests is spent" in capsys.readouterr().err
 
 
 def test_after_kill_9_the_same_command_goes_on(built: Path, tmp_path: Path) -> None:
@@ -164,17 +196,25 @@ def test_after_kill_9_the_same_command_goes_on(built: Path, tmp_path: Path) -> N
         (["--out", "nowhere/answers.jsonl"], "expected its folder to exist"),
         (["--out", "pyproject.toml"], "name another --out"),
         (["--root", "tests/data"], "expected a release"),
+        (["--model", "m\udcff"], "in valid text, got 'm\\udcff'; 0 of 96 answered"),
+        (["--base-url", "127.0.0.1:8000/v1"], "got '127.0.0.1:8000/v1'; 0 of 96 answered"),
+        (["--base-url", "http:///v1"], "got 'http:///v1'; 0 of 96 answered"),
+        (["--seed", "1", "--parameter", "seed=2"], "expected one seed, got --seed 1 and"),
+        (["--json", "{}/answers.jsonl"], "expected --json and --out to be two files, got one"),
+        (["--store", "{}/answers.jsonl"], "expected --store and --out to be two files, got one"),
     ],
 )
 def test_bad_input_is_one_line(
     built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str], message: str
 ) -> None:
+    more = [word.format(tmp_path) for word in more]
     with StubEndpoint() as stub:
         assert answer.main(command(stub, built, tmp_path, *more)) == 1
         assert not stub.asked
     told = capsys.readouterr().err
     assert message in told
     assert told.count("\n") == 1
+    assert not list(tmp_path.iterdir())
 
 
 def test_another_model_s_answers_are_not_written_over(built: Path, tmp_path: Path) -> None:
@@ -183,6 +223,37 @@ def test_another_model_s_answers_are_not_written_over(built: Path, tmp_path: Pat
         before = read(tmp_path)
         assert answer.main(command(stub, built, tmp_path, "--model", "other")) == 1
     assert read(tmp_path) == before
+
+
+def test_another_endpoint_s_answers_are_neither_taken_nor_written_over(
+    built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The second endpoint's answers were those of the first, from the store, with exit 0."""
+    with StubEndpoint(lambda asked: "yes") as first, StubEndpoint(lambda asked: "no") as second:
+        assert answer.main(command(first, built, tmp_path)) == 0
+        before = (tmp_path / "answers.jsonl").read_bytes()
+        assert answer.main(command(second, built, tmp_path)) == 1
+        assert (tmp_path / "answers.jsonl").read_bytes() == before
+        told = capsys.readouterr().err
+        assert f"expected answers of 'tiny' at {second.url}, or no file" in told
+        assert f"it holds answers of 'tiny' at {first.url}; name another --out" in told
+        assert not second.asked
+        other = ("--out", str(tmp_path / "other.jsonl"))
+        assert answer.main(command(second, built, tmp_path, *other)) == 0
+    answers = relation_accuracy.read_answers(str(tmp_path / "other.jsonl"))
+    assert (len(answers), set(answers.values())) == (96, {"no"})
+
+
+@pytest.mark.parametrize(
+    "line",
+    ['{"question_id": "a", "answer": "yes", "model": "tiny"}', "[" * 99_999, "[1]"],
+)
+def test_answers_of_no_endpoint_stay_as_they_are(built: Path, tmp_path: Path, line: str) -> None:
+    (tmp_path / "answers.jsonl").write_text(f"{line}\n")
+    with StubEndpoint(talk) as stub:
+        assert answer.main(command(stub, built, tmp_path)) == 1
+    assert not stub.asked
+    assert (tmp_path / "answers.jsonl").read_text() == f"{line}\n"
 
 
 def test_a_path_that_leads_out_of_its_folder_is_refused(release: Path) -> None:
@@ -200,3 +271,221 @@ def test_a_path_that_leads_out_of_its_folder_is_refused(release: Path) -> None:
     (release / "checksums.json").write_text(json.dumps(index))
     with pytest.raises(mmrel.ReleaseError, match="field image_id"):
         list(read_pictures(mmrel.Release(str(release)), "real", "test"))
+
+
+def test_each_output_has_a_store_of_its_own(
+    built: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """All runs in a folder shared replies.sqlite."""
+    monkeypatch.chdir(tmp_path)
+    with StubEndpoint(talk) as stub:
+        for name in ("a.jsonl", "b.jsonl"):
+            asked = ["--out", name, "--root", str(built), "--base-url", stub.url, "--model", "tiny"]
+            assert answer.main(asked) == 0
+    assert {path.name for path in tmp_path.iterdir()} == {
+        *("a.jsonl", "a.jsonl.store.sqlite", "b.jsonl", "b.jsonl.store.sqlite"),
+    }
+    assert len(stub.asked) == 2 * 64
+
+
+def test_what_comes_from_the_store_is_said_first(
+    built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run without a single request said so after its score, if one knew where to look."""
+    with StubEndpoint(talk) as stub:
+        assert answer.main(command(stub, built, tmp_path)) == 0
+        first = capsys.readouterr().out
+        before = (tmp_path / "answers.jsonl").read_bytes()
+    # The endpoint is gone, and not needed.
+    assert answer.main(command(stub, built, tmp_path)) == 0
+    second = capsys.readouterr().out
+    store = tmp_path / "store.sqlite"
+    assert "asked before" not in first
+    kept = f"96 of 96 replies come from {store} (asked before)"
+    assert second.startswith(f"{kept}; 0 are to be asked\n")
+    assert second.partition("\n\n")[2] == first.partition("\n\n")[2]
+    assert (tmp_path / "answers.jsonl").read_bytes() == before
+
+
+def test_a_run_in_which_every_request_failed_has_no_score(
+    built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It printed an accuracy of 0 and ended with 0."""
+
+    def fault(asked: Asked) -> Fault:
+        return Fault(400) if asked.number < 20 else Fault(body=b"{}")
+
+    with StubEndpoint(fault=fault) as stub:
+        one_by_one = ("--config", "real", "--concurrency", "1")
+        assert answer.main(command(stub, built, tmp_path, *one_by_one)) == 1
+        told = capsys.readouterr()
+        summary = ["0 of 48 answered, 20 failed, 28 not asked", "  19 x HTTP 400: fault"]
+        assert told.out.splitlines()[:2] == summary
+        assert "acc" not in told.out
+        assert told.err.count("\n") == 1
+        assert stub.url in told.err
+        stub.fault = lambda asked: Fault(400) if asked.number % 2 else Fault(body=b"{}")
+        few = ("--config", "sdxl", "--task", "generative")
+        assert answer.main(command(stub, built, tmp_path, *few)) == 1
+    told = capsys.readouterr()
+    assert told.out.startswith("0 of 8 answered, 8 failed\n")
+    assert "every request failed" in told.err
+    assert {path.name for path in tmp_path.iterdir()} == {"store.sqlite"}
+
+
+def test_an_endpoint_that_is_down_from_the_start_is_named(
+    built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It took a minute, then said `connection: ConnectError` without the address."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and does not listen
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}/v1"
+        with StubEndpoint(talk) as stub:
+            arguments = [*command(stub, built, tmp_path), "--base-url", url]
+            assert answer.main(arguments) == 1
+    told = capsys.readouterr()
+    assert told.out.startswith("0 of 96 answered, 0 failed, 96 not asked\n")
+    assert told.err.startswith(f"recipes.answer: {url} cannot be reached: ")
+    assert told.err.count("\n") == 1
+    assert {path.name for path in tmp_path.iterdir()} == {"store.sqlite"}
+
+
+def test_an_outage_leaves_the_answers_of_before(
+    built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The file was written anew with what came before the first failure."""
+    with StubEndpoint(talk, lambda asked: Fault(400) if asked.number in (3, 9) else None) as stub:
+        assert answer.main(command(stub, built, tmp_path, "--concurrency", "1")) == 0
+    capsys.readouterr()
+    assert answer.main(command(stub, built, tmp_path)) == 1  # its port is closed
+    told = capsys.readouterr()
+    summary = "94 of 96 answered, 0 failed, 2 not asked (94 replies kept from before)"
+    assert told.out.splitlines()[1] == summary
+    assert f"{stub.url} cannot be reached" in told.err
+    assert len(read(tmp_path)) == 94
+
+
+def test_a_key_that_has_expired_gives_no_score(
+    built: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """What is left to ask is too little for twenty failures in a row."""
+    with StubEndpoint(talk) as stub:
+        assert answer.main(command(stub, built, tmp_path, "--max-requests", "90")) == 1
+        stub.fault = lambda asked: Fault(401)
+        capsys.readouterr()
+        assert answer.main(command(stub, built, tmp_path)) == 1
+    told = capsys.readouterr()
+    assert told.out.splitlines()[1] == "90 of 96 answered, 6 failed (90 replies kept from before)"
+    assert "acc" not in told.out
+    assert told.err.startswith("stopped: none of 6 requests was answered, the last with: HTTP 401")
+
+
+def test_a_question_that_always_fails_keeps_no_one_from_the_score(
+    built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = read_lines(built, "test")[0]
+    failing = f"{record['question']} {record['instruction']}"
+    with StubEndpoint(talk, lambda asked: Fault(400) if asked.prompt == failing else None) as stub:
+        reports = []
+        for _ in range(2):
+            assert answer.main(command(stub, built, tmp_path)) == 0
+            reports.append(json.loads((tmp_path / "report.json").read_text()))
+    assert reports[0] == reports[1]
+    failed = sum(row["answer"] is None for row in read(tmp_path))
+    assert reports[0]["coverage"]["silent"] == failed >= 1
+    assert f"\n{96 - failed} of 96 answered, {failed} failed (" in capsys.readouterr().out
+
+
+def test_reasoning_and_answers_that_were_cut_off(
+    built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Both were in the store alone; reasoning that was cut off was asked again in each run."""
+
+    def reason(asked: Asked) -> Said:
+        if asked.prompt.startswith("What"):
+            return Said(None, "length", {"reasoning_content": "Let me see …"})
+        return Said("Yes.", "stop", {"reasoning": "There it is."})
+
+    with StubEndpoint(reason) as stub:
+        for _ in range(2):  # the second from the store
+            assert answer.main(command(stub, built, tmp_path)) == 0
+            told = capsys.readouterr().out
+            report = json.loads((tmp_path / "report.json").read_text())
+            assert "64 of 96 answered, 32 failed, 32 cut off at the limit of tokens" in told
+            assert "  32 x reasoning cut off before an answer\n" in told
+            limit = "raise the limit with --parameter max_tokens=N"
+            note = f"32 answers were cut off (finish_reason length): {limit}"
+            assert f"note: {note}\n" in told
+            assert note in report["notes"]
+            assert report["run"]["cut_off"] == 32
+    assert len(stub.asked) == 96
+    rows = read(tmp_path)
+    by_reason = {row["finish_reason"]: row for row in rows}
+    assert (by_reason["stop"]["answer"], by_reason["stop"]["reasoning"]) == ("Yes.", "There it is.")
+    cut_off = by_reason["length"]
+    assert (cut_off["answer"], cut_off["failure"]) == (None, "reasoning cut off before an answer")
+    assert cut_off["reasoning"] == "Let me see …"
+
+
+def test_half_a_surrogate_pair_does_not_block_the_run(built: Path, tmp_path: Path) -> None:
+    """The reply was kept, the answer file not written, and every later run ended the same way."""
+    broken = Said("Yes \ud800", "st\udc00p", {"reasoning": "\udfff"})
+
+    def fault(asked: Asked) -> Fault | None:
+        charset = {"Content-Type": "text/plain; charset=unicode_escape"}
+        return Fault(400, charset, body=b"\\ud800") if asked.number == 5 else None
+
+    with StubEndpoint(lambda asked: broken, fault) as stub:
+        for _ in range(2):
+            assert answer.main(command(stub, built, tmp_path)) == 0
+    assert len(stub.asked) == 96 + 1
+    rows = read(tmp_path)
+    assert {(row["answer"], row["finish_reason"], row["reasoning"]) for row in rows} == {
+        ("Yes \ufffd", "st\ufffdp", "\ufffd")
+    }
+    with sqlite3.connect(tmp_path / "store.sqlite") as db:
+        bodies = [body for (body,) in db.execute("select body from requests where final")]
+    db.close()
+    assert all("\\ud800" in body for body in bodies)  # as it came
+
+
+def test_the_secret_is_in_no_file_and_no_message(
+    built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-very-secret")
+
+    def fault(asked: Asked) -> Fault | None:
+        return Fault(400, body=b"sk-very-secret is not known") if asked.number == 5 else None
+
+    with StubEndpoint(lambda asked: "yes, sk-very-secret", fault) as stub:
+        assert answer.main(command(stub, built, tmp_path)) == 0
+    told = capsys.readouterr()
+    assert "  1 x HTTP 400: [secret] is not known\n" in told.out
+    assert "sk-very-secret" not in told.out + told.err
+    assert not any(b"sk-very-secret" in path.read_bytes() for path in tmp_path.iterdir())
+
+
+def test_half_a_surrogate_pair_in_a_question_is_one_line(
+    release: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = release / "data" / "real" / "test-00000.tar"
+    with tarfile.open(path) as archive:
+        members = [(member, archive.extractfile(member).read()) for member in archive]  # type: ignore[union-attr]
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as archive:
+        for member, data in members:
+            broken = data.replace(b" in the image?", rb" in \ud800 im?")  # of the same length
+            archive.addfile(member, io.BytesIO(broken))
+    index = json.loads((release / "checksums.json").read_text())
+    index["files"]["data/real/test-00000.tar"]["size"] = path.stat().st_size
+    (release / "checksums.json").write_text(json.dumps(index))
+    with StubEndpoint(talk) as stub:
+        assert answer.main(command(stub, release, tmp_path, "--config", "real")) == 1
+    told = capsys.readouterr().err
+    assert "field question: expected text, got half of a surrogate pair" in told
+    assert told.count("\n") == 1

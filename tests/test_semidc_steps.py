@@ -177,14 +177,20 @@ def triplets(*said: tuple[Any, ...]) -> str:
 
 
 def run(folder: Path, say: Any, fault: Any = lambda asked: None, category: str = "spatial", **options: Any) -> Any:
+    with StubEndpoint(say, fault) as stub:
+        proposals, drops = run_at(stub, folder, category, **options)
+    return proposals, drops, stub
+
+
+def run_at(stub: StubEndpoint, folder: Path, category: str = "spatial", **options: Any) -> Any:
     images, drops = folder / "images", Counter[str]()
     things = make_things(CAT, DOG)
     candidates = [Candidate(draw(images, image_id), 200, 200, things) for image_id in (FIRST, SECOND)]
-    with StubEndpoint(say, fault) as stub:
-        asking = Endpoint(stub.url, "m", folder / "replies.sqlite", parameters=PARAMETERS, retries=0, concurrency=1)
-        proposals = propose(candidates, category, asking, images, drops, **options)
-        asking.close()
-    return proposals, drops, stub
+    store, settings = folder / "replies.sqlite", {"retries": 0, "concurrency": 1}
+    asking = Endpoint(stub.url, "m", store, parameters=PARAMETERS, **settings)
+    proposals = propose(candidates, category, asking, images, drops, **options)
+    asking.close()
+    return proposals, drops
 
 
 def test_a_model_s_triplets_become_proposals(tmp_path: Path) -> None:
@@ -231,11 +237,12 @@ def test_refusals_and_failures_are_counted_and_failures_are_asked_again(tmp_path
     def fault(asked: Asked) -> Fault | None:
         return {1: Fault(body=refusal), 2: Fault(400)}.get(asked.number)
 
-    proposals, drops, _ = run(tmp_path, lambda asked: triplets(), fault)
-    assert (proposals, drops) == ([], {"reply: refusal": 1, "no reply: HTTP 400": 1})
-    proposals, drops, stub = run(tmp_path, lambda asked: triplets(("cat", "on", "dog", 0.5)))
+    with StubEndpoint(lambda asked: triplets(("cat", "on", "dog", 0.5)), fault) as stub:
+        proposals, drops = run_at(stub, tmp_path)
+        assert (proposals, drops) == ([], {"reply: refusal": 1, "no reply: HTTP 400": 1})
+        proposals, drops = run_at(stub, tmp_path)
     assert [p.image_id for p in proposals] == [SECOND]
-    assert (len(stub.asked), drops) == (1, {"reply: refusal": 1})
+    assert (len(stub.asked), drops) == (3, {"reply: refusal": 1})
 
 
 def test_the_spread_of_several_answers_is_kept(tmp_path: Path) -> None:
@@ -476,9 +483,11 @@ def test_the_commands_lead_from_pictures_to_records(tmp_path: Path, capsys: pyte
         status, out, _ = command(capsys, *words)
         assert (status, stub.asked[0].body["seed"]) == (0, 1)
         assert "1 items to verify written to" in out
-        status, out, _ = command(capsys, *words, "--times", 5, "--max-requests", 2)
+        status, out, err = command(capsys, *words, "--times", 5, "--max-requests", 2)
         assert status == 1
-        assert "stopped: the budget of 2 requests is spent; raise it to go on" in out
+        kept = f"1 replies of 'm' at {stub.url} are in {tmp_path / 'r.sqlite'} (asked before)"
+        assert out.startswith(f"{kept}; none of them is asked again\n")
+        assert err == "stopped: the budget of 2 requests is spent; raise it to go on\n"
         command(capsys, *words)
     project = Project(tmp_path / "p.sqlite", make=True)
     project.set_people(1)
@@ -488,6 +497,36 @@ def test_the_commands_lead_from_pictures_to_records(tmp_path: Path, capsys: pyte
     assert "1 items: 1 settled" in command(capsys, "agree", project.path)[1]
     status, out, _ = command(capsys, "export", project.path, "--out", tmp_path / "json", "--split", "train")
     assert (status, out) == (0, f"3 records written to {tmp_path / 'json/train.jsonl'}\n")
+
+
+def test_the_replies_of_propose_lie_beside_its_output(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They lay in the working folder's replies.sqlite, whatever the output, model and endpoint."""
+    monkeypatch.chdir(tmp_path)
+    draw(tmp_path / "images", FIRST)
+    command(capsys, "select", "--images", "images", "--out", "c.jsonl")
+    with StubEndpoint(lambda asked: triplets(("cat", "on", "dog", 0.5))) as stub:
+        words = ("propose", "c.jsonl", "--category", "spatial", "--images", "images")
+        endpoint = ("--base-url", stub.url, "--model", "m")
+        status, out, _ = command(capsys, *words, "--out", "new/items.jsonl", *endpoint)
+    assert (status, "1 items to verify written to new/items.jsonl" in out) == (0, True)
+    files = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.*l*")}
+    assert files == {"c.jsonl", "new/items.jsonl", "new/items.jsonl.store.sqlite"}
+
+
+def test_propose_without_an_answer_ends_with_1(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """It ended with 0, and an empty file."""
+    draw(tmp_path / "images", FIRST)
+    command(capsys, "select", "--images", tmp_path / "images", "--out", tmp_path / "c.jsonl")
+    words = ("propose", tmp_path / "c.jsonl", "--category", "spatial")
+    folders = ("--images", tmp_path / "images", "--out", tmp_path / "items.jsonl")
+    with StubEndpoint(fault=lambda asked: Fault(400)) as stub:
+        status, out, _ = command(capsys, *words, *folders, "--base-url", stub.url, "--model", "m")
+    assert (status, out.splitlines()[0]) == (1, "0 answered, 1 failed")
 
 
 @pytest.mark.parametrize(
