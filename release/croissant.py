@@ -8,6 +8,7 @@ to croissant.json, so that it describes a clone as well as a repository on the H
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import mmrel
@@ -86,7 +87,8 @@ def make_croissant(facts: list[Facts], files: Mapping[str, Mapping[str, Any]], n
         "citeAs": mmrel.CITATION,
         "keywords": ["relations", "hallucination", "multimodal", "benchmark"],
         **{f"rai:{name}": told for name, told in RESPONSIBLE.items()},
-        "distribution": [_file(name, files[name]) for name in sorted(files) if name.startswith("data/")]
+        # data/<domain>/<file>; data/example.jpg is the card's picture.
+        "distribution": [_file(name, files[name]) for name in sorted(files) if re.match("data/.+/", name)]
         + [_tables(config) for config in configs],
         "recordSet": [_splits(sorted({part.split for part in facts}, key=mmrel.SPLITS.index))]
         + [_records(config) for config in configs],
