@@ -81,6 +81,18 @@ def find_splits(root: Path) -> list[str]:
     return [split for split in SPLITS if any(root.glob(f"{CONFIG}/{split}-*.parquet"))]
 
 
+def read_texts(root: Path) -> Iterator[tuple[str, str, str | None]]:
+    """Yield split, column and text of each cell, but for the pictures."""
+    for split in find_splits(root):
+        for path in sorted(root.glob(f"{CONFIG}/{split}-*.parquet")):
+            with pq.ParquetFile(path) as file:
+                columns = [name for name in file.schema_arrow.names if name != "image"]
+                for batch in file.iter_batches(columns=columns):
+                    for column in columns:
+                        for value in batch.column(column).to_pylist():
+                            yield split, column, value
+
+
 def make_uri(data: bytes, where: str) -> str:
     """A picture as a data URI; its bytes as they came where it is small enough, else scaled down, as JPEG."""
     image = check_picture(data, where)

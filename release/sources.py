@@ -175,13 +175,14 @@ class PictureRepository:
 
     def __init__(self, url: str) -> None:
         from huggingface_hub import HfApi
-        from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
+
+        from release.hub_calls import FAILURES, describe
 
         self.repo_id, _, revision = url.removeprefix(HUB).partition("@")
         try:
             self.commit = str(HfApi().dataset_info(self.repo_id, revision=revision or None).sha)
-        except (HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, OSError) as error:
-            raise InputError(f"{url}: expected a dataset repository that can be reached: {error}") from None
+        except FAILURES as error:
+            raise InputError(f"{url}: expected a dataset repository that can be reached: {describe(error)}") from None
         self._index: _Index | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -192,10 +193,18 @@ class PictureRepository:
         from huggingface_hub import HfApi
         from huggingface_hub.hf_api import RepoFile
 
-        if self._index is None:
-            tree = HfApi().list_repo_tree(self.repo_id, recursive=True, revision=self.commit, repo_type="dataset")
-            files = (Member(entry.path, 0, entry.size, entry.size) for entry in tree if isinstance(entry, RepoFile))
+        from release.hub_calls import FAILURES, describe
+
+        if self._index is not None:
+            return
+        tree = HfApi().list_repo_tree(self.repo_id, recursive=True, revision=self.commit, repo_type="dataset")
+        files = (Member(entry.path, 0, entry.size, entry.size) for entry in tree if isinstance(entry, RepoFile))
+        try:
             self._index = _Index(self.describe(), files)
+        except InputError:
+            raise
+        except FAILURES as error:
+            raise InputError(f"{self.describe()}: its files could not be listed: {describe(error)}") from None
 
     def find(self, image_id: str) -> Place | None:
         """See `Pictures`."""
@@ -212,7 +221,14 @@ class PictureRepository:
         """See `Pictures`."""
         from huggingface_hub import hf_hub_download
 
-        path = hf_hub_download(self.repo_id, place.name, repo_type="dataset", revision=self.commit)
+        from release.hub_calls import FAILURES, describe
+
+        try:
+            path = hf_hub_download(self.repo_id, place.name, repo_type="dataset", revision=self.commit)
+        except FAILURES as error:
+            # What the client says holds the signed address that the file was to be fetched from.
+            where = f"{self.describe()}/{place.name}"
+            raise InputError(f"{where}: the picture could not be fetched: {describe(error)}; build again") from None
         return Path(path).read_bytes()
 
     def is_current(self, place: Place) -> bool:
