@@ -163,8 +163,9 @@ def make_parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--workers", type=parse_positive, default=1, metavar="N", help="processes that pack shards")
     command.add_argument(
-        "--shard", type=parse_share, metavar="I/N", help="pack the Ith of N shares alone, for a scheduler; then run finish"
-    )
+        "--shard", type=parse_share, metavar="I/N",
+        help="pack the Ith of N shares alone, for a scheduler; then run finish",
+    )  # fmt: skip
 
     command = _add(commands, finish, "python upload.py finish --out release")
     command.add_argument("--out", type=Path, required=True, metavar="DIR", help="the same as that of build --shard")
@@ -187,7 +188,9 @@ def make_parser() -> argparse.ArgumentParser:
     command = _add(commands, sheet, "python upload.py sheet release --out sheet.png")
     command.add_argument("release", type=Path, metavar="DIR", help="folder of the release")
     command.add_argument("--out", type=Path, required=True, metavar="FILE.png", help="the PNG to write")
-    command.add_argument("--pictures", type=parse_positive, default=2, metavar="N", help="of each domain and split; default 2")
+    command.add_argument(
+        "--pictures", type=parse_positive, default=2, metavar="N", help="of each domain and split; default 2"
+    )
 
     hub.add_push_arguments(_add(commands, push, "python upload.py push release --repo-id NS/MMRel --tag v1.0.0"))
     hub_verify.add_verify_arguments(_add(commands, verify, "python upload.py verify release --repo-id NS/MMRel --deep"))

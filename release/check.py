@@ -98,7 +98,7 @@ def check_sample(root: Path) -> list[Problem]:
         InputError: `root` is not the source repository.
     """
     if not is_source(root):
-        raise InputError(f"{root}: expected the source repository, got another folder; check a release without --sample")
+        raise InputError(f"{root}: expected the source repository, got another folder; leave out --sample")
     return [problem for problem in _check(root) if problem.where.startswith(SAMPLE) or problem.is_warning]
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import io
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -22,13 +23,14 @@ from release.records import make_prompt
 from release.tables import GROUP_ROWS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
 CONFIG = "hub_eval"
 SPLITS = ("test", "adversarial")
 MAX_SIDE = 768  # pixels
 QUALITY = 90
+CARD_WIDTH = 120  # characters of a line of the card
 KEPT = ("question_id", "image_id", "pair_id", "domain", "category", "relation")
 PATTERN = r"^\W*(?:(?:the )?answer(?: is)?\W*)?(yes|no)\b"
 
@@ -68,6 +70,25 @@ def make_eval(splits: Iterable[str]) -> dict[str, Any]:
             for split in splits
         ],
     }
+
+
+def describe_evaluation(splits: Sequence[str]) -> str:
+    """Return what the card says of eval.yaml and hub_eval/, or nothing where a release has none of the splits."""
+    if not splits:
+        return ""
+    asked = (
+        "`eval.yaml` describes an evaluation that [inspect](https://inspect.aisi.org.uk) runs straight from the Hub: "
+        "`inspect eval hf/NS/MMRel --model openai/NAME` asks a model the yes/no questions of this repository, one task "
+        f"for each split ({', '.join(splits)}), and prints its accuracy. `NS/MMRel` is the name of this repository."
+    )
+    held = (
+        f"The config `{CONFIG}` (folder `{CONFIG}/`) is what that command reads: the same yes/no questions once more, "
+        f"each picture as text (a data URI) of at most {MAX_SIDE} pixels a side. It is not more data: do not train on "
+        "it, and do not add it to the counts above. An answer counts where it begins with yes or no. For precision, "
+        "recall, F1 and pair accuracy, and for answers in other words, score with the metric of this dataset."
+    )
+    wrapper = textwrap.TextWrapper(CARD_WIDTH, break_long_words=False, break_on_hyphens=False)
+    return "\n\n".join(["### Evaluation from the Hub", wrapper.fill(asked), wrapper.fill(held)])
 
 
 def make_config(splits: Iterable[str]) -> list[dict[str, Any]]:
