@@ -118,7 +118,7 @@ def print_built(built: Built) -> None:
     if built.left_out:
         print(f"\n{built.left_out}")
     if built.assumed:
-        print("\nin 'test' because neither the record nor the file's name says a split (--split or --mapping says it):")
+        print("\nin 'test', as neither records nor the file's name say a split (--split or --mapping do):")
         for file, questions in sorted(built.assumed.items()):
             print(f"  {file}: {questions} questions")
     print("\nyes/no questions of one picture and pair of objects (nothing was repaired):")
@@ -222,7 +222,7 @@ def _add(
 
 
 def _say(text: str) -> None:
-    """Print a step of a build, also where no progress bar is drawn; standard output is kept for the summary."""
+    """Print a step of a build, on a terminal and elsewhere; standard output is for the summary."""
     print(text, file=sys.stderr, flush=True)
 
 

@@ -55,14 +55,15 @@ def mmrel_questions(
         task: discriminative, generative or both.
 
     Raises:
-        PrerequisiteError: there is no such release, or it has no such questions; inspect prints its message alone.
+        PrerequisiteError: there is no such release, or no such questions; inspect prints one line.
     """
     try:
         samples = list(_read_samples(mmrel.Release(_find_root(root)), config, split, task))
     except (InputError, mmrel.ReleaseError, OSError) as error:
         raise _refuse(clean(str(error))) from None
     if not samples:
-        raise _refuse(f"{root}: expected {task} questions of config {config!r} in split {split!r}, found none")
+        wanted = f"{task} questions of config {config!r} in split {split!r}"
+        raise _refuse(f"{root}: expected {wanted}, found none")
     return Task(
         name=f"mmrel_{config}_{split}",
         dataset=MemoryDataset(samples, name=f"mmrel {config} {split}"),
@@ -126,8 +127,8 @@ def _find_root(root: str) -> str:
 def _find_start() -> Path:
     """Return the folder in which inspect was started.
 
-    While a task is made, inspect stands in the folder of the task's file. Where it came from is known to nothing but
-    the context manager that will bring it back.
+    While a task is made, the current folder is that of the task's file. Only the context manager
+    that will change it back knows the one before.
     """
     for active in gc.get_objects():
         if type(active) is chdir_python and active._old_cwd:

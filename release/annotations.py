@@ -172,8 +172,9 @@ def _read_value(value: Any, path: Path, where: str, told: Told, of_row: Told) ->
             "expected the keys question_id, image, text, label (POPE), id, image, conversations (LLaVA) or those of "
             f"schema/record.schema.json, got {', '.join(map(str, value))[:200] or 'no key'}"
         )
-    chosen = told.split or _find_split(value, path)
-    return [Question(chosen or DEFAULT_SPLIT, record, where, is_assumed=chosen is None) for record in records]
+    named = told.split or _find_split(value, path)
+    split, is_assumed = named or DEFAULT_SPLIT, named is None
+    return [Question(split, record, where, is_assumed) for record in records]
 
 
 def _from_pope(value: dict[str, Any], source: str, told: Told) -> Record:

@@ -59,8 +59,8 @@ def sample_key(image_id: str) -> str:
 def describe_merge(image_id: str, other: str) -> str:
     """Return what is wrong with two pictures of one `sample_key`, and what to do."""
     return (
-        f"picture {image_id!r} agrees with {other!r} up to the first dot of its name, and WebDataset readers would "
-        "merge them; rename one of the files, and its image path in the annotations"
+        f"picture {image_id!r} agrees with {other!r} up to the first dot of its name, and WebDataset "
+        "readers would merge them; rename one of the files, and its path in the annotations"
     )
 
 
@@ -104,12 +104,13 @@ def check_picture(data: bytes, where: str) -> Image.Image:
         raise
     # Pillow's decoders let these through for damaged files, beside its own UnidentifiedImageError (an OSError).
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, KeyError, MemoryError) as error:
-        raise InputError(f"{where}: expected a whole {', '.join(FORMATS)} picture: {describe_failure(error)}") from None
+        reason = describe_failure(error)
+        raise InputError(f"{where}: expected a whole {', '.join(FORMATS)} picture: {reason}") from None
     return image
 
 
 def describe_failure(error: BaseException) -> str:
-    """Return what Pillow says of a picture, on one line, without the addresses of objects in memory.
+    """Return what Pillow says of a picture, on one line, without addresses of objects.
 
     >>> describe_failure(OSError("cannot identify image file <_io.BytesIO object at 0x7f3a>"))
     'cannot identify image file'

@@ -253,7 +253,8 @@ def _describe_packing(plan: Plan, shards: Sequence[Shard], work: Workplace) -> s
     questions, pictures = plan.count_placed()
     size = sum(shard.size for shard in shards)
     packed = sum(read_part(plan, shard, work) is not None for shard in shards)
-    text = f"{questions} questions about {pictures} pictures; packing {len(shards)} shards, {size / 1e6:.1f} MB"
+    text = f"{questions} questions about {pictures} pictures; "
+    text += f"packing {len(shards)} shards, {size / 1e6:.1f} MB"
     if packed:
         text += f"; {packed} of them are there already, from a build that was stopped"
     return text

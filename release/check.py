@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SOURCE_FILES = ("upload.py", "release/check.py")  # which the source repository has, and no release
-SAMPLE = ("data", "schema", "dataset_infos.json", "checksums.json")  # what is a release's in the source repository
+# What the source repository has in common with a release.
+SAMPLE = ("data", "schema", "dataset_infos.json", "checksums.json")
 REQUIRED = ("README.md", "dataset_infos.json", "schema/record.schema.json", "schema/taxonomy.json", "loader/mmrel.py")
 FILE_DECODED_BYTES = 1 << 31  # what pyarrow's ParquetFile.read() can hold of a file once each row has its picture
 EXIF_ORIENTATION = 0x0112
@@ -92,14 +93,14 @@ def check_release(root: Path) -> list[Problem]:
 
 
 def check_sample(root: Path) -> list[Problem]:
-    """Return the problems of the sample in the source repository, where files that are no release's stand beside it.
+    """Return the problems of the sample in the source repository; other files are not looked at.
 
     Raises:
         InputError: `root` is not the source repository.
     """
     if not is_source(root):
-        raise InputError(f"{root}: expected the source repository, got another folder; leave out --sample")
-    return [problem for problem in _check(root) if problem.where.startswith(SAMPLE) or problem.is_warning]
+        raise InputError(f"{root}: expected the source repository; leave out --sample for a release")
+    return [found for found in _check(root) if found.is_warning or found.where.startswith(SAMPLE)]
 
 
 def is_source(root: Path) -> bool:

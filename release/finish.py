@@ -47,7 +47,7 @@ class Built(NamedTuple):
         facts: of each split.
         partners: how the yes/no questions stand together, by split and category.
         left_out: a sentence on the questions that were left out, or None.
-        assumed: by annotation file, how many questions went to `test` because nothing named their split.
+        assumed: how many questions of an annotation file went to `test`, as nothing names a split.
     """
 
     facts: list[Facts]

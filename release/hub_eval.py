@@ -73,7 +73,7 @@ def make_eval(splits: Iterable[str]) -> dict[str, Any]:
 
 
 def describe_evaluation(splits: Sequence[str]) -> str:
-    """Return what the card says of eval.yaml and hub_eval/, or nothing where a release has none of the splits."""
+    """Return what the card says of eval.yaml and hub_eval/; nothing where there are no splits."""
     if not splits:
         return ""
     asked = (
@@ -85,7 +85,7 @@ def describe_evaluation(splits: Sequence[str]) -> str:
         f"The config `{CONFIG}` (folder `{CONFIG}/`) is what that command reads: the same yes/no questions once more, "
         f"each picture as text (a data URI) of at most {MAX_SIDE} pixels a side. It is not more data: do not train on "
         "it, and do not add it to the counts above. An answer counts where it begins with yes or no. For precision, "
-        "recall, F1 and pair accuracy, and for answers in other words, score with the metric of this dataset."
+        "recall, F1 and pair accuracy, and for answers in other words, score with `relation_accuracy`, as above."
     )
     wrapper = textwrap.TextWrapper(CARD_WIDTH, break_long_words=False, break_on_hyphens=False)
     return "\n\n".join(["### Evaluation from the Hub", wrapper.fill(asked), wrapper.fill(held)])

@@ -145,7 +145,8 @@ class Plan:
             InputError: pictures are missing and that is not allowed; it lists them.
         """
         self.db.executemany(
-            "insert into pictures values (?,?,?,?,sample_key(?4),?,?,?,?)", self._place_each(pictures, shard_bytes)
+            "insert into pictures values (?,?,?,?,sample_key(?4),?,?,?,?)",
+            self._place_each(pictures, shard_bytes),
         )
         self._check_members()
         if not allow_missing and self.db.execute("select 1 from pictures where shard is null").fetchone():
@@ -264,9 +265,8 @@ class Plan:
             "select a.image_id, b.image_id from pictures a join pictures b using (domain, split, member) "
             "where a.image_id < b.image_id limit 100"
         ).fetchall()
-        raise_problems(
-            [f"{self._place(other)}: {describe_merge(other, image_id)}" for image_id, other in twins]
-        )
+        merges = ((self._place(other), describe_merge(other, image_id)) for image_id, other in twins)
+        raise_problems([f"{place}: {merge}" for place, merge in merges])
 
     def _raise_missing(self, pictures: Pictures) -> None:
         """List the pictures that are missing: the first ones, then their number by domain and annotation file."""
@@ -300,9 +300,10 @@ class Plan:
 
 
 def pad_source(source: str, length: int) -> str:
-    """Pad a source to a length, in characters: its number with zeros, or its end with spaces where it has none.
+    """Pad a source to a length, in characters: its number with zeros; its end, if it has none.
 
-    A source that was padded before stays as it is, so that a release built from its own records has the same ones.
+    A source that is long enough stays as it is, so that a release which is built from its own
+    records has the same ones.
 
     >>> pad_source("json/test.jsonl:7", 19)
     'json/test.jsonl:007'
@@ -319,7 +320,13 @@ def pad_source(source: str, length: int) -> str:
 
 
 def _note(questions: Iterable[Question], lengths: dict[str, int], assumed: dict[str, int]) -> Iterator[Question]:
-    """Pass questions on; note the longest source of each split, and how many questions of a file name no split."""
+    """Pass questions on; note the longest source of each split, and the questions that name none.
+
+    Args:
+        questions: what is read.
+        lengths: is given the length of the longest source, in characters, by split.
+        assumed: is given the number of questions whose split nothing names, by annotation file.
+    """
     for question in questions:
         lengths[question.split] = max(lengths.get(question.split, 0), len(question.record.source))
         if question.is_assumed:

@@ -182,7 +182,8 @@ class PictureRepository:
         try:
             self.commit = str(HfApi().dataset_info(self.repo_id, revision=revision or None).sha)
         except FAILURES as error:
-            raise InputError(f"{url}: expected a dataset repository that can be reached: {describe(error)}") from None
+            reason = describe(error)
+            raise InputError(f"{url}: expected a dataset repository that can be reached: {reason}") from None
         self._index: _Index | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -197,14 +198,17 @@ class PictureRepository:
 
         if self._index is not None:
             return
-        tree = HfApi().list_repo_tree(self.repo_id, recursive=True, revision=self.commit, repo_type="dataset")
-        files = (Member(entry.path, 0, entry.size, entry.size) for entry in tree if isinstance(entry, RepoFile))
+        options: dict[str, Any] = {"recursive": True, "revision": self.commit, "repo_type": "dataset"}
         try:
-            self._index = _Index(self.describe(), files)
+            tree = HfApi().list_repo_tree(self.repo_id, **options)
+            entries = (entry for entry in tree if isinstance(entry, RepoFile))
+            members = (Member(entry.path, 0, entry.size, entry.size) for entry in entries)
+            self._index = _Index(self.describe(), members)
         except InputError:
             raise
         except FAILURES as error:
-            raise InputError(f"{self.describe()}: its files could not be listed: {describe(error)}") from None
+            reason = describe(error)
+            raise InputError(f"{self.describe()}: its files could not be listed: {reason}") from None
 
     def find(self, image_id: str) -> Place | None:
         """See `Pictures`."""
@@ -226,9 +230,9 @@ class PictureRepository:
         try:
             path = hf_hub_download(self.repo_id, place.name, repo_type="dataset", revision=self.commit)
         except FAILURES as error:
-            # What the client says holds the signed address that the file was to be fetched from.
-            where = f"{self.describe()}/{place.name}"
-            raise InputError(f"{where}: the picture could not be fetched: {describe(error)}; build again") from None
+            # What the client says holds the signed address of the file.
+            where, reason = f"{self.describe()}/{place.name}", describe(error)
+            raise InputError(f"{where}: the picture could not be fetched: {reason}; build again") from None
         return Path(path).read_bytes()
 
     def is_current(self, place: Place) -> bool:

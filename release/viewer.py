@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Predict the columns for which the Hub's dataset viewer cannot compute its statistics.
 
-The viewer draws a histogram of the lengths of each text column and of the widths of each image column, for every
-split of every config. Its bins are wrong where the longest value is exactly one longer than the shortest, and the
-error takes the statistics of the whole split with it. Text columns of few distinct values are drawn as labels, by
-their values, and never fail (huggingface/dataset-viewer, `libcommon.statistics_utils`, as of August 2026).
+The viewer draws a histogram of the lengths of each text column and of the widths of each image
+column, for every split of every config. Its bins are wrong where the longest value is exactly one
+longer than the shortest, and the error takes the statistics of the whole split with it. Text
+columns of few distinct values are drawn as labels, by their values, and never fail
+(huggingface/dataset-viewer, `libcommon.statistics_utils`, as of August 2026).
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# A text column is a label with at most so many distinct values (null is one), or with at most so many that are also
-# at most this share of the rows.
+# A text column is a label with at most ALWAYS_LABELS distinct values (null is one), or with at most
+# MAX_LABELS that are also at most this share of the rows.
 ALWAYS_LABELS = 10
 MAX_LABELS = 1000
 MAX_LABEL_SHARE = 0.2
@@ -35,14 +36,23 @@ class Failure(NamedTuple):
 
     def __str__(self) -> str:
         return (
-            f"column {self.column}: values of {self.least} and {self.most} {self.unit}; the Hub's viewer shows no "
-            "statistics of a split where they differ by exactly 1; give all of them one length"
+            f"column {self.column}: values of {self.least} and {self.most} {self.unit}; the Hub's "
+            "viewer shows no statistics of a split where they differ by exactly 1; give all of "
+            "them one length"
         )
 
 
 @dataclasses.dataclass
 class _Column:
-    """What decides on the histogram of a column: rows, least and greatest length, distinct values up to a bound."""
+    """What decides on the histogram of a column.
+
+    Attributes:
+        unit: of the lengths.
+        rows: how many there are.
+        least: the least length, None before there is one.
+        most: the greatest length.
+        values: distinct values of text, up to one more than `MAX_LABELS`.
+    """
 
     unit: str
     rows: int = 0
