@@ -53,8 +53,7 @@ def make_sources(folder: Path, copies: int = 8, seed: int = 0) -> Path:
             path = template.format(copy * 10 + number)
             target = folder / path
             target.parent.mkdir(parents=True, exist_ok=True)
-            # `check` warns of widths that differ by 1 within a split.
-            width = 16 + 2 * number
+            width = 16 + number if number else 15  # `check` warns of widths that differ by 1 in a split
             pixels = draw.randbytes(20 * width * 3)
             Image.frombytes("RGB", (width, 20), pixels).save(target)
             domain = DOMAINS[path.split("/")[0]]

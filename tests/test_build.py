@@ -243,7 +243,7 @@ class TestWhatABuildSays:
         out = str(tmp_path / "out")
         arguments = ["--annotations", str(sources / "json"), "--images", str(sources), "--out", out]
         assert upload.main(["build", *arguments]) == 0
-        size = sum(path.stat().st_size for path in sources.rglob("*") if path.suffix != ".jsonl")
+        size = sum(path.stat().st_size for path in sources.rglob("*.???"))
         assert capsys.readouterr().err.splitlines() == [
             "reading 3 annotation files",
             "looking for the pictures of 168 questions",

@@ -54,7 +54,7 @@ ARROWS = {
     },
     "recipes": CORE
     | {"mmrel", "relation_accuracy", "release", "endpoint", "recipes", "evaluate", "pyarrow", "PIL"}
-    | {"torch", "transformers", "peft", "trl", "inspect_ai"},
+    | {"torch", "transformers", "peft", "trl", "inspect_ai", "rich"},
     "upload.py": {"mmrel", "release", "tqdm"},
 }
 

@@ -215,8 +215,9 @@ class TestHub:
     ) -> None:  # fmt: skip
         # The client's own words hold the address that a file is fetched from, whose query lets anybody fetch it. A
         # connection that broke was a traceback, as it is no OSError.
-        import httpx
         import huggingface_hub
+
+        from release.hub_calls import httpx
 
         secret = "https://files.example/picture.png?X-Amz-Signature=5ec4e7&X-Amz-Expires=3600"
         request = httpx.Request("GET", secret)
