@@ -17,8 +17,9 @@ from release.audit_page import make_list, make_report, renew_card
 from release.build import Job, build_release, build_share, finish_release
 from release.catalogue import check_sources
 from release.catalogue import make_list as make_source_list
-from release.check import check_release
+from release.check import check_release, check_sample
 from release.finish import renew_file
+from release.options import parse_positive, parse_share
 from release.records import InputError
 from release.sheet import draw_sheet
 from release.sources import PictureSources
@@ -35,6 +36,7 @@ def build(args: argparse.Namespace) -> int:
     pictures = PictureSources(args.images)
     options: dict[str, Any] = {"mapping": args.mapping, "allow_missing": args.allow_missing, "drop": args.drop}
     options["hub_eval"] = args.hub_eval
+    options["say"] = _say
     if args.shard:
         job = Job(args.annotations, pictures, args.out, args.split, note=args.note, **options)
         index, count = args.shard
@@ -75,7 +77,7 @@ def audit(args: argparse.Namespace) -> int:
 
 def check(args: argparse.Namespace) -> int:
     """Hold a release against the contract; exit status 1 where something is wrong."""
-    problems = check_release(args.release)
+    problems = check_sample(args.release) if args.sample else check_release(args.release)
     for problem in problems:
         print(problem)
     wrong = sum(not problem.is_warning for problem in problems)
@@ -115,6 +117,10 @@ def print_built(built: Built) -> None:
         print(f"{part.domain:<8}{part.split:<13}{part.pictures:>10}{part.rows:>11}")
     if built.left_out:
         print(f"\n{built.left_out}")
+    if built.assumed:
+        print("\nin 'test', as neither records nor the file's name say a split (--split or --mapping do):")
+        for file, questions in sorted(built.assumed.items()):
+            print(f"  {file}: {questions} questions")
     print("\nyes/no questions of one picture and pair of objects (nothing was repaired):")
     for (split, category), partners in sorted(built.partners.items()):
         told = [f"{partners.complete} of {partners.groups} groups with a yes and a no"]
@@ -155,10 +161,11 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--hub-eval", action="store_true", help="add what 'inspect eval hf/NS/NAME' needs: eval.yaml and hub_eval/"
     )
-    command.add_argument("--workers", type=_positive, default=1, metavar="N", help="processes that pack shards")
+    command.add_argument("--workers", type=parse_positive, default=1, metavar="N", help="processes that pack shards")
     command.add_argument(
-        "--shard", type=_share, metavar="I/N", help="pack the Ith of N shares alone, for a scheduler; then run finish"
-    )
+        "--shard", type=parse_share, metavar="I/N",
+        help="pack the Ith of N shares alone, for a scheduler; then run finish",
+    )  # fmt: skip
 
     command = _add(commands, finish, "python upload.py finish --out release")
     command.add_argument("--out", type=Path, required=True, metavar="DIR", help="the same as that of build --shard")
@@ -174,11 +181,16 @@ def make_parser() -> argparse.ArgumentParser:
 
     command = _add(commands, check, "python upload.py check release")
     command.add_argument("release", type=Path, metavar="DIR", help="folder of the release")
+    command.add_argument(
+        "--sample", action="store_true", help="check the sample of the source repository, which DIR is a clone of"
+    )
 
     command = _add(commands, sheet, "python upload.py sheet release --out sheet.png")
     command.add_argument("release", type=Path, metavar="DIR", help="folder of the release")
     command.add_argument("--out", type=Path, required=True, metavar="FILE.png", help="the PNG to write")
-    command.add_argument("--pictures", type=int, default=2, metavar="N", help="of each domain and split; default 2")
+    command.add_argument(
+        "--pictures", type=parse_positive, default=2, metavar="N", help="of each domain and split; default 2"
+    )
 
     hub.add_push_arguments(_add(commands, push, "python upload.py push release --repo-id NS/MMRel --tag v1.0.0"))
     hub_verify.add_verify_arguments(_add(commands, verify, "python upload.py verify release --repo-id NS/MMRel --deep"))
@@ -209,15 +221,9 @@ def _add(
     return command
 
 
-def _positive(text: str) -> int:
-    if (number := int(text)) < 1:
-        raise ValueError
-    return number
-
-
-def _share(text: str) -> tuple[int, int]:
-    index, count = map(int, text.split("/"))
-    return index, count
+def _say(text: str) -> None:
+    """Print a step of a build, on a terminal and elsewhere; standard output is for the summary."""
+    print(text, file=sys.stderr, flush=True)
 
 
 def _show_parts(parts: Iterable[Part], total: int) -> Iterator[Part]:

@@ -25,14 +25,13 @@ import mmrel
 from recipes.leaks import find_leaks
 from recipes.questions import add_release, is_of_task, read_pictures, run_command
 from release.archives import make_json
-from release.check import check_release
+from release.check import check_release, check_sample, is_source
 from release.records import InputError, make_prompt
 from release.tables import make_schema
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-SAMPLE = ("data", "schema", "dataset_infos.json", "checksums.json")
 GROUP_ROWS = 100  # of a row group: what a reader holds at once, each row with its own copy of the picture
 # What LLaMA-Factory wants to know of a file of messages; ms-swift needs nothing.
 LLAMA_FACTORY = {
@@ -160,9 +159,9 @@ def _open_checked(root: str) -> mmrel.Release:
     if "://" in root:
         raise InputError(f"{root}: expected a folder, since a release is checked before it is exported; download it")
     release = mmrel.Release(root)
-    problems = [problem for problem in check_release(Path(release.root)) if not problem.is_warning]
-    if release.root == mmrel.HERE:  # the sample in its source repository, where other files stand beside it
-        problems = [problem for problem in problems if problem.where.startswith(SAMPLE)]
+    folder = Path(release.root)
+    found = check_sample(folder) if is_source(folder) else check_release(folder)
+    problems = [problem for problem in found if not problem.is_warning]
     if problems:
         raise InputError(
             f"{root}: expected a release that passes 'python upload.py check', it has {len(problems)} problems, "

@@ -11,7 +11,6 @@ shows accuracy, precision, recall, F1, the number of false positives and pair ac
 from __future__ import annotations
 
 import argparse
-import io
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +25,7 @@ from trl import SFTConfig, SFTTrainer
 import mmrel
 import relation_accuracy
 from recipes.questions import add_release, is_of_task, make_report, read_pictures, run_command, write_answers
+from release.archives import check_picture
 from release.records import InputError, make_prompt
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ def answer(model: Any, processor: Any, release: mmrel.Release, args: argparse.Na
         asked = [record for record in records if is_of_task(record, args.task)]
         if not asked:
             continue
-        image = Image.open(io.BytesIO(data)).convert("RGB")
+        image = check_picture(data, f"{release.root}: picture {records[0]['image_id']!r}").convert("RGB")
         prompts = [to_messages(make_prompt(record)) for record in asked]
         texts = [processor.apply_chat_template(prompt, add_generation_prompt=True) for prompt in prompts]
         inputs = processor(images=[[image]] * len(asked), text=texts, padding=True, return_tensors="pt")

@@ -9,16 +9,21 @@ release, knows accuracy alone.
 
 from __future__ import annotations
 
+import gc
 import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from inspect_ai import Task, task
+from inspect_ai._util.error import PrerequisiteError
+from inspect_ai._util.path import chdir_python
 from inspect_ai.dataset import MemoryDataset, Sample
 from inspect_ai.model import ChatMessageUser, ContentImage, ContentText, GenerateConfig
 from inspect_ai.scorer import CORRECT, INCORRECT, NOANSWER, Metric, SampleScore, Score, Scorer, Target, metric, scorer
 from inspect_ai.solver import TaskState, generate
+from inspect_ai.util import display_type
+from rich.markup import escape
 
 # inspect loads this file by its path; the metric is to be the one beside it, whatever is installed.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -26,7 +31,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import mmrel  # noqa: E402
 import relation_accuracy  # noqa: E402
 from recipes.questions import is_of_task, read_pictures  # noqa: E402
-from release.records import make_prompt  # noqa: E402
+from release.hub_calls import clean  # noqa: E402
+from release.records import InputError, make_prompt  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,12 +48,22 @@ def mmrel_questions(
     """Ask the questions of a split.
 
     Args:
-        root: folder of a release, or hf://datasets/NS/NAME; default: the sample.
+        root: folder of a release, also relative to the folder in which inspect was started, or
+            hf://datasets/NS/NAME; default: the sample.
         config: all, or a domain.
         split: train, test or adversarial.
         task: discriminative, generative or both.
+
+    Raises:
+        PrerequisiteError: there is no such release, or no such questions; inspect prints one line.
     """
-    samples = list(_read_samples(mmrel.Release(root), config, split, task))
+    try:
+        samples = list(_read_samples(mmrel.Release(_find_root(root)), config, split, task))
+    except (InputError, mmrel.ReleaseError, OSError) as error:
+        raise _refuse(clean(str(error))) from None
+    if not samples:
+        wanted = f"{task} questions of config {config!r} in split {split!r}"
+        raise _refuse(f"{root}: expected {wanted}, found none")
     return Task(
         name=f"mmrel_{config}_{split}",
         dataset=MemoryDataset(samples, name=f"mmrel {config} {split}"),
@@ -96,6 +112,35 @@ def make_report(scores: list[SampleScore]) -> dict[str, Any]:
         for record, score in zip(records, scores, strict=True)
     ]
     return relation_accuracy.compute(answers, records, task="both")
+
+
+def _find_root(root: str) -> str:
+    """Return the absolute path of a release, or its URL; raise where there is no folder."""
+    if "://" in root:
+        return root
+    folder = _find_start() / Path(root).expanduser()
+    if not folder.is_dir():
+        raise InputError(f"-T root={root}: expected the folder of a release, found none at {folder}")
+    return str(folder)
+
+
+def _find_start() -> Path:
+    """Return the folder in which inspect was started.
+
+    While a task is made, the current folder is that of the task's file. Only the context manager
+    that will change it back knows the one before.
+    """
+    for active in gc.get_objects():
+        if type(active) is chdir_python and active._old_cwd:
+            return Path(active._old_cwd[0])
+    return Path.cwd()
+
+
+def _refuse(message: str) -> PrerequisiteError:
+    """Return the error whose message inspect prints without a traceback."""
+    if display_type() == "none":  # then inspect prints nothing, not even why it ends
+        sys.stderr.write(f"{message}\n")
+    return PrerequisiteError(escape(message))  # rich would read [words] as markup
 
 
 def _read_samples(release: mmrel.Release, config: str, split: str, task: str) -> Iterator[Sample]:

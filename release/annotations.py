@@ -29,14 +29,23 @@ if TYPE_CHECKING:
 
 ANNOTATION_SUFFIXES = (".json", ".jsonl")
 SHOWN_PROBLEMS = 10
+DEFAULT_SPLIT = "test"
 
 
 class Question(NamedTuple):
-    """A record, the split it belongs to, and where it was read."""
+    """A record, the split it belongs to, and where it was read.
+
+    Attributes:
+        split: the split.
+        record: the record.
+        where: file and line.
+        is_assumed: whether nothing named the split, so that it is `test` by default.
+    """
 
     split: str
     record: Record
     where: str
+    is_assumed: bool = False
 
 
 class Told(NamedTuple):
@@ -163,8 +172,9 @@ def _read_value(value: Any, path: Path, where: str, told: Told, of_row: Told) ->
             "expected the keys question_id, image, text, label (POPE), id, image, conversations (LLaVA) or those of "
             f"schema/record.schema.json, got {', '.join(map(str, value))[:200] or 'no key'}"
         )
-    chosen = told.split or _find_split(value, path)
-    return [Question(chosen, record, where) for record in records]
+    named = told.split or _find_split(value, path)
+    split, is_assumed = named or DEFAULT_SPLIT, named is None
+    return [Question(split, record, where, is_assumed) for record in records]
 
 
 def _from_pope(value: dict[str, Any], source: str, told: Told) -> Record:
@@ -287,8 +297,8 @@ def _question_id(value: Any, source: str) -> str:
     return str(value)
 
 
-def _find_split(value: dict[str, Any], path: Path) -> str:
-    """The split that the record names, else its file's name, else test."""
+def _find_split(value: dict[str, Any], path: Path) -> str | None:
+    """Return the split that the record names, else its file's name, else None."""
     named = value.get("split")
     if named in mmrel.SPLITS:
         return str(named)
@@ -299,4 +309,4 @@ def _find_split(value: dict[str, Any], path: Path) -> str:
             f"expected the split {', '.join(mmrel.SPLITS)} or dalle_normal, got {named!r}; or pass --split or --mapping"
         )
     words = set(re.split(r"[^a-z]+", path.stem.lower()))
-    return next((split for split in ("adversarial", "train", "test") if split in words), "test")
+    return next((split for split in ("adversarial", "train", "test") if split in words), None)

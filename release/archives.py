@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import tarfile
 import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 FORMATS = ("JPEG", "PNG", "WEBP")
 # Pillow's own bound, from which on it refuses a picture as a decompression bomb; so does the Hub's viewer.
 MAX_PIXELS = 178_956_970
+MAX_REASON = 120  # characters of what Pillow says
+_ADDRESS = re.compile(r"\s*<[^<>]* at 0x[0-9A-Fa-f]+>")
 
 
 class Picture(NamedTuple):
@@ -41,6 +44,24 @@ def make_json(value: object) -> str:
 def records_member(image_id: str) -> str:
     """Name of the archive member that holds the records about a picture."""
     return image_id.rpartition(".")[0] + ".json"
+
+
+def sample_key(image_id: str) -> str:
+    """Return what WebDataset readers call a picture: its path, up to the first dot of its name.
+
+    >>> sample_key("Dall-E_generated/v1.2/00001.left.png")
+    'Dall-E_generated/v1.2/00001'
+    """
+    folder, slash, name = image_id.rpartition("/")
+    return folder + slash + name.partition(".")[0]
+
+
+def describe_merge(image_id: str, other: str) -> str:
+    """Return what is wrong with two pictures of one `sample_key`, and what to do."""
+    return (
+        f"picture {image_id!r} agrees with {other!r} up to the first dot of its name, and WebDataset "
+        "readers would merge them; rename one of the files, and its path in the annotations"
+    )
 
 
 def write_archive(path: Path, pictures: Iterable[Picture]) -> Iterator[Picture]:
@@ -83,6 +104,16 @@ def check_picture(data: bytes, where: str) -> Image.Image:
         raise
     # Pillow's decoders let these through for damaged files, beside its own UnidentifiedImageError (an OSError).
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, KeyError, MemoryError) as error:
-        reason = str(error).replace(repr(error), "")[:120]
+        reason = describe_failure(error)
         raise InputError(f"{where}: expected a whole {', '.join(FORMATS)} picture: {reason}") from None
     return image
+
+
+def describe_failure(error: BaseException) -> str:
+    """Return what Pillow says of a picture, on one line, without addresses of objects.
+
+    >>> describe_failure(OSError("cannot identify image file <_io.BytesIO object at 0x7f3a>"))
+    'cannot identify image file'
+    """
+    text = _ADDRESS.sub("", " ".join(str(error).split()))
+    return text[:MAX_REASON] or type(error).__name__

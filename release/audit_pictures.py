@@ -6,12 +6,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib
-import io
 from typing import TYPE_CHECKING, Any
 
-from PIL import Image
-
-from release.archives import read_archives
+from release.archives import check_picture, read_archives
 
 if TYPE_CHECKING:
     import sqlite3
@@ -81,7 +78,10 @@ def _read_archives(db: sqlite3.Connection, release: mmrel.Release, archives: dic
         imagehash = importlib.import_module("imagehash")
     for split, names in archives.items():
         for records, data in read_archives(release, names):
-            shown = str(imagehash.phash(Image.open(io.BytesIO(data)))) if imagehash else None
+            shown = None
+            if imagehash:
+                picture = check_picture(data, f"{release.root}: picture {records[0]['image_id']!r}")
+                shown = str(imagehash.phash(picture))
             row = (split, records[0]["image_id"], hashlib.sha256(data).hexdigest(), shown)
             db.execute("insert into prints values (?,?,?,?)", row)
             yield len(data)

@@ -35,6 +35,10 @@ if TYPE_CHECKING:
     from release.sources import Pictures
 
 
+def _be_silent(text: str) -> None:
+    pass
+
+
 @dataclass(frozen=True)
 class Job:
     """What a build is asked for.
@@ -50,6 +54,7 @@ class Job:
         allow_missing: leave questions out whose picture no source has.
         drop: kinds of findings of the audit whose questions are left out.
         hub_eval: write what the Hub's own evaluation needs (see `release.hub_eval`).
+        say: is given a line of text as each step of the build begins.
     """
 
     annotations: Sequence[Path]
@@ -62,6 +67,7 @@ class Job:
     allow_missing: bool = False
     drop: Sequence[str] = ()
     hub_eval: bool = False
+    say: Callable[[str], None] = _be_silent
 
     @property
     def work(self) -> Workplace:
@@ -110,9 +116,11 @@ def build_release(
     try:
         with closing(open_plan(job)) as plan:
             shards = plan.shards()
+            job.say(_describe_packing(plan, shards, job.work))
             packing = pack_shards(plan, shards, pictures, job.work, workers, problems)
             parts = list(progress(packing, sum(shard.size for shard in shards)))
             raise_problems(problems)
+            job.say("finishing: records, card, audit and checksums")
             return join_parts(plan, job.work, parts)
     except InputError:
         # What was wrong will be mended: the next build looks at everything anew, but for the shards that are finished.
@@ -137,6 +145,7 @@ def build_share(job: Job, index: int, count: int, workers: int = 1) -> list[Part
     problems: list[str] = []
     with closing(open_plan(job, (index, count))) as plan:
         shards = plan.shards()[index - 1 :: count]
+        job.say(f"share {index} of {count}: {_describe_packing(plan, shards, job.work)}")
         parts = list(pack_shards(plan, shards, job.pictures, job.work, workers, problems))
     raise_problems(problems)
     return parts
@@ -178,6 +187,7 @@ def open_plan(job: Job, share: tuple[int, int] | None = None) -> Plan:
         shards = plan.shards()[share[0] - 1 :: share[1]] if share else plan.shards()
         complete = share is not None or plan.told("missing") == 0
         if plan.told("job") == described and complete and plan.is_current(job.pictures, shards):
+            job.say(f"going on with the build that was stopped: {work.root}")
             return plan
         plan.close()
     aside = work.plan.with_name(f"{work.plan.name}.{os.uname().nodename}-{os.getpid()}.tmp")
@@ -223,8 +233,10 @@ def _make_plan(job: Job, path: Path, described: list[Any]) -> None:
     plan = Plan(path)
     try:
         problems: list[str] = []
+        job.say(f"reading {len(find_files(job.annotations))} annotation files")
         plan.add(read_annotations(job.annotations, problems, job.split, job.mapping), problems)
         dropped = drop_questions(plan, job.drop)
+        job.say(f"looking for the pictures of {plan.count_questions()} questions")
         job.pictures.prepare(job.work.root)
         plan.place_pictures(job.pictures, job.shard_bytes, job.allow_missing)
         plan.tell("missing", sum(1 for _ in plan.missing()))
@@ -234,6 +246,18 @@ def _make_plan(job: Job, path: Path, described: list[Any]) -> None:
         plan.tell("left out", _tell_left_out(plan, dropped))
     finally:
         plan.close()
+
+
+def _describe_packing(plan: Plan, shards: Sequence[Shard], work: Workplace) -> str:
+    """Return what will be packed, and how much of it an earlier build has packed already."""
+    questions, pictures = plan.count_placed()
+    size = sum(shard.size for shard in shards)
+    packed = sum(read_part(plan, shard, work) is not None for shard in shards)
+    text = f"{questions} questions about {pictures} pictures; "
+    text += f"packing {len(shards)} shards, {size / 1e6:.1f} MB"
+    if packed:
+        text += f"; {packed} of them are there already, from a build that was stopped"
+    return text
 
 
 def _tell_left_out(plan: Plan, dropped: dict[str, int]) -> str | None:

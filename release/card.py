@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import mmrel
 from release.archives import check_picture
-from release.hub_eval import make_config
+from release.hub_eval import describe_evaluation, make_config
 from release.records import InputError
 from release.tables import describe_features
 
@@ -197,7 +197,8 @@ def generate(facts: list[Facts], note: str | None, made: dict[str, str], hub_eva
 
     front = yaml.safe_dump(make_front_matter(facts, hub_eval), sort_keys=False, allow_unicode=True, width=120)
     blocks = {"note": f"> {note}" if note else "", "version": f"Version {mmrel.__version__}.", "install": INSTALL}
-    return Generated(front, blocks | {"counts": make_counts_table(facts)} | made)
+    blocks |= {"counts": make_counts_table(facts), "evaluation": describe_evaluation(hub_eval)}
+    return Generated(front, blocks | made)
 
 
 def read_generated(card: str) -> Generated:

@@ -16,21 +16,24 @@ import pyarrow.parquet as pq
 
 import mmrel
 from release import croissant
-from release.archives import Picture, check_picture
+from release.archives import Picture, check_picture, describe_merge, sample_key
 from release.card import EXAMPLE, Facts, make_dataset_infos, make_front_matter, merge_facts
 from release.finish import INDEX
-from release.hub_eval import find_splits
+from release.hub_eval import CONFIG, find_splits, read_texts
 from release.pack import count_picture, describe_file, list_categories, make_facts
 from release.records import SCHEMA_FOLDER, InputError, Record, check_record, make_pair_id, parse_question
 from release.tables import GROUP_DECODED_BYTES, GROUP_ROWS, GROUP_STORED_BYTES, make_schema
+from release.viewer import Statistics
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+SOURCE_FILES = ("upload.py", "release/check.py")  # which the source repository has, and no release
+# What the source repository has in common with a release.
+SAMPLE = ("data", "schema", "dataset_infos.json", "checksums.json")
 REQUIRED = ("README.md", "dataset_infos.json", "schema/record.schema.json", "schema/taxonomy.json", "loader/mmrel.py")
 FILE_DECODED_BYTES = 1 << 31  # what pyarrow's ParquetFile.read() can hold of a file once each row has its picture
 EXIF_ORIENTATION = 0x0112
-MAX_LABELS = 30  # a text column of at most so many values is a label to the viewer, of which it draws no lengths
 MAX_ROW = 2000  # characters of a row's text, up to which the viewer shows all of the first hundred rows
 _DATA_FILE = re.compile(r"data/(\w+)/([a-z]+)(?:\.jsonl|-[0-9]{5}\.tar|-[0-9]{5}-of-[0-9]{5}\.parquet)")
 _ADULT_TAGS = {"not-for-all-audiences", "nsfw", "porn", "hentai", "inappropriate"}
@@ -56,15 +59,6 @@ class Entry(NamedTuple):
 
 
 @dataclasses.dataclass
-class _Column:
-    """Least and greatest length (or value) of a column, and its first values."""
-
-    least: int
-    most: int
-    values: set[str | int] = dataclasses.field(default_factory=set)
-
-
-@dataclasses.dataclass
 class Checker:
     """Collects the problems of the release in `root`; `index` is its checksums.json."""
 
@@ -73,20 +67,12 @@ class Checker:
     problems: list[Problem] = dataclasses.field(default_factory=list)
     ids: dict[str, str] = dataclasses.field(default_factory=dict)
     broken: set[str] = dataclasses.field(default_factory=set)
-    columns: dict[str, _Column] = dataclasses.field(default_factory=dict)
+    statistics: Statistics = dataclasses.field(default_factory=Statistics)
     longest: int = 0
 
     def add(self, where: str, message: str, is_warning: bool = False) -> None:
         """Note a problem."""
         self.problems.append(Problem(where, message, is_warning))
-
-    def note(self, column: str, value: str | int) -> None:
-        """Keep what the viewer's histograms make of a column: the span of its lengths, and whether it is a label."""
-        length = len(value) if isinstance(value, str) else value
-        known = self.columns.setdefault(column, _Column(length, length))
-        known.least, known.most = min(known.least, length), max(known.most, length)
-        if len(known.values) <= MAX_LABELS:
-            known.values.add(value)
 
 
 def check_release(root: Path) -> list[Problem]:
@@ -94,7 +80,35 @@ def check_release(root: Path) -> list[Problem]:
 
     Checked are the checksums, each record against the schema and the grammars, the three faces of each split row for
     row, every picture (decoded once), what the Hub's viewer needs, the card and dataset_infos.json against the files.
+
+    Raises:
+        InputError: `root` is the source repository, whose sample `check_sample` checks.
     """
+    if is_source(root):
+        raise InputError(
+            f"{root}: this is the source repository, not a release; check its sample with: "
+            f"python upload.py check {root} --sample"
+        )
+    return _check(root)
+
+
+def check_sample(root: Path) -> list[Problem]:
+    """Return the problems of the sample in the source repository; other files are not looked at.
+
+    Raises:
+        InputError: `root` is not the source repository.
+    """
+    if not is_source(root):
+        raise InputError(f"{root}: expected the source repository; leave out --sample for a release")
+    return [found for found in _check(root) if found.is_warning or found.where.startswith(SAMPLE)]
+
+
+def is_source(root: Path) -> bool:
+    """Return whether a folder is a clone of the source repository."""
+    return all((root / name).is_file() for name in SOURCE_FILES)
+
+
+def _check(root: Path) -> list[Problem]:
     checker = Checker(root)
     splits: dict[tuple[str, str], list[str]] = {}
     for name in _check_files(checker):
@@ -156,7 +170,7 @@ def _check_split(checker: Checker, domain: str, split: str, names: list[str]) ->
         checker.add(stem, f"expected the faces {', '.join(expected)}, got {', '.join(names)}")
         return make_facts(domain, split, Counter(), 0)
     counts: Counter[str] = Counter()
-    seen: set[str] = set()
+    seen: dict[str, str] = {}  # pictures by their name to WebDataset readers
     faces = zip_longest(_read_lines(checker, stem), _read_archives(checker, archives), _read_tables(checker, tables))
     for lines, archived, rows in faces:
         if lines is None or archived is None or rows is None:
@@ -171,10 +185,16 @@ def _check_split(checker: Checker, domain: str, split: str, names: list[str]) ->
         if picture is None:
             checker.broken.add(stem)
             break
-        if picture.image_id in seen:
+        key = sample_key(picture.image_id)
+        twin = seen.get(key)
+        if twin == picture.image_id:
             checker.add(lines.where, f"expected all questions of {picture.image_id!r} to stand together")
-        seen.add(picture.image_id)
-        _check_pixels(checker, picture, archived.where)
+        elif twin is not None:
+            checker.add(lines.where, describe_merge(picture.image_id, twin))
+        else:
+            seen[key] = picture.image_id
+        _check_pixels(checker, picture, archived.where, domain, split)
+        _note_texts(checker, picture, domain, split)
         count_picture(picture, counts)
     return make_facts(domain, split, counts, sum((checker.root / name).stat().st_size for name in tables))
 
@@ -236,9 +256,6 @@ def _check_meaning(checker: Checker, where: str, record: dict[str, Any]) -> None
             return
         if (reading.category, reading.subject, reading.relation, reading.object) != (record["category"], *triplet):
             checker.add(where, f"field question: reads as {tuple(reading)}, the record says {triplet}")
-    for column in mmrel.COLUMNS:
-        if record[column] is not None:
-            checker.note(column, record[column])
     checker.longest = max(checker.longest, sum(len(value) for value in record.values() if isinstance(value, str)))
 
 
@@ -321,25 +338,30 @@ def _check_groups(checker: Checker, name: str, file: pq.ParquetFile) -> None:
             checker.add(where, "expected a dictionary of the pictures, got them once per row")
 
 
-def _check_pixels(checker: Checker, picture: Picture, where: str) -> None:
+def _note_texts(checker: Checker, picture: Picture, domain: str, split: str) -> None:
+    for record in picture.records:
+        for column in mmrel.COLUMNS:
+            checker.statistics.add_text(domain, split, column, getattr(record, column))
+
+
+def _check_pixels(checker: Checker, picture: Picture, where: str, domain: str, split: str) -> None:
     try:
         image = check_picture(picture.data, where)
     except InputError as error:
         checker.add(where, str(error).partition(f"{where}: ")[2])
         return
-    checker.note("image", image.width)
+    checker.statistics.add_width(domain, split, "image", image.width)
     if image.getexif().get(EXIF_ORIENTATION, 1) != 1:
         checker.add(where, "turned by EXIF orientation, which the Hub's viewer ignores; turn the pixels", True)
 
 
 def _check_values(checker: Checker) -> None:
-    """Warn of what the viewer's histograms and preview cannot do."""
-    for column, known in sorted(checker.columns.items()):
-        is_label = column != "image" and len(known.values) <= MAX_LABELS
-        if not is_label and known.most - known.least == 1:
-            message = f"lengths or widths are {known.least} or {known.most}; "
-            message += "the viewer's histograms of a split fail where they differ by just 1"
-            checker.add(f"column {column}", message, True)
+    """Warn of what the viewer's statistics and preview cannot do."""
+    checker.statistics.unite(mmrel.DOMAINS)
+    for split, column, value in read_texts(checker.root):
+        checker.statistics.add_text(CONFIG, split, column, value)
+    for failure in checker.statistics.find_failures():
+        checker.add(f"config {failure.config}, split {failure.split}", str(failure), True)
     if checker.longest > MAX_ROW:
         checker.add(
             "data", f"a row has {checker.longest} characters; from {MAX_ROW} on the viewer shows fewer rows", True

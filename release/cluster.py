@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from release.options import parse_positive
 from release.records import InputError
 
 if TYPE_CHECKING:
@@ -89,7 +90,9 @@ def make_parser() -> argparse.ArgumentParser:
         epilog="after --: the arguments of upload.py build",
     )
     parser.add_argument("engine", choices=ENGINES)
-    parser.add_argument("--tasks", type=int, required=True, metavar="N", help="shares; at most as many as shards")
+    parser.add_argument(
+        "--tasks", type=parse_positive, required=True, metavar="N", help="shares; at most as many as shards"
+    )
     parser.add_argument("--workers", type=int, default=-1, metavar="N", help="tasks at once; default: all")
     parser.add_argument("--logs", type=Path, default=Path("mmrel-logs"), metavar="DIR")
     parser.add_argument("--partition", help="slurm: where jobs run")

@@ -41,11 +41,19 @@ MISSING = "missing.jsonl"
 
 
 class Built(NamedTuple):
-    """What a build made: facts of each split, how its yes/no questions stand together, and what was left out."""
+    """What a build made.
+
+    Attributes:
+        facts: of each split.
+        partners: how the yes/no questions stand together, by split and category.
+        left_out: a sentence on the questions that were left out, or None.
+        assumed: how many questions of an annotation file went to `test`, as nothing names a split.
+    """
 
     facts: list[Facts]
     partners: dict[tuple[str, str], Partners]
     left_out: str | None
+    assumed: dict[str, int]
 
 
 def check_out(out: Path) -> None:
@@ -91,7 +99,8 @@ def join_parts(plan: Plan, work: Workplace, parts: Sequence[Part]) -> Built:
     files[croissant.NAME] = describe_file(work.release / croissant.NAME)
     (work.release / INDEX).write_text(make_index(files, note), "utf-8", newline="\n")
     _write_card(work.release, facts, note)
-    built = Built(facts, plan.count_partners(), str(left_out) if left_out else None)
+    assumed: Any = plan.told("assumed") or {}
+    built = Built(facts, plan.count_partners(), str(left_out) if left_out else None, assumed)
     _replace_folder(work.release, work.out)
     shutil.rmtree(work.root)
     return built

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Calls to the Hub that end well, or in one sentence.
 
-huggingface_hub gives its API calls no time-out, and repeats few of them after a fault (docs/hub.md, sections 2 and 5).
+huggingface_hub gives its API calls no time-out, and repeats few of them after a fault.
 `bounded` adds the time-outs, `insist` the repeats, and `explain` turns what is left into one of three exceptions whose
 message says what was being done, what came back and what to do. No message and no log line carries the token or a
 signed address.

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import io
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -22,13 +23,14 @@ from release.records import make_prompt
 from release.tables import GROUP_ROWS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
 CONFIG = "hub_eval"
 SPLITS = ("test", "adversarial")
 MAX_SIDE = 768  # pixels
 QUALITY = 90
+CARD_WIDTH = 120  # characters of a line of the card
 KEPT = ("question_id", "image_id", "pair_id", "domain", "category", "relation")
 PATTERN = r"^\W*(?:(?:the )?answer(?: is)?\W*)?(yes|no)\b"
 
@@ -70,6 +72,25 @@ def make_eval(splits: Iterable[str]) -> dict[str, Any]:
     }
 
 
+def describe_evaluation(splits: Sequence[str]) -> str:
+    """Return what the card says of eval.yaml and hub_eval/; nothing where there are no splits."""
+    if not splits:
+        return ""
+    asked = (
+        "`eval.yaml` describes an evaluation that [inspect](https://inspect.aisi.org.uk) runs straight from the Hub: "
+        "`inspect eval hf/NS/MMRel --model openai/NAME` asks a model the yes/no questions of this repository, one task "
+        f"for each split ({', '.join(splits)}), and prints its accuracy. `NS/MMRel` is the name of this repository."
+    )
+    held = (
+        f"The config `{CONFIG}` (folder `{CONFIG}/`) is what that command reads: the same yes/no questions once more, "
+        f"each picture as text (a data URI) of at most {MAX_SIDE} pixels a side. It is not more data: do not train on "
+        "it, and do not add it to the counts above. An answer counts where it begins with yes or no. For precision, "
+        "recall, F1 and pair accuracy, and for answers in other words, score with `relation_accuracy`, as above."
+    )
+    wrapper = textwrap.TextWrapper(CARD_WIDTH, break_long_words=False, break_on_hyphens=False)
+    return "\n\n".join(["### Evaluation from the Hub", wrapper.fill(asked), wrapper.fill(held)])
+
+
 def make_config(splits: Iterable[str]) -> list[dict[str, Any]]:
     """The config as the card's YAML lists it; nothing where a release has none of its splits."""
     files = [{"split": split, "path": f"{CONFIG}/{split}-*.parquet"} for split in splits]
@@ -79,6 +100,18 @@ def make_config(splits: Iterable[str]) -> list[dict[str, Any]]:
 def find_splits(root: Path) -> list[str]:
     """The splits of `hub_eval` that a release has."""
     return [split for split in SPLITS if any(root.glob(f"{CONFIG}/{split}-*.parquet"))]
+
+
+def read_texts(root: Path) -> Iterator[tuple[str, str, str | None]]:
+    """Yield split, column and text of each cell, but for the pictures."""
+    for split in find_splits(root):
+        for path in sorted(root.glob(f"{CONFIG}/{split}-*.parquet")):
+            with pq.ParquetFile(path) as file:
+                columns = [name for name in file.schema_arrow.names if name != "image"]
+                for batch in file.iter_batches(columns=columns):
+                    for column in columns:
+                        for value in batch.column(column).to_pylist():
+                            yield split, column, value
 
 
 def make_uri(data: bytes, where: str) -> str:

@@ -6,13 +6,14 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 import sqlite3
 from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
 import mmrel
 from release.annotations import SHOWN_PROBLEMS, raise_problems
-from release.archives import make_json, records_member
+from release.archives import describe_merge, make_json, sample_key
 from release.records import InputError, Record
 from release.sources import Place
 from release.text import MAX_PROBLEMS
@@ -28,6 +29,8 @@ SHARD_BYTES = 256 << 20  # of pictures in an archive
 SHARD_DECODED_BYTES = 1 << 30  # once each row has its own copy; some readers fail from 2 GiB on
 SHARD_ROWS = 50_000  # of small pictures; a record is about 500 bytes
 CUT_SHARE = 8  # an archive with an eighth of its size ends where the categories of its pictures change
+# The number of a source: the line of a file, or the item of a labelling project (see semidc).
+_NUMBER = re.compile(r"(?<=^semidc item )[0-9]+|(?<=:)[0-9]+\Z")
 _TABLES = """
 create table told (name primary key, value);
 create table questions (
@@ -94,7 +97,8 @@ class Plan:
         # A plan that is not finished is made anew: nothing is lost with it.
         self.db.execute("pragma journal_mode = off")
         self.db.execute("pragma synchronous = off")
-        self.db.create_function("member", 1, records_member, deterministic=True)
+        self.db.create_function("sample_key", 1, sample_key, deterministic=True)
+        self.db.create_function("pad_source", 2, pad_source, deterministic=True)
         self.db.executescript(_TABLES)
 
     def close(self) -> None:
@@ -114,8 +118,13 @@ class Plan:
     def add(self, questions: Iterable[Question], problems: list[str]) -> None:
         """Take in all questions; raises `InputError` with all problems, those met before and double ids."""
         marks = ",".join("?" * 15)
-        self.db.executemany(f"insert into questions values ({marks})", map(_question_row, questions))
+        lengths: dict[str, int] = {}
+        assumed: dict[str, int] = {}
+        passing = _note(questions, lengths, assumed)
+        self.db.executemany(f"insert into questions values ({marks})", map(_question_row, passing))
         self._rename_counters()
+        self._pad_sources(lengths)
+        self.tell("assumed", assumed)
         doubles = self.db.execute(
             "select question_id, place, first from (select question_id, place, "
             "first_value(place) over same as first, row_number() over same as nth from questions "
@@ -136,7 +145,8 @@ class Plan:
             InputError: pictures are missing and that is not allowed; it lists them.
         """
         self.db.executemany(
-            "insert into pictures values (?,?,?,?,member(?4),?,?,?,?)", self._place_each(pictures, shard_bytes)
+            "insert into pictures values (?,?,?,?,sample_key(?4),?,?,?,?)",
+            self._place_each(pictures, shard_bytes),
         )
         self._check_members()
         if not allow_missing and self.db.execute("select 1 from pictures where shard is null").fetchone():
@@ -146,6 +156,16 @@ class Plan:
         if not self.db.execute("select 1 from pictures where shard is not null").fetchone():
             raise InputError(f"expected pictures in {pictures.describe()}, found none of those asked about")
         self.db.commit()
+
+    def count_questions(self) -> int:
+        """Return how many questions there are, with those whose picture is missing."""
+        return int(self.db.execute("select count(*) from questions").fetchone()[0])
+
+    def count_placed(self) -> tuple[int, int]:
+        """Return how many questions and how many pictures the release will have."""
+        query = "select coalesce(sum(rows), 0), count(*) from pictures where shard is not null"
+        questions, pictures = self.db.execute(query).fetchone()
+        return int(questions), int(pictures)
 
     def missing(self) -> Iterator[Missing]:
         """The pictures that no source has."""
@@ -205,6 +225,16 @@ class Plan:
             "group by question_id having count(distinct counter) > 1)"
         )
 
+    def _pad_sources(self, lengths: dict[str, int]) -> None:
+        """Make the sources of each split as long as its longest, as the Hub's viewer needs them."""
+        for split, length in lengths.items():
+            self.db.execute(
+                "update questions set record = json_set(record, '$.source', "
+                "pad_source(json_extract(record, '$.source'), ?)) "
+                "where split = ? and length(json_extract(record, '$.source')) < ?",
+                (length, split, length),
+            )
+
     def _place_each(self, pictures: Pictures, shard_bytes: int) -> Iterator[tuple[object, ...]]:
         """Rows of the table of pictures.
 
@@ -230,14 +260,13 @@ class Plan:
             yield domain, split, kinds, image_id, rows, place.size, shard, json.dumps(place)
 
     def _check_members(self) -> None:
-        """An archive holds a picture's records under the picture's name without its ending, so that must be unique."""
+        """Raise where WebDataset readers would take two pictures for one."""
         twins = self.db.execute(
             "select a.image_id, b.image_id from pictures a join pictures b using (domain, split, member) "
             "where a.image_id < b.image_id limit 100"
         ).fetchall()
-        raise_problems(
-            [f"{self._place(b)}: picture {b!r} differs from {a!r} by its ending alone; rename one" for a, b in twins]
-        )
+        merges = ((self._place(other), describe_merge(other, image_id)) for image_id, other in twins)
+        raise_problems([f"{place}: {merge}" for place, merge in merges])
 
     def _raise_missing(self, pictures: Pictures) -> None:
         """List the pictures that are missing: the first ones, then their number by domain and annotation file."""
@@ -268,6 +297,42 @@ class Plan:
             "order by p.kinds, p.image_id, q.category, q.pair_id is null, q.pair_id, q.answer != 'yes', q.question_id",
             (shard.domain, shard.split, shard.index),
         )
+
+
+def pad_source(source: str, length: int) -> str:
+    """Pad a source to a length, in characters: its number with zeros; its end, if it has none.
+
+    A source that is long enough stays as it is, so that a release which is built from its own
+    records has the same ones.
+
+    >>> pad_source("json/test.jsonl:7", 19)
+    'json/test.jsonl:007'
+    >>> pad_source("semidc item 7: propose spatial-1 some-model", 45)
+    'semidc item 007: propose spatial-1 some-model'
+    """
+    missing = length - len(source)
+    number = _NUMBER.search(source)
+    if missing <= 0:
+        return source
+    if number is None:
+        return source + " " * missing
+    return source[: number.start()] + "0" * missing + source[number.start() :]
+
+
+def _note(questions: Iterable[Question], lengths: dict[str, int], assumed: dict[str, int]) -> Iterator[Question]:
+    """Pass questions on; note the longest source of each split, and the questions that name none.
+
+    Args:
+        questions: what is read.
+        lengths: is given the length of the longest source, in characters, by split.
+        assumed: is given the number of questions whose split nothing names, by annotation file.
+    """
+    for question in questions:
+        lengths[question.split] = max(lengths.get(question.split, 0), len(question.record.source))
+        if question.is_assumed:
+            file = question.where.rpartition(":")[0]
+            assumed[file] = assumed.get(file, 0) + 1
+        yield question
 
 
 def _question_row(question: Question) -> tuple[object, ...]:

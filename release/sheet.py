@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 import mmrel
-from release.archives import read_archives
+from release.archives import check_picture, read_archives
 from release.pack import write_aside
 
 if TYPE_CHECKING:
@@ -80,7 +80,8 @@ def _choose_cells(release: mmrel.Release, per_split: int) -> Iterator[Cell]:
 
 
 def _make_cell(title: str, records: list[dict[str, Any]], data: bytes) -> Cell:
-    image = ImageOps.contain(Image.open(io.BytesIO(data)).convert("RGB"), (CELL, CELL))
+    picture = check_picture(data, f"picture {records[0]['image_id']!r}")
+    image = ImageOps.contain(picture.convert("RGB"), (CELL, CELL))
     lines: list[str] = []
     for record in records:
         lines += textwrap.wrap(f"{record['question']} {record['answer'].upper()}", TEXT_WIDTH)

@@ -175,13 +175,15 @@ class PictureRepository:
 
     def __init__(self, url: str) -> None:
         from huggingface_hub import HfApi
-        from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
+
+        from release.hub_calls import FAILURES, describe
 
         self.repo_id, _, revision = url.removeprefix(HUB).partition("@")
         try:
             self.commit = str(HfApi().dataset_info(self.repo_id, revision=revision or None).sha)
-        except (HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, OSError) as error:
-            raise InputError(f"{url}: expected a dataset repository that can be reached: {error}") from None
+        except FAILURES as error:
+            reason = describe(error)
+            raise InputError(f"{url}: expected a dataset repository that can be reached: {reason}") from None
         self._index: _Index | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -192,10 +194,21 @@ class PictureRepository:
         from huggingface_hub import HfApi
         from huggingface_hub.hf_api import RepoFile
 
-        if self._index is None:
-            tree = HfApi().list_repo_tree(self.repo_id, recursive=True, revision=self.commit, repo_type="dataset")
-            files = (Member(entry.path, 0, entry.size, entry.size) for entry in tree if isinstance(entry, RepoFile))
-            self._index = _Index(self.describe(), files)
+        from release.hub_calls import FAILURES, describe
+
+        if self._index is not None:
+            return
+        options: dict[str, Any] = {"recursive": True, "revision": self.commit, "repo_type": "dataset"}
+        try:
+            tree = HfApi().list_repo_tree(self.repo_id, **options)
+            entries = (entry for entry in tree if isinstance(entry, RepoFile))
+            members = (Member(entry.path, 0, entry.size, entry.size) for entry in entries)
+            self._index = _Index(self.describe(), members)
+        except InputError:
+            raise
+        except FAILURES as error:
+            reason = describe(error)
+            raise InputError(f"{self.describe()}: its files could not be listed: {reason}") from None
 
     def find(self, image_id: str) -> Place | None:
         """See `Pictures`."""
@@ -212,7 +225,14 @@ class PictureRepository:
         """See `Pictures`."""
         from huggingface_hub import hf_hub_download
 
-        path = hf_hub_download(self.repo_id, place.name, repo_type="dataset", revision=self.commit)
+        from release.hub_calls import FAILURES, describe
+
+        try:
+            path = hf_hub_download(self.repo_id, place.name, repo_type="dataset", revision=self.commit)
+        except FAILURES as error:
+            # What the client says holds the signed address of the file.
+            where, reason = f"{self.describe()}/{place.name}", describe(error)
+            raise InputError(f"{where}: the picture could not be fetched: {reason}; build again") from None
         return Path(path).read_bytes()
 
     def is_current(self, place: Place) -> bool:

@@ -6,9 +6,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from argparse import ArgumentTypeError
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from release.options import parse_share
 from release.records import InputError, Triplet, parse_image_path
 from semidc.store import Proposal
 from semidc.vocabulary import make_triplet
@@ -30,10 +32,10 @@ class Shard(NamedTuple):
 
 def parse_shard(text: str) -> Shard:
     """Read `i/n`, from 1/n to n/n."""
-    number, _, parts = text.partition("/")
-    if not (number.isdecimal() and parts.isdecimal() and 1 <= int(number) <= int(parts)):
-        raise InputError(f"expected --shard i/n, from 1/n to n/n, got {text!r}")
-    return Shard(int(number), int(parts))
+    try:
+        return Shard(*parse_share(text))
+    except ArgumentTypeError as error:
+        raise InputError(f"--shard: {error}") from None
 
 
 def read_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -2,8 +2,8 @@
 """A small Hugging Face Hub on 127.0.0.1, for tests that must never reach the real one.
 
 Two listeners, because the real clients tell them apart: the **Hub** (API, commits, `resolve`) and, on another port, the
-**file store** (LFS objects, and the content-addressed store that hf_xet talks to). What a client asks and which answers
-it needs stands in docs/hub.md, section 2; only what `upload.py push`, `verify` and `load_dataset` use is here.
+**file store** (LFS objects, and the content-addressed store that hf_xet talks to). The handlers, one for each `@route`,
+are the list of what a client asks; only what `upload.py push`, `verify` and `load_dataset` use is here.
 
 What a test can do with it:
 

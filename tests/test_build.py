@@ -160,6 +160,7 @@ def test_bad_pictures(one: Any, tmp_path: Path, capsys: pytest.CaptureFixture[st
     told = capsys.readouterr().err
     assert message in told
     assert "Traceback" not in told
+    assert " at 0x" not in told  # the address of an object in memory, which Pillow names
     assert not (tmp_path / "out").exists()
 
 
@@ -184,8 +185,104 @@ def test_two_pictures_that_differ_by_their_ending(tmp_path: Path) -> None:
     twin = {**POPE, "question_id": "twin", "image": "vg/VG_100K/0.png", "split": "test"}
     (folder / "json" / "twin.jsonl").write_text(json.dumps(twin))
     (folder / "vg" / "VG_100K" / "0.png").write_bytes(make_png(2, 2))
-    with pytest.raises(InputError, match=r"twin.jsonl:1: picture .*0.png' differs from .*0.jpg' by its ending alone"):
+    expected = r"twin.jsonl:1: picture .*0.png' agrees with .*0.jpg' up to the first dot of its name"
+    with pytest.raises(InputError, match=expected):
         build_release([folder / "json"], PictureFolder(folder), tmp_path / "out")
+
+
+def test_two_pictures_that_agree_up_to_their_first_dot(tmp_path: Path) -> None:
+    # `load_dataset("webdataset")` and webdataset itself used to make one sample of both.
+    folder = make_sources(tmp_path / "sources", copies=1)
+    for name in ("7.left.jpg", "7.right.jpg", "8.left.jpg"):
+        twin = {**POPE, "question_id": name, "image": f"vg/VG_100K/{name}", "split": "test"}
+        with open(folder / "json" / "test.jsonl", "a") as lines:
+            lines.write(json.dumps(twin) + "\n")
+        (folder / "vg" / "VG_100K" / name).write_bytes(jpeg())
+    with pytest.raises(InputError) as caught:
+        build_release([folder / "json"], PictureFolder(folder), tmp_path / "out")
+    (line,) = str(caught.value).splitlines()
+    assert "picture 'vg/VG_100K/7.right.jpg' agrees with 'vg/VG_100K/7.left.jpg' up to the first dot" in line
+    assert line.endswith("rename one of the files, and its path in the annotations")
+    assert not (tmp_path / "out").exists()
+
+
+class TestWhatABuildSays:
+    def test_files_that_name_no_split(self, sources: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        # They used to become `test` in silence.
+        folder = tmp_path / "json"
+        folder.mkdir()
+        for name, split in (("questions.jsonl", "train"), ("more_test.jsonl", "test")):
+            records = [json.loads(line) for line in (sources / "json" / f"{split}.jsonl").read_text().splitlines()]
+            kept = [json.dumps({k: v for k, v in record.items() if k != "split"}) for record in records]
+            (folder / name).write_text("\n".join(kept))
+        arguments = ["build", "--annotations", str(folder), "--images", str(sources), "--out", str(tmp_path / "out")]
+        assert upload.main(arguments) == 0
+        printed = capsys.readouterr().out
+        assert "in 'test', as neither records nor the file's name say a split (--split or --mapping do):" in printed
+        assert f"  {folder / 'questions.jsonl'}: 24 questions\n" in printed
+        assert "more_test.jsonl" not in printed
+        assert upload.main([*arguments, "--split", "train"]) == 0
+        assert "in 'test', as" not in capsys.readouterr().out
+        (tmp_path / "mapping.json").write_text('{"questions.jsonl": "train"}')
+        assert upload.main([*arguments, "--mapping", str(tmp_path / "mapping.json")]) == 0
+        assert "in 'test', as" not in capsys.readouterr().out
+
+    def test_finish_says_it_too(self, sources: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        line = json.loads((sources / "json" / "train.jsonl").read_text().splitlines()[0])
+        (tmp_path / "a.jsonl").write_text(json.dumps({**line, "split": None}))
+        out = str(tmp_path / "out")
+        arguments = ["--annotations", str(tmp_path / "a.jsonl"), "--images", str(sources), "--out", out]
+        assert upload.main(["build", *arguments, "--shard", "1/1"]) == 0
+        assert upload.main(["finish", "--out", out]) == 0
+        assert f"  {tmp_path / 'a.jsonl'}: 1 questions\n" in capsys.readouterr().out
+
+    def test_each_step_without_a_terminal(
+        self, sources: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        # Nothing was printed before the summary, for hours with the whole benchmark.
+        out = str(tmp_path / "out")
+        arguments = ["--annotations", str(sources / "json"), "--images", str(sources), "--out", out]
+        assert upload.main(["build", *arguments]) == 0
+        size = sum(path.stat().st_size for path in sources.rglob("*.???"))
+        assert capsys.readouterr().err.splitlines() == [
+            "reading 3 annotation files",
+            "looking for the pictures of 168 questions",
+            f"168 questions about 56 pictures; packing 6 shards, {size / 1e6:.1f} MB",
+            "finishing: records, card, audit and checksums",
+        ]
+
+    def test_a_build_that_goes_on(self, sources: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        out = str(tmp_path / "out")
+        arguments = ["--annotations", str(sources / "json"), "--images", str(sources), "--out", out]
+        assert upload.main(["build", *arguments, "--shard", "1/3"]) == 0
+        assert "share 1 of 3: 168 questions about 56 pictures; packing 2 shards" in capsys.readouterr().err
+        assert upload.main(["build", *arguments]) == 0
+        told = capsys.readouterr().err
+        assert f"going on with the build that was stopped: {out}.partial" in told
+        assert "packing 6 shards, " in told
+        assert "; 2 of them are there already, from a build that was stopped" in told
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "expected"),
+    [
+        ("--shard", "3", "expected I/N with 1 <= I <= N, such as 3/64, got '3'"),
+        ("--shard", "4/3", "expected I/N with 1 <= I <= N, such as 3/64, got '4/3'"),
+        ("--shard", "0/3", "expected I/N with 1 <= I <= N, such as 3/64, got '0/3'"),
+        ("--shard", "1/" + "9" * 5000, "expected I/N with 1 <= I <= N, such as 3/64, got '1/999"),
+        ("--workers", "0", "expected a whole number from 1 on, such as 4, got '0'"),
+        ("--workers", "many\x1b[2J", "expected a whole number from 1 on, such as 4, got 'many\\x1b[2J'"),
+    ],
+)
+def test_numbers_of_the_command_line(
+    one: Any, capsys: pytest.CaptureFixture[str], option: str, value: str, expected: str
+) -> None:
+    # "invalid _share value" and "invalid _positive value" named a function and not what was expected.
+    with pytest.raises(SystemExit):
+        upload.main([*one(), option, value])
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert f"argument {option}: {expected}" in last
+    assert len(last) < 250
 
 
 class TestOut:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import shutil
 import tarfile
 from io import BytesIO
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from conftest import REPOSITORY
 from PIL import Image
 
 import mmrel
@@ -110,6 +112,47 @@ def test_categories_that_an_archive_does_not_hold(release: Path, categories: Any
     assert f"{name}: checksums.json says that it holds the categories {categories}, it holds ['spatial']" in told(
         release
     )
+
+
+def test_the_source_repository_is_no_release(capsys: pytest.CaptureFixture[str]) -> None:
+    # It used to be 161 problems.
+    assert upload.main(["check", str(REPOSITORY)]) == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.splitlines() == [
+        f"upload.py: {REPOSITORY}: this is the source repository, not a release; check its sample with: "
+        f"python upload.py check {REPOSITORY} --sample"
+    ]
+    assert upload.main(["check", str(REPOSITORY), "--sample"]) == 0
+    assert capsys.readouterr().out == f"{REPOSITORY}: 0 problems, 0 warnings\n"
+
+
+def test_a_release_is_no_source_repository(built: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert upload.main(["check", str(built), "--sample"]) == 1
+    assert "expected the source repository; leave out --sample for a release" in capsys.readouterr().err
+
+
+def test_names_that_agree_up_to_the_first_dot(release: Path) -> None:
+    # WebDataset readers made one sample of two pictures; `check` said nothing.
+    def rename(text: bytes) -> bytes:
+        return re.sub(rb"vg/VG_100K/10\.(jpg|json)", rb"vg/VG_100K/0.2.\1", text)
+
+    path = release / "data" / "real" / "test.jsonl"
+    path.write_bytes(rename(path.read_bytes()))
+    for archive in sorted((release / "data" / "real").glob("test-*.tar")):
+        with tarfile.open(archive) as opened:
+            members = [(m.name, opened.extractfile(m).read()) for m in opened]  # type: ignore[union-attr]
+        write_tar(archive, [(rename(name.encode()).decode(), rename(data)) for name, data in members])
+    for table in sorted((release / "data" / "real").glob("test-*.parquet")):
+        rows = pq.read_table(table)
+        values = [rename(value.encode()).decode() for value in rows["image_id"].to_pylist()]
+        rows = rows.set_column(rows.schema.get_field_index("image_id"), rows.schema.field("image_id"), [values])
+        pictures = [{**cell, "path": value} for cell, value in zip(rows["image"].to_pylist(), values, strict=True)]
+        rows = rows.set_column(0, rows.schema.field("image"), [pa.array(pictures, rows.schema.field("image").type)])
+        pq.write_table(rows, table, use_dictionary=["image.bytes"], write_page_index=True, row_group_size=100)
+    renew_index(release)
+    expected = "picture 'vg/VG_100K/0.2.jpg' agrees with 'vg/VG_100K/0.jpg' up to the first dot of its name"
+    assert expected in told(release)
 
 
 def test_no_release_at_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -364,8 +407,26 @@ class TestWarnings:
 
     def test_lengths_that_differ_by_one(self, tmp_path: Path) -> None:
         root = self.build(tmp_path, Image.new("RGB", (30, 20)), questions=40)
-        assert "warning: column question_id: lengths or widths are 2 or 3" in told(root)
+        expected = "split test: column question_id: values of 2 and 3 characters; the Hub's viewer shows no statistics"
+        assert f"warning: config all, {expected}" in told(root)
+        assert f"warning: config real, {expected}" in told(root)
         assert "column answer" not in told(root)
+
+    def test_widths_that_differ_by_one(self, tmp_path: Path) -> None:
+        # Widths were compared over all splits of a release, where others hid a difference of 1 in one split.
+        folder = tmp_path / "vg" / "VG_100K"
+        folder.mkdir(parents=True)
+        lines = []
+        for number, (width, split) in enumerate([(30, "test"), (31, "test"), (50, "train"), (55, "train")]):
+            Image.new("RGB", (width, 20)).save(folder / f"{number}.png")
+            text, image = "Is there a cat above to a car in the image?", f"vg/VG_100K/{number}.png"
+            record = {"question_id": f"q{number}", "image": image, "text": text, "label": "yes", "split": split}
+            lines.append(json.dumps(record))
+        (tmp_path / "a.jsonl").write_text("\n".join(lines))
+        build_release([tmp_path / "a.jsonl"], PictureFolder(tmp_path), tmp_path / "out")
+        warned = [problem for problem in check_release(tmp_path / "out") if problem.is_warning]
+        assert [problem.where for problem in warned] == ["config all, split test", "config real, split test"]
+        assert all("column image: values of 30 and 31 pixels" in problem.message for problem in warned)
 
     def test_long_rows(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("release.check.MAX_ROW", 100)

@@ -16,7 +16,7 @@ from release.pack import describe_file
 def test_every_data_file_is_described_as_it_is(built: Path) -> None:
     value = json.loads((built / "croissant.json").read_text())
     files = {node["@id"]: node for node in value["distribution"] if node["@type"] == "cr:FileObject"}
-    on_disk = {path.relative_to(built).as_posix(): path for path in (built / "data").rglob("*.*")}
+    on_disk = {path.relative_to(built).as_posix(): path for path in (built / "data").glob("*/*.*")}
     assert files.keys() == on_disk.keys()
     for name, path in on_disk.items():
         assert files[name]["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()

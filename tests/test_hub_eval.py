@@ -39,6 +39,15 @@ def test_the_release_passes_check_and_lists_the_config(evaluated: Path) -> None:
     assert {"eval.yaml", "hub_eval/test-00000-of-00001.parquet", "croissant.json"} <= listed.keys()
 
 
+def test_the_card_says_what_the_hubs_evaluation_is(evaluated: Path, built: Path) -> None:
+    # A release had the files, and its card said nothing of them.
+    text = " ".join((evaluated / "README.md").read_text("utf-8").split())
+    for words in ("`eval.yaml`", "`inspect eval hf/NS/MMRel --model openai/NAME`", "`hub_eval`", "It is not more data"):
+        assert words in text
+    assert "one task for each split (test, adversarial)" in text
+    assert "Evaluation from the Hub" not in (built / "README.md").read_text("utf-8")
+
+
 def test_without_the_option_nothing_of_it_is_there(built: Path) -> None:
     assert not (built / "eval.yaml").exists()
     assert "hub_eval" not in (built / "README.md").read_text("utf-8")

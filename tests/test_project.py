@@ -54,7 +54,7 @@ ARROWS = {
     },
     "recipes": CORE
     | {"mmrel", "relation_accuracy", "release", "endpoint", "recipes", "evaluate", "pyarrow", "PIL"}
-    | {"torch", "transformers", "peft", "trl", "inspect_ai"},
+    | {"torch", "transformers", "peft", "trl", "inspect_ai", "rich"},
     "upload.py": {"mmrel", "release", "tqdm"},
 }
 
@@ -94,6 +94,35 @@ def test_one_version() -> None:
     versions.add(relation_accuracy.__version__)
     assert versions == {mmrel.__version__}
     assert f"Version {mmrel.__version__}." in read("README.md")
+
+
+# A path of this project, and not of a release or of a user's folder, which is what tests and examples name.
+CITED = re.compile(r"(?<![\w./-])(?:docs|release|semidc|recipes|benchmarks|tests|schema|\.ci)/[\w./-]*\.[a-z]+\b")
+CITED_PAGE = re.compile(r"(?<![\w./-])[A-Z]+\.md\b")
+RELEASES_OWN = re.compile(r"release/data/")  # `release` is what examples call the folder of a release, too
+
+
+def texts() -> list[Path]:
+    """The files of the project that people write."""
+    rooms = ("release", "semidc", "recipes", "benchmarks", "tests", "schema", ".ci")
+    found = [path for room in rooms for path in sorted((REPOSITORY / room).rglob("*"))]
+    found += sorted(REPOSITORY.glob("*"))
+    suffixes = {".py", ".md", ".toml", ".yaml", ".cff", ".html", ".js", ".css", ""}
+    return [path for path in found if path.is_file() and path.suffix in suffixes]
+
+
+def test_no_file_cites_a_path_that_is_not_there() -> None:
+    # Three files used to send their readers to a page in `docs`, a folder that was never part of the project.
+    missing = []
+    for path in texts():
+        text = path.read_text("utf-8")
+        for name in CITED.findall(text):
+            if not RELEASES_OWN.match(name) and not (REPOSITORY / name).exists():
+                missing.append(f"{path.relative_to(REPOSITORY)}: {name}")
+        for name in CITED_PAGE.findall(text):
+            if not any((folder / name).exists() for folder in (REPOSITORY, path.parent)):
+                missing.append(f"{path.relative_to(REPOSITORY)}: {name}")
+    assert missing == []
 
 
 def test_ci_runs_the_commands_of_the_readme() -> None:

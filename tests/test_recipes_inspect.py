@@ -74,3 +74,42 @@ def test_the_hub_s_own_evaluation_runs_every_task_of_eval_yaml(tmp_path: Path) -
             said = say(f"{record['question']} {record['instruction']}").strip("*").lower()
             assert right[record["question_id"]] == said.startswith(record["answer"])
         assert log.results.scores[0].metrics["accuracy"].value == sum(right.values()) / len(right)
+
+
+def start(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the local task from a folder, without an endpoint."""
+    task = f"{REPOSITORY / 'recipes' / 'inspect_task.py'}@mmrel_questions"
+    options = ["--model", "mockllm/model", "--limit", "2", "--log-dir", str(folder / "logs")]
+    command = [PROGRAM, "eval", task, *options, *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+def test_a_relative_root_is_the_shells_folder(tmp_path: Path) -> None:
+    # inspect stands in the task's folder while it makes the task, where a relative root used to be looked for.
+    (tmp_path / "work").mkdir()
+    build_sample(tmp_path)
+    done = start(tmp_path / "work", "-T", "root=../release", "--display", "none")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(list((tmp_path / "work" / "logs").iterdir())) == 1
+
+
+@pytest.mark.parametrize("display", ["none", "plain"])
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("root=recipes", "-T root=recipes: expected the folder of a release, found none at {folder}/recipes"),
+        ("root=[red]x", "-T root=[red]x: expected the folder of a release, found none at {folder}/[red]x"),
+        ("root=.", "{folder}"),
+        ("split=tset", "expected discriminative questions of config 'all' in split 'tset', found none"),
+    ],
+)
+def test_a_bad_root_is_one_line(tmp_path: Path, given: str, expected: str, display: str) -> None:
+    # It was a traceback.
+    if given == "root=[red]x":
+        given = "root='[red]x'"  # inspect reads the values of -T as YAML
+    done = start(tmp_path, "-T", given, "--display", display)
+    told = done.stdout + done.stderr
+    assert done.returncode == 1
+    assert "Traceback" not in told
+    # A terminal of 80 columns wraps the line.
+    assert expected.format(folder=tmp_path).replace(" ", "") in "".join(told.split())

@@ -262,7 +262,7 @@ def test_shards_part_the_pictures_among_machines() -> None:
     assert min(map(len, parts)) > 40
     assert parse_shard("1/1") == Shard()
     for wrong in ("0/3", "4/3", "1", "a/b", "1/0", "-1/2"):
-        with pytest.raises(InputError, match="expected --shard i/n"):
+        with pytest.raises(InputError, match="--shard: expected I/N with 1 <= I <= N, such as 3/64, got"):
             parse_shard(wrong)
 
 

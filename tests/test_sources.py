@@ -208,6 +208,42 @@ class TestHub:
         with pytest.raises(InputError, match="hf://datasets/nobody/nothing: expected a dataset repository that can be"):
             open_source("hf://datasets/nobody/nothing")
 
+    @pytest.mark.parametrize("step", ["list_repo_tree", "hf_hub_download"])
+    def test_no_signed_address_in_an_error(
+        self, sources: Path, tmp_path: Path, fetched: list[str], monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str], step: str,
+    ) -> None:  # fmt: skip
+        # The client's own words hold the address that a file is fetched from, whose query lets anybody fetch it. A
+        # connection that broke was a traceback, as it is no OSError.
+        import huggingface_hub
+
+        from release.hub_calls import httpx
+
+        secret = "https://files.example/picture.png?X-Amz-Signature=5ec4e7&X-Amz-Expires=3600"
+        request = httpx.Request("GET", secret)
+        failures = [
+            huggingface_hub.errors.HfHubHTTPError(
+                f"403 Client Error for url: {secret}", response=httpx.Response(403, request=request)
+            ),
+            httpx.ConnectError(f"no route to {secret}", request=request),
+            OSError(f"cannot fetch {secret}"),
+        ]
+        for failure in failures:
+
+            def fail(*arguments: Any, failure: Exception = failure, **options: Any) -> str:
+                raise failure
+
+            owner = huggingface_hub.HfApi if step == "list_repo_tree" else huggingface_hub
+            monkeypatch.setattr(owner, step, fail)
+            specs = [f"real={sources}", f"sdxl={sources}", "dalle=hf://datasets/jiahaonie/MMRel@v1"]
+            arguments = ["--annotations", str(sources / "json"), "--images", *specs, "--out", str(tmp_path / "out")]
+            assert upload.main(["build", *arguments]) == 1
+            source = "hf://datasets/jiahaonie/MMRel@c0ffee"
+            told = [line for line in capsys.readouterr().err.splitlines() if source in line]
+            assert told
+            assert all("Signature" not in line and "X-Amz" not in line for line in told)
+            assert all("could not be" in line for line in told)
+
 
 class TestRerelease:
     """The DALL-E part as Parquet, the picture in each of its rows."""

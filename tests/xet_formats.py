@@ -16,7 +16,7 @@ def merkle_hex(raw: bytes) -> str:
 
 
 def read_xorb(path: Path, first: int, end: int) -> Iterator[bytes]:
-    """Yield chunks `first` to `end` of a xorb, unpacked; a chunk has an 8-byte header (docs/hub.md 2.3)."""
+    """Yield chunks `first` to `end` of a xorb, unpacked; a chunk has a header of 8 bytes before its data."""
     with path.open("rb") as file:
         for number in range(end):
             header = file.read(8)

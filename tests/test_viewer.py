@@ -1,0 +1,256 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The columns that break the Hub viewer's statistics: predicted, avoided by `source`, told by `check`."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from conftest import REPOSITORY, make_sources
+from hypothesis import given
+from hypothesis import strategies as st
+
+import mmrel
+import upload
+from release.build import build_release
+from release.check import check_release, check_sample
+from release.plan import pad_source
+from release.sources import PictureFolder
+from release.viewer import Statistics
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SOURCES = st.one_of(
+    st.builds("{}:{}".format, st.text("ab/. :", min_size=1, max_size=9), st.integers(0, 99999)),
+    st.builds("semidc item {}: {}".format, st.integers(0, 9999), st.text("ab :7", max_size=9)),
+    st.text(max_size=20).filter(bool),
+)
+
+
+def breaks_viewer(values: list[str | None]) -> bool:
+    """Tell whether a text column fails, by the viewer's rule on labels and its bins of integers."""
+    distinct = len(set(values))
+    if distinct <= 10 or (distinct / len(values) <= 0.2 and distinct <= 1000):
+        return False
+    lengths = [len(value) for value in values if value is not None]
+    least, most = min(lengths), max(lengths)
+    if least == most:
+        return False
+    edges = np.arange(least, most, np.ceil((most - least + 1) / 10)).astype(int).tolist()
+    return len([*edges, most] if edges[-1] != most else edges) == 2
+
+
+def find_failures(root: Path) -> set[tuple[str, str, str]]:
+    """The columns of text that fail by the rule above, in the Parquet of each config and split."""
+    found = set()
+    for config in mmrel.CONFIGS:
+        for split in mmrel.SPLITS:
+            folder = "*" if config == "all" else config
+            tables = [pq.read_table(path) for path in sorted(root.glob(f"data/{folder}/{split}-*.parquet"))]
+            for column in mmrel.COLUMNS if tables else ():
+                values = [value for table in tables for value in table[column].to_pylist()]
+                if breaks_viewer(values):
+                    found.add((config, split, column))
+    return found
+
+
+def read_sources(root: Path) -> dict[str, set[str]]:
+    """The sources of each split, of all domains."""
+    found: dict[str, set[str]] = {}
+    for path in root.glob("data/*/*.jsonl"):
+        records = map(json.loads, path.read_text("utf-8").splitlines())
+        found.setdefault(path.stem, set()).update(record["source"] for record in records)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("lengths", "rows", "fails"),
+    [
+        ([5, 6] * 10, 20, True),  # 20 distinct values
+        ([5, 7] * 10, 20, False),
+        ([5] * 20, 20, False),
+        ([4, 14] * 10, 20, False),
+        ([5, 6] * 5, 20, False),  # 10 distinct values are labels, whatever their share
+        ([5, 6] * 5 + [5], 54, True),  # 11 of 54 rows are more than a fifth
+        ([5, 6] * 5 + [5], 55, False),
+        ([5, 6] * 500, 5000, False),
+        ([5, 6] * 500 + [5], 5005, True),  # more than 1,000 distinct values are never labels
+    ],
+)
+def test_the_rule_of_the_viewer(lengths: list[int], rows: int, fails: bool) -> None:
+    # 30 distinct values in a whole release used to be the bound, whatever the split.
+    texts: list[str | None] = [f"{number:04d}".rjust(length, "x") for number, length in enumerate(lengths)]
+    values = texts + texts[:1] * (rows - len(texts))
+    statistics = Statistics()
+    for value in values:
+        statistics.add_text("real", "test", "question_id", value)
+    assert bool(list(statistics.find_failures())) == fails == breaks_viewer(values)
+
+
+def test_no_value_is_a_value_of_its_own() -> None:
+    # Ten texts and a null are eleven values, of which the viewer draws lengths.
+    statistics = Statistics()
+    for value in [*(f"{number:0{5 + number % 2}d}" for number in range(10)), None]:
+        statistics.add_text("real", "test", "style", value)
+    (failure,) = statistics.find_failures()
+    assert (failure.column, failure.least, failure.most) == ("style", 5, 6)
+
+
+def test_the_config_all_unites_the_domains() -> None:
+    statistics = Statistics()
+    for number in range(40):
+        statistics.add_text("real", "test", "question_id", f"{number:05d}")
+        statistics.add_text("sdxl", "test", "question_id", f"{number:06d}")
+        statistics.add_text("dalle", "train", "question_id", f"{number:07d}")
+    statistics.add_width("real", "test", "image", 100)
+    statistics.add_width("sdxl", "test", "image", 101)
+    assert list(statistics.find_failures()) == []
+    statistics.unite(mmrel.DOMAINS)
+    found = [(f.config, f.split, f.column, f.unit, f.least, f.most) for f in statistics.find_failures()]
+    assert found == [
+        ("all", "test", "image", "pixels", 100, 101),
+        ("all", "test", "question_id", "characters", 5, 6),
+    ]
+
+
+@given(SOURCES, st.integers(0, 60))
+def test_a_padded_source_says_the_same(source: str, more: int) -> None:
+    length = len(source) + more
+    padded = pad_source(source, length)
+    assert len(padded) == length
+    assert pad_source(padded, length) == padded
+    assert pad_source(source, length - more) == source
+    file, mark, line = source.rpartition(":")
+    if mark and line.isascii() and line.isdigit() and not source.startswith("semidc item "):
+        again, _, number = padded.rpartition(":")
+        assert (again, int(number)) == (file, int(line))
+    elif not source.startswith("semidc item "):
+        assert padded.rstrip(" ") == source.rstrip(" ")
+
+
+@pytest.mark.parametrize(
+    ("source", "padded"),
+    [
+        ("json/test.jsonl:7", "json/test.jsonl:0000000000000007"),
+        ("semidc item 7: propose v-1 m:7b", "semidc item 07: propose v-1 m:7b"),
+        ("semidc item 7: propose m:7", "semidc item 0000007: propose m:7"),
+        ("labels of 2024", "labels of 2024                  "),
+    ],
+)
+def test_where_a_source_is_padded(source: str, padded: str) -> None:
+    assert pad_source(source, 32) == padded
+
+
+class TestBuild:
+    @staticmethod
+    def build(folder: Path, *names: str, out: str = "out", **options: Any) -> Path:
+        paths = [folder / name for name in names]
+        build_release(paths, PictureFolder(folder), folder / out, **options)
+        return folder / out
+
+    @pytest.fixture
+    def folder(self, tmp_path: Path) -> Path:
+        """Sources of which the questions of `test` stand in files with names of different lengths."""
+        folder = make_sources(tmp_path / "sources", copies=9)
+        lines = (folder / "json" / "test.jsonl").read_text().splitlines(keepends=True)
+        (folder / "more").mkdir()
+        (folder / "more" / "a.jsonl").write_text("".join(lines[:11]))
+        (folder / "more" / "a_longer_name.jsonl").write_text("".join(lines[11:]))
+        (folder / "json" / "test.jsonl").unlink()
+        return folder
+
+    def test_all_sources_of_a_split_have_one_length(self, folder: Path) -> None:
+        # Lines 9 and 10 of a file used to give sources of two lengths, which broke 6 of the sample's 12 splits.
+        root = self.build(folder, "json", "more")
+        sources = read_sources(root)
+        assert set(sources) == set(mmrel.SPLITS)
+        for split, found in sources.items():
+            assert len(set(map(len, found))) == 1, (split, found)
+        files = {source.rpartition(":")[0]: set[int]() for source in sources["test"]}
+        for source in sources["test"]:
+            file, _, line = source.rpartition(":")
+            files[file].add(int(line))
+        assert set(files) == {"more/a.jsonl", "more/a_longer_name.jsonl"}
+        assert files["more/a.jsonl"] == set(range(1, 12))
+        assert find_failures(root) == set()
+        assert check_release(root) == []
+
+    def test_a_release_built_from_its_own_records_has_the_same_records(self, folder: Path) -> None:
+        root = self.build(folder, "json", "more")
+        # The folder of a file does not name the split, its name does.
+        copies = folder / "copies"
+        shutil.copytree(root / "data", copies, ignore=shutil.ignore_patterns("*.tar", "*.parquet"))
+        again = self.build(folder, "copies", out="again")
+        for path in sorted(root.glob("data/*/*.jsonl")):
+            assert (again / path.relative_to(root)).read_bytes() == path.read_bytes()
+        # Fewer of them stay as they are, too.
+        (copies / "real" / "test.jsonl").unlink()
+        fewer = self.build(folder, "copies", out="fewer")
+        kept = fewer / "data" / "sdxl" / "test.jsonl"
+        assert kept.read_bytes() == (root / "data" / "sdxl" / "test.jsonl").read_bytes()
+
+    def test_records_with_sources_of_their_own(self, folder: Path, tmp_path: Path) -> None:
+        root = self.build(folder, "json", "more")
+        (tmp_path / "mixed").mkdir()
+        texts = ["semidc item {}: propose spatial-1 m", "elsewhere.jsonl:{}", "by hand"]
+        for path in root.glob("data/real/*.jsonl"):
+            records = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+            for number, record in enumerate(records):
+                record["source"] = texts[number % 3].format(number)
+            lines = "".join(json.dumps(record) + "\n" for record in records)
+            (tmp_path / "mixed" / path.name).write_text(lines)
+        build_release([tmp_path / "mixed"], PictureFolder(folder), tmp_path / "out")
+        sources = read_sources(tmp_path / "out")["test"]
+        assert len(set(map(len, sources))) == 1
+        longest = max(len(text.format(10)) for text in texts)
+        assert pad_source("semidc item 3: propose spatial-1 m", longest) in sources
+        assert pad_source("elsewhere.jsonl:4", longest) in sources
+        assert "by hand".ljust(longest) in sources
+        assert check_release(tmp_path / "out") == []
+
+    @staticmethod
+    def rename(folder: Path, width: Callable[[int, dict[str, Any]], int]) -> None:
+        """Give every question an id of some width, which the test says."""
+        number = 0
+        for path in sorted(folder.glob("*/*.jsonl")):
+            lines = []
+            for line in path.read_text().splitlines():
+                number += 1
+                record = json.loads(line)
+                record["question_id"] = f"q{number:0{width(number, record)}d}"
+                lines.append(json.dumps(record) + "\n")
+            path.write_text("".join(lines))
+
+    def test_check_names_column_config_split_and_lengths(
+        self, folder: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        self.rename(folder, lambda number, record: 5 + (record["split"] == "test") * number % 2)
+        root = self.build(folder, "json", "more")
+        configs = {config for config, split, _ in find_failures(root)}
+        assert configs == {"all", "real", "sdxl", "dalle"}
+        assert upload.main(["check", str(root)]) == 0
+        warnings = capsys.readouterr().out.splitlines()[:-1]
+        # Labels such as `answer`, whose texts have 2 and 3 characters, are not among them.
+        assert sorted(line.partition("; ")[0] for line in warnings) == sorted(
+            f"warning: config {config}, split test: column question_id: values of 6 and 7 characters"
+            for config in configs
+        )
+
+    def test_the_config_of_the_hubs_own_evaluation(self, folder: Path) -> None:
+        # It holds the yes/no questions alone, whose ids here differ by 1.
+        self.rename(folder, lambda number, record: 5 + number % 2 if record["label"] in ("yes", "no") else 9)
+        root = self.build(folder, "json", "more", hub_eval=True)
+        warned = {problem.where for problem in check_release(root)}
+        assert warned == {"config hub_eval, split adversarial", "config hub_eval, split test"}
+
+
+def test_no_split_of_the_sample_breaks_the_statistics() -> None:
+    # 6 of its 12 splits did, by `source`.
+    assert find_failures(REPOSITORY) == set()
+    assert check_sample(REPOSITORY) == []
