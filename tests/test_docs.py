@@ -79,7 +79,7 @@ CASES = [
     Case("python relation_accuracy.py answers.jsonl --repo-id NS/MMRel --split test", "GPT-4o", is_long=True),
     Case("from datasets import load_dataset\nfrom relation_accuracy import compute", "0.5 0.0 0.66"),
     Case("import mmrel\nfrom relation_accuracy import compute", "0.", needs="transformers"),
-    Case("python -m recipes.answer --root mmrel --base-url", "answered in answers.jsonl"),
+    Case("python -m recipes.answer --root mmrel --base-url", "64 of 64 answered"),
     Case("MMREL_RELEASE=NS/MMRel python -m lmms_eval", "mmrel_accuracy", needs="lmms_eval"),
     Case("inspect eval recipes/inspect_task.py", "pair_accuracy", needs="inspect_ai"),
     Case("python -m recipes.export --root mmrel --drop-leaks", "false positives", needs="trl"),
