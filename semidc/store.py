@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from release.records import InputError, Triplet
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
 VERDICTS = ("accept", "correct", "reject", "skip")
@@ -212,6 +212,30 @@ class Project:
                 ).rowcount  # fmt: skip
         return added
 
+    def rename(self, change: Callable[[str, str, Triplet], Triplet]) -> int:
+        """Change names in items and corrections; what people decided stays. Return how many items and corrections.
+
+        An item that becomes equal to another one is merged with it: its decisions move there, except
+        that of a person who has decided on both only the decision on the other item stands.
+
+        Args:
+            change: returns the new triplet for a picture's path, a category and a triplet.
+        """
+        changed = 0
+        with self._transaction():
+            for item in self.items():
+                triplet = change(item.image_id, item.category, item.triplet)
+                if triplet != item.triplet:
+                    self._rename_item(item, triplet)
+                    changed += 1
+            by_id = {item.id: item for item in self.items()}
+            for decision in self.decisions():
+                if decision.triplet:
+                    item = by_id[decision.item]
+                    triplet = change(item.image_id, item.category, decision.triplet)
+                    changed += self._rename_correction(decision, item, triplet)
+        return changed
+
     def pictures(self) -> dict[str, str]:
         """Hash of every picture of the project's list, by its path."""
         with self._lock:
@@ -375,6 +399,38 @@ class Project:
         if known and known[0] != sha256:
             raise InputError(f"picture {image_id!r} differs from the one that people have judged; name it anew")
         self._db.execute("insert or ignore into pictures values (?, ?)", (image_id, sha256))
+
+    def _rename_item(self, item: Item, triplet: Triplet) -> None:
+        twin = self._db.execute(
+            "select id from items where (image_id, category, subject, relation, object) = (?, ?, ?, ?, ?)",
+            (item.image_id, item.category, *triplet),
+        ).fetchone()
+        if twin is None:
+            query = "update items set subject = ?, relation = ?, object = ? where id = ?"
+            self._db.execute(query, (*triplet, item.id))
+            return
+        (kept,) = twin
+        self._db.execute(
+            "update decisions set undone_at = ? where item = ? and undone_at is null "
+            "and annotator in (select annotator from standing where item = ?)",
+            (_now(), item.id, kept),
+        )
+        self._db.execute("update decisions set item = ? where item = ?", (kept, item.id))
+        self._db.execute("delete from leases where item = ?", (item.id,))
+        self._db.execute("delete from items where id = ?", (item.id,))
+        self._update_state(kept)
+
+    def _rename_correction(self, decision: Decision, item: Item, triplet: Triplet) -> bool:
+        """Change a correction; one that says what the item says accepts it. Return whether it changed."""
+        accepts = triplet == item.triplet
+        if triplet == decision.triplet and not accepts:
+            return False
+        self._db.execute(
+            "update decisions set verdict = ?, subject = ?, relation = ?, object = ? where id = ?",
+            ("accept", None, None, None, decision.id) if accepts else ("correct", *triplet, decision.id),
+        )
+        self._update_state(item.id)
+        return True
 
     def _find_next(self, annotator: str, adjudicate: bool) -> Item | None:
         values = {"annotator": annotator, "now": time.time(), "people": self.people, "after": 0}

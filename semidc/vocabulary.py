@@ -105,6 +105,11 @@ def tidy_name(text: str) -> str:
     name = _tidy(text)
     if article_found := _LEADING_ARTICLE.match(name):
         name = name[article_found.end() :]
+    return lower_capitalized(name)
+
+
+def lower_capitalized(name: str) -> str:
+    """Return a name of one capitalized word in lower case, any other as it is."""
     return name.lower() if name.isalpha() and name.istitle() else name
 
 
