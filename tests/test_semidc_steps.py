@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import krippendorff
 import pytest
-from PIL import Image
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from PIL import Image
 from sklearn import metrics
 from stub_endpoint import Asked, Fault, StubEndpoint
 
@@ -23,9 +23,9 @@ from release.records import InputError, Triplet, parse_question
 from semidc import __main__, agree, ask
 from semidc.ask import Verified, make_negatives, make_questions, read_verified
 from semidc.export import export_label_studio, export_records
-from semidc.generate import Wish, generate
+from semidc.generate import Wish, generate, make_prompt, read_wishes
 from semidc.lines import Shard, parse_shard, read_proposals, write_lines, write_proposals
-from semidc.propose import PARAMETERS, propose
+from semidc.propose import PARAMETERS, propose, read_prompt
 from semidc.select import Candidate, Thing, read_candidates, read_folder, read_visual_genome, select
 from semidc.store import Decision, Item, Project, Proposal
 from semidc.vocabulary import are_same, load_vocabulary, make_triplet, spoken_article, tidy_name
@@ -328,6 +328,18 @@ def test_drawn_pictures_are_kept_by_their_content(tmp_path: Path) -> None:
     assert drops == {"reply: no picture (PNG, JPEG or WebP)": 1}
     assert "in this manner: watercolor. It shows a crocodile and a desert" in stub.asked[0].prompt
     assert stub.asked[0].prompt.endswith("this must be plainly true: crocodile on desert.")
+
+
+def test_triplets_to_draw_are_read_whole_or_refused_by_their_line(tmp_path: Path) -> None:
+    # A picture of "pandbear" was asked for.
+    path, wish = tmp_path / "t.jsonl", {"category": "action", "subject": "a panda bear", "relation": "hold"}
+    write_lines(path, [{**wish, "object": "pizza box"}])
+    (read,) = read_wishes(path, ["watercolor"])
+    assert read.triplet == ("panda bear", "hold", "pizza box")
+    assert "It shows a panda bear and a pizza box" in make_prompt(read_prompt("image-1"), read)
+    write_lines(path, [{**wish, "relation": "above", "object": "cup"}])
+    with pytest.raises(InputError, match=r"t\.jsonl:1: expected a verb .*, got the spatial word 'above'"):
+        list(read_wishes(path, []))
 
 
 # ---- ask, agree, export
