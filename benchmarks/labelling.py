@@ -1,9 +1,9 @@
-"""Times what grows with a labelling project: a decision, `semidc ask`, a change of `verify --people`.
+"""Times what grows with a labelling project: a decision, `semidc ask`, `verify --people`.
 
     PYTHONPATH=. python benchmarks/labelling.py
 
-Each is timed on a project and on one four times as large. What is linear takes about four times as long there; a
-decision, and a start with the same `--people`, take as long as before.
+Each is timed on a project and on one four times as large. What is linear takes about four times as
+long there; a decision, and a start with the same `--people`, take as long as before.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ def draw_items(items: int) -> Iterator[tuple[Proposal, str]]:
         subject, object_ = chance.sample(THINGS, 2)
         # The number keeps the triplets of a picture apart.
         triplet = Triplet(subject, chance.choice(VERBS), f"{object_} {number % 4}")
-        yield Proposal(picture, "action", triplet, 0.5, None, "model", "drawn"), f"{number // 4:064x}"
+        proposal = Proposal(picture, "action", triplet, 0.5, None, "model", "drawn")
+        yield proposal, f"{number // 4:064x}"
 
 
 def make_project(folder: Path, items: int) -> Project:
@@ -82,28 +83,32 @@ def take_time(run: Callable[[], object]) -> float:
 def measure(folder: Path, items: int) -> Times:
     """Time everything on a project of so many items."""
     project = make_project(folder, items)
-    decision = statistics.median(take_time(lambda: decide(project, "ann")) for _ in range(DECISIONS))
+    decisions = [take_time(lambda: decide(project, "ann")) for _ in range(DECISIONS)]
     ask = take_time(lambda: make_negatives(project))
     other, same = (take_time(lambda: project.set_people(3)) for _ in range(2))
     project.close()
-    return Times(decision, ask, other, same)
+    return Times(statistics.median(decisions), ask, other, same)
 
 
 def main() -> int:
-    """Print times and ratios; exit status 1 where one grows faster than the project by half as much again."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--items", type=int, default=4000, help="of the small project (%(default)s)")
+    """Print times and ratios; exit status 1 where a ratio is half as much again as it should be."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--items", type=int, default=4000, help="of the small project (4000)")
     args = parser.parse_args()
     if args.items < 4 * DECISIONS:
         parser.error(f"--items: expected at least {4 * DECISIONS}, got {args.items}")
     with tempfile.TemporaryDirectory() as folder:
         small, large = (measure(Path(folder), items) for items in (args.items, GROWTH * args.items))
     print(f"{'':28}{args.items:>10} {GROWTH * args.items:>10}  items")
-    names = ("a decision", "semidc ask", "verify --people, another K", "verify --people, the same K")
+    names = ("a decision", "semidc ask", "verify, another --people", "verify, the same --people")
     for name, before, after in zip(names, small, large, strict=True):
-        print(f"{name:28}{1000 * before:>10.2f} {1000 * after:>10.2f}  ms, {after / before:.1f} times as long")
-    grown = [large.decision / small.decision / 1, large.ask / small.ask / GROWTH]
-    grown.append(large.other_people / small.other_people / GROWTH)
+        figures = f"{1000 * before:>10.2f} {1000 * after:>10.2f}"
+        print(f"{name:28}{figures}  ms, {after / before:.1f} times as long")
+    grown = [
+        large.decision / small.decision,
+        large.ask / small.ask / GROWTH,
+        large.other_people / small.other_people / GROWTH,
+    ]
     return 0 if max(grown) < 1.5 else 1
 
 

@@ -359,7 +359,8 @@ def _check_misfits(checker: Checker) -> None:
     """Warn of relations that their category cannot have; `audit` counts the same ones."""
     if checker.misfits:
         examples = ", ".join(checker.misfit_examples)
-        message = f"{checker.misfits} questions with a relation of another category, for example {examples}; "
+        message = f"{checker.misfits} questions with a relation of another category, "
+        message += f"for example {examples}; "
         message += "python upload.py build --drop impossible_triplet leaves them out"
         checker.add("data", message, True)
 

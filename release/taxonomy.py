@@ -41,7 +41,7 @@ def read_taxonomy() -> dict[str, dict[str, Relation]]:
 
 
 def judge_relation(category: str, relation: str) -> str:
-    """Return `known`, `open` (a verb that is not listed), `unknown`, or `impossible` in its category.
+    """Return `known`, `open` (a verb that is not listed), `unknown`, or `impossible`.
 
     >>> [judge_relation("action", word) for word in ("ride", "juggle", "above", "behind", "bigger")]
     ['known', 'open', 'impossible', 'impossible', 'impossible']

@@ -87,7 +87,7 @@ def ask(args: argparse.Namespace) -> int:
 
 
 def audit(args: argparse.Namespace) -> int:
-    """Find names that version 1.0.0 damaged, and relations of another category; mend names on demand."""
+    """Find names that version 1.0.0 damaged, and relations of another category; mend names."""
     from semidc.audit import (
         count_misfits,
         count_names,
@@ -118,7 +118,7 @@ def audit(args: argparse.Namespace) -> int:
         print(f"  {count} x {reason}")
     if names:
         changed, refused = rename(project, names)
-        print(f"{len(names)} names mended in {changed} items and corrections; export the records again")
+        print(f"{len(names)} names mended in {changed} items and corrections; export again")
         for line in refused:
             print(f"  left as it is: {line}; choose another name with --rename")
     elif found:
@@ -245,10 +245,11 @@ def make_parser() -> argparse.ArgumentParser:
         "--raw", type=Path, nargs="+", default=[], metavar="FILE",
         help="what models and files said: stores of replies, candidates.jsonl, triplets to draw",
     )  # fmt: skip
-    command.add_argument("--mend", action="store_true", help="rename what is certain: what --raw states")
+    command.add_argument("--mend", action="store_true", help="rename what --raw states otherwise")
     command.add_argument(
-        "--rename", action="append", default=[], metavar="OLD=NEW", help="rename this too; may be repeated"
-    )
+        "--rename", action="append", default=[], metavar="OLD=NEW",
+        help="rename this too; may be repeated",
+    )  # fmt: skip
 
     command = _add(commands, export, "project.sqlite --out json/ --split test")
     command.add_argument("project", type=Path, metavar="DB")
@@ -321,8 +322,9 @@ def _warn_of_damage(project: Project) -> None:
     from semidc.audit import count_names, describe_damage, find_damage
 
     if found := find_damage(count_names(project)):
+        example = describe_damage(found)[0]
         print(
-            f"semidc: warning: {len(found)} names look damaged, for example {describe_damage(found)[0]}; "
+            f"semidc: warning: {len(found)} names look damaged, for example {example}; "
             f"python -m semidc audit {project.path} lists them and says how to mend them",
             file=sys.stderr,
         )

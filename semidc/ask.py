@@ -66,8 +66,8 @@ def settle(item: Item, decisions: Sequence[Decision]) -> Verified:
 def make_questions(project: Project) -> Questions:
     """Return all questions that the settled items give, in the grammar of the contract.
 
-    A relation of another category ("cup above dog" as an action) becomes no question, whether people
-    found it true or false: earlier versions let it pass. It is counted.
+    A relation of another category ("cup above dog" as an action), which version 1.0.0 let pass,
+    becomes no question, whether people found it true or false. It is counted.
     """
     verified = read_verified(project)
     questions = Questions([], Counter(), [])
@@ -96,8 +96,9 @@ def make_negatives(project: Project) -> list[Proposal]:
     for item in items:
         taken[_pair(item)].append(item.triplet.relation)
     negatives = [item for item in items if item.origin == "negative"]
-    pending = {_pair(item) for item in negatives if find_misfit("action", item.triplet.relation) is None}
-    pending -= {_pair(item) for item in project.items("settled") if item.origin == "negative"}
+    settled = {_pair(item) for item in project.items("settled") if item.origin == "negative"}
+    fit = (item for item in negatives if not find_misfit("action", item.triplet.relation))
+    pending = {_pair(item) for item in fit} - settled
     proposals = []
     for verified in make_questions(project).waiting:
         truth, image_id = verified.truth or verified.item.triplet, verified.item.image_id
@@ -131,7 +132,7 @@ class _Ranking:
         }
 
     def find_verbs(self, truth: Triplet) -> Iterator[str]:
-        """Yield verbs that may be plausible of the two things, the most plausible first; some come twice."""
+        """Yield verbs that may be plausible, the most plausible first; some come twice."""
         known = load_vocabulary()["action"].relations.get(truth.relation)
         yield from sorted(known.opposites) if known else ()
         for key in ((truth.subject, truth.object), (None, truth.object), (truth.subject, None)):
@@ -147,7 +148,8 @@ def _is_fit(category: str, triplet: Triplet, drops: Counter[str]) -> bool:
 
 
 def _find_truths(
-    verified: Iterable[Verified], drops: Counter[str]
+    verified: Iterable[Verified],
+    drops: Counter[str],
 ) -> dict[tuple[str, str], dict[Triplet, Verified]]:
     """What is true by picture and category; where two items come to the same, the one more people agreed on."""
     truths: dict[tuple[str, str], dict[Triplet, Verified]] = defaultdict(dict)
@@ -160,7 +162,11 @@ def _find_truths(
     return truths
 
 
-def _add_questions(questions: Questions, truths: dict[Triplet, Verified], false: FalseTwins) -> None:
+def _add_questions(
+    questions: Questions,
+    truths: dict[Triplet, Verified],
+    false: FalseTwins,
+) -> None:
     """Add the questions of one picture and category."""
     pairs = Counter((truth.subject, truth.object) for truth in truths)
     for truth, verified in truths.items():
@@ -181,7 +187,12 @@ def _add_questions(questions: Questions, truths: dict[Triplet, Verified], false:
             _add_false_verb(questions, verified, truth, false)
 
 
-def _add_false_verb(questions: Questions, verified: Verified, truth: Triplet, false: FalseTwins) -> None:
+def _add_false_verb(
+    questions: Questions,
+    verified: Verified,
+    truth: Triplet,
+    false: FalseTwins,
+) -> None:
     """Ask about a verb that people found false of the two things; each false one serves one question."""
     if twins := false[truth.subject, truth.object]:
         other = twins.popleft()

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Finds what version 1.0.0 let into a project: damaged names, and relations of another category.
 
-It took the first "a ", "an " or "the " out of a name wherever it stood, each time a name was read: "panda bear" became
-"pandbear", "man in a hat" became "min a hat" and then "min hat". The project keeps no trace of the original. So names
-are compared with what models and files said (`raw`); without that, a word is suspected where it falls into two words
-of the project's other names.
+It removed the first "a ", "an " or "the " from anywhere in a name, each time a name was read:
+"panda bear" became "pandbear", "man in a hat" became "min a hat" and then "min hat". The project
+keeps no trace of the original. So names are compared with what models and files said (`raw`);
+without that, a word is suspected where it falls into two words of the project's other names.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 ARTICLES = ("a", "an", "the")
 GUESSES = 3  # at most so many originals of a name
-REMOVALS = 2  # version 1.0.0 read most names twice: when they were proposed, and when they were added
+REMOVALS = 2  # version 1.0.0 read most names twice: when proposed, and when added to a project
 _ARTICLE_ANYWHERE = re.compile(r"(?:an?|the) (?=.)", re.I)  # the pattern of version 1.0.0
 _SQLITE = b"SQLite format 3\0"
 
@@ -41,7 +41,7 @@ class Uses(NamedTuple):
 
 
 class Damage(NamedTuple):
-    """A damaged name, what it may have been, how often it is used, and whether a model or file states it so."""
+    """A damaged name, what it may have been, how often it is used, and whether raw names say so."""
 
     name: str
     originals: tuple[str, ...]
@@ -59,7 +59,7 @@ def damage_name(name: str) -> str:
 
 
 def find_damage(uses: Mapping[str, Uses], raw: Collection[str] = ()) -> list[Damage]:
-    """Return the damaged names of a project, the certain ones first, each kind by how often it is used.
+    """Return the damaged names of a project, the certain ones first, then by how often they occur.
 
     Args:
         uses: the names of the project.
@@ -142,7 +142,8 @@ def parse_renames(texts: Sequence[str], known: Collection[str]) -> dict[str, str
         old, _, new = text.partition("=")
         new = tidy_name(new)
         if not new or len(new) > 100 or not new.isprintable() or "?" in new:
-            raise InputError(f"expected --rename OLD=NEW, NEW of 1 to 100 characters, got {text[:250]!r}")
+            expected = "expected --rename OLD=NEW, NEW of 1 to 100 characters"
+            raise InputError(f"{expected}, got {text[:250]!r}")
         if old not in known:
             raise InputError(f"--rename: expected a name of the project, got {old[:100]!r}")
         names[old] = new
@@ -155,7 +156,8 @@ def describe_damage(found: Sequence[Damage]) -> list[str]:
     for name, originals, uses, is_certain in found:
         told = " or ".join(map(repr, originals[:GUESSES]))
         kind = "was" if is_certain else "perhaps"
-        lines.append(f"{name!r} ({uses.items} items, {uses.corrections} corrections): {kind} {told}")
+        counts = f"{uses.items} items, {uses.corrections} corrections"
+        lines.append(f"{name!r} ({counts}): {kind} {told}")
     return lines
 
 
@@ -198,7 +200,7 @@ def _restore(name: str, words: Collection[str], genuine: Collection[str]) -> lis
 
 
 def _split_word(word: str, words: Collection[str], removals: int = REMOVALS) -> Iterator[str]:
-    """Yield two or more known words that the removal of an article at the end of each but the last has joined."""
+    """Yield the known words that a word was joined from, by removing articles at their ends."""
     for at in range(1, len(word)):
         rest = word[at:]
         for first in (word[:at] + article for article in ARTICLES):
@@ -233,10 +235,11 @@ def _read_file(path: Path) -> Iterator[object]:
             yield from (thing.get("name") for thing in things)
         elif "origin" in value:
             raise InputError(
-                f"{where}: expected what models or files said, got an item to verify, whose names may be damaged; "
-                "name the store of replies that `propose` kept, candidates.jsonl or triplets to draw"
+                f"{where}: expected what models or files said, got an item to verify, "
+                "whose names may be damaged; name replies.sqlite, candidates.jsonl, triplets to draw"
             )
         elif "subject" in value and "object" in value:
             yield from (value["subject"], value["object"])
         else:
-            raise InputError(f"{where}: expected things, or subject and object, got {str(value)[:80]!a}")
+            got = ascii(str(value)[:80])
+            raise InputError(f"{where}: expected things, or subject and object, got {got}")

@@ -48,22 +48,29 @@ create table if not exists leases (annotator text primary key, item integer not 
 create index if not exists by_leased on leases (item);
 create view if not exists standing as select rowid as place, * from decisions where undone_at is null;
 """
-# Counts that triggers keep: counting all items anew would make each decision as slow as the project is large.
+# Counts that triggers keep: counting all items anew would make each decision as slow as the project
+# is large.
 _TALLIES = """
 begin immediate;
-create table if not exists tallies (kind text, name text, count integer not null, primary key (kind, name));
+create table if not exists tallies (
+    kind text, name text, count integer not null, primary key (kind, name)
+);
 create trigger if not exists item_added after insert on items begin
-    insert into tallies values ('state', new.state, 1) on conflict (kind, name) do update set count = count + 1;
+    insert into tallies values ('state', new.state, 1)
+        on conflict (kind, name) do update set count = count + 1;
 end;
 create trigger if not exists item_changed after update of state on items begin
     update tallies set count = count - 1 where kind = 'state' and name = old.state;
-    insert into tallies values ('state', new.state, 1) on conflict (kind, name) do update set count = count + 1;
+    insert into tallies values ('state', new.state, 1)
+        on conflict (kind, name) do update set count = count + 1;
 end;
 create trigger if not exists item_removed after delete on items begin
     update tallies set count = count - 1 where kind = 'state' and name = old.state;
 end;
-create trigger if not exists decision_added after insert on decisions when new.undone_at is null begin
-    insert into tallies values ('by', new.annotator, 1) on conflict (kind, name) do update set count = count + 1;
+create trigger if not exists decision_added after insert on decisions
+when new.undone_at is null begin
+    insert into tallies values ('by', new.annotator, 1)
+        on conflict (kind, name) do update set count = count + 1;
 end;
 create trigger if not exists decision_undone after update of undone_at on decisions
 when old.undone_at is null and new.undone_at is not null begin
@@ -76,9 +83,8 @@ insert into tallies select 'by', annotator, count(*) from standing
 commit;
 """
 _ITEM = "i.id, i.image_id, p.sha256, i.category, i.subject, i.relation, i.object, i.confidence, i.origin, i.source"
-_DECISIONS = (
-    "select id, item, annotator, verdict, subject, relation, object, seconds, adjudicates, decided_at from standing"
-)
+_SAID = "id, item, annotator, verdict, subject, relation, object, seconds, adjudicates, decided_at"
+_DECISIONS = f"select {_SAID} from standing"
 _FROM = f"select {_ITEM} from items i join pictures p using (image_id) where "
 # Open to an annotator: not decided by them, and not taken by as many others as are needed.
 _OPEN = """i.state = 'open' and i.id > :after
@@ -155,7 +161,8 @@ class Project:
             self._db.execute("pragma journal_mode = wal")
             self._db.execute("pragma synchronous = full")
             self._db.executescript(_TABLES)
-            if not self._db.execute("select 1 from sqlite_master where name = 'tallies'").fetchone():
+            known = self._db.execute("select 1 from sqlite_master where name = 'tallies'")
+            if known.fetchone() is None:
                 self._db.executescript(_TALLIES)
         except sqlite3.DatabaseError as error:
             raise InputError(f"{path}: expected a project file: {error}") from None
@@ -188,7 +195,7 @@ class Project:
         return int(self.get("people", "2") or 2)
 
     def set_people(self, people: int) -> None:
-        """Change how many people decide on each item; every decided item is judged anew, unless nothing changes."""
+        """Change how many people decide on each item; a new number judges decided items anew."""
         with self._transaction():
             before = self.people
             self._db.execute("insert or replace into meta values ('people', ?)", (str(people),))
@@ -213,10 +220,10 @@ class Project:
         return added
 
     def rename(self, change: Callable[[str, str, Triplet], Triplet]) -> int:
-        """Change names in items and corrections; what people decided stays. Return how many items and corrections.
+        """Change names in items and corrections, and return how many of them; verdicts stay.
 
-        An item that becomes equal to another one is merged with it: its decisions move there, except
-        that of a person who has decided on both only the decision on the other item stands.
+        An item that becomes equal to another one is merged with it: its decisions move there. Of a
+        person who has decided on both, the decision on the other item stands.
 
         Args:
             change: returns the new triplet for a picture's path, a category and a triplet.
@@ -337,8 +344,8 @@ class Project:
         """Name of the annotator's last decision that stands, or null."""
         with self._lock:
             row = self._db.execute(
-                "select id from decisions indexed by by_order where annotator = ? and undone_at is null "
-                "order by rowid desc limit 1",
+                "select id from decisions indexed by by_order "
+                "where annotator = ? and undone_at is null order by rowid desc limit 1",
                 (annotator,),
             ).fetchone()
         return str(row[0]) if row else None
@@ -346,12 +353,11 @@ class Project:
     def progress(self, annotator: str) -> Progress:
         """How far the project is, and what this annotator did."""
         with self._lock:
-            states = dict(self._db.execute("select name, count from tallies where kind = 'state'").fetchall())
-            mine = self._db.execute(
-                "select count from tallies where kind = 'by' and name = ?", (annotator,)
-            ).fetchone()
+            query = "select name, count from tallies where kind = ? and name = coalesce(?, name)"
+            states = dict(self._db.execute(query, ("state", None)).fetchall())
+            mine = dict(self._db.execute(query, ("by", annotator)).fetchall())
         settled, disputed = states.get("settled", 0), states.get("disputed", 0)
-        return Progress(mine[0] if mine else 0, settled, disputed, sum(states.values()))
+        return Progress(mine.get(annotator, 0), settled, disputed, sum(states.values()))
 
     def items(self, state: str | None = None) -> Iterator[Item]:
         """All items, or those of a state: open, disputed, settled."""
@@ -373,10 +379,9 @@ class Project:
     def decisions(self, item: int | None = None) -> Iterator[Decision]:
         """All decisions that stand, skips as well, in the order of their coming; or those on an item."""
         with self._lock:
-            if item is None:
-                rows = self._db.execute(f"{_DECISIONS} order by place").fetchall()
-            else:
-                rows = self._db.execute(f"{_DECISIONS} where item = ? order by place", (item,)).fetchall()
+            # One query for both (`item = coalesce(?, item)`) could not use the index.
+            condition, values = ("", ()) if item is None else ("where item = ?", (item,))
+            rows = self._db.execute(f"{_DECISIONS} {condition} order by place", values).fetchall()
         return map(_make_decision, rows)
 
     @contextlib.contextmanager
@@ -401,10 +406,9 @@ class Project:
         self._db.execute("insert or ignore into pictures values (?, ?)", (image_id, sha256))
 
     def _rename_item(self, item: Item, triplet: Triplet) -> None:
-        twin = self._db.execute(
-            "select id from items where (image_id, category, subject, relation, object) = (?, ?, ?, ?, ?)",
-            (item.image_id, item.category, *triplet),
-        ).fetchone()
+        is_same = " and ".join(f"{name} = ?" for name in ("image_id", "category", *Triplet._fields))
+        values = (item.image_id, item.category, *triplet)
+        twin = self._db.execute(f"select id from items where {is_same}", values).fetchone()
         if twin is None:
             query = "update items set subject = ?, relation = ?, object = ? where id = ?"
             self._db.execute(query, (*triplet, item.id))
@@ -421,13 +425,14 @@ class Project:
         self._update_state(kept)
 
     def _rename_correction(self, decision: Decision, item: Item, triplet: Triplet) -> bool:
-        """Change a correction; one that says what the item says accepts it. Return whether it changed."""
+        """Change a correction, and return whether it changed; one that repeats its item accepts."""
         accepts = triplet == item.triplet
         if triplet == decision.triplet and not accepts:
             return False
+        said = ("accept", None, None, None) if accepts else ("correct", *triplet)
         self._db.execute(
             "update decisions set verdict = ?, subject = ?, relation = ?, object = ? where id = ?",
-            ("accept", None, None, None, decision.id) if accepts else ("correct", *triplet, decision.id),
+            (*said, decision.id),
         )
         self._update_state(item.id)
         return True
@@ -462,7 +467,7 @@ class Project:
         return _make_item(self._db.execute(f"{_FROM} i.id = ?", (item,)).fetchone())
 
     def _decision(self, decision_id: str) -> Decision | None:
-        query = _DECISIONS.replace("standing", "decisions") + " where id = ?"  # those taken back as well
+        query = f"select {_SAID} from decisions where id = ?"
         row = self._db.execute(query, (decision_id,)).fetchone()
         return _make_decision(row) if row else None
 
@@ -470,11 +475,12 @@ class Project:
         self._set_state(item, _find_state(self.decisions(item), self.people))
 
     def _set_state(self, item: int, state: str) -> None:
-        self._db.execute("update items set state = ? where id = ? and state != ?", (state, item, state))
+        query = "update items set state = ? where id = ? and state != ?"
+        self._db.execute(query, (state, item, state))
 
 
 def _find_state(decisions: Iterable[Decision], people: int) -> str:
-    """Return an item's state: it is settled once enough people agree, or one has judged where they did not."""
+    """Return an item's state: settled once enough people agree, or one judges between them."""
     decided = [decision for decision in decisions if decision.verdict != "skip"]
     if any(decision.adjudicates for decision in decided):
         return "settled"

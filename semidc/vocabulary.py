@@ -69,8 +69,8 @@ def make_triplet(domain: str, category: str, subject: str, relation: str, object
     """A triplet in the project's words: no articles, no capitalized words, the taxonomy's name for the relation.
 
     Raises:
-        InputError: the relation is not one of a closed category or is a word of another category, or no question can
-            be asked about the triplet.
+        InputError: the relation is not one of a closed category or is a word of another category,
+            or no question can be asked about the triplet.
     """
     if category not in mmrel.CATEGORIES:
         raise InputError(f"expected a category among {', '.join(mmrel.CATEGORIES)}, got {category[:80]!r}")
@@ -97,7 +97,7 @@ def make_triplet(domain: str, category: str, subject: str, relation: str, object
 
 
 def tidy_name(text: str) -> str:
-    """Return a name without its leading article, with single spaces; one capitalized word is lowered.
+    """Return a name without its leading article; one capitalized word is put in lower case.
 
     >>> [tidy_name(name) for name in ("a panda  bear", "The Person", "man in a hat", "TV")]
     ['panda bear', 'person', 'man in a hat', 'TV']

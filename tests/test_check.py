@@ -121,16 +121,18 @@ def test_relations_of_another_category_are_counted_as_audit_counts_them(
 ) -> None:
     # Only `audit` said so; upstream's own questions hold some, so that they are a warning.
     folder, root = make_sources(tmp_path / "sources"), tmp_path / "release"
-    path, verbs = folder / "json" / "test.jsonl", itertools.cycle(("above", "bigger", "behind", "kiss"))
+    path = folder / "json" / "test.jsonl"
+    verbs = itertools.cycle(("above", "bigger", "behind", "kiss"))
     text = re.sub("look at", lambda match: next(verbs), path.read_text())
     path.write_text(text)
     build_release([folder / "json"], PictureFolder(folder), root)
     findings = audit_release(root, thorough=False).findings
     (found,) = [finding for finding in findings if finding.kind == "impossible_triplet"]
     assert found.count > 3
-    (problem,) = [problem for problem in check_release(root) if "another category" in problem.message]
+    (problem,) = [one for one in check_release(root) if "another category" in one.message]
     assert problem.is_warning
-    assert problem.message.startswith(f"{found.count} questions with a relation of another category, for example ")
+    told = f"{found.count} questions with a relation of another category, for example "
+    assert problem.message.startswith(told)
     assert problem.message.count("data/real/test.jsonl:") == 3
     assert upload.main(["check", str(root)]) == 0
     assert "build --drop impossible_triplet" in capsys.readouterr().out

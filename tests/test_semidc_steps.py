@@ -66,15 +66,13 @@ def test_words_are_brought_to_the_taxonomy_s() -> None:
     assert not are_same("action", "sit", "stand")
 
 
-NAMES = st.lists(
-    st.sampled_from(("panda", "bear", "a", "an", "the", "man", "TV", "Zebra", "é", "in")) | st.text(max_size=6),
-    max_size=5,
-)
+WORDS = ("panda", "bear", "a", "an", "the", "man", "TV", "Zebra", "é", "in")
+NAMES = st.lists(st.sampled_from(WORDS) | st.text(max_size=6), max_size=5)
 
 
 @given(NAMES, st.sampled_from(("", "a ", "An ", "THE  ", " the\t")))
 def test_a_name_loses_its_leading_article_and_nothing_else(words: list[str], article: str) -> None:
-    # The pattern had no anchor: "panda bear" became "pandbear", "pizza box" "pizzbox", "man in a hat" "min a hat".
+    # The pattern had no anchor: "panda bear" became "pandbear", "man in a hat" became "min a hat".
     name = " ".join(" ".join(words).split())
     assume(name)
     assume(article or name.split()[0].lower() not in ("a", "an", "the") or " " not in name)
@@ -82,24 +80,25 @@ def test_a_name_loses_its_leading_article_and_nothing_else(words: list[str], art
     assert tidy_name(article + name) == (name.lower() if is_capitalized else name)
 
 
-@pytest.mark.parametrize("name", ["panda bear", "pizza box", "man in a hat", "sofa bed", "Theo", "a", "the"])
+@pytest.mark.parametrize("name", ["panda bear", "pizza box", "sofa bed", "theory", "a", "the"])
 def test_names_in_triplets_stay_whole(name: str) -> None:
-    if " a " not in name:  # of which a question reads as another object
-        assert make_triplet("real", "action", "the dog", "carry", name).object == name.replace("Theo", "theo")
-    assert make_triplet("real", "action", name, "carry", "an egg").subject == name.replace("Theo", "theo")
+    assert make_triplet("real", "action", "the dog", "carry", name).object == name
+    assert make_triplet("real", "action", name, "carry", "an egg").subject == name
+    # As an object it would be read back as "hat".
+    assert make_triplet("real", "action", "man in a hat", "eat", name).subject == "man in a hat"
 
 
 @pytest.mark.parametrize(
     ("category", "words", "told"),
     [
         # "Does a cup above a dog in the image?" was a question of the category action.
-        ("action", ("cup", "above", "dog"), r"expected a verb \(hold, .*\), got the spatial word 'above'"),
+        ("action", ("cup", "above", "dog"), r"a verb \(hold, .*\), got the spatial word 'above'"),
         ("action", ("cup", "Inside", "dog"), "got the spatial word 'inside'"),
         ("action", ("cup", "larger", "dog"), "got the comparative word 'larger'"),
         ("action", ("cup", "behind", "dog"), "expected a verb .*, got 'behind'"),
         ("action", ("person", "in to", "boat"), "expected a verb .*, got 'in to'"),
         # It ends like a comparative: "Is a cup under than a dog in the image?"
-        ("comparative", ("cup", "under", "dog"), "expected a comparative .*, got the spatial word 'under'"),
+        ("comparative", ("cup", "under", "dog"), "comparative .*, got the spatial word 'under'"),
         ("spatial", ("cat", "among", "dogs"), "expected a spatial relation among above"),
         ("spatial", ("cat", "on top of", "dog"), "expected a spatial relation"),  # above or on: it does not tell
         ("comparative", ("car", "blue", "bus"), "expected a comparative"),
@@ -266,7 +265,7 @@ def test_what_is_no_proposal_is_counted_by_reason(tmp_path: Path, said: str, rea
 
 def test_a_verb_of_another_category_is_no_proposal(tmp_path: Path) -> None:
     # Such a reply was proposed, rejected by people, and became a question with the answer no.
-    said = triplets(("cat", "above", "dog", 0.5), ("cat", "bigger", "dog", 0.5), ("cat", "watch", "dog", 0.5))
+    said = triplets(*(("cat", verb, "dog", 0.5) for verb in ("above", "bigger", "watch")))
     proposals, drops, _ = run(tmp_path, lambda asked: said, category="action")
     assert {p.triplet for p in proposals} == {("cat", "look", "dog")}
     assert drops == {
@@ -332,13 +331,14 @@ def test_drawn_pictures_are_kept_by_their_content(tmp_path: Path) -> None:
 
 def test_triplets_to_draw_are_read_whole_or_refused_by_their_line(tmp_path: Path) -> None:
     # A picture of "pandbear" was asked for.
-    path, wish = tmp_path / "t.jsonl", {"category": "action", "subject": "a panda bear", "relation": "hold"}
+    path = tmp_path / "t.jsonl"
+    wish = {"category": "action", "subject": "a panda bear", "relation": "hold"}
     write_lines(path, [{**wish, "object": "pizza box"}])
     (read,) = read_wishes(path, ["watercolor"])
     assert read.triplet == ("panda bear", "hold", "pizza box")
     assert "It shows a panda bear and a pizza box" in make_prompt(read_prompt("image-1"), read)
     write_lines(path, [{**wish, "relation": "above", "object": "cup"}])
-    with pytest.raises(InputError, match=r"t\.jsonl:1: expected a verb .*, got the spatial word 'above'"):
+    with pytest.raises(InputError, match=r"t\.jsonl:1: .*, got the spatial word 'above'"):
         list(read_wishes(path, []))
 
 
@@ -447,8 +447,8 @@ def add_old(project: Project, *items: tuple[str, str, str]) -> None:
 
 
 def test_a_relation_of_another_category_becomes_no_question(tmp_path: Path) -> None:
-    # Each way by which "Does a cup above a dog in the image?" could become ground truth, in a project of 1.0.0:
-    # a rejected proposal, a rejected false verb, an accepted proposal, a correction that a person typed.
+    # Each way by which "Does a cup above a dog in the image?" became ground truth in version 1.0.0:
+    # a rejected proposal, a rejected false verb, an accepted proposal, a typed correction.
     project = make_project(tmp_path, (FIRST, "action", "cup hold dog", "accept"))
     add_old(project, ("action", "cup above dog", "model"), ("action", "cup bigger dog", "negative"))
     add_old(project, ("action", "cup inside dog", "model"), ("action", "cup throw dog", "model"))
@@ -464,29 +464,32 @@ def test_a_relation_of_another_category_becomes_no_question(tmp_path: Path) -> N
         ("Does a cup throw a dog in the image?", "no"),
     ]
     verb = "expected a verb (hold, ride, eat …), got the"
+    comparative = "expected a comparative (bigger, taller …), got the"
     assert questions.drops == {
         f"action triplet: {verb} spatial word 'above'": 1,
         f"action triplet: {verb} comparative word 'bigger'": 1,
         f"action triplet: {verb} spatial word 'inside'": 1,
         f"action triplet: {verb} spatial word 'left'": 1,
-        "comparative triplet: expected a comparative (bigger, taller …), got the spatial word 'under'": 1,
+        f"comparative triplet: {comparative} spatial word 'under'": 1,
     }
 
 
-def test_export_says_what_is_impossible_and_leaves_it_out(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_export_leaves_out_what_is_impossible_and_says_so(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     project = make_project(tmp_path, (FIRST, "action", "cup hold dog", "accept"))
     add_old(project, ("action", "cup above dog", "model"))
     decide(project, "ann", "accept")
     status, out, _ = command(capsys, "export", project.path, "--out", tmp_path / "json")
     assert status == 0
-    assert "  1 x action triplet: expected a verb (hold, ride, eat …), got the spatial word 'above'" in out
+    assert "  1 x action triplet: expected a verb" in out
+    assert "got the spatial word 'above'" in out
     assert "above" not in (tmp_path / "json" / "test.jsonl").read_text()
 
 
 def test_a_word_of_another_category_is_no_false_verb(tmp_path: Path) -> None:
-    # Verbs are taken from other items of the project, and items of version 1.0.0 may hold such words.
+    # Verbs are taken from other items of the project, and those of version 1.0.0 may be such words.
     project = make_project(tmp_path, (FIRST, "action", "cup hold dog", "accept"))
     add_old(project, ("action", "cup above dog", "model"), ("action", "man inside dog", "negative"))
     assert make_negatives(project) == []
@@ -497,17 +500,18 @@ def test_a_word_of_another_category_is_no_false_verb(tmp_path: Path) -> None:
 def test_a_file_of_items_with_such_a_word_is_refused_by_its_line(tmp_path: Path) -> None:
     draw(tmp_path, FIRST)
     triplet = Triplet("cup", "above", "dog")
-    write_proposals(tmp_path / "p.jsonl", [Proposal(FIRST, "action", triplet, 0.5, None, "model", "test")])
-    with pytest.raises(InputError, match=r"p\.jsonl:1: expected a verb .*, got the spatial word 'above'"):
+    proposal = Proposal(FIRST, "action", triplet, 0.5, None, "model", "test")
+    write_proposals(tmp_path / "p.jsonl", [proposal])
+    with pytest.raises(InputError, match=r"p\.jsonl:1: .*, got the spatial word 'above'"):
         list(read_proposals([tmp_path / "p.jsonl"], tmp_path))
 
 
 # ---- ask at scale: what the quadratic code of version 1.0.0 said
 
 
-def plain_false(verified: list[Verified], image_id: str, category: str, found: Any) -> list[Verified]:
-    """What is false of a picture, by looking at every verified item."""
-    false = [v for v in verified if (v.item.image_id, v.item.category) == (image_id, category)]
+def plain_false(verified: list[Verified], picture: tuple[str, str], found: Any) -> list[Verified]:
+    """What is false of a picture in a category, by looking at every verified item."""
+    false = [v for v in verified if (v.item.image_id, v.item.category) == picture]
     return [v for v in false if v.truth != v.item.triplet and v.item.triplet not in found]
 
 
@@ -516,8 +520,8 @@ def plain_waiting(project: Project) -> tuple[set[int], list[Triplet]]:
     verified = read_verified(project)
     truths = ask._find_truths(verified, Counter())
     waiting, asked_about = set(), []
-    for (image_id, category), found in truths.items():
-        false = plain_false(verified, image_id, category, found)
+    for picture, found in truths.items():
+        false = plain_false(verified, picture, found)
         for truth, one in found.items():
             same = [v for v in false if v.item.triplet[::2] == truth[::2]]
             if same:
@@ -535,7 +539,8 @@ def plain_rank(truth: Triplet, items: list[Item]) -> list[str]:
         same = (subject == truth.subject, object_ == truth.object)
         if any(same):
             ranked[{(True, True): 1, (False, True): 2, (True, False): 3}[same]].append(relation)
-    ordered = (sorted(Counter(verbs).items(), key=lambda pair: (-pair[1], pair[0])) for verbs in ranked)
+    counts = map(Counter, ranked)
+    ordered = (sorted(count.items(), key=lambda pair: (-pair[1], pair[0])) for count in counts)
     return list(dict.fromkeys(verb for verbs in ordered for verb, _ in verbs))
 
 
@@ -562,14 +567,16 @@ def plain_negatives(project: Project) -> list[Proposal]:
 
 
 @pytest.mark.parametrize("seed", range(25))
-def test_ask_says_the_same_as_by_looking_at_every_item_for_each_picture(tmp_path: Path, seed: int) -> None:
+def test_ask_says_what_a_look_at_every_item_says(tmp_path: Path, seed: int) -> None:
     chance = random.Random(seed)
-    verbs = ("push", "pull", "hold", "grip", "sit", "stand", "look", "watch", "juggle", "feed")[: chance.choice((4, 10))]
+    verbs = ("push", "pull", "hold", "grip", "sit", "stand", "look", "watch", "juggle", "feed")
+    verbs = verbs[: chance.choice((4, 10))]
     project = Project(tmp_path / "project.sqlite", make=True)
     project.set_people(1)
 
     def draw_triplet() -> Triplet:
-        return Triplet(chance.choice(("man", "dog")), chance.choice(verbs), chance.choice(("cart", "cup", "cat")))
+        subject, object_ = chance.choice(("man", "dog")), chance.choice(("cart", "cup", "cat"))
+        return Triplet(subject, chance.choice(verbs), object_)
 
     pictures = [f"vg/VG_100K/{number}.jpg" for number in range(chance.choice((1, 4, 12)))]
     for _ in range(60):

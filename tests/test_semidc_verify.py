@@ -88,11 +88,12 @@ def test_a_correction_to_the_same_is_an_acceptance(client: TestClient, project: 
 def test_names_that_people_type_stay_whole(client: TestClient, project: Project) -> None:
     # "panda bear" became "pandbear".
     client.post("/api/next", json={})
-    assert decide(client, verdict="correct", triplet=["the panda bear", "hold", "a pizza box"]).status_code == 200
+    typed = ["the panda bear", "hold", "a pizza box"]
+    assert decide(client, verdict="correct", triplet=typed).status_code == 200
     assert [d.triplet for d in project.decisions()] == [Triplet("panda bear", "hold", "pizza box")]
 
 
-def test_the_page_says_why_a_word_of_another_category_is_refused(client: TestClient, project: Project) -> None:
+def test_the_page_says_why_such_a_word_is_refused(client: TestClient, project: Project) -> None:
     client.post("/api/next", json={})
     reply = decide(client, verdict="correct", triplet=["person", "above", "unicorn"])
     expected = "expected a verb (hold, ride, eat …), got the spatial word 'above'"
