@@ -236,7 +236,7 @@ def _read_file(path: Path) -> Iterator[object]:
         elif "origin" in value:
             raise InputError(
                 f"{where}: expected what models or files said, got an item to verify, "
-                "whose names may be damaged; name replies.sqlite, candidates.jsonl, triplets to draw"
+                "whose names may be damaged; name replies.sqlite, candidates.jsonl or such files"
             )
         elif "subject" in value and "object" in value:
             yield from (value["subject"], value["object"])
