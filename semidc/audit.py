@@ -112,7 +112,12 @@ def rename(project: Project, names: Mapping[str, str]) -> tuple[int, list[str]]:
     Returns:
         How many items and corrections changed, and a line for each triplet that had to stay because
         no question could be asked about the new one.
+
+    Raises:
+        InputError: a new name is renamed as well; nothing is changed.
     """
+    if twice := sorted(set(names.values()) & set(names)):
+        raise InputError(f"--rename: expected names that stay, got {twice[0]!r} on both sides")
     refused: dict[str, None] = {}
 
     def change(image_id: str, category: str, triplet: Triplet) -> Triplet:

@@ -353,9 +353,9 @@ class Project:
     def progress(self, annotator: str) -> Progress:
         """How far the project is, and what this annotator did."""
         with self._lock:
-            query = "select name, count from tallies where kind = ? and name = coalesce(?, name)"
-            states = dict(self._db.execute(query, ("state", None)).fetchall())
-            mine = dict(self._db.execute(query, ("by", annotator)).fetchall())
+            query = "select name, count from tallies where kind = ?"
+            states = dict(self._db.execute(query, ("state",)).fetchall())
+            mine = dict(self._db.execute(f"{query} and name = ?", ("by", annotator)).fetchall())
         settled, disputed = states.get("settled", 0), states.get("disputed", 0)
         return Progress(mine.get(annotator, 0), settled, disputed, sum(states.values()))
 

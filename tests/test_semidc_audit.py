@@ -268,6 +268,8 @@ def test_a_name_that_makes_no_question_is_said_and_left(tmp_path: Path, capsys: 
         (["--rename", "cup=a "], "--rename: expected a name of the project, got 'cup'"),
         (["--rename", "nothing=cup"], "--rename: expected a name of the project, got 'nothing'"),
         (["--rename", "bike=\ud800"], "expected --rename OLD=NEW, NEW of 1 to 100 characters"),
+        (["--rename", "pandbear=bike", "--rename", "bike=cup"],
+         "--rename: expected names that stay, got 'bike' on both sides"),
         (["--raw", "none.jsonl"], "none.jsonl: No such file or directory"),
         (["--raw", "text"], "text:1: expected a JSON object on each line"),
         (["--raw", "other"], "other:1: expected things, or subject and object, got"),
