@@ -9,6 +9,7 @@ long there; a decision, and a start with the same `--people`, take as long as be
 from __future__ import annotations
 
 import argparse
+import itertools
 import random
 import statistics
 import sys
@@ -24,6 +25,8 @@ from semidc.store import Decision, Project, Proposal
 
 GROWTH = 4
 DECISIONS = 100  # of which the median is taken
+REPEATS = 4  # of which the best is taken
+TOLERANCE = 2  # what is quadratic grows by GROWTH
 THINGS = ("person", "dog", "cup", "chair", "panda bear", "car", "horse", "cat")
 VERBS = ("hold", "ride", "push", "pull", "look", "carry", "juggle", "feed", "touch", "kick")
 
@@ -73,25 +76,30 @@ def decide(project: Project, name: str) -> None:
     project.last_decision(name)
 
 
-def take_time(run: Callable[[], object]) -> float:
-    """Return the seconds that a call takes."""
-    start = time.perf_counter()
-    run()
-    return time.perf_counter() - start
+def take_time(run: Callable[[], object], repeats: int = 1) -> float:
+    """Return the least seconds that a call takes."""
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)
 
 
 def measure(folder: Path, items: int) -> Times:
     """Time everything on a project of so many items."""
     project = make_project(folder, items)
     decisions = [take_time(lambda: decide(project, "ann")) for _ in range(DECISIONS)]
-    ask = take_time(lambda: make_negatives(project))
-    other, same = (take_time(lambda: project.set_people(3)) for _ in range(2))
+    ask = take_time(lambda: make_negatives(project), REPEATS)
+    people = itertools.cycle((3, 2))
+    other = take_time(lambda: project.set_people(next(people)), REPEATS)
+    same = take_time(lambda: project.set_people(project.people), REPEATS)
     project.close()
     return Times(statistics.median(decisions), ask, other, same)
 
 
 def main() -> int:
-    """Print times and ratios; exit status 1 where a ratio is half as much again as it should be."""
+    """Print times and ratios; exit status 1 where something grows faster than the project."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--items", type=int, default=4000, help="of the small project (4000)")
     args = parser.parse_args()
@@ -109,7 +117,7 @@ def main() -> int:
         large.ask / small.ask / GROWTH,
         large.other_people / small.other_people / GROWTH,
     ]
-    return 0 if max(grown) < 1.5 else 1
+    return 0 if max(grown) < TOLERANCE else 1
 
 
 if __name__ == "__main__":
