@@ -9,6 +9,7 @@ A reply is stored under its endpoint, model, parameters, picture and prompt: end
 from __future__ import annotations
 
 import base64
+import contextlib
 import dataclasses
 import email.utils
 import hashlib
@@ -261,6 +262,24 @@ class Store:
                 (url, model),
             ).fetchone()
         return Usage(*row)
+
+
+def read_texts(path: Path) -> Iterator[str]:
+    """Yield the text of every final reply that a store keeps; the file is not written to.
+
+    Raises:
+        ValueError: the file is not a store of replies.
+    """
+    try:
+        db = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
+        with contextlib.closing(db):
+            for (body,) in db.execute("select body from requests where final"):
+                outcome = _Outcome(body=body)
+                _read_body("chat", outcome)
+                if outcome.text is not None:
+                    yield outcome.text
+    except sqlite3.Error as error:
+        raise ValueError(f"{path}: expected a store of replies: {error}") from None
 
 
 class Endpoint:

@@ -3,14 +3,12 @@
 
 from __future__ import annotations
 
-import functools
-import json
 import re
 from itertools import combinations
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import mmrel
-from release.records import SCHEMA_FOLDER
+from release.taxonomy import judge_relation, read_taxonomy
 
 if TYPE_CHECKING:
     import sqlite3
@@ -35,43 +33,9 @@ VARIANT_LENGTH = 7  # letters from which on names that differ by one letter are 
 EXAMPLES = 5
 
 
-class Relation(NamedTuple):
-    """A relation of the taxonomy."""
-
-    name: str
-    opposites: tuple[str, ...]
-    inverse: str | None
-
-
-@functools.cache
-def read_taxonomy() -> dict[str, dict[str, Relation]]:
-    """Per category the relations by each of their words."""
-    taxonomy = json.loads((SCHEMA_FOLDER / "taxonomy.json").read_text("utf-8"))["categories"]
-    words: dict[str, dict[str, Relation]] = {}
-    for category, described in taxonomy.items():
-        known = words.setdefault(category, {})
-        for entry in described["relations"]:
-            relation = Relation(entry["name"], tuple(entry["opposites"]), entry["inverse"])
-            for word in (*entry["synonyms"], *entry.get("forms", ())):
-                known.setdefault(word, relation)
-            known[entry["name"]] = relation
-    return words
-
-
-def judge_relation(category: int, relation: str) -> str:
-    """`known`, `open` (a verb that is not listed), `unknown`, or `impossible` in its category."""
-    taxonomy, word = read_taxonomy(), relation.casefold()
-    name = mmrel.CATEGORIES[category]
-    if word in taxonomy[name]:
-        return "known"
-    if name == "spatial" or any(word in words for words in taxonomy.values()):
-        return "impossible"
-    return "open" if name == "action" else "unknown"
-
-
 def make_claims(db: sqlite3.Connection) -> None:
     """Write what each yes/no question claims, in one wording for one meaning, and what a yes to it forbids."""
-    db.create_function("judge", 2, judge_relation, deterministic=True)
+    db.create_function("judge", 2, _judge, deterministic=True)
     db.executescript(
         "drop table if exists temp.claims; drop table if exists temp.forbidden;"
         "create temp table claims (id integer primary key, image_id, category, answer, claim);"
@@ -89,6 +53,10 @@ def make_claims(db: sqlite3.Connection) -> None:
     )
     db.executemany("insert into forbidden values (?,?,?,?)", forbidden)
     db.executescript("create index temp.by_claim on claims (image_id, category, claim)")
+
+
+def _judge(category: int, relation: str) -> str:
+    return judge_relation(mmrel.CATEGORIES[category], relation)
 
 
 def _claim(category: int, subject: str, relation: str, object_: str) -> str:

@@ -23,6 +23,7 @@ from release.hub_eval import CONFIG, find_splits, read_texts
 from release.pack import count_picture, describe_file, list_categories, make_facts
 from release.records import SCHEMA_FOLDER, InputError, Record, check_record, make_pair_id, parse_question
 from release.tables import GROUP_DECODED_BYTES, GROUP_ROWS, GROUP_STORED_BYTES, make_schema
+from release.taxonomy import find_misfit
 from release.viewer import Statistics
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ SAMPLE = ("data", "schema", "dataset_infos.json", "checksums.json")
 REQUIRED = ("README.md", "dataset_infos.json", "schema/record.schema.json", "schema/taxonomy.json", "loader/mmrel.py")
 FILE_DECODED_BYTES = 1 << 31  # what pyarrow's ParquetFile.read() can hold of a file once each row has its picture
 EXIF_ORIENTATION = 0x0112
+EXAMPLES = 3  # of a warning that counts questions
 MAX_ROW = 2000  # characters of a row's text, up to which the viewer shows all of the first hundred rows
 _DATA_FILE = re.compile(r"data/(\w+)/([a-z]+)(?:\.jsonl|-[0-9]{5}\.tar|-[0-9]{5}-of-[0-9]{5}\.parquet)")
 _ADULT_TAGS = {"not-for-all-audiences", "nsfw", "porn", "hentai", "inappropriate"}
@@ -69,6 +71,8 @@ class Checker:
     broken: set[str] = dataclasses.field(default_factory=set)
     statistics: Statistics = dataclasses.field(default_factory=Statistics)
     longest: int = 0
+    misfits: int = 0
+    misfit_examples: list[str] = dataclasses.field(default_factory=list)
 
     def add(self, where: str, message: str, is_warning: bool = False) -> None:
         """Note a problem."""
@@ -120,6 +124,7 @@ def _check(root: Path) -> list[Problem]:
     elif not checker.broken:
         _check_card(checker, merge_facts(facts))
         _check_values(checker)
+        _check_misfits(checker)
     return sorted(set(checker.problems), key=lambda problem: (problem.is_warning, problem.where, problem.message))
 
 
@@ -245,6 +250,10 @@ def _check_meaning(checker: Checker, where: str, record: dict[str, Any]) -> None
     if (first := checker.ids.setdefault(record["question_id"], where)) != where:
         checker.add(where, f"question_id {record['question_id']!r} stands already at {first}")
     triplet = record["subject"], record["relation"], record["object"]
+    if record["relation"] is not None and find_misfit(record["category"], record["relation"]):
+        checker.misfits += 1
+        if len(checker.misfit_examples) < EXAMPLES:
+            checker.misfit_examples.append(f"{where}: {record['question'][:120]!r}")
     if record["task"] == "discriminative":
         expected = make_pair_id(record["image_id"], record["category"], triplet[0], triplet[2])
         if record["pair_id"] != expected:
@@ -366,6 +375,16 @@ def _check_values(checker: Checker) -> None:
         checker.add(
             "data", f"a row has {checker.longest} characters; from {MAX_ROW} on the viewer shows fewer rows", True
         )
+
+
+def _check_misfits(checker: Checker) -> None:
+    """Warn of relations that their category cannot have; `audit` counts the same ones."""
+    if checker.misfits:
+        examples = ", ".join(checker.misfit_examples)
+        message = f"{checker.misfits} questions with a relation of another category, "
+        message += f"for example {examples}; "
+        message += "python upload.py build --drop impossible_triplet leaves them out"
+        checker.add("data", message, True)
 
 
 def _check_croissant(checker: Checker, facts: list[Facts]) -> None:

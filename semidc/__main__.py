@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from endpoint import Endpoint
+    from semidc.store import Project
 
 
 def select(args: argparse.Namespace) -> int:
@@ -81,6 +82,50 @@ def ask(args: argparse.Namespace) -> int:
     _tell_drops(questions.drops)
     print(f"{len(questions.waiting)} action triplets wait for a false verb that people have confirmed")
     print(f"{added} false verbs added to the project, to be verified like all else")
+    _warn_of_damage(project)
+    return 0
+
+
+def audit(args: argparse.Namespace) -> int:
+    """Find names that version 1.0.0 damaged, and relations of another category; mend names."""
+    from semidc.audit import (
+        count_misfits,
+        count_names,
+        describe_damage,
+        find_damage,
+        parse_renames,
+        read_raw_names,
+        rename,
+    )
+    from semidc.store import Project
+
+    raw = read_raw_names(args.raw)
+    project = Project(args.project)
+    uses = count_names(project)
+    found = find_damage(uses, raw)
+    names = {
+        damage.name: damage.originals[0]
+        for damage in found
+        if args.mend and damage.is_certain and len(damage.originals) == 1
+    }
+    names |= parse_renames(args.rename, uses)
+    print(f"{len(found)} of {len(uses)} names look damaged")
+    for line in describe_damage(found):
+        print(f"  {line}")
+    misfits = count_misfits(project)
+    print(f"{misfits.total()} relations of another category, of which no question is made")
+    for reason, count in misfits.most_common():
+        print(f"  {count} x {reason}")
+    if names:
+        changed, refused = rename(project, names)
+        print(f"{len(names)} names mended in {changed} items and corrections; export again")
+        for line in refused:
+            print(f"  left as it is: {line}; choose another name with --rename")
+    elif found:
+        print(
+            "to mend: --mend renames what a model or file states (name them with --raw), "
+            "--rename 'OLD=NEW' any other; what people decided stays"
+        )
     return 0
 
 
@@ -100,6 +145,7 @@ def verify(args: argparse.Namespace) -> int:
         project.set_people(args.people)
     if args.items:
         print(f"{project.add(read_proposals(args.items, images))} new items")
+    _warn_of_damage(project)
     progress = project.progress("")
     print(f"{progress.items} items, {progress.settled} settled; {project.people} people decide on each")
     secret = os.environ.get("SEMIDC_SECRET")
@@ -112,7 +158,9 @@ def agree(args: argparse.Namespace) -> int:
     from semidc.agree import make_report
     from semidc.store import Project
 
-    print(make_report(Project(args.project)))
+    project = Project(args.project)
+    print(make_report(project))
+    _warn_of_damage(project)
     return 0
 
 
@@ -129,6 +177,7 @@ def export(args: argparse.Namespace) -> int:
         path = args.out / f"{args.split}.jsonl"
         questions = export_records(project, path)
         _tell(len(questions.records), "records", path, questions.drops)
+    _warn_of_damage(project)
     return 0
 
 
@@ -189,6 +238,18 @@ def make_parser() -> argparse.ArgumentParser:
 
     command = _add(commands, agree, "project.sqlite")
     command.add_argument("project", type=Path, metavar="DB")
+
+    command = _add(commands, audit, "project.sqlite --raw replies.sqlite candidates.jsonl --mend")
+    command.add_argument("project", type=Path, metavar="DB")
+    command.add_argument(
+        "--raw", type=Path, nargs="+", default=[], metavar="FILE",
+        help="what models and files said: stores of replies, candidates.jsonl, triplets to draw",
+    )  # fmt: skip
+    command.add_argument("--mend", action="store_true", help="rename what --raw states otherwise")
+    command.add_argument(
+        "--rename", action="append", default=[], metavar="OLD=NEW",
+        help="rename this too; may be repeated",
+    )  # fmt: skip
 
     command = _add(commands, export, "project.sqlite --out json/ --split test")
     command.add_argument("project", type=Path, metavar="DB")
@@ -254,6 +315,19 @@ def _tell_store(asking: Endpoint) -> None:
     """Say what was asked before, before anything is asked."""
     if line := asking.describe_store():
         print(line, flush=True)
+
+
+def _warn_of_damage(project: Project) -> None:
+    """Point to `audit` where names of a project look damaged."""
+    from semidc.audit import count_names, describe_damage, find_damage
+
+    if found := find_damage(count_names(project)):
+        example = describe_damage(found)[0]
+        print(
+            f"semidc: warning: {len(found)} names look damaged, for example {example}; "
+            f"python -m semidc audit {project.path} lists them and says how to mend them",
+            file=sys.stderr,
+        )
 
 
 def _tell(count: int, what: str, path: Path, drops: Counter[str]) -> None:

@@ -8,10 +8,11 @@ verb is false only where people said so, of this picture, on the same page on wh
 from __future__ import annotations
 
 import hashlib
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from release.records import Record, Triplet, make_pair_id, make_question, parse_image_path
+from release.taxonomy import find_misfit
 from semidc.store import Item, Proposal
 from semidc.vocabulary import are_same, load_vocabulary, spoken_article
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
     from semidc.store import Decision, Project
 
+# What people found false of a picture in one category, by subject and object.
+FalseTwins = defaultdict[tuple[str, str], deque["Verified"]]
 INSTRUCTION = "Please answer with one word."
 
 
@@ -61,14 +64,23 @@ def settle(item: Item, decisions: Sequence[Decision]) -> Verified:
 
 
 def make_questions(project: Project) -> Questions:
-    """All questions that the settled items give, in the grammar of the contract."""
+    """Return all questions that the settled items give, in the grammar of the contract.
+
+    A relation of another category ("cup above dog" as an action), which version 1.0.0 let pass,
+    becomes no question, whether people found it true or false. It is counted.
+    """
     verified = read_verified(project)
-    truths = _find_truths(verified)
     questions = Questions([], Counter(), [])
-    for (image_id, category), found in truths.items():
-        false = [v for v in verified if (v.item.image_id, v.item.category) == (image_id, category)]
-        false = [v for v in false if v.truth != v.item.triplet and v.item.triplet not in found]
-        _add_questions(questions, found, false)
+    truths = _find_truths(verified, questions.drops)
+    false: dict[tuple[str, str], FalseTwins] = defaultdict(lambda: defaultdict(deque))
+    for one in verified:
+        item, key = one.item, (one.item.image_id, one.item.category)
+        if one.truth == item.triplet or item.triplet in truths.get(key, ()):
+            continue
+        if _is_fit(item.category, item.triplet, questions.drops):
+            false[key][item.triplet.subject, item.triplet.object].append(one)
+    for key, found in truths.items():
+        _add_questions(questions, found, false[key])
     return questions
 
 
@@ -79,29 +91,70 @@ def make_negatives(project: Project) -> list[Proposal]:
     things, or of one of them. None is proposed that may mean the same, or that stands for this picture already.
     """
     items = [item for item in project.items() if item.category == "action"]
-    pending = {_pair(item) for item in items if item.origin == "negative"} - {
-        _pair(v.item) for v in read_verified(project) if v.item.origin == "negative"
-    }
+    ranking = _Ranking(items)
+    taken: dict[tuple[str, str, str], list[str]] = defaultdict(list)
+    for item in items:
+        taken[_pair(item)].append(item.triplet.relation)
+    negatives = [item for item in items if item.origin == "negative"]
+    settled = {_pair(item) for item in project.items("settled") if item.origin == "negative"}
+    fit = (item for item in negatives if not find_misfit("action", item.triplet.relation))
+    pending = {_pair(item) for item in fit} - settled
     proposals = []
     for verified in make_questions(project).waiting:
         truth, image_id = verified.truth or verified.item.triplet, verified.item.image_id
-        if (image_id, truth.subject, truth.object) in pending:
+        pair = image_id, truth.subject, truth.object
+        if pair in pending:
             continue
-        taken = [i.triplet.relation for i in items if _pair(i) == (image_id, truth.subject, truth.object)]
-        taken.append(truth.relation)
-        fitting = (verb for verb in _rank_verbs(truth, items) if not any(are_same("action", verb, t) for t in taken))
-        if verb := next(fitting, None):
+        avoided = [*taken.get(pair, ()), truth.relation]
+        verbs = ranking.find_verbs(truth)
+        verb = next((v for v in verbs if not any(are_same("action", v, a) for a in avoided)), None)
+        if verb:
             source = f"ask: false verb for item {verified.item.id}"
             triplet = truth._replace(relation=verb)
             proposals.append(Proposal(image_id, "action", triplet, None, None, "negative", source))
     return proposals
 
 
-def _find_truths(verified: Iterable[Verified]) -> dict[tuple[str, str], dict[Triplet, Verified]]:
+class _Ranking:
+    """Verbs by what they are said of: the same two things, the same object, the same subject."""
+
+    def __init__(self, items: Iterable[Item]) -> None:
+        counts: dict[tuple[str | None, str | None], Counter[str]] = defaultdict(Counter)
+        for item in items:
+            subject, verb, object_ = item.triplet
+            if find_misfit("action", verb) is None:
+                for key in ((subject, object_), (None, object_), (subject, None)):
+                    counts[key][verb] += 1
+        # The most frequent first; then by name, so that the choice is the same every time.
+        self._verbs = {
+            key: [verb for verb, _ in sorted(count.items(), key=lambda pair: (-pair[1], pair[0]))]
+            for key, count in counts.items()
+        }
+
+    def find_verbs(self, truth: Triplet) -> Iterator[str]:
+        """Yield verbs that may be plausible, the most plausible first; some come twice."""
+        known = load_vocabulary()["action"].relations.get(truth.relation)
+        yield from sorted(known.opposites) if known else ()
+        for key in ((truth.subject, truth.object), (None, truth.object), (truth.subject, None)):
+            yield from self._verbs.get(key, ())
+
+
+def _is_fit(category: str, triplet: Triplet, drops: Counter[str]) -> bool:
+    """Return whether the relation can be one of its category; where it cannot, count why."""
+    misfit = find_misfit(category, triplet.relation)
+    if misfit:
+        drops[f"{category} triplet: {misfit}"] += 1
+    return misfit is None
+
+
+def _find_truths(
+    verified: Iterable[Verified],
+    drops: Counter[str],
+) -> dict[tuple[str, str], dict[Triplet, Verified]]:
     """What is true by picture and category; where two items come to the same, the one more people agreed on."""
     truths: dict[tuple[str, str], dict[Triplet, Verified]] = defaultdict(dict)
     for one in verified:
-        if one.truth:
+        if one.truth and _is_fit(one.item.category, one.truth, drops):
             known = truths[one.item.image_id, one.item.category]
             other = known.get(one.truth)
             if other is None or one.verification["agreed"] > other.verification["agreed"]:
@@ -109,7 +162,11 @@ def _find_truths(verified: Iterable[Verified]) -> dict[tuple[str, str], dict[Tri
     return truths
 
 
-def _add_questions(questions: Questions, truths: dict[Triplet, Verified], false: list[Verified]) -> None:
+def _add_questions(
+    questions: Questions,
+    truths: dict[Triplet, Verified],
+    false: FalseTwins,
+) -> None:
     """Add the questions of one picture and category."""
     pairs = Counter((truth.subject, truth.object) for truth in truths)
     for truth, verified in truths.items():
@@ -130,15 +187,18 @@ def _add_questions(questions: Questions, truths: dict[Triplet, Verified], false:
             _add_false_verb(questions, verified, truth, false)
 
 
-def _add_false_verb(questions: Questions, verified: Verified, truth: Triplet, false: list[Verified]) -> None:
+def _add_false_verb(
+    questions: Questions,
+    verified: Verified,
+    truth: Triplet,
+    false: FalseTwins,
+) -> None:
     """Ask about a verb that people found false of the two things; each false one serves one question."""
-    for number, other in enumerate(false):
-        twin = other.item.triplet
-        if (twin.subject, twin.object) == (truth.subject, truth.object):
-            questions.records.append(_make_record(other, twin, "no"))
-            del false[number]
-            return
-    questions.waiting.append(verified)
+    if twins := false[truth.subject, truth.object]:
+        other = twins.popleft()
+        questions.records.append(_make_record(other, other.item.triplet, "no"))
+    else:
+        questions.waiting.append(verified)
 
 
 def _make_twins(truth: Triplet, category: str) -> Iterator[Triplet]:
@@ -173,19 +233,6 @@ def _make_record(verified: Verified, triplet: Triplet, answer: str, task: str = 
         source=f"semidc item {item.id}: {item.source}",
         verification=verified.verification,
     )
-
-
-def _rank_verbs(truth: Triplet, items: Iterable[Item]) -> list[str]:
-    """Verbs that may be plausible of the two things, the most plausible first, each once."""
-    known = load_vocabulary()["action"].relations.get(truth.relation)
-    ranked: list[list[str]] = [list(known.opposites) if known else [], [], [], []]
-    for subject, relation, object_ in (item.triplet for item in items):
-        same = (subject == truth.subject, object_ == truth.object)
-        if any(same):
-            ranked[{(True, True): 1, (False, True): 2, (True, False): 3}[same]].append(relation)
-    # Within a rank the most frequent first; then by name, so that the choice is the same every time.
-    ordered = (sorted(Counter(verbs).items(), key=lambda pair: (-pair[1], pair[0])) for verbs in ranked)
-    return list(dict.fromkeys(verb for verbs in ordered for verb, _ in verbs))
 
 
 def _pair(item: Item) -> tuple[str, str, str]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import mmrel
 from endpoint import Picture, Request
 from release.records import InputError, Triplet, parse_image_path
+from release.taxonomy import find_misfit
 from semidc.lines import Shard
 from semidc.store import Proposal
 from semidc.vocabulary import load_vocabulary, make_triplet
@@ -110,15 +111,12 @@ def read_reply(reply: Reply, candidate: Candidate, category: str, drops: Counter
         drops[f"reply: {reply.failure or 'no text'}"] += 1
         return []
     try:
-        value = json.loads(_strip_fence(reply.text))
-    except (ValueError, RecursionError):
-        drops["reply: not JSON"] += 1
-        return []
-    if _schema_validator()(value):
-        drops["reply: not of the schema"] += 1
+        all_stated = parse_reply(reply.text)
+    except InputError as error:
+        drops[f"reply: {error}"] += 1
         return []
     said: dict[Triplet, float] = {}
-    for stated in value["triplets"]:
+    for stated in all_stated:
         try:
             triplet = _read_triplet(stated, candidate, category)
         except InputError as error:
@@ -128,6 +126,22 @@ def read_reply(reply: Reply, candidate: Candidate, category: str, drops: Counter
             drops["triplet: said twice"] += 1
         said.setdefault(triplet, min(1.0, max(0.0, float(stated["confidence"]))))
     return [Said(*pair) for pair in said.items()]
+
+
+def parse_reply(text: str) -> list[dict[str, Any]]:
+    """Return the triplets of a reply's text as the model stated them.
+
+    Raises:
+        InputError: the text is not JSON, or not of the schema; the message is the bare reason.
+    """
+    try:
+        value = json.loads(_strip_fence(text))
+    except (ValueError, RecursionError):
+        raise InputError("not JSON") from None
+    if _schema_validator()(value):
+        raise InputError("not of the schema")
+    stated: list[dict[str, Any]] = value["triplets"]
+    return stated
 
 
 def newest_prompt(category: str) -> str:
@@ -168,8 +182,11 @@ def _make_requests(
 def _read_triplet(stated: dict[str, Any], candidate: Candidate, category: str) -> Triplet:
     """A stated triplet in the project's words; raises with the bare reason, which is counted."""
     vocabulary, word = load_vocabulary()[category], " ".join(stated["relation"].split()).lower()
-    if not vocabulary.is_open and not vocabulary.find(word):
-        raise InputError("outside the taxonomy")
+    if vocabulary.find(word) is None:
+        if not vocabulary.is_open:
+            raise InputError("outside the taxonomy")
+        if misfit := find_misfit(category, word):
+            raise InputError(misfit)
     domain, _ = parse_image_path(candidate.image_id)
     try:
         triplet = make_triplet(domain, category, stated["subject"], stated["relation"], stated["object"])

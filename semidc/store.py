@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import secrets
 import sqlite3
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from release.records import InputError, Triplet
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
 VERDICTS = ("accept", "correct", "reject", "skip")
@@ -40,12 +41,50 @@ create table if not exists decisions (
 );
 create index if not exists by_item on decisions (item, annotator) where undone_at is null;
 create index if not exists by_annotator on decisions (annotator, item) where undone_at is null;
+create index if not exists by_order on decisions (annotator) where undone_at is null;
+create index if not exists by_sha256 on pictures (sha256);
 create table if not exists leases (annotator text primary key, item integer not null, adjudicates integer not null,
     until real not null);
 create index if not exists by_leased on leases (item);
 create view if not exists standing as select rowid as place, * from decisions where undone_at is null;
 """
+# Counts that triggers keep: counting all items anew would make each decision as slow as the project
+# is large.
+_TALLIES = """
+begin immediate;
+create table if not exists tallies (
+    kind text, name text, count integer not null, primary key (kind, name)
+);
+create trigger if not exists item_added after insert on items begin
+    insert into tallies values ('state', new.state, 1)
+        on conflict (kind, name) do update set count = count + 1;
+end;
+create trigger if not exists item_changed after update of state on items begin
+    update tallies set count = count - 1 where kind = 'state' and name = old.state;
+    insert into tallies values ('state', new.state, 1)
+        on conflict (kind, name) do update set count = count + 1;
+end;
+create trigger if not exists item_removed after delete on items begin
+    update tallies set count = count - 1 where kind = 'state' and name = old.state;
+end;
+create trigger if not exists decision_added after insert on decisions
+when new.undone_at is null begin
+    insert into tallies values ('by', new.annotator, 1)
+        on conflict (kind, name) do update set count = count + 1;
+end;
+create trigger if not exists decision_undone after update of undone_at on decisions
+when old.undone_at is null and new.undone_at is not null begin
+    update tallies set count = count - 1 where kind = 'by' and name = new.annotator;
+end;
+insert into tallies select 'state', state, count(*) from items
+    where not exists (select 1 from tallies where kind = 'state') group by state;
+insert into tallies select 'by', annotator, count(*) from standing
+    where not exists (select 1 from tallies where kind = 'by') group by annotator;
+commit;
+"""
 _ITEM = "i.id, i.image_id, p.sha256, i.category, i.subject, i.relation, i.object, i.confidence, i.origin, i.source"
+_SAID = "id, item, annotator, verdict, subject, relation, object, seconds, adjudicates, decided_at"
+_DECISIONS = f"select {_SAID} from standing"
 _FROM = f"select {_ITEM} from items i join pictures p using (image_id) where "
 # Open to an annotator: not decided by them, and not taken by as many others as are needed.
 _OPEN = """i.state = 'open' and i.id > :after
@@ -122,6 +161,9 @@ class Project:
             self._db.execute("pragma journal_mode = wal")
             self._db.execute("pragma synchronous = full")
             self._db.executescript(_TABLES)
+            known = self._db.execute("select 1 from sqlite_master where name = 'tallies'")
+            if known.fetchone() is None:
+                self._db.executescript(_TALLIES)
         except sqlite3.DatabaseError as error:
             raise InputError(f"{path}: expected a project file: {error}") from None
         self.path = path
@@ -153,26 +195,53 @@ class Project:
         return int(self.get("people", "2") or 2)
 
     def set_people(self, people: int) -> None:
-        """Change how many people decide on each item; what is decided already is looked at anew."""
+        """Change how many people decide on each item; a new number judges decided items anew."""
         with self._transaction():
+            before = self.people
             self._db.execute("insert or replace into meta values ('people', ?)", (str(people),))
-            for (item,) in self._db.execute("select distinct item from standing").fetchall():
-                self._update_state(item)
+            if people == before:
+                return
+            rows = self._db.execute(f"{_DECISIONS} order by item, place")
+            for item, decisions in itertools.groupby(map(_make_decision, rows), lambda d: d.item):
+                self._set_state(item, _find_state(decisions, people))
 
     def add(self, proposals: Iterable[tuple[Proposal, str]]) -> int:
         """Add items with the hash of their picture; those that stand there already are left. Returns the new ones."""
+        added = 0
         with self._transaction():
-            before = self._db.total_changes
-            pictures = 0
             for proposal, sha256 in proposals:
-                pictures += self._add_picture(proposal.image_id, sha256)
-                self._db.execute(
+                self._add_picture(proposal.image_id, sha256)
+                added += self._db.execute(
                     "insert or ignore into items (image_id, category, subject, relation, object, confidence, spread, "
                     "origin, source) values (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                     (proposal.image_id, proposal.category, *proposal.triplet, proposal.confidence,
                      json.dumps(proposal.spread) if proposal.spread else None, proposal.origin, proposal.source),
-                )  # fmt: skip
-            return self._db.total_changes - before - pictures
+                ).rowcount  # fmt: skip
+        return added
+
+    def rename(self, change: Callable[[str, str, Triplet], Triplet]) -> int:
+        """Change names in items and corrections, and return how many of them; verdicts stay.
+
+        An item that becomes equal to another one is merged with it: its decisions move there. Of a
+        person who has decided on both, the decision on the other item stands.
+
+        Args:
+            change: returns the new triplet for a picture's path, a category and a triplet.
+        """
+        changed = 0
+        with self._transaction():
+            for item in self.items():
+                triplet = change(item.image_id, item.category, item.triplet)
+                if triplet != item.triplet:
+                    self._rename_item(item, triplet)
+                    changed += 1
+            by_id = {item.id: item for item in self.items()}
+            for decision in self.decisions():
+                if decision.triplet:
+                    item = by_id[decision.item]
+                    triplet = change(item.image_id, item.category, decision.triplet)
+                    changed += self._rename_correction(decision, item, triplet)
+        return changed
 
     def pictures(self) -> dict[str, str]:
         """Hash of every picture of the project's list, by its path."""
@@ -275,16 +344,20 @@ class Project:
         """Name of the annotator's last decision that stands, or null."""
         with self._lock:
             row = self._db.execute(
-                "select id from standing where annotator = ? order by place desc limit 1", (annotator,)
+                "select id from decisions indexed by by_order "
+                "where annotator = ? and undone_at is null order by rowid desc limit 1",
+                (annotator,),
             ).fetchone()
         return str(row[0]) if row else None
 
     def progress(self, annotator: str) -> Progress:
         """How far the project is, and what this annotator did."""
         with self._lock:
-            states = dict(self._db.execute("select state, count(*) from items group by state").fetchall())
-            mine = self._db.execute("select count(*) from standing where annotator = ?", (annotator,)).fetchone()[0]
-        return Progress(mine, states.get("settled", 0), states.get("disputed", 0), sum(states.values()))
+            query = "select name, count from tallies where kind = ?"
+            states = dict(self._db.execute(query, ("state",)).fetchall())
+            mine = dict(self._db.execute(f"{query} and name = ?", ("by", annotator)).fetchall())
+        settled, disputed = states.get("settled", 0), states.get("disputed", 0)
+        return Progress(mine.get(annotator, 0), settled, disputed, sum(states.values()))
 
     def items(self, state: str | None = None) -> Iterator[Item]:
         """All items, or those of a state: open, disputed, settled."""
@@ -306,11 +379,9 @@ class Project:
     def decisions(self, item: int | None = None) -> Iterator[Decision]:
         """All decisions that stand, skips as well, in the order of their coming; or those on an item."""
         with self._lock:
-            rows = self._db.execute(
-                "select id, item, annotator, verdict, subject, relation, object, seconds, adjudicates, decided_at "
-                "from standing where item = coalesce(?, item) order by place",
-                (item,),
-            ).fetchall()
+            # One query for both (`item = coalesce(?, item)`) could not use the index.
+            condition, values = ("", ()) if item is None else ("where item = ?", (item,))
+            rows = self._db.execute(f"{_DECISIONS} {condition} order by place", values).fetchall()
         return map(_make_decision, rows)
 
     @contextlib.contextmanager
@@ -328,11 +399,43 @@ class Project:
                 raise
             self._db.execute("commit")
 
-    def _add_picture(self, image_id: str, sha256: str) -> int:
+    def _add_picture(self, image_id: str, sha256: str) -> None:
         known = self._db.execute("select sha256 from pictures where image_id = ?", (image_id,)).fetchone()
         if known and known[0] != sha256:
             raise InputError(f"picture {image_id!r} differs from the one that people have judged; name it anew")
-        return self._db.execute("insert or ignore into pictures values (?, ?)", (image_id, sha256)).rowcount
+        self._db.execute("insert or ignore into pictures values (?, ?)", (image_id, sha256))
+
+    def _rename_item(self, item: Item, triplet: Triplet) -> None:
+        is_same = " and ".join(f"{name} = ?" for name in ("image_id", "category", *Triplet._fields))
+        values = (item.image_id, item.category, *triplet)
+        twin = self._db.execute(f"select id from items where {is_same}", values).fetchone()
+        if twin is None:
+            query = "update items set subject = ?, relation = ?, object = ? where id = ?"
+            self._db.execute(query, (*triplet, item.id))
+            return
+        (kept,) = twin
+        self._db.execute(
+            "update decisions set undone_at = ? where item = ? and undone_at is null "
+            "and annotator in (select annotator from standing where item = ?)",
+            (_now(), item.id, kept),
+        )
+        self._db.execute("update decisions set item = ? where item = ?", (kept, item.id))
+        self._db.execute("delete from leases where item = ?", (item.id,))
+        self._db.execute("delete from items where id = ?", (item.id,))
+        self._update_state(kept)
+
+    def _rename_correction(self, decision: Decision, item: Item, triplet: Triplet) -> bool:
+        """Change a correction, and return whether it changed; one that repeats its item accepts."""
+        accepts = triplet == item.triplet
+        if triplet == decision.triplet and not accepts:
+            return False
+        said = ("accept", None, None, None) if accepts else ("correct", *triplet)
+        self._db.execute(
+            "update decisions set verdict = ?, subject = ?, relation = ?, object = ? where id = ?",
+            (*said, decision.id),
+        )
+        self._update_state(item.id)
+        return True
 
     def _find_next(self, annotator: str, adjudicate: bool) -> Item | None:
         values = {"annotator": annotator, "now": time.time(), "people": self.people, "after": 0}
@@ -364,24 +467,26 @@ class Project:
         return _make_item(self._db.execute(f"{_FROM} i.id = ?", (item,)).fetchone())
 
     def _decision(self, decision_id: str) -> Decision | None:
-        row = self._db.execute(
-            "select id, item, annotator, verdict, subject, relation, object, seconds, adjudicates, decided_at "
-            "from decisions where id = ?",
-            (decision_id,),
-        ).fetchone()
+        query = f"select {_SAID} from decisions where id = ?"
+        row = self._db.execute(query, (decision_id,)).fetchone()
         return _make_decision(row) if row else None
 
     def _update_state(self, item: int) -> None:
-        """An item is settled once enough people agree, or one has judged where they did not."""
-        decided = [decision for decision in self.decisions(item) if decision.verdict != "skip"]
-        said = {(decision.verdict, decision.triplet) for decision in decided}
-        if any(decision.adjudicates for decision in decided):
-            state = "settled"
-        elif len(decided) < self.people:
-            state = "open"
-        else:
-            state = "settled" if len(said) == 1 else "disputed"
-        self._db.execute("update items set state = ? where id = ?", (state, item))
+        self._set_state(item, _find_state(self.decisions(item), self.people))
+
+    def _set_state(self, item: int, state: str) -> None:
+        query = "update items set state = ? where id = ? and state != ?"
+        self._db.execute(query, (state, item, state))
+
+
+def _find_state(decisions: Iterable[Decision], people: int) -> str:
+    """Return an item's state: settled once enough people agree, or one judges between them."""
+    decided = [decision for decision in decisions if decision.verdict != "skip"]
+    if any(decision.adjudicates for decision in decided):
+        return "settled"
+    if len(decided) < people:
+        return "open"
+    return "settled" if len({(d.verdict, d.triplet) for d in decided}) == 1 else "disputed"
 
 
 def _make_item(row: tuple[Any, ...]) -> Item:

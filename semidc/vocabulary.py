@@ -11,6 +11,7 @@ from typing import Any
 
 import mmrel
 from release.records import SCHEMA_FOLDER, InputError, Triplet, article, make_question
+from release.taxonomy import find_misfit
 
 # Names whose first sound is not that of their first letter. Upstream words "an unicycle"; our questions need not.
 _SOUNDS_LIKE_CONSONANT = re.compile(r"eu|ew|one\b|u-|ufo|uk|uni(?:[cfqt]|on|son|v)|uran|us[aeu]\w|usb|ute|uti", re.I)
@@ -68,7 +69,8 @@ def make_triplet(domain: str, category: str, subject: str, relation: str, object
     """A triplet in the project's words: no articles, no capitalized words, the taxonomy's name for the relation.
 
     Raises:
-        InputError: the relation is not one of a closed category, or no question can be asked about the triplet.
+        InputError: the relation is not one of a closed category or is a word of another category,
+            or no question can be asked about the triplet.
     """
     if category not in mmrel.CATEGORIES:
         raise InputError(f"expected a category among {', '.join(mmrel.CATEGORIES)}, got {category[:80]!r}")
@@ -79,9 +81,11 @@ def make_triplet(domain: str, category: str, subject: str, relation: str, object
         raise InputError(f"expected a {category} relation among {', '.join(vocabulary.relations)}, got {word[:80]!r}")
     if category == "comparative" and not known and not word.endswith("er"):
         raise InputError(f"expected a comparative (bigger, older …), got {word[:80]!r}")
-    triplet = Triplet(_tidy_name(subject), known.name if known else word, _tidy_name(object_))
+    triplet = Triplet(tidy_name(subject), known.name if known else word, tidy_name(object_))
     if not all(triplet) or max(map(len, triplet)) > 100 or not all(map(str.isprintable, triplet)):
         raise InputError(f"expected a subject, a relation and an object of 1 to 100 characters, got {tuple(triplet)}")
+    if misfit := find_misfit(category, triplet.relation):
+        raise InputError(misfit)
     try:
         if "?" in "".join(triplet):
             raise InputError("a question ends at its question mark")
@@ -90,6 +94,23 @@ def make_triplet(domain: str, category: str, subject: str, relation: str, object
         told = " ".join(triplet)
         raise InputError(f"no question can be asked about {told!r}: expected plain words, the verb in one") from None
     return triplet
+
+
+def tidy_name(text: str) -> str:
+    """Return a name without its leading article; one capitalized word is put in lower case.
+
+    >>> [tidy_name(name) for name in ("a panda  bear", "The Person", "man in a hat", "TV")]
+    ['panda bear', 'person', 'man in a hat', 'TV']
+    """
+    name = _tidy(text)
+    if article_found := _LEADING_ARTICLE.match(name):
+        name = name[article_found.end() :]
+    return lower_capitalized(name)
+
+
+def lower_capitalized(name: str) -> str:
+    """Return a name of one capitalized word in lower case, any other as it is."""
+    return name.lower() if name.isalpha() and name.istitle() else name
 
 
 def are_same(category: str, word: str, other: str) -> bool:
@@ -124,11 +145,6 @@ def _meanings(category: str, word: str) -> set[str]:
     relations = load_vocabulary()[category].relations.values()
     named = {relation.name for relation in relations if word in (relation.name, *relation.forms, *relation.synonyms)}
     return named | {word}
-
-
-def _tidy_name(text: str) -> str:
-    name = _LEADING_ARTICLE.sub("", _tidy(text), count=1)
-    return name.lower() if name.isalpha() and name.istitle() else name
 
 
 def _tidy(text: str) -> str:

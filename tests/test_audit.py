@@ -18,13 +18,13 @@ import mmrel
 import upload
 from release.audit import DROPPABLE, KINDS, Finding, audit_questions, audit_release, drop_questions
 from release.audit_page import MEANINGS
-from release.audit_words import judge_relation
 from release.build import build_release
 from release.check import check_release
 from release.paper import SPLITS, WHOLE
 from release.plan import Plan
 from release.records import Triplet, make_question
 from release.sources import PictureFolder
+from release.taxonomy import judge_relation
 
 DRAWN = "vg/VG_100K/{}.jpg"
 
@@ -303,19 +303,18 @@ def test_what_is_dropped_is_found_no_more(drawn: list[Any]) -> None:
 
 
 def test_relations_are_judged_by_the_taxonomy() -> None:
-    spatial, action, comparative = range(3)
     assert (
-        judge_relation(spatial, "Above")
-        == judge_relation(action, "ate")
-        == judge_relation(comparative, "larger")
+        judge_relation("spatial", "Above")
+        == judge_relation("action", "ate")
+        == judge_relation("comparative", "larger")
         == "known"
     )
-    assert judge_relation(action, "juggle") == "open"
-    assert judge_relation(comparative, "juicier") == "unknown"
+    assert judge_relation("action", "juggle") == "open"
+    assert judge_relation("comparative", "juicier") == "unknown"
     assert (
-        judge_relation(spatial, "beside")
-        == judge_relation(action, "left")
-        == judge_relation(comparative, "above")
+        judge_relation("spatial", "beside")
+        == judge_relation("action", "left")
+        == judge_relation("comparative", "above")
         == "impossible"
     )
 

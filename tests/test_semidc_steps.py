@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import krippendorff
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 from PIL import Image
 from sklearn import metrics
 from stub_endpoint import Asked, Fault, StubEndpoint
@@ -18,15 +20,15 @@ from stub_endpoint import Asked, Fault, StubEndpoint
 from endpoint import Endpoint
 from release.annotations import read_annotations
 from release.records import InputError, Triplet, parse_question
-from semidc import __main__, agree
-from semidc.ask import make_negatives, make_questions
+from semidc import __main__, agree, ask
+from semidc.ask import Verified, make_negatives, make_questions, read_verified
 from semidc.export import export_label_studio, export_records
-from semidc.generate import Wish, generate
+from semidc.generate import Wish, generate, make_prompt, read_wishes
 from semidc.lines import Shard, parse_shard, read_proposals, write_lines, write_proposals
-from semidc.propose import PARAMETERS, propose
+from semidc.propose import PARAMETERS, propose, read_prompt
 from semidc.select import Candidate, Thing, read_candidates, read_folder, read_visual_genome, select
-from semidc.store import Decision, Project, Proposal
-from semidc.vocabulary import are_same, make_triplet, spoken_article
+from semidc.store import Decision, Item, Project, Proposal
+from semidc.vocabulary import are_same, load_vocabulary, make_triplet, spoken_article, tidy_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,9 +66,39 @@ def test_words_are_brought_to_the_taxonomy_s() -> None:
     assert not are_same("action", "sit", "stand")
 
 
+WORDS = ("panda", "bear", "a", "an", "the", "man", "TV", "Zebra", "é", "in")
+NAMES = st.lists(st.sampled_from(WORDS) | st.text(max_size=6), max_size=5)
+
+
+@given(NAMES, st.sampled_from(("", "a ", "An ", "THE  ", " the\t")))
+def test_a_name_loses_its_leading_article_and_nothing_else(words: list[str], article: str) -> None:
+    # The pattern had no anchor: "panda bear" became "pandbear", "man in a hat" became "min a hat".
+    name = " ".join(" ".join(words).split())
+    assume(name)
+    assume(article or name.split()[0].lower() not in ("a", "an", "the") or " " not in name)
+    is_capitalized = name.isalpha() and name.istitle()
+    assert tidy_name(article + name) == (name.lower() if is_capitalized else name)
+
+
+@pytest.mark.parametrize("name", ["panda bear", "pizza box", "sofa bed", "theory", "a", "the"])
+def test_names_in_triplets_stay_whole(name: str) -> None:
+    assert make_triplet("real", "action", "the dog", "carry", name).object == name
+    assert make_triplet("real", "action", name, "carry", "an egg").subject == name
+    # As an object it would be read back as "hat".
+    assert make_triplet("real", "action", "man in a hat", "eat", name).subject == "man in a hat"
+
+
 @pytest.mark.parametrize(
     ("category", "words", "told"),
     [
+        # "Does a cup above a dog in the image?" was a question of the category action.
+        ("action", ("cup", "above", "dog"), r"a verb \(hold, .*\), got the spatial word 'above'"),
+        ("action", ("cup", "Inside", "dog"), "got the spatial word 'inside'"),
+        ("action", ("cup", "larger", "dog"), "got the comparative word 'larger'"),
+        ("action", ("cup", "behind", "dog"), "expected a verb .*, got 'behind'"),
+        ("action", ("person", "in to", "boat"), "expected a verb .*, got 'in to'"),
+        # It ends like a comparative: "Is a cup under than a dog in the image?"
+        ("comparative", ("cup", "under", "dog"), "comparative .*, got the spatial word 'under'"),
         ("spatial", ("cat", "among", "dogs"), "expected a spatial relation among above"),
         ("spatial", ("cat", "on top of", "dog"), "expected a spatial relation"),  # above or on: it does not tell
         ("comparative", ("car", "blue", "bus"), "expected a comparative"),
@@ -231,6 +263,17 @@ def test_what_is_no_proposal_is_counted_by_reason(tmp_path: Path, said: str, rea
     assert drops == {reason: 1}
 
 
+def test_a_verb_of_another_category_is_no_proposal(tmp_path: Path) -> None:
+    # Such a reply was proposed, rejected by people, and became a question with the answer no.
+    said = triplets(*(("cat", verb, "dog", 0.5) for verb in ("above", "bigger", "watch")))
+    proposals, drops, _ = run(tmp_path, lambda asked: said, category="action")
+    assert {p.triplet for p in proposals} == {("cat", "look", "dog")}
+    assert drops == {
+        "triplet: expected a verb (hold, ride, eat …), got the spatial word 'above'": 2,
+        "triplet: expected a verb (hold, ride, eat …), got the comparative word 'bigger'": 2,
+    }
+
+
 def test_refusals_and_failures_are_counted_and_failures_are_asked_again(tmp_path: Path) -> None:
     refusal = b'{"choices": [{"message": {"content": null, "refusal": "no"}}]}'
 
@@ -284,6 +327,19 @@ def test_drawn_pictures_are_kept_by_their_content(tmp_path: Path) -> None:
     assert drops == {"reply: no picture (PNG, JPEG or WebP)": 1}
     assert "in this manner: watercolor. It shows a crocodile and a desert" in stub.asked[0].prompt
     assert stub.asked[0].prompt.endswith("this must be plainly true: crocodile on desert.")
+
+
+def test_triplets_to_draw_are_read_whole_or_refused_by_their_line(tmp_path: Path) -> None:
+    # A picture of "pandbear" was asked for.
+    path = tmp_path / "t.jsonl"
+    wish = {"category": "action", "subject": "a panda bear", "relation": "hold"}
+    write_lines(path, [{**wish, "object": "pizza box"}])
+    (read,) = read_wishes(path, ["watercolor"])
+    assert read.triplet == ("panda bear", "hold", "pizza box")
+    assert "It shows a panda bear and a pizza box" in make_prompt(read_prompt("image-1"), read)
+    write_lines(path, [{**wish, "relation": "above", "object": "cup"}])
+    with pytest.raises(InputError, match=r"t\.jsonl:1: .*, got the spatial word 'above'"):
+        list(read_wishes(path, []))
 
 
 # ---- ask, agree, export
@@ -381,6 +437,166 @@ def test_what_contradicts_itself_becomes_no_question(tmp_path: Path) -> None:
         "both things have the same name": 1,
         "open question left out: several relations are true of the two things": 2,
     }
+
+
+def add_old(project: Project, *items: tuple[str, str, str]) -> None:
+    """Add items of the first picture as version 1.0.0 let them in: category, triplet, origin."""
+    hashes = project.pictures()
+    proposals = [Proposal(FIRST, c, Triplet(*w.split()), None, None, o, "old") for c, w, o in items]
+    project.add((proposal, hashes[FIRST]) for proposal in proposals)
+
+
+def test_a_relation_of_another_category_becomes_no_question(tmp_path: Path) -> None:
+    # Each way by which "Does a cup above a dog in the image?" became ground truth in version 1.0.0:
+    # a rejected proposal, a rejected false verb, an accepted proposal, a typed correction.
+    project = make_project(tmp_path, (FIRST, "action", "cup hold dog", "accept"))
+    add_old(project, ("action", "cup above dog", "model"), ("action", "cup bigger dog", "negative"))
+    add_old(project, ("action", "cup inside dog", "model"), ("action", "cup throw dog", "model"))
+    add_old(project, ("comparative", "cup under dog", "model"))
+    for verdict in ("reject", "reject", "accept"):
+        decide(project, "ann", verdict)
+    decide(project, "ann", "correct", Triplet("cup", "left", "dog"))
+    decide(project, "ann", "accept")
+    questions = make_questions(project)
+    assert [(record.question, record.answer) for record in questions.records] == [
+        ("Does a cup hold a dog in the image?", "yes"),
+        ("What is the action relation of a cup to a dog in the image?", "hold"),
+        ("Does a cup throw a dog in the image?", "no"),
+    ]
+    verb = "expected a verb (hold, ride, eat …), got the"
+    comparative = "expected a comparative (bigger, taller …), got the"
+    assert questions.drops == {
+        f"action triplet: {verb} spatial word 'above'": 1,
+        f"action triplet: {verb} comparative word 'bigger'": 1,
+        f"action triplet: {verb} spatial word 'inside'": 1,
+        f"action triplet: {verb} spatial word 'left'": 1,
+        f"comparative triplet: {comparative} spatial word 'under'": 1,
+    }
+
+
+def test_export_leaves_out_what_is_impossible_and_says_so(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    project = make_project(tmp_path, (FIRST, "action", "cup hold dog", "accept"))
+    add_old(project, ("action", "cup above dog", "model"))
+    decide(project, "ann", "accept")
+    status, out, _ = command(capsys, "export", project.path, "--out", tmp_path / "json")
+    assert status == 0
+    assert "  1 x action triplet: expected a verb" in out
+    assert "got the spatial word 'above'" in out
+    assert "above" not in (tmp_path / "json" / "test.jsonl").read_text()
+
+
+def test_a_word_of_another_category_is_no_false_verb(tmp_path: Path) -> None:
+    # Verbs are taken from other items of the project, and those of version 1.0.0 may be such words.
+    project = make_project(tmp_path, (FIRST, "action", "cup hold dog", "accept"))
+    add_old(project, ("action", "cup above dog", "model"), ("action", "man inside dog", "negative"))
+    assert make_negatives(project) == []
+    add_old(project, ("action", "man throw dog", "model"))
+    assert [p.triplet for p in make_negatives(project)] == [("cup", "throw", "dog")]
+
+
+def test_a_file_of_items_with_such_a_word_is_refused_by_its_line(tmp_path: Path) -> None:
+    draw(tmp_path, FIRST)
+    triplet = Triplet("cup", "above", "dog")
+    proposal = Proposal(FIRST, "action", triplet, 0.5, None, "model", "test")
+    write_proposals(tmp_path / "p.jsonl", [proposal])
+    with pytest.raises(InputError, match=r"p\.jsonl:1: .*, got the spatial word 'above'"):
+        list(read_proposals([tmp_path / "p.jsonl"], tmp_path))
+
+
+# ---- ask at scale: what the quadratic code of version 1.0.0 said
+
+
+def plain_false(verified: list[Verified], picture: tuple[str, str], found: Any) -> list[Verified]:
+    """What is false of a picture in a category, by looking at every verified item."""
+    false = [v for v in verified if (v.item.image_id, v.item.category) == picture]
+    return [v for v in false if v.truth != v.item.triplet and v.item.triplet not in found]
+
+
+def plain_waiting(project: Project) -> tuple[set[int], list[Triplet]]:
+    """Items that lack a false verb, and the false verbs that are asked about."""
+    verified = read_verified(project)
+    truths = ask._find_truths(verified, Counter())
+    waiting, asked_about = set(), []
+    for picture, found in truths.items():
+        false = plain_false(verified, picture, found)
+        for truth, one in found.items():
+            same = [v for v in false if v.item.triplet[::2] == truth[::2]]
+            if same:
+                asked_about.append(same[0].item.triplet)
+                false.remove(same[0])
+            else:
+                waiting.add(one.item.id)
+    return waiting, asked_about
+
+
+def plain_rank(truth: Triplet, items: list[Item]) -> list[str]:
+    known = load_vocabulary()["action"].relations.get(truth.relation)
+    ranked: list[list[str]] = [list(known.opposites) if known else [], [], [], []]
+    for subject, relation, object_ in (item.triplet for item in items):
+        same = (subject == truth.subject, object_ == truth.object)
+        if any(same):
+            ranked[{(True, True): 1, (False, True): 2, (True, False): 3}[same]].append(relation)
+    counts = map(Counter, ranked)
+    ordered = (sorted(count.items(), key=lambda pair: (-pair[1], pair[0])) for count in counts)
+    return list(dict.fromkeys(verb for verbs in ordered for verb, _ in verbs))
+
+
+def plain_negatives(project: Project) -> list[Proposal]:
+    items = list(project.items())
+    pending = {ask._pair(item) for item in items if item.origin == "negative"} - {
+        ask._pair(v.item) for v in read_verified(project) if v.item.origin == "negative"
+    }
+    proposals = []
+    for verified in make_questions(project).waiting:
+        truth, image_id = verified.truth or verified.item.triplet, verified.item.image_id
+        pair = image_id, truth.subject, truth.object
+        if pair in pending:
+            continue
+        taken = [i.triplet.relation for i in items if ask._pair(i) == pair]
+        taken.append(truth.relation)
+        verbs = plain_rank(truth, items)
+        fitting = (verb for verb in verbs if not any(are_same("action", verb, t) for t in taken))
+        if verb := next(fitting, None):
+            source = f"ask: false verb for item {verified.item.id}"
+            proposal = truth._replace(relation=verb)
+            proposals.append(Proposal(image_id, "action", proposal, None, None, "negative", source))
+    return proposals
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_ask_says_what_a_look_at_every_item_says(tmp_path: Path, seed: int) -> None:
+    chance = random.Random(seed)
+    verbs = ("push", "pull", "hold", "grip", "sit", "stand", "look", "watch", "juggle", "feed")
+    verbs = verbs[: chance.choice((4, 10))]
+    project = Project(tmp_path / "project.sqlite", make=True)
+    project.set_people(1)
+
+    def draw_triplet() -> Triplet:
+        subject, object_ = chance.choice(("man", "dog")), chance.choice(("cart", "cup", "cat"))
+        return Triplet(subject, chance.choice(verbs), object_)
+
+    pictures = [f"vg/VG_100K/{number}.jpg" for number in range(chance.choice((1, 4, 12)))]
+    for _ in range(60):
+        proposal = Proposal(
+            chance.choice(pictures), "action", draw_triplet(), None, None,
+            chance.choice(("model", "model", "negative")), "test",
+        )  # fmt: skip
+        project.add([(proposal, proposal.image_id)])
+    for _ in range(chance.choice((20, 50))):
+        if item := project.next_item("ann"):
+            verdict = chance.choice(("accept", "reject", "correct", "skip"))
+            correction = draw_triplet() if verdict == "correct" else None
+            project.decide(Decision(f"{item.id}", item.id, "ann", verdict, correction))
+    questions = make_questions(project)
+    waiting, asked_about = plain_waiting(project)
+    assert {v.item.id for v in questions.waiting} == waiting
+    false = [r for r in questions.records if r.answer == "no"]
+    assert [(r.subject, r.relation, r.object) for r in false] == asked_about
+    assert make_negatives(project) == plain_negatives(project)
+    project.close()
 
 
 def test_records_pass_the_contract_and_say_who_verified(tmp_path: Path) -> None:

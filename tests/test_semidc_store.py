@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import random
 import re
 import sqlite3
 import subprocess
 import sys
 import threading
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -231,4 +234,196 @@ def test_of_500_decisions_none_is_lost_by_kill_9(tmp_path: Path) -> None:
     standing = [d.id for d in project.decisions()]
     assert set(kept) <= set(standing)
     assert len(standing) == len(set(standing)) >= 500
+    project.close()
+
+
+# ---- large projects: what is kept counted, and a change of how many people decide
+
+
+def plain_states(project: Project) -> list[str]:
+    """The state of every item by looking at all its decisions."""
+    found = []
+    decisions = list(project.decisions())
+    for item in project.items():
+        decided = [d for d in decisions if d.item == item.id and d.verdict != "skip"]
+        said = {(d.verdict, d.triplet) for d in decided}
+        if any(d.adjudicates for d in decided):
+            found.append("settled")
+        elif len(decided) < project.people:
+            found.append("open")
+        else:
+            found.append("settled" if len(said) == 1 else "disputed")
+    return found
+
+
+def check_counts(project: Project, *names: str) -> None:
+    """Counts and last decisions as they are by looking at everything."""
+    counted = Counter(states(project))
+    standing = list(project.decisions())
+    for name in names:
+        own = [d.id for d in standing if d.annotator == name]
+        expected = (len(own), counted["settled"], counted["disputed"], counted.total())
+        assert project.progress(name) == expected
+        assert project.last_decision(name) == (own[-1] if own else None)
+
+
+def play(project: Project, chance: random.Random, names: tuple[str, ...], steps: int) -> None:
+    """Decide, adjudicate, skip and undo at random."""
+    for step in range(steps):
+        name, adjudicates = chance.choice(names), chance.random() < 0.3
+        last = project.last_decision(name)
+        if last and chance.random() < 0.2:
+            with contextlib.suppress(InputError):  # settled by another since
+                project.undo(name, last)
+        elif item := project.next_item(name, adjudicates):
+            verdict = chance.choice(store.VERDICTS)
+            triplet = STAND if verdict == "correct" else None
+            number = f"{name}-{item.id}-{step}-{chance.random()}"
+            project.decide(Decision(number, item.id, name, verdict, triplet))
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_states_and_counts_are_those_of_all_decisions(tmp_path: Path, seed: int) -> None:
+    chance, names = random.Random(seed), ("ann", "ben", "cy", "dan")
+    project = Project(tmp_path / "project.sqlite", make=True)
+    project.add(propose(15))
+    for _ in range(6):
+        play(project, chance, names, 25)
+        check_counts(project, *names, "nobody")
+        project.set_people(chance.choice((1, 2, 3)))
+        assert states(project) == plain_states(project)
+        check_counts(project, *names)
+    project.close()
+
+
+def test_nothing_is_judged_anew_where_the_number_of_people_stays(project: Project) -> None:
+    # Every start with --people K judged every item anew: 303 s for 50,000 decisions.
+    for name in ("ann", "ben"):
+        decide(project, name)
+    statements: list[str] = []
+    project._db.set_trace_callback(statements.append)
+    project.set_people(2)
+    project._db.set_trace_callback(None)
+    assert not [text for text in statements if "decisions" in text or "items" in text]
+    assert project.get("people") == "2"
+
+
+def test_no_statement_of_a_decision_looks_at_all_decisions_or_items(project: Project) -> None:
+    # A decision looked at all of them, by a condition that no index serves; so did the counts.
+    statements: list[str] = []
+    project._db.set_trace_callback(statements.append)
+    decide(project, "ann")
+    decide(project, "ben")
+    project.votes(1)
+    project.peek("ann", project.find_item(1))  # type: ignore[arg-type]
+    project.last_decision("ann")
+    project.find_picture("0" * 64)
+    project._db.set_trace_callback(None)
+    plans = []
+    for text in statements:
+        if text.startswith("select"):
+            query = f"explain query plan {text.replace('Inf', '9e999')}"
+            plans += [row[3] for row in project._db.execute(query)]
+    assert len(plans) > 10
+    scanned = {plan for plan in plans if plan.startswith("SCAN")}
+    assert scanned <= {"SCAN CONSTANT ROW"}
+
+
+OLD_OBJECTS = (
+    *("trigger item_added", "trigger item_changed", "trigger item_removed"),
+    *("trigger decision_added", "trigger decision_undone", "table tallies"),
+    *("index by_order", "index by_sha256"),
+)
+
+
+def make_old(project: Project) -> Path:
+    """Make the file what version 1.0.0 left: no counts, fewer indexes."""
+    for name in OLD_OBJECTS:
+        project._db.execute(f"drop {name}")
+    project.close()
+    return project.path
+
+
+def test_a_project_of_version_1_0_0_is_counted_once_opened(project: Project) -> None:
+    play(project, random.Random(1), ("ann", "ben", "cy"), 12)
+    path = make_old(project)
+    for _ in range(2):
+        opened = Project(path)
+        check_counts(opened, "ann", "ben", "cy")
+        play(opened, random.Random(2), ("ann", "ben", "cy"), 5)
+        check_counts(opened, "ann", "ben", "cy")
+        opened.close()
+
+
+def test_two_who_open_an_old_project_at_once_count_it_once(project: Project) -> None:
+    play(project, random.Random(1), ("ann", "ben"), 12)
+    path, barrier = make_old(project), threading.Barrier(4)
+    opened: list[Project] = []
+
+    def work() -> None:
+        barrier.wait()
+        mine = Project(path)
+        opened.append(mine)
+        play(mine, random.Random(len(opened)), (f"person {id(mine)}",), 3)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(opened) == 4
+    check_counts(opened[0], "ann", "ben", *(f"person {id(one)}" for one in opened))
+    for one in opened:
+        one.close()
+
+
+def test_people_decide_while_their_number_changes(tmp_path: Path) -> None:
+    path = tmp_path / "project.sqlite"
+    Project(path, make=True).add(propose(30))
+
+    def work(name: str) -> None:
+        mine = Project(path)
+        play(mine, random.Random(name), (name,), 40)
+        mine.close()
+
+    names = ("ann", "ben", "cy")
+    threads = [threading.Thread(target=work, args=(name,)) for name in names]
+    for thread in threads:
+        thread.start()
+    lead = Project(path)
+    while any(thread.is_alive() for thread in threads):
+        for people in (1, 3, 2):
+            lead.set_people(people)
+    assert states(lead) == plain_states(lead)
+    check_counts(lead, *names)
+    lead.close()
+
+
+CHANGE = """
+import sys
+from pathlib import Path
+from semidc.store import Project
+project = Project(Path(sys.argv[1]))
+while True:
+    for people in (1, 3, 2):
+        project.set_people(people)
+        print("changed", flush=True)
+"""
+
+
+def test_kill_9_leaves_states_that_fit_the_number_of_people(tmp_path: Path) -> None:
+    path = tmp_path / "project.sqlite"
+    project = Project(path, make=True)
+    project.add(propose(200))
+    play(project, random.Random(1), ("ann", "ben", "cy"), 500)
+    root = Path(store.__file__).parent.parent
+    for number in range(5):
+        command = [sys.executable, "-c", CHANGE, str(path)]
+        with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout
+            for _ in range(number + 1):
+                process.stdout.readline()
+            process.kill()
+        assert states(project) == plain_states(project)
+        check_counts(project, "ann", "ben", "cy")
     project.close()

@@ -85,6 +85,22 @@ def test_a_correction_to_the_same_is_an_acceptance(client: TestClient, project: 
     assert [d.verdict for d in project.decisions()] == ["accept"]
 
 
+def test_names_that_people_type_stay_whole(client: TestClient, project: Project) -> None:
+    # "panda bear" became "pandbear".
+    client.post("/api/next", json={})
+    typed = ["the panda bear", "hold", "a pizza box"]
+    assert decide(client, verdict="correct", triplet=typed).status_code == 200
+    assert [d.triplet for d in project.decisions()] == [Triplet("panda bear", "hold", "pizza box")]
+
+
+def test_the_page_says_why_such_a_word_is_refused(client: TestClient, project: Project) -> None:
+    client.post("/api/next", json={})
+    reply = decide(client, verdict="correct", triplet=["person", "above", "unicorn"])
+    expected = "expected a verb (hold, ride, eat …), got the spatial word 'above'"
+    assert (reply.status_code, reply.json()) == (422, {"detail": expected})
+    assert not list(project.decisions())
+
+
 def test_undo_shows_the_item_again(client: TestClient, project: Project) -> None:
     client.post("/api/next", json={})
     undo = decide(client).json()["undo"]
@@ -110,6 +126,8 @@ def test_undo_shows_the_item_again(client: TestClient, project: Project) -> None
         ({"verdict": "correct", "triplet": ["person", "stand", "\u202eunicorn"]}, 422),
         ({"verdict": "correct", "triplet": ["person", "stand", "\ud800"]}, 422),
         ({"verdict": "correct", "triplet": ["person", "stand", " "]}, 422),
+        # It became "Does a person above a unicorn in the image?", with the answer yes.
+        ({"verdict": "correct", "triplet": ["person", "above", "unicorn"]}, 422),
         ({"triplet": ["person", "stand", "unicorn"]}, 422),
         ({"seconds": -1}, 422),
         ({"seconds": 1e300}, 422),
