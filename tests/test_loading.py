@@ -105,6 +105,16 @@ def test_clone(clone: Path, tmp_path: Path, streaming: bool) -> None:
 
 
 @BOTH
+def test_the_folder_itself(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, streaming: bool) -> None:
+    # The README says that "." has no name for `datasets`; when this fails, it has become better than that.
+    monkeypatch.chdir(shutil.copytree(built, tmp_path / "mmrel"))
+    with pytest.raises(ValueError, match="dataset_name should be specified"):
+        datasets.load_dataset(".", "real", streaming=streaming, cache_dir=str(tmp_path / "cache"))
+    loaded = datasets.load_dataset("../mmrel", "real", streaming=streaming, cache_dir=str(tmp_path / "cache"))
+    assert_equal(loaded, built, "real")
+
+
+@BOTH
 @needs_scripts
 @pytest.mark.parametrize("script", ["mmrel.py", "loader/mmrel.py"])
 def test_script(built: Path, clone: Path, tmp_path: Path, script: str, streaming: bool) -> None:
