@@ -10,6 +10,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import endpoint
 import mmrel
 from release.records import InputError
 
@@ -34,7 +35,6 @@ def select(args: argparse.Namespace) -> int:
 
 def propose(args: argparse.Namespace) -> int:
     """Ask a model for the relations in each picture."""
-    import endpoint
     from semidc.lines import parse_shard, write_proposals
     from semidc.propose import PARAMETERS, propose
     from semidc.select import read_candidates
@@ -53,7 +53,6 @@ def propose(args: argparse.Namespace) -> int:
 
 def generate(args: argparse.Namespace) -> int:
     """Have an image model draw triplets in four styles."""
-    import endpoint
     from semidc.generate import PARAMETERS, generate, read_wishes
     from semidc.lines import write_proposals
 
@@ -212,7 +211,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--shard", default="1/1", metavar="i/n", help="only this part of the pictures, from 1/n to n/n"
     )
     command.add_argument("--prompt", metavar="NAME", help="a prompt file of semidc/prompts; default: the newest")
-    _add_endpoint(command)
+    endpoint.add_arguments(command)
 
     command = _add(
         commands, generate, "triplets.jsonl --images pictures/ --out drawn.jsonl "
@@ -222,7 +221,7 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("--style", action="append", default=[], help="may be repeated; default: all four")
     command.add_argument("--images", type=Path, required=True, metavar="ROOT", help="folder that gets the pictures")
     command.add_argument("--out", type=Path, required=True, metavar="FILE.jsonl")
-    _add_endpoint(command)
+    endpoint.add_arguments(command)
 
     command = _add(commands, verify, "project.sqlite --items proposals.jsonl --images pictures/ --people 2")
     command.add_argument("project", type=Path, metavar="DB", help="project file; made where it is missing")
@@ -291,14 +290,6 @@ def _add(
     )
     command.set_defaults(run=run)
     return command
-
-
-def _add_endpoint(command: argparse.ArgumentParser) -> None:
-    try:
-        import endpoint
-    except ImportError:  # told where the command is used
-        return
-    endpoint.add_arguments(command)
 
 
 def _finish(asking: Endpoint, count: int, out: Path, drops: Counter[str]) -> int:
