@@ -8,6 +8,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+if __name__ == "__main__":  # Ctrl-C and a missing package are one line while the rest loads, too
+    from release.commands import guard_start
+
+    guard_start("upload.py")
+
 from tqdm import tqdm
 
 import mmrel
@@ -18,7 +23,9 @@ from release.build import Job, build_release, build_share, finish_release
 from release.catalogue import check_sources
 from release.catalogue import make_list as make_source_list
 from release.check import check_release, check_sample
+from release.commands import AGAIN, run_command
 from release.finish import renew_file
+from release.hub_plan import UnfitError
 from release.options import parse_positive, parse_share
 from release.records import InputError
 from release.sheet import draw_sheet
@@ -29,6 +36,13 @@ if TYPE_CHECKING:
 
     from release.finish import Built
     from release.pack import Part
+
+# How to go on after Ctrl-C, where the command does not start again from the beginning.
+GO_ON = {
+    "build": "the same command goes on where this one stopped; shards that are packed stay",
+    "finish": "shards that are packed stay; run the same command again",
+    "push": "the same command goes on: it looks first, and what has arrived is not sent again",
+}
 
 
 def build(args: argparse.Namespace) -> int:
@@ -199,15 +213,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; errors that a user can mend are one line each, without a traceback."""
-    args = make_parser().parse_args(argv)
-    try:
-        return int(args.run(args))
-    except (InputError, mmrel.ReleaseError) as error:
-        print(f"upload.py: {error}", file=sys.stderr)
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        print(f"upload.py: {where}{error.strerror or error}", file=sys.stderr)
-    return 1
+    return run_command(make_parser(), argv, (InputError, mmrel.ReleaseError, UnfitError))
 
 
 def _add(
@@ -217,7 +223,7 @@ def _add(
     command: argparse.ArgumentParser = commands.add_parser(
         name, help=doc, description=doc, epilog=f"example: {example}"
     )
-    command.set_defaults(run=run)
+    command.set_defaults(run=run, prog=command.prog, go_on=GO_ON.get(name, AGAIN))
     return command
 
 

@@ -18,6 +18,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+if __name__ == "__main__":  # Ctrl-C and a missing package are one line while the rest loads, too
+    from release.commands import guard_start
+
+    guard_start("recipes.answer")
+
 import endpoint
 import mmrel
 import relation_accuracy
@@ -36,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 DECODING: dict[str, Any] = {"temperature": 0, "max_tokens": 128}  # greedy; room for a sentence
+GO_ON = "every reply is kept; the same command goes on where this one stopped"  # after Ctrl-C
 PROMPT = "question + ' ' + instruction"
 STATED = ("temperature", "max_tokens", "seed")  # null: not sent, so the endpoint's default
 AS_IS = "as in the release"  # the bytes of a picture are sent unchanged
@@ -185,7 +191,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
-    return run_command(answer, make_parser(), argv)
+    return run_command(answer, make_parser(), argv, GO_ON)
 
 
 def _check_out(args: argparse.Namespace, url: str) -> None:

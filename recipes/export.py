@@ -18,6 +18,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+if __name__ == "__main__":  # Ctrl-C and a missing package are one line while the rest loads, too
+    from release.commands import guard_start
+
+    guard_start("recipes.export")
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 

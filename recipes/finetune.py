@@ -15,12 +15,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
+if __name__ == "__main__":  # Ctrl-C and a missing package are one line while the rest loads, too
+    from release.commands import guard_start
+
+    guard_start("recipes.finetune")
+
 from datasets import load_dataset
-from peft import LoraConfig
 from PIL import Image
-from transformers import AutoModelForImageTextToText, AutoProcessor
-from trl import SFTConfig, SFTTrainer
 
 import mmrel
 import relation_accuracy
@@ -37,6 +38,10 @@ COLUMNS = {"accuracy": "accuracy", "precision": "precision", "recall": "recall",
 
 def finetune(args: argparse.Namespace) -> int:
     """Answer, train, save, answer again, print the table."""
+    import torch
+    from peft import LoraConfig
+    from trl import SFTConfig, SFTTrainer
+
     processor, model = load_model(args.model)
     release = mmrel.Release(args.root)
     rows = load_dataset(args.data, split="train")
@@ -79,6 +84,8 @@ def load_model(name: str) -> tuple[Any, Any]:
     Raises:
         InputError: there is none, or it does not take pictures.
     """
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
     try:
         return AutoProcessor.from_pretrained(name), AutoModelForImageTextToText.from_pretrained(name)
     except (OSError, ValueError) as error:
@@ -138,9 +145,10 @@ def score(model: Any, processor: Any, release: mmrel.Release, args: argparse.Nam
     return make_report(release, args.config, args.split, answers, args.task, {"model": f"{args.model}, {when}"})
 
 
-@torch.inference_mode()
 def answer(model: Any, processor: Any, release: mmrel.Release, args: argparse.Namespace) -> Iterator[tuple[str, str]]:
     """Answer every question of a split, greedily; the questions of a picture make a batch."""
+    import torch
+
     model.eval()
     processor.tokenizer.padding_side = "left"
     for records, data in read_pictures(release, args.config, args.split):
@@ -151,7 +159,9 @@ def answer(model: Any, processor: Any, release: mmrel.Release, args: argparse.Na
         prompts = [to_messages(make_prompt(record)) for record in asked]
         texts = [processor.apply_chat_template(prompt, add_generation_prompt=True) for prompt in prompts]
         inputs = processor(images=[[image]] * len(asked), text=texts, padding=True, return_tensors="pt")
-        said = model.generate(**inputs.to(model.device), max_new_tokens=args.max_new_tokens, do_sample=False)
+        limits = {"max_new_tokens": args.max_new_tokens, "do_sample": False}
+        with torch.inference_mode():
+            said = model.generate(**inputs.to(model.device), **limits)
         said = said[:, inputs["input_ids"].shape[1] :]
         texts = processor.batch_decode(said, skip_special_tokens=True)
         yield from zip((record["question_id"] for record in asked), texts, strict=True)

@@ -6,12 +6,12 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import mmrel
 import relation_accuracy
+from release import commands
 from release.archives import make_json, read_archives
 from release.pack import write_aside
 from release.records import InputError, check_record
@@ -27,7 +27,6 @@ USER_ERRORS = (
     relation_accuracy.AnswerError,
     relation_accuracy.RecordError,
     relation_accuracy.MatchError,
-    OSError,
 )
 
 
@@ -120,16 +119,14 @@ def add_release(parser: argparse.ArgumentParser, split: str | None = "test") -> 
 
 
 def run_command(
-    command: Callable[[argparse.Namespace], int], parser: argparse.ArgumentParser, argv: Sequence[str] | None
+    command: Callable[[argparse.Namespace], int],
+    parser: argparse.ArgumentParser,
+    argv: Sequence[str] | None,
+    go_on: str = commands.AGAIN,
 ) -> int:
-    """Run a command; errors that a user can mend are one line each."""
-    args = parser.parse_args(argv)
-    try:
-        return command(args)
-    except USER_ERRORS as error:
-        named = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else error
-        print(f"{parser.prog}: {named}", file=sys.stderr)
-    return 1
+    """Run a recipe; errors that a user can mend are one line each."""
+    parser.set_defaults(run=command, go_on=go_on)
+    return commands.run_command(parser, argv, USER_ERRORS)
 
 
 def _find_lines(release: mmrel.Release, config: str, split: str) -> list[str]:

@@ -20,6 +20,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+if __name__ == "__main__":  # Ctrl-C and a missing package are one line while the rest loads, too
+    from release.commands import guard_start
+
+    guard_start("release.cluster")
+
+from release.commands import run_command
 from release.options import parse_positive
 from release.records import InputError
 
@@ -59,24 +65,22 @@ def make_executor(engine: str, arguments: Sequence[str], tasks: int, logs: Path,
         options: further ones of the executor: `workers`; of Slurm `partition`, `time`, `cpus_per_task`, …
 
     Raises:
-        InputError: datatrove (or Ray) is not installed.
+        ModuleNotFoundError: datatrove (the extra `cluster`) or Ray is not installed.
     """
-    try:
-        if engine == "local":
-            from datatrove.executor import LocalPipelineExecutor as Executor
-        elif engine == "slurm":
-            from datatrove.executor import SlurmPipelineExecutor as Executor
+    if engine == "local":
+        from datatrove.executor import LocalPipelineExecutor as Executor
+    elif engine == "slurm":
+        from datatrove.executor import SlurmPipelineExecutor as Executor
 
-            # A job knows neither the folder of this package nor the environment that submits it.
-            environment = [f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH"]
-            environment += [f"export PYTHONPATH={shlex.quote(str(REPOSITORY))}:$PYTHONPATH"]
-            environment += [f"cd {shlex.quote(os.getcwd())}"]
-            options = {"job_name": "mmrel", "env_command": " && ".join(environment), "qos": None, **options}
-        else:
-            import ray  # noqa: F401  # datatrove imports it when it runs
-            from datatrove.executor import RayPipelineExecutor as Executor
-    except ImportError as error:
-        raise InputError(f"{engine}: expected datatrove ({error}); pip install 'mmrel[cluster]'") from None
+        # A job knows neither the folder of this package nor the environment that submits it.
+        environment = [f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH"]
+        environment += [f"export PYTHONPATH={shlex.quote(str(REPOSITORY))}:$PYTHONPATH"]
+        environment += [f"cd {shlex.quote(os.getcwd())}"]
+        ours = {"job_name": "mmrel", "env_command": " && ".join(environment), "qos": None}
+        options = {**ours, **options}
+    else:
+        import ray  # noqa: F401  # datatrove imports it when it runs
+        from datatrove.executor import RayPipelineExecutor as Executor
     # What is packed already the parts themselves tell, which are tied to their input; datatrove's marks are not.
     step = PackShare(tuple(arguments))
     return Executor(pipeline=[step], tasks=tasks, logging_dir=str(logs), skip_completed=False, **options)
@@ -100,20 +104,25 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def run(args: argparse.Namespace) -> int:
     """Pack all shares, or hand them to Slurm; then `upload.py finish` joins them."""
+    stated = {"partition": args.partition, "time": args.time}
+    options: dict[str, Any] = {name: value for name, value in stated.items() if value is not None}
+    if args.engine == "slurm" and len(options) < 2:
+        raise InputError("slurm: expected --partition and --time")
+    options["workers"] = args.workers
+    make_executor(args.engine, args.arguments, args.tasks, args.logs, **options).run()
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; what stands after `--` is for `upload.py build`."""
     given = list(sys.argv[1:] if argv is None else argv)
     cut = given.index("--") if "--" in given else len(given)
-    args, arguments = make_parser().parse_args(given[:cut]), given[cut + 1 :]
-    options = {name: value for name in ("partition", "time") if (value := getattr(args, name)) is not None}
-    try:
-        if args.engine == "slurm" and len(options) < 2:
-            raise InputError("slurm: expected --partition and --time")
-        make_executor(args.engine, arguments, args.tasks, args.logs, workers=args.workers, **options).run()
-    except InputError as error:
-        print(f"release.cluster: {error}", file=sys.stderr)  # noqa: T201
-        return 1
-    return 0
+    parser = make_parser()
+    go_on = "shards that are packed stay; the same command packs the rest"
+    parser.set_defaults(run=run, prog="release.cluster", go_on=go_on, arguments=given[cut + 1 :])
+    return run_command(parser, given[:cut], (InputError,))
 
 
 if __name__ == "__main__":

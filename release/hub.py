@@ -356,25 +356,26 @@ def run_push(
     check: Callable[[Path], Sequence[object]] = check_without_warnings,
     patience: Patience = calls.PATIENCE,
 ) -> int:
-    """Run `upload.py push`; return the exit status."""
+    """Run `upload.py push`; return the exit status.
+
+    Raises:
+        UnfitError: see `push`.
+        HubError: see `push`.
+    """
     if not sys.stderr.isatty():
         disable_progress_bars()
-    try:
-        published = push(
-            args.release,
-            args.repo_id,
-            private=args.private,
-            create_pr=args.create_pr,
-            tag=args.tag,
-            message=args.message,
-            dry_run=args.dry_run,
-            check=check,
-            show=lambda plan: say(str(plan)),
-            patience=patience,
-        )
-    except (UnfitError, HubError) as error:
-        sys.stderr.write(f"upload.py push: {error}\n")
-        return 1
+    published = push(
+        args.release,
+        args.repo_id,
+        private=args.private,
+        create_pr=args.create_pr,
+        tag=args.tag,
+        message=args.message,
+        dry_run=args.dry_run,
+        check=check,
+        show=lambda plan: say(str(plan)),
+        patience=patience,
+    )
     if args.dry_run:
         say("dry run: nothing was changed")
     else:

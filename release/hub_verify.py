@@ -24,7 +24,7 @@ from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-def
 
 from release import hub_calls as calls
 from release.finish import INDEX
-from release.hub_calls import HubError, Patience
+from release.hub_calls import Patience
 from release.hub_plan import Checksum, UnfitError, check_name, is_same, list_release, refuse_script
 
 BLOCK = 16 << 20  # bytes asked for at a time by `--deep`
@@ -257,13 +257,15 @@ def add_verify_arguments(parser: argparse.ArgumentParser) -> None:
 def run_verify(
     args: argparse.Namespace, say: Callable[[str], object] = print, patience: Patience = calls.PATIENCE
 ) -> int:
-    """Run `upload.py verify`; return the exit status, 1 when anything differs."""
+    """Run `upload.py verify`; return the exit status, 1 when anything differs.
+
+    Raises:
+        UnfitError: see `verify`.
+        HubError: see `verify`.
+    """
     if not sys.stderr.isatty():
         disable_progress_bars()
-    try:
-        report = verify(args.release, args.repo_id, revision=args.revision, deep=args.deep, patience=patience)
-    except (UnfitError, HubError) as error:
-        sys.stderr.write(f"upload.py verify: {error}\n")
-        return 1
+    options = {"revision": args.revision, "deep": args.deep, "patience": patience}
+    report = verify(args.release, args.repo_id, **options)
     say(str(report))
     return 0 if report.is_good else 1

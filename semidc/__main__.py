@@ -10,8 +10,14 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+if __name__ == "__main__":  # Ctrl-C and a missing package are one line while the rest loads, too
+    from release.commands import guard_start
+
+    guard_start("semidc")
+
 import endpoint
 import mmrel
+from release.commands import AGAIN, run_command
 from release.records import InputError
 
 if TYPE_CHECKING:
@@ -19,6 +25,14 @@ if TYPE_CHECKING:
 
     from endpoint import Endpoint
     from semidc.store import Project
+
+# How to go on after Ctrl-C, where the command does not start again from the beginning.
+GO_ON = {
+    "propose": "every reply is kept; the same command goes on where this one stopped",
+    "generate": "every reply is kept; the same command goes on where this one stopped",
+    "verify": "every decision is kept; the same command goes on",
+    "demo": "start it again, with --out in another folder",
+}
 
 
 def select(args: argparse.Namespace) -> int:
@@ -266,19 +280,8 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; errors that a user can mend are one line each, without a traceback."""
-    args = make_parser().parse_args(argv)
-    try:
-        return int(args.run(args))
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on from here", file=sys.stderr)
-        return 130
-    except OSError as error:
-        print(f"semidc: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
-    except ImportError as error:
-        print(f"semidc: {error.name} is not installed: pip install .[semidc]", file=sys.stderr)
-    except ValueError as error:
-        print(f"semidc: {error}", file=sys.stderr)
-    return 1
+    errors = (InputError, mmrel.ReleaseError, endpoint.EndpointError)
+    return run_command(make_parser(), argv, errors)
 
 
 def _add(
@@ -288,7 +291,7 @@ def _add(
     command: argparse.ArgumentParser = commands.add_parser(
         name, help=doc, description=doc, epilog=f"example: python -m semidc {name} {example}"
     )
-    command.set_defaults(run=run)
+    command.set_defaults(run=run, prog="semidc", go_on=GO_ON.get(name, AGAIN))
     return command
 
 

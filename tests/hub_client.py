@@ -99,20 +99,22 @@ class Client:
 def main(argv: list[str]) -> int:
     """Parse and run, as upload.py does."""
     from release import hub, hub_verify
+    from release.commands import run_command
     from release.hub_calls import Patience
+    from release.hub_plan import UnfitError
 
     patience = Patience(**json.loads(argv[0]))
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(prog="upload.py")
     commands = parser.add_subparsers(required=True)
     push = commands.add_parser("push")
     hub.add_push_arguments(push)
-    push.set_defaults(run=functools.partial(hub.run_push, check=lambda root: []))
+    run_push = functools.partial(hub.run_push, check=lambda root: [], patience=patience)
+    push.set_defaults(run=run_push, prog=push.prog)
     verify = commands.add_parser("verify")
     hub_verify.add_verify_arguments(verify)
-    verify.set_defaults(run=hub_verify.run_verify)
-    args = parser.parse_args(argv[1:])
-    status: int = args.run(args, patience=patience)
-    return status
+    run_verify = functools.partial(hub_verify.run_verify, patience=patience)
+    verify.set_defaults(run=run_verify, prog=verify.prog)
+    return run_command(parser, argv[1:], (UnfitError,))
 
 
 if __name__ == "__main__":
