@@ -15,6 +15,14 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+# inspect loads this file by its path; the metric is to be the one beside it, whatever is installed.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+if __name__ == "__main__":  # inspect imports this file; run by itself it says what is missing
+    from release.commands import guard_start
+
+    guard_start("recipes.inspect_task")
+
 from inspect_ai import Task, task
 from inspect_ai._util.error import PrerequisiteError
 from inspect_ai._util.path import chdir_python
@@ -25,14 +33,11 @@ from inspect_ai.solver import TaskState, generate
 from inspect_ai.util import display_type
 from rich.markup import escape
 
-# inspect loads this file by its path; the metric is to be the one beside it, whatever is installed.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-import mmrel  # noqa: E402
-import relation_accuracy  # noqa: E402
-from recipes.questions import is_of_task, read_pictures  # noqa: E402
-from release.hub_calls import clean  # noqa: E402
-from release.records import InputError, make_prompt  # noqa: E402
+import mmrel
+import relation_accuracy
+from recipes.questions import is_of_task, read_pictures
+from release.hub_calls import clean
+from release.records import InputError, make_prompt
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -159,3 +164,7 @@ def _read_samples(release: mmrel.Release, config: str, split: str, task: str) ->
                     id=record["question_id"],
                     metadata=kept,
                 )
+
+
+if __name__ == "__main__":
+    sys.exit("recipes.inspect_task: run it with: inspect eval recipes/inspect_task.py -T root=RELEASE")
