@@ -1112,19 +1112,36 @@ def sample_line(args: argparse.Namespace) -> list[str]:
 def run_command(
     command: Callable[[argparse.Namespace], str], parser: argparse.ArgumentParser, argv: Sequence[str] | None
 ) -> int:
-    """Prints what a command returns; a user's error is one line on standard error, and the status 1."""
+    """Prints what a command returns, and returns the exit status.
+
+    A user's error is one line on standard error, with status 1; so is Ctrl-C, with status 130. When nobody
+    reads the output any more, as after `| head`, the status is 1 and nothing is said.
+    """
     try:
-        print(printable(command(parser.parse_args(argv))), flush=True)
-    except KeyboardInterrupt:
-        print(f"{parser.prog}: interrupted; nothing was scored: run it again", file=sys.stderr)
-        return 130
+        try:
+            print(printable(command(parser.parse_args(argv))))
+        finally:
+            print(end="", flush=True)  # argparse's help, too
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the flush at exit needs an open file
-        return 1
+        status = 1
+    except KeyboardInterrupt:
+        print(f"{parser.prog}: stopped; the same command starts again from the beginning", file=sys.stderr)
+        status = 130
     except (AnswerError, RecordError, MatchError, OSError, ModuleNotFoundError) as error:
         print(f"{parser.prog}: {printable(str(error))}", file=sys.stderr)
-        return 1
-    return 0
+        status = 1
+    else:
+        return 0
+    _settle_output()
+    return status
+
+
+def _settle_output() -> None:
+    """Drops what cannot be written to standard output, which Python would complain of at its end."""
+    try:
+        print(end="", flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _command(args: argparse.Namespace) -> str:

@@ -379,6 +379,24 @@ def comparison_text(compared: Mapping[str, Any]) -> str:
     )
 
 
+def load_figure() -> Any:
+    """Returns matplotlib's class of figures.
+
+    Raises:
+        ModuleNotFoundError: matplotlib (the extra `plot`), or something that it needs, is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        if error.name == "matplotlib":
+            problem = "matplotlib is not installed; install what it needs: pip install '.[plot]'"
+        else:
+            again = "install it anew: pip install --force-reinstall matplotlib"
+            problem = f"matplotlib is installed and cannot be imported: {error}; {again}"
+        raise ModuleNotFoundError(problem) from error
+    return Figure
+
+
 def plot(result: Mapping[str, Any], path: str | Path) -> None:
     """Draws accuracy and pair accuracy of each cell, with intervals, beside the best blind baseline.
 
@@ -387,15 +405,11 @@ def plot(result: Mapping[str, Any], path: str | Path) -> None:
         path: the picture to write; its suffix says the format.
 
     Raises:
-        ModuleNotFoundError: matplotlib is not installed (the extra `plot`).
+        ModuleNotFoundError: see `load_figure`.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        missing = "expected matplotlib for the plot, of the extra [plot]; it is not installed"
-        raise ModuleNotFoundError(f"{missing}: pip install matplotlib") from error
+    figure_class = load_figure()
     cells = _cells(result)
-    figure = Figure(figsize=(9, 1.6 + 0.42 * len(cells)), layout="constrained")
+    figure = figure_class(figsize=(9, 1.6 + 0.42 * len(cells)), layout="constrained")
     axes = figure.subplots(1, 2, sharey=True)
     for axis, name in zip(axes, ("accuracy", "pair_accuracy"), strict=False):
         for at, (cell, figures) in enumerate(cells.items()):
@@ -469,6 +483,8 @@ def make_report(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _command(args: argparse.Namespace) -> str:
+    if args.plot:
+        load_figure()  # what is missing is said before the work, not after it
     result = make_report(args)
     if args.json:
         write_json(result, args.json)

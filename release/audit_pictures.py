@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import importlib
 from typing import TYPE_CHECKING, Any
 
 from release.archives import check_picture, read_archives
+from release.commands import explain_import
 
 if TYPE_CHECKING:
     import sqlite3
@@ -61,21 +61,29 @@ def read_prints(
 ) -> list[str]:
     """Read the pictures of a release and compare what they show; returns what could not be done."""
     make_tables(db)
+    imagehash, problem = _load_imagehash()
     archives = release.archives("all")
     total = sum(release.files[name]["size"] for names in archives.values() for name in names)
-    for _ in progress(_read_archives(db, release, archives), total):
+    for _ in progress(_read_archives(db, release, archives, imagehash), total):
         pass
     db.executescript("create index by_sha256 on prints (sha256); create index by_phash on prints (phash, split)")
-    if not db.execute("select 1 from prints where phash is not null").fetchone():
-        return ["what pictures show was not compared: ImageHash is not installed (pip install 'mmrel[audit]')"]
+    if problem:
+        return [f"what pictures show was not compared: {problem}"]
     _find_near(db)
     return []
 
 
-def _read_archives(db: sqlite3.Connection, release: mmrel.Release, archives: dict[str, list[str]]) -> Iterator[int]:
-    imagehash: Any = None
-    with contextlib.suppress(ImportError):
-        imagehash = importlib.import_module("imagehash")
+def _load_imagehash() -> tuple[Any, str | None]:
+    """Return the library that compares what pictures show, or None and what to install."""
+    try:
+        return importlib.import_module("imagehash"), None
+    except ImportError as error:
+        return None, explain_import(error) or str(error)
+
+
+def _read_archives(
+    db: sqlite3.Connection, release: mmrel.Release, archives: dict[str, list[str]], imagehash: Any
+) -> Iterator[int]:
     for split, names in archives.items():
         for records, data in read_archives(release, names):
             shown = None

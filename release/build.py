@@ -12,11 +12,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import threading
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context, parent_process
+from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -212,14 +213,22 @@ def pack_shards(
         return
     # Not forked: a copy of a process with threads (Arrow's, a progress bar's) may hang.
     context = get_context("spawn")
-    with ProcessPoolExecutor(workers, context, _start_worker, (plan.path, pictures, work)) as pool:
-        futures = [pool.submit(_pack_in_worker, shard) for shard in shards]
+    started = (plan.path, pictures, work)
+    others = active_children()
+    with ProcessPoolExecutor(workers, context, _start_worker, started) as pool:
         try:
+            with _holding_back_ctrl_c():  # workers are started here
+                futures = [pool.submit(_pack_in_worker, shard) for shard in shards]
             for future in as_completed(futures):
                 try:
                     yield future.result()
                 except InputError as error:
                     problems.append(str(error))
+        except (KeyboardInterrupt, GeneratorExit):
+            # Nobody waits for the shards that are being packed; what is half written is never used.
+            for worker in set(active_children()) - set(others):
+                worker.terminate()
+            raise
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -273,6 +282,20 @@ def _tell_left_out(plan: Plan, dropped: dict[str, int]) -> str | None:
         for domain, (pictures, questions) in sorted(domains.items())
     ]
     return f"Part of the benchmark only: {'; '.join(told)}." if told else None
+
+
+@contextmanager
+def _holding_back_ctrl_c() -> Iterator[None]:
+    """Hold Ctrl-C back; processes that are started meanwhile never get it.
+
+    A terminal sends it to all processes of a command, and a worker would print a traceback. Their
+    parent ends them.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 _worker: tuple[Plan, Pictures, Workplace]

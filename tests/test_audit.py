@@ -231,7 +231,8 @@ class TestPictures:
         monkeypatch.setitem(sys.modules, "imagehash", None)
         found = audit_release(folder)
         assert [f.count for f in found.findings if f.kind == "same_picture_across_splits"] == [1]
-        assert any("ImageHash is not installed (pip install 'mmrel[audit]')" in remark for remark in found.remarks)
+        told = "ImageHash is not installed; install what it needs: pip install '.[audit]'"
+        assert any(told in remark for remark in found.remarks)
 
     def test_quick(self, folder: Path) -> None:
         found = audit_release(folder, thorough=False)
