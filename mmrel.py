@@ -21,10 +21,20 @@ from collections import Counter
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-import datasets
-import fsspec
-import huggingface_hub
-from huggingface_hub import errors
+NEEDED = "pip install datasets jsonschema pillow"
+
+try:  # it takes seconds, and Ctrl-C meanwhile ends the command in one line, as it does later
+    import datasets
+    import fsspec
+    import huggingface_hub
+    from huggingface_hub import errors
+except (KeyboardInterrupt, ImportError) as error:
+    if __name__ != "__main__":
+        raise
+    stopped = isinstance(error, KeyboardInterrupt)
+    problem = "stopped" if stopped else f"{error}; install what it needs: {NEEDED}"
+    print(f"mmrel.py: {problem}", file=sys.stderr)
+    sys.exit(130 if stopped else 1)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -540,18 +550,39 @@ def _hub_failures_in_a_sentence(path: str) -> Iterator[None]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Show what a config holds: counts, three questions with their answers, and where they came from."""
+    status = 1
+    try:
+        try:
+            return _show(argv)
+        finally:
+            print(end="", flush=True)  # argparse's help, too
+    except KeyboardInterrupt:
+        print("mmrel.py: stopped; the same command starts again", file=sys.stderr)
+        status = 130
+    except BrokenPipeError:  # nobody reads the output any more, as after `| head`
+        pass
+    except ImportError as error:
+        print(f"mmrel.py: {error}; install what it needs: {NEEDED}", file=sys.stderr)
+    except (OSError, ValueError) as error:
+        print(f"mmrel.py: {error}", file=sys.stderr)
+    try:
+        print(end="", flush=True)
+    except OSError:  # Python would complain at its end of what cannot be written
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return status
+
+
+def _show(argv: Sequence[str] | None) -> int:
     parser = argparse.ArgumentParser(prog="mmrel.py", description=main.__doc__)
     parser.add_argument("config", nargs="?", default="all", choices=CONFIGS)
     parser.add_argument("--root", help="folder of a release; default: the data beside this file")
     parser.add_argument("--repo-id", help="a release on the Hub, for example NS/MMRel")
     parser.add_argument("--revision", help="branch, tag or commit on the Hub")
     args = parser.parse_args(argv)
-    try:
-        release = Release(_choose_root(args.root, args.repo_id, args.revision))
-        loaded = load(args.config, root=release.root)
-    except (OSError, ValueError) as error:
-        print(f"mmrel.py: {error}", file=sys.stderr)
-        return 1
+    make_validator({})  # what is missing is said before the work
+    importlib.import_module("PIL.Image")
+    release = Release(_choose_root(args.root, args.repo_id, args.revision))
+    loaded = load(args.config, root=release.root)
     if release.note:
         print(release.note)
     print(f"MMRel {release.version}, config {args.config}, from {release.root}")

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 DECODING: dict[str, Any] = {"temperature": 0, "max_tokens": 128}  # greedy; room for a sentence
+INTERRUPTED = "interrupted"
 GO_ON = "every reply is kept; the same command goes on where this one stopped"  # after Ctrl-C
 PROMPT = "question + ' ' + instruction"
 STATED = ("temperature", "max_tokens", "seed")  # null: not sent, so the endpoint's default
@@ -76,7 +77,7 @@ def ask(asking: endpoint.Endpoint, release: mmrel.Release, args: argparse.Namesp
                 rows[reply.request.id] = make_row(reply, asking)
                 asking.show_progress(total)
     except KeyboardInterrupt:
-        asking.stopped = "interrupted"
+        asking.stopped = INTERRUPTED
     return rows
 
 
@@ -123,6 +124,9 @@ def answer(args: argparse.Namespace) -> int:
 
     Returns:
         0, or 1 where it stopped before the end or nothing was answered; then there is no score.
+
+    Raises:
+        KeyboardInterrupt: after Ctrl-C, once the answers that came are written.
     """
     release = mmrel.Release(args.root)
     records = read_records(release, args.config, args.split)
@@ -141,11 +145,15 @@ def answer(args: argparse.Namespace) -> int:
     finally:
         asking.close()
     answers = {name: row["answer"] for name, row in rows.items()}
-    if not any(text is not None for text in answers.values()):
+    is_answered = any(text is not None for text in answers.values())
+    if is_answered:
+        write_answers(args.out, [rows[name] for name in ids if name in rows])
+        print(f"the answers are in {endpoint.mend(str(args.out))}")
+    if asking.stopped == INTERRUPTED:
+        raise KeyboardInterrupt  # the runner says how to go on
+    if not is_answered:
         reason = asking.stopped or "every request failed"
         raise InputError(f"{reason}; {endpoint.mend(str(args.out))} is not written")
-    write_answers(args.out, [rows[name] for name in ids if name in rows])
-    print(f"the answers are in {endpoint.mend(str(args.out))}")
     if asking.stopped or len(rows) < len(ids):
         reason = asking.stopped or "replies are missing"
         advice = "the same command goes on where this one stopped"

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from PIL import Image, ImageDraw
 
 import mmrel
-from endpoint import Endpoint, Picture, Request
+from endpoint import Endpoint, Picture, Request, load_client
 from release.records import SCHEMA_FOLDER, InputError, Triplet
 from semidc.agree import make_report
 from semidc.ask import make_negatives
@@ -53,13 +53,14 @@ class Truth(NamedTuple):
 
 def run_demo(out: Path | None, serve_page: bool, port: int) -> int:
     """Run all steps, each printed; with `serve_page` people are you, else they follow a script."""
+    load_client()  # what is missing is said before anything is written
+    if serve_page:
+        from semidc.verify import serve
     out = out or Path(tempfile.mkdtemp(prefix="semidc-demo-"))
     if out.exists() and any(out.iterdir()):
         raise InputError(f"{out}: expected an empty folder or none; name another --out")
     project, truths = prepare(out)
     if serve_page:
-        from semidc.verify import serve
-
         _say("Verify", "open the page, decide, and stop the server with Ctrl-C; then the rest follows")
         project.set_people(1)
         with contextlib.suppress(KeyboardInterrupt):  # it only ends this step
@@ -268,6 +269,7 @@ def _run(*words: object) -> None:
     print(f"\n$ python {' '.join(map(str, words))}", flush=True)
     done = subprocess.run([sys.executable, *map(str, words)], cwd=HOME, check=False)
     if done.returncode:
+        print(flush=True)  # where nobody reads any more, that is why it ended
         raise InputError(f"{words[0]} ended with status {done.returncode}; what it printed says why")
 
 
