@@ -31,10 +31,10 @@ try:  # it takes seconds, and Ctrl-C meanwhile ends the command in one line, as 
 except (KeyboardInterrupt, ImportError) as error:
     if __name__ != "__main__":
         raise
-    stopped = isinstance(error, KeyboardInterrupt)
-    problem = "stopped" if stopped else f"{error}; install what it needs: {NEEDED}"
-    print(f"mmrel.py: {problem}", file=sys.stderr)
-    sys.exit(130 if stopped else 1)
+    if isinstance(error, ImportError):
+        sys.exit(f"mmrel.py: {error}; install what it needs: {NEEDED}")
+    print("mmrel.py: stopped; run the same command again", file=sys.stderr)
+    sys.exit(130)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -550,7 +550,6 @@ def _hub_failures_in_a_sentence(path: str) -> Iterator[None]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Show what a config holds: counts, three questions with their answers, and where they came from."""
-    status = 1
     try:
         try:
             return _show(argv)
@@ -558,7 +557,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(end="", flush=True)  # argparse's help, too
     except KeyboardInterrupt:
         print("mmrel.py: stopped; the same command starts again", file=sys.stderr)
-        status = 130
+        return 130
     except BrokenPipeError:  # nobody reads the output any more, as after `| head`
         pass
     except ImportError as error:
@@ -569,7 +568,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(end="", flush=True)
     except OSError:  # Python would complain at its end of what cannot be written
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return status
+    return 1
 
 
 def _show(argv: Sequence[str] | None) -> int:

@@ -1114,8 +1114,8 @@ def run_command(
 ) -> int:
     """Prints what a command returns, and returns the exit status.
 
-    A user's error is one line on standard error, with status 1; so is Ctrl-C, with status 130. When nobody
-    reads the output any more, as after `| head`, the status is 1 and nothing is said.
+    A user's error is one line on standard error, with status 1; so is Ctrl-C, with status 130. When
+    nobody reads the output any more, as after `| head`, the status is 1 and nothing is said.
     """
     try:
         try:
@@ -1125,7 +1125,8 @@ def run_command(
     except BrokenPipeError:
         status = 1
     except KeyboardInterrupt:
-        print(f"{parser.prog}: stopped; the same command starts again from the beginning", file=sys.stderr)
+        again = "the same command starts again from the beginning"
+        print(f"{parser.prog}: stopped; {again}", file=sys.stderr)
         status = 130
     except (AnswerError, RecordError, MatchError, OSError, ModuleNotFoundError) as error:
         print(f"{parser.prog}: {printable(str(error))}", file=sys.stderr)
@@ -1137,7 +1138,7 @@ def run_command(
 
 
 def _settle_output() -> None:
-    """Drops what cannot be written to standard output, which Python would complain of at its end."""
+    """Drops what cannot be written to standard output; Python complains of it at its end."""
     try:
         print(end="", flush=True)
     except OSError:

@@ -383,7 +383,7 @@ def load_figure() -> Any:
     """Returns matplotlib's class of figures.
 
     Raises:
-        ModuleNotFoundError: matplotlib (the extra `plot`), or something that it needs, is not installed.
+        ModuleNotFoundError: matplotlib (the extra `plot`) is not installed, or is broken.
     """
     try:
         from matplotlib.figure import Figure

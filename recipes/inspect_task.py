@@ -167,4 +167,4 @@ def _read_samples(release: mmrel.Release, config: str, split: str, task: str) ->
 
 
 if __name__ == "__main__":
-    sys.exit("recipes.inspect_task: run it with: inspect eval recipes/inspect_task.py -T root=RELEASE")
+    sys.exit("run it with: inspect eval recipes/inspect_task.py -T root=RELEASE")

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Run a command, so that errors, missing packages, Ctrl-C and closed pipes take one line at most.
 
-The one runner of upload.py, semidc, recipes and release.cluster. It imports the standard library
-alone, so that it is there before what takes seconds to load (`guard_start`). `mmrel.py` and
-`relation_accuracy.py` work without this package and have a few such lines of their own.
+The one runner of upload.py, semidc, recipes and release.cluster. It loads in no time, so that it is
+there before what takes seconds (`guard_start`). `mmrel.py` and `relation_accuracy.py` work without
+this package and have a few such lines of their own.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import sys
 import threading
 import traceback
 from typing import TYPE_CHECKING, Any
+
+from relation_accuracy import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -105,7 +107,7 @@ def guard_start(prog: str) -> None:
 
     def report(kind: type[BaseException], error: BaseException, trace: Any) -> None:
         if isinstance(error, KeyboardInterrupt):
-            sys.exit(_stop(prog, AGAIN))
+            sys.exit(_stop(prog, "it had not begun; run the same command again"))
         text = explain_import(error) if isinstance(error, ImportError) else None
         if text is None:
             sys.__excepthook__(kind, error, trace)
@@ -142,17 +144,6 @@ def explain_import(error: ImportError) -> str | None:
     package = PACKAGES.get(module, module)
     again = f"pip install --force-reinstall {package}"
     return f"{package} is installed and cannot be imported: {error}; install it anew: {again}"
-
-
-def escape(text: str) -> str:
-    """Return text whose control characters and lone surrogates are escaped; line ends stay."""
-    return "".join(map(_escape_character, text))
-
-
-def _escape_character(character: str) -> str:
-    if character.isprintable() or character == "\n":
-        return character
-    return character.encode("unicode_escape").decode()
 
 
 class _CtrlC:
@@ -208,7 +199,7 @@ def _fail(prog: str, text: str) -> int:
 def _say(text: str) -> None:
     with contextlib.suppress(OSError):
         if sys.stderr:
-            sys.stderr.write(escape(text))
+            sys.stderr.write(printable(text))
             sys.stderr.flush()
 
 

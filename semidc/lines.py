@@ -42,13 +42,15 @@ def read_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """The objects of a file of JSON lines, each with file and line.
 
     Raises:
-        InputError: a line is not a JSON object.
+        InputError: a line is not a JSON object, or not text that UTF-8 can hold.
     """
-    with open(path, encoding="utf-8") as lines:
+    with open(path, "rb") as lines:
         for number, line in enumerate(lines, 1):
             where = f"{path}:{number}"
             try:
-                value = json.loads(line)
+                value = json.loads(line.decode())
+                if b"\\ud" in line.lower():  # half a pair of surrogates, perhaps
+                    json.dumps(value, ensure_ascii=False).encode()
             except (ValueError, RecursionError) as error:
                 raise InputError(f"{where}: expected a JSON object on each line: {error}, got {line[:80]!r}") from None
             if not isinstance(value, dict):
@@ -57,13 +59,21 @@ def read_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def write_lines(path: Path, values: Iterable[dict[str, Any]]) -> int:
-    """Write JSON lines; the file is there whole or as before. Returns their number."""
+    """Write JSON lines; the file is there whole or as before. Returns their number.
+
+    Raises:
+        InputError: a text has half a pair of surrogates, which UTF-8 cannot hold.
+    """
     aside = path.with_name(path.name + ".partial")
     path.parent.mkdir(parents=True, exist_ok=True)
     count = 0
     with open(aside, "w", encoding="utf-8", newline="\n") as lines:
         for value in values:
-            lines.write(json.dumps(value, ensure_ascii=False) + "\n")
+            try:
+                lines.write(json.dumps(value, ensure_ascii=False) + "\n")
+            except UnicodeEncodeError as error:
+                wanted = "expected text that UTF-8 can hold"
+                raise InputError(f"{path}: {wanted}, got {ascii(error.object)[:200]}") from None
             count += 1
     os.replace(aside, path)
     return count

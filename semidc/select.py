@@ -93,7 +93,7 @@ def read_folder(images: Path) -> Iterator[Candidate]:
         try:
             with Image.open(path) as picture:
                 width, height = picture.size
-        except OSError:
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
             width = height = MIN_SIDE  # whether it opens is told with the reason
         yield Candidate(image_id, width, height)
 

@@ -279,10 +279,10 @@ def serve(
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         listening = socket.create_server((host, port), family=family)
-    except OSError as error:
-        raise InputError(
-            f"{host}:{port}: cannot listen there: {error.strerror or error}; name another --port"
-        ) from None
+    except (OSError, OverflowError, UnicodeError) as error:  # a port or a name that cannot be
+        reason = getattr(error, "strerror", None) or error
+        where = f"{host}:{port}"
+        raise InputError(f"{where}: cannot listen there: {reason}; name another --port") from None
     port = listening.getsockname()[1]
     known = {
         f"[{host}]" if ":" in host else host,

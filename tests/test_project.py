@@ -83,7 +83,7 @@ def test_the_arrows_between_the_rooms(room: str) -> None:
 
 
 def test_mmrel_stands_alone_and_is_short() -> None:
-    assert len(read("mmrel.py").splitlines()) < 600
+    assert len(read("mmrel.py").splitlines()) < 620
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="tomllib is in Python 3.11 and later")

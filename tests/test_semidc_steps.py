@@ -763,3 +763,43 @@ def test_errors_are_one_line(
     assert status == 1
     assert err.startswith(told)
     assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        (b"\xff\xfe{}\n", "'utf-8' codec can't decode byte 0xff"),
+        (b'{"category": "action", "subject": "a\\ud800"}\n', "surrogates not allowed"),
+    ],
+)
+def test_lines_that_are_no_text_are_one_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], line: bytes, problem: str
+) -> None:
+    # The command caught every ValueError, bugs among them, and so these without file and line.
+    path, images = tmp_path / "items.jsonl", tmp_path / "images"
+    images.mkdir()
+    path.write_bytes(line)
+    options = ("--images", images, "--items", path, "--port", 0)
+    status, _, err = command(capsys, "verify", tmp_path / "p.sqlite", *options)
+    assert status == 1
+    assert err.startswith(f"semidc: {path}:1: expected a JSON object on each line: ")
+    assert problem in err
+    assert err.count("\n") == 1
+
+
+def test_nothing_is_written_that_is_no_text(tmp_path: Path) -> None:
+    told = r"lines\.jsonl: expected text that UTF-8 can hold, got '.*ud800"
+    with pytest.raises(InputError, match=told):
+        write_lines(tmp_path / "lines.jsonl", [{"name": "a\ud800"}])
+    assert not (tmp_path / "lines.jsonl").exists()
+
+
+def test_an_address_that_cannot_be_is_one_error(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "images").mkdir()
+    options = ("--images", tmp_path / "images", "--port", 99999)
+    status, _, err = command(capsys, "verify", tmp_path / "p.sqlite", *options)
+    assert (status, err.count("\n")) == (1, 1)
+    assert err.startswith("semidc: 127.0.0.1:99999: cannot listen there: ")
