@@ -268,7 +268,7 @@ def read_texts(path: Path) -> Iterator[str]:
     """Yield the text of every final reply that a store keeps; the file is not written to.
 
     Raises:
-        ValueError: the file is not a store of replies.
+        EndpointError: the file is not a store of replies.
     """
     try:
         db = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
@@ -279,7 +279,7 @@ def read_texts(path: Path) -> Iterator[str]:
                 if outcome.text is not None:
                     yield outcome.text
     except sqlite3.Error as error:
-        raise ValueError(f"{path}: expected a store of replies: {error}") from None
+        raise EndpointError(f"{path}: expected a store of replies: {error}") from None
 
 
 class Endpoint:

@@ -122,7 +122,7 @@ def test_the_source_repository_is_no_release(capsys: pytest.CaptureFixture[str])
     printed = capsys.readouterr()
     assert printed.out == ""
     assert printed.err.splitlines() == [
-        f"upload.py: {REPOSITORY}: this is the source repository, not a release; check its sample with: "
+        f"upload.py check: {REPOSITORY}: this is the source repository, not a release; check its sample with: "
         f"python upload.py check {REPOSITORY} --sample"
     ]
     assert upload.main(["check", str(REPOSITORY), "--sample"]) == 0
