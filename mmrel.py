@@ -118,6 +118,7 @@ class MMRel(datasets.GeneratorBasedBuilder):  # type: ignore[misc]
                     raise ValueError(f"expected {key} among {', '.join(known)}, got {values!r}")
                 kwargs[key] = tuple(value for value in known if value in chosen)
         super().__init__(*args, **kwargs)
+        self.info.features = make_features()  # plain ones come from a cache that is there already
 
     @classmethod
     def get_all_exported_dataset_infos(cls) -> dict[str, datasets.DatasetInfo]:

@@ -21,6 +21,8 @@ import semidc.__main__
 import upload
 from release import commands
 
+pytestmark = pytest.mark.commands
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 

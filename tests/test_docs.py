@@ -54,7 +54,7 @@ class Case(NamedTuple):
         prints: what standard output contains.
         needs: the module that it needs beside what `[test]` installs; such blocks have the mark
             `recipes` and run in the environment that has it.
-        is_long: it takes more than some seconds, and runs with `-m docs`.
+        is_long: it takes more than some seconds, and runs with `-m commands`.
     """
 
     first: str
@@ -245,7 +245,7 @@ def prepare(reader: Reader, block: Block, built: Path, sources: Path) -> None:
 def marks(case: Case) -> list[pytest.MarkDecorator]:
     if case.needs:
         return [pytest.mark.recipes]
-    return [pytest.mark.docs] if case.is_long else []
+    return [pytest.mark.commands] if case.is_long else []
 
 
 @pytest.mark.parametrize("case", [pytest.param(case, marks=marks(case), id=case.first[:60]) for case in CASES])

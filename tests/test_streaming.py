@@ -182,6 +182,19 @@ def test_a_file_called_as_a_picture_is_not_taken_for_it(
     assert [row["image"].tobytes() for row in stream(built.absolute())] == expected
 
 
+def test_a_filled_cache_changes_nothing_of_that(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A builder whose cache was filled took its features from there: slow, and with the fault above.
+    cache = str(tmp_path / "cache")
+    mmrel.load("real", root=built, cache_dir=cache)
+    for row in raw(stream(built)):
+        path = tmp_path / row["image_id"]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("not the picture")
+    monkeypatch.chdir(tmp_path)
+    loaded = mmrel.load("real", split="test", root=built, streaming=True, cache_dir=cache)
+    assert all(row["image"].size for row in loaded)
+
+
 def test_other_columns_are_still_converted(built: Path) -> None:
     dataset = raw(stream(built, tasks="discriminative"))
     labelled = dataset.cast_column("answer", datasets.ClassLabel(names=["no", "yes"]))
