@@ -347,7 +347,7 @@ class Endpoint:
         self._shown = 0.0
         self._started = time.monotonic()
         self._before = self.store.usage(self.url, model)
-        self._is_reached = self._is_working = False
+        self._is_reached = self._is_working = self._has_warned = False
         self._came = 0
         self._said: dict[str, str] = {}
         self._last_failure = _Outcome()
@@ -550,6 +550,11 @@ class Endpoint:
             self._in_flight -= 1
             self._is_reached |= outcome.status is not None
             self._is_working |= outcome.status in ABOUT_ONE_REQUEST
+            is_news = outcome.transient and not (outcome.unreachable or self._is_working or self._has_warned)
+            if is_news:
+                self._has_warned = True
+                said = f": {outcome.said}" if outcome.said else ""
+                sys.stderr.write(f"{self.url} does not answer yet ({outcome.failure}{said}); trying again\n")
             self._largest = max(self._largest, sent + received)
             self.run = Usage(
                 self.run.requests,
@@ -785,6 +790,8 @@ def _parse_parameter(text: str) -> tuple[str, Any]:
 
 def _check_settings(model: str, parameters: dict[str, Any]) -> None:
     """Refuse settings that cannot be sent or stored."""
+    if not model:
+        raise EndpointError("expected the name of a model as --model, got ''")
     if mend(model) != model:
         raise EndpointError(f"expected the name of a model in valid text, got {model!r}")
     if reserved := sorted(set(parameters) & set(RESERVED)):

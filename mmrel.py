@@ -235,7 +235,8 @@ def load(
             gives all splits that exist, by name.
         streaming: read rows as they are asked for instead of writing them to the cache first.
         root: folder of the release; default: the release that this file belongs to.
-        repo_id: a release on the Hub (`NS/MMRel`) instead of a folder. What was loaded before loads without a network.
+        repo_id: a release on the Hub (`NS/MMRel`) instead of a folder. What the plain load has downloaded loads without
+            a network, as a stream too; what was streamed is not kept.
         revision: branch, tag or commit of `repo_id`; default: its main branch as it stands now.
         categories: keep only these of `spatial`, `action`, `comparative`.
         tasks: keep only these of `discriminative`, `generative`. Where nothing matches there are no rows.
@@ -250,6 +251,8 @@ def load(
         ValueError: an unknown config, category or task, a split that cannot be read, a slice of a stream, or arguments
             that contradict each other.
     """
+    if num_proc is not None and (not isinstance(num_proc, int) or num_proc < 1):
+        raise ValueError(f"expected num_proc to be a whole number from 1 on, got {num_proc!r}")
     if streaming and num_proc is not None:
         raise ValueError("num_proc= is for the plain load; share a stream over the workers of a DataLoader instead")
     builder = MMRel(
@@ -325,11 +328,13 @@ def _prepare(builder: MMRel, num_proc: int | None) -> None:
 def _read_cache(builder: MMRel, instruction: datasets.ReadInstruction) -> datasets.Dataset:
     """Return the rows from the cache; `datasets` itself refuses to return none."""
     counts = {name: info.num_examples for name, info in builder.info.splits.items()}
-    names = [part.splitname for part in instruction.to_absolute(dict.fromkeys(counts, _ANY_LENGTH))]
-    for name in names:
-        if not counts[name]:
-            _warn_of_no_questions(builder, name)
-    if any(counts[name] for name in names):
+    rows = 0
+    for part in instruction.to_absolute(counts):
+        if not counts[part.splitname]:
+            _warn_of_no_questions(builder, part.splitname)
+        end = counts[part.splitname] if part.to is None else part.to
+        rows += max(0, end - (part.from_ or 0))
+    if rows:
         return builder.as_dataset(split=instruction)
     nothing: dict[str, list[Any]] = {column: [] for column in builder.info.features}
     return datasets.Dataset.from_dict(nothing, builder.info.features, split=datasets.Split(str(instruction)))
@@ -477,7 +482,13 @@ def _choose_root(root: str | os.PathLike[str] | None, repo_id: str | None, revis
         raise ValueError("expected root=, or repo_id= with or without its revision=; leave out what does not belong")
     if repo_id is not None:
         return _find_on_hub(repo_id, revision)
-    return _find_release(_release_of_script(HERE) if root is None else os.fspath(root))
+    if root is not None:
+        return _find_release(os.fspath(root))
+    try:
+        return _find_release(_release_of_script(HERE))
+    except ReleaseError as error:
+        named = "the folder of one (root=, --root) or its repository on the Hub (repo_id=, --repo-id)"
+        raise ReleaseError(f"{error}, or name {named}") from None
 
 
 def _release_of_script(folder: str) -> str:
@@ -499,10 +510,7 @@ def _find_release(root: str) -> str:
     if is_folder and os.path.isfile(os.path.join(folder, "checksums.json")):
         return folder
     got = f"the folder {folder!r} without one" if is_folder else f"{root!r}, which is no folder"
-    raise ReleaseError(
-        f"expected a release, a folder with checksums.json and data/, got {got}; name the folder of a release "
-        "(root=, --root) or its repository on the Hub (repo_id=, --repo-id)"
-    )
+    raise ReleaseError(f"expected a release, a folder with checksums.json and data/, got {got}; check its path")
 
 
 def _find_on_hub(repo_id: str, revision: str | None) -> str:
@@ -545,7 +553,7 @@ def _hub_failures_in_a_sentence(path: str) -> Iterator[None]:
         line = f"{type(error).__name__}: {error}".partition("\n")[0]
         reason = re.sub(r"\?[^\s'\"]+", "?…", line)[:300]  # the query of an address may be a signature
         raise ReleaseError(
-            f"{path} was not loaded before and cannot be read now; check the network and retry ({reason})"
+            f"{path} was not downloaded before and cannot be read now ({reason}); check the network and retry"
         ) from error
 
 

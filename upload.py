@@ -26,7 +26,7 @@ from release.check import check_release, check_sample
 from release.commands import AGAIN, run_command
 from release.finish import renew_file
 from release.hub_plan import UnfitError
-from release.options import parse_positive, parse_share
+from release.options import parse_path, parse_positive, parse_share
 from release.records import InputError
 from release.sheet import draw_sheet
 from release.sources import PictureSources
@@ -91,6 +91,8 @@ def audit(args: argparse.Namespace) -> int:
 
 def check(args: argparse.Namespace) -> int:
     """Hold a release against the contract; exit status 1 where something is wrong."""
+    if not args.release.is_dir():
+        raise InputError(f"{args.release}: expected the folder of a release, found no folder; check its path")
     problems = check_sample(args.release) if args.sample else check_release(args.release)
     for problem in problems:
         print(problem)
@@ -109,7 +111,7 @@ def sheet(args: argparse.Namespace) -> int:
 def sources(args: argparse.Namespace) -> int:
     """Tell what MMRel is made from, where to fetch it, and whether what stands in a folder is whole."""
     states = check_sources(args.folder, _show_bytes)
-    print(make_source_list(states))
+    print(make_source_list(states, args.folder))
     return 1 if any(state.state.startswith("expected") for state in states) else 0
 
 
@@ -156,7 +158,7 @@ def make_parser() -> argparse.ArgumentParser:
 
     command = _add(commands, build, "python upload.py build --annotations json/ --images pictures/ --out release")
     command.add_argument(
-        "--annotations", type=Path, nargs="+", required=True, metavar="FILE_OR_DIR",
+        "--annotations", type=parse_path, nargs="+", required=True, metavar="FILE_OR_DIR",
         help="POPE/VCD-shaped .json or .jsonl files, LLaVA conversations, records of the contract, or folders of them",
     )  # fmt: skip
     command.add_argument(
@@ -164,10 +166,10 @@ def make_parser() -> argparse.ArgumentParser:
         help="where pictures are: a folder, .zip, .tar, .parquet (the DALL-E re-release) or hf://datasets/OWNER/NAME"
         "[@REVISION] that holds vg/, SPEC/, Dall-E_generated/, or one of a domain: real=images.zip real=images2.zip …",
     )  # fmt: skip
-    command.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the release")
+    command.add_argument("--out", type=parse_path, required=True, metavar="DIR", help="folder of the release")
     command.add_argument("--split", choices=mmrel.SPLITS, help="overrides what the files say")
     command.add_argument(
-        "--mapping", type=Path, metavar="FILE.json", help='{"part2*.json": "train", …}: splits of files'
+        "--mapping", type=parse_path, metavar="FILE.json", help='{"part2*.json": "train", …}: splits of files'
     )
     command.add_argument("--note", help="a sentence that the card and every listing of the release carry")
     command.add_argument("--allow-missing", action="store_true", help="leave out questions whose picture is missing")
@@ -182,26 +184,30 @@ def make_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
 
     command = _add(commands, finish, "python upload.py finish --out release")
-    command.add_argument("--out", type=Path, required=True, metavar="DIR", help="the same as that of build --shard")
+    command.add_argument(
+        "--out", type=parse_path, required=True, metavar="DIR", help="the same as that of build --shard"
+    )
 
     command = _add(commands, audit, "python upload.py audit release --json")
-    command.add_argument("release", type=Path, metavar="DIR", help="folder of the release")
+    command.add_argument("release", type=parse_path, metavar="DIR", help="folder of the release")
     command.add_argument("--json", action="store_true", help="a list of {kind, count, examples, action}")
     command.add_argument("--card", action="store_true", help="put what is found into the release's card")
     command.add_argument("--quick", action="store_true", help="look at the questions only, not into the pictures")
 
     command = _add(commands, sources, "python upload.py sources downloads")
-    command.add_argument("folder", type=Path, nargs="?", default=Path(), metavar="DIR", help="default: this folder")
+    command.add_argument(
+        "folder", type=parse_path, nargs="?", default=Path(), metavar="DIR", help="default: this folder"
+    )
 
     command = _add(commands, check, "python upload.py check release")
-    command.add_argument("release", type=Path, metavar="DIR", help="folder of the release")
+    command.add_argument("release", type=parse_path, metavar="DIR", help="folder of the release")
     command.add_argument(
         "--sample", action="store_true", help="check the sample of the source repository, which DIR is a clone of"
     )
 
     command = _add(commands, sheet, "python upload.py sheet release --out sheet.png")
-    command.add_argument("release", type=Path, metavar="DIR", help="folder of the release")
-    command.add_argument("--out", type=Path, required=True, metavar="FILE.png", help="the PNG to write")
+    command.add_argument("release", type=parse_path, metavar="DIR", help="folder of the release")
+    command.add_argument("--out", type=parse_path, required=True, metavar="FILE.png", help="the PNG to write")
     command.add_argument(
         "--pictures", type=parse_positive, default=2, metavar="N", help="of each domain and split; default 2"
     )

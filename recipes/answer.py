@@ -35,6 +35,7 @@ from recipes.questions import (
     run_command,
     write_answers,
 )
+from release.options import parse_path
 from release.records import InputError, make_prompt
 
 if TYPE_CHECKING:
@@ -153,6 +154,8 @@ def answer(args: argparse.Namespace) -> int:
         raise KeyboardInterrupt  # the runner says how to go on
     if not is_answered:
         reason = asking.stopped or "every request failed"
+        if asking.cut_off:
+            reason += f", {asking.cut_off} cut off: raise the limit with --parameter max_tokens=N"
         raise InputError(f"{reason}; {endpoint.mend(str(args.out))} is not written")
     if asking.stopped or len(rows) < len(ids):
         reason = asking.stopped or "replies are missing"
@@ -191,7 +194,7 @@ def make_parser() -> argparse.ArgumentParser:
     about, _, _ = str(__doc__).partition("\n")
     parser = argparse.ArgumentParser("recipes.answer", description=about)
     add_release(parser)
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="answer file, JSON lines")
+    parser.add_argument("--out", type=parse_path, required=True, metavar="FILE", help="answer file, JSON lines")
     parser.add_argument("--json", metavar="FILE", help="write the report into this file")
     endpoint.add_arguments(parser)
     return parser

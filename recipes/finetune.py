@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if __name__ == "__main__":  # Ctrl-C and a missing package are one line while the rest loads, too
@@ -27,6 +26,7 @@ import mmrel
 import relation_accuracy
 from recipes.questions import add_release, is_of_task, make_report, read_pictures, run_command, write_answers
 from release.archives import check_picture
+from release.options import parse_path
 from release.records import InputError, make_prompt
 
 if TYPE_CHECKING:
@@ -185,7 +185,7 @@ def make_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--model", required=True, help="name on the Hub, or a folder")
     add("--data", required=True, metavar="EXPORT", help="folder of recipes.export --format trl")
-    add("--out", type=Path, required=True, metavar="FOLDER", help="adapter and answer files")
+    add("--out", type=parse_path, required=True, metavar="FOLDER", help="adapter and answer files")
     add_release(parser)
     add("--steps", type=int, default=500, help="of training (%(default)s)")
     add("--batch-size", type=int, default=8, help="(%(default)s)")

@@ -101,8 +101,8 @@ def check_sources(
     return states
 
 
-def make_list(states: list[State]) -> str:
-    """What to fetch and what stands there, as text, with the commands that go on from here."""
+def make_list(states: list[State], folder: Path) -> str:
+    """Return what to fetch into a folder and what is there, as text, with the commands that follow."""
     lines = []
     for published, state in states:
         size = f"{published.size:,} bytes" if published.size else "a repository"
@@ -116,9 +116,10 @@ def make_list(states: list[State]) -> str:
     lines += [
         "",
         "Zip files are read as they are, without unpacking; of the repository only the pictures asked for are fetched:",
-        "  hf download jiahaonie/MMRel --repo-type dataset --include '*.json*' --local-dir json",
-        "  python upload.py build --annotations json --out release --images real=images.zip real=images2.zip "
-        "sdxl=data.zip dalle=hf://datasets/jiahaonie/MMRel",
+        f"  hf download jiahaonie/MMRel --repo-type dataset --include 'json/*' --local-dir {folder / 'questions'}",
+        f"  python upload.py build --annotations {folder / 'questions' / 'json'} --out mmrel --images "
+        f"real={folder / 'images.zip'} real={folder / 'images2.zip'} sdxl={folder / 'data.zip'} "
+        "dalle=hf://datasets/jiahaonie/MMRel",
     ]
     return "\n".join(lines)
 

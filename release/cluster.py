@@ -26,7 +26,7 @@ if __name__ == "__main__":  # Ctrl-C and a missing package are one line while th
     guard_start("release.cluster")
 
 from release.commands import run_command
-from release.options import parse_positive
+from release.options import parse_path, parse_positive
 from release.records import InputError
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--tasks", type=parse_positive, required=True, metavar="N", help="shares; at most as many as shards"
     )
     parser.add_argument("--workers", type=int, default=-1, metavar="N", help="tasks at once; default: all")
-    parser.add_argument("--logs", type=Path, default=Path("mmrel-logs"), metavar="DIR")
+    parser.add_argument("--logs", type=parse_path, default=Path("mmrel-logs"), metavar="DIR")
     parser.add_argument("--partition", help="slurm: where jobs run")
     parser.add_argument("--time", help="slurm: most time of a job, for example 02:00:00")
     return parser

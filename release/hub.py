@@ -38,6 +38,7 @@ from release.hub_plan import (
     read_manifest,
     refuse_script,
 )
+from release.options import parse_path
 
 T = TypeVar("T")
 
@@ -341,7 +342,7 @@ def _addition(root: Path, path: str, checksum: Checksum) -> CommitOperationAdd:
 
 def add_push_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `upload.py push`."""
-    parser.add_argument("release", type=Path, metavar="DIR", help="a release, as `upload.py build` writes it")
+    parser.add_argument("release", type=parse_path, metavar="DIR", help="a release, as `upload.py build` writes it")
     parser.add_argument("--repo-id", required=True, metavar="NS/NAME", help="the dataset repository; made if missing")
     parser.add_argument("--private", action="store_true", help="make a new repository private")
     parser.add_argument("--create-pr", action="store_true", help="open a pull request instead of committing to main")

@@ -26,6 +26,7 @@ from release import hub_calls as calls
 from release.finish import INDEX
 from release.hub_calls import Patience
 from release.hub_plan import Checksum, UnfitError, check_name, is_same, list_release, refuse_script
+from release.options import parse_path
 
 BLOCK = 16 << 20  # bytes asked for at a time by `--deep`
 KEY = "question_id"  # unique in a release
@@ -248,7 +249,7 @@ def _table_line(row: tuple[str, ...], widths: list[int]) -> str:
 
 def add_verify_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `upload.py verify`."""
-    parser.add_argument("release", type=Path, metavar="DIR", help="the release that was published")
+    parser.add_argument("release", type=parse_path, metavar="DIR", help="the release that was published")
     parser.add_argument("--repo-id", required=True, metavar="NS/NAME", help="the dataset repository")
     parser.add_argument("--revision", default="main", metavar="R", help="branch, tag or commit (default: main)")
     parser.add_argument("--deep", action="store_true", help="read and hash every file, not only its metadata")

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from argparse import ArgumentTypeError
+from pathlib import Path
 
 MAX_DIGITS = 9
 _SHARE = re.compile(rf"([0-9]{{1,{MAX_DIGITS}}})/([0-9]{{1,{MAX_DIGITS}}})")
@@ -25,6 +26,17 @@ def parse_share(text: str) -> tuple[int, int]:
         if 1 <= index <= count:
             return index, count
     raise ArgumentTypeError(f"expected I/N with 1 <= I <= N, such as 3/64, got {text[:80]!a}")
+
+
+def parse_path(text: str) -> Path:
+    """Read a path; an empty one, as of a variable that is not set, is not the current folder.
+
+    Raises:
+        ArgumentTypeError: it is empty.
+    """
+    if text:
+        return Path(text)
+    raise ArgumentTypeError("expected a path, got ''; write . for the current folder")
 
 
 def parse_positive(text: str) -> int:

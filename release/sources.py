@@ -292,6 +292,8 @@ class PictureSources:
 
 def open_source(where: str) -> Pictures:
     """The source at a path or URL; raises `InputError` where there is none that can be read."""
+    if not where:
+        raise InputError("expected a source of pictures as --images, got ''; write . for the current folder")
     if where.startswith(HUB):
         return PictureRepository(where)
     path = Path(where)

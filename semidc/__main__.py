@@ -18,6 +18,7 @@ if __name__ == "__main__":  # Ctrl-C and a missing package are one line while th
 import endpoint
 import mmrel
 from release.commands import AGAIN, run_command
+from release.options import parse_path
 from release.records import InputError
 
 if TYPE_CHECKING:
@@ -208,18 +209,24 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     command = _add(commands, select, "--visual-genome vg_json/ --images pictures/ --out candidates.jsonl")
-    command.add_argument("--images", type=Path, required=True, metavar="ROOT", help="folder that holds vg/, SPEC/ …")
-    command.add_argument("--visual-genome", type=Path, metavar="DIR", help="folder of image_data.json, objects.json …")
-    command.add_argument("--out", type=Path, required=True, metavar="FILE.jsonl")
+    command.add_argument(
+        "--images", type=parse_path, required=True, metavar="ROOT", help="folder that holds vg/, SPEC/ …"
+    )
+    command.add_argument(
+        "--visual-genome", type=parse_path, metavar="DIR", help="folder of image_data.json, objects.json …"
+    )
+    command.add_argument("--out", type=parse_path, required=True, metavar="FILE.jsonl")
 
     command = _add(
         commands, propose, "candidates.jsonl --category action --images pictures/ --out proposals.jsonl "
         "--base-url http://127.0.0.1:8000/v1 --model NAME --max-requests 1000",
     )  # fmt: skip
-    command.add_argument("candidates", type=Path, metavar="CANDIDATES.jsonl")
+    command.add_argument("candidates", type=parse_path, metavar="CANDIDATES.jsonl")
     command.add_argument("--category", required=True, choices=mmrel.CATEGORIES)
-    command.add_argument("--images", type=Path, required=True, metavar="ROOT", help="folder that holds vg/, SPEC/ …")
-    command.add_argument("--out", type=Path, required=True, metavar="FILE.jsonl")
+    command.add_argument(
+        "--images", type=parse_path, required=True, metavar="ROOT", help="folder that holds vg/, SPEC/ …"
+    )
+    command.add_argument("--out", type=parse_path, required=True, metavar="FILE.jsonl")
     command.add_argument("--times", type=int, default=1, metavar="N", help="ask about each picture so often")
     command.add_argument(
         "--shard", default="1/1", metavar="i/n", help="only this part of the pictures, from 1/n to n/n"
@@ -231,31 +238,37 @@ def make_parser() -> argparse.ArgumentParser:
         commands, generate, "triplets.jsonl --images pictures/ --out drawn.jsonl "
         "--base-url https://images.example/v1 --model NAME",
     )  # fmt: skip
-    command.add_argument("triplets", type=Path, metavar="TRIPLETS.jsonl", help="category, subject, relation, object")
+    command.add_argument(
+        "triplets", type=parse_path, metavar="TRIPLETS.jsonl", help="category, subject, relation, object"
+    )
     command.add_argument("--style", action="append", default=[], help="may be repeated; default: all four")
-    command.add_argument("--images", type=Path, required=True, metavar="ROOT", help="folder that gets the pictures")
-    command.add_argument("--out", type=Path, required=True, metavar="FILE.jsonl")
+    command.add_argument(
+        "--images", type=parse_path, required=True, metavar="ROOT", help="folder that gets the pictures"
+    )
+    command.add_argument("--out", type=parse_path, required=True, metavar="FILE.jsonl")
     endpoint.add_arguments(command)
 
     command = _add(commands, verify, "project.sqlite --items proposals.jsonl --images pictures/ --people 2")
-    command.add_argument("project", type=Path, metavar="DB", help="project file; made where it is missing")
-    command.add_argument("--items", type=Path, nargs="+", metavar="FILE.jsonl", help="items to add; known ones stay")
-    command.add_argument("--images", type=Path, metavar="ROOT", help="folder that holds vg/, SPEC/ …; remembered")
+    command.add_argument("project", type=parse_path, metavar="DB", help="project file; made where it is missing")
+    command.add_argument(
+        "--items", type=parse_path, nargs="+", metavar="FILE.jsonl", help="items to add; known ones stay"
+    )
+    command.add_argument("--images", type=parse_path, metavar="ROOT", help="folder that holds vg/, SPEC/ …; remembered")
     command.add_argument("--people", type=int, choices=range(1, 21), metavar="K", help="who decide on each item (2)")
     command.add_argument("--host", default="127.0.0.1", help="address to listen at; beyond loopback: SEMIDC_SECRET")
     command.add_argument("--port", type=int, default=8008, help="0 takes a free one (%(default)s)")
     command.add_argument("--name", action="append", default=[], help="another host name, with its port if it has one")
 
     command = _add(commands, ask, "project.sqlite")
-    command.add_argument("project", type=Path, metavar="DB")
+    command.add_argument("project", type=parse_path, metavar="DB")
 
     command = _add(commands, agree, "project.sqlite")
-    command.add_argument("project", type=Path, metavar="DB")
+    command.add_argument("project", type=parse_path, metavar="DB")
 
     command = _add(commands, audit, "project.sqlite --raw replies.sqlite candidates.jsonl --mend")
-    command.add_argument("project", type=Path, metavar="DB")
+    command.add_argument("project", type=parse_path, metavar="DB")
     command.add_argument(
-        "--raw", type=Path, nargs="+", default=[], metavar="FILE",
+        "--raw", type=parse_path, nargs="+", default=[], metavar="FILE",
         help="what models and files said: stores of replies, candidates.jsonl, triplets to draw",
     )  # fmt: skip
     command.add_argument("--mend", action="store_true", help="rename what --raw states otherwise")
@@ -265,14 +278,14 @@ def make_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
 
     command = _add(commands, export, "project.sqlite --out json/ --split test")
-    command.add_argument("project", type=Path, metavar="DB")
-    command.add_argument("--out", type=Path, metavar="DIR", help="folder of the records, for upload.py build")
+    command.add_argument("project", type=parse_path, metavar="DB")
+    command.add_argument("--out", type=parse_path, metavar="DIR", help="folder of the records, for upload.py build")
     command.add_argument("--split", choices=mmrel.SPLITS, default="test", help="names the file (%(default)s)")
-    command.add_argument("--label-studio", type=Path, metavar="DIR", help="folder of tasks.json and config.xml")
+    command.add_argument("--label-studio", type=parse_path, metavar="DIR", help="folder of tasks.json and config.xml")
     command.add_argument("--prefix", default="/data/local-files/?d=", help="stands before each picture's path there")
 
     command = _add(commands, demo, "--out demo/ --serve")
-    command.add_argument("--out", type=Path, metavar="DIR", help="where all is kept; default: a temporary folder")
+    command.add_argument("--out", type=parse_path, metavar="DIR", help="where all is kept; default: a temporary folder")
     command.add_argument("--serve", action="store_true", help="serve the page for you instead of scripted people")
     command.add_argument("--port", type=int, default=8008, help="of the page (%(default)s)")
     return parser

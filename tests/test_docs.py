@@ -63,7 +63,8 @@ class Case(NamedTuple):
     is_long: bool = False
 
 
-# Commands are run in a clone, snippets in an empty folder beside a release called mmrel.
+# Commands of the clone run in a clone of another name elsewhere; those of the card, which goes to the
+# Hub, and all snippets run in a folder that holds a release called mmrel, with the wheel's files.
 CASES = [
     Case("python relation_accuracy.py recipes/sample_answers/made_up_80.jsonl", "real/spatial"),
     Case("python upload.py sources downloads", "images.zip"),
@@ -76,16 +77,16 @@ CASES = [
     Case("from datasets import load_dataset\n\nrows =", "Is there a"),
     Case("import mmrel\n\nrows =", "10 Is a"),
     Case("from datasets import load_dataset\n\nonly =", "{'spatial'}"),
-    Case("python relation_accuracy.py answers.jsonl --repo-id NS/MMRel --split test", "GPT-4o", is_long=True),
+    Case("python -m relation_accuracy answers.jsonl --repo-id NS/MMRel --split test", "GPT-4o", is_long=True),
     Case("from datasets import load_dataset\nfrom relation_accuracy import compute", "0.5 0.0 0.66"),
     Case("import mmrel\nfrom relation_accuracy import compute", "0.", needs="transformers"),
     Case("python -m recipes.answer --root mmrel --base-url", "64 of 64 answered"),
     Case("MMREL_RELEASE=NS/MMRel python -m lmms_eval", "mmrel_accuracy", needs="lmms_eval"),
-    Case("inspect eval recipes/inspect_task.py", "pair_accuracy", needs="inspect_ai"),
+    Case("export LOCAL_BASE_URL=http://127.0.0.1:8000/v1", "pair_accuracy", needs="inspect_ai"),
     Case("python -m recipes.export --root mmrel --drop-leaks", "false positives", needs="trl"),
     Case("python relation_report.py recipes/sample_answers/made_up_80.jsonl", "McNemar"),
     Case("python relation_accuracy.py --root . --config real", "open-ended"),
-    Case("from relation_accuracy import compute\n\ncompute(", ""),
+    Case("from relation_accuracy import compute\n\nreport =", "0.5"),
     Case("import mmrel\nimport relation_accuracy", "0.5 0.0"),
     Case("import mmrel\nfrom decode_once import Picture", ""),
     Case("python -m semidc demo", "accuracy", is_long=True),
@@ -134,6 +135,15 @@ def test_no_command_is_indented_where_it_would_not_be_seen() -> None:
         assert not re.findall(r"^(?: {4}|\t)(?:python|pip|hf|inspect|import|from) .*", text, re.MULTILINE), document
 
 
+def is_of_clone(block: Block) -> bool:
+    """Tell whether a block is a command of the clone; those of the card, and all snippets, are not."""
+    if block.language == "python":
+        return False
+    text = (REPOSITORY / "README.md").read_text("utf-8")
+    card = re.sub(r"<!-- project:begin -->.*?<!-- project:end -->", "", text, flags=re.DOTALL)
+    return block.text not in card
+
+
 class Reader:
     """Somebody who follows the documentation: a folder, a clone, an empty cache, a Hub and an endpoint."""
 
@@ -144,23 +154,28 @@ class Reader:
         self.endpoint = endpoint
         client = Client(hub, folder / "home")
         self.environment = client.environment()
-        self.environment |= {"OPENAI_BASE_URL": endpoint.url, "OPENAI_API_KEY": "none", "HOME": str(client.home)}
+        self.environment["HOME"] = str(client.home)
         self.environment["HF_HUB_DISABLE_UPDATE_CHECK"] = "1"  # the program hf asks PyPI for its newest version
         programs = [str(Path(sys.executable).parent), os.environ["PATH"]]
         self.environment["PATH"] = os.pathsep.join(programs)
         self.environment.pop("PYTHONPATH", None)
 
+    def find_folder(self, block: Block) -> Path:
+        """Return the folder in which a block runs: the clone, or one beside it that holds no code."""
+        folder = self.clone if is_of_clone(block) else self.folder / "beside"
+        folder.mkdir(exist_ok=True)
+        return folder
+
     def run(self, block: Block) -> str:
         """Run a block, which must succeed, and return what it printed."""
         text = block.text.replace(ENDPOINT, self.endpoint.url)
+        command = ["bash", "-euo", "pipefail", "-c", text]
         if block.language == "python":
-            (self.folder / "beside").mkdir(exist_ok=True)
-            command, where = [sys.executable, "-c", text], self.folder / "beside"
-            environment = {**self.environment, "PYTHONPATH": str(self.folder / "installed")}
-        else:
-            assert block.language == "bash", block
-            command, where = ["bash", "-euo", "pipefail", "-c", text], self.clone
-            environment = self.environment
+            command = [sys.executable, "-c", text]
+        environment = self.environment
+        if not is_of_clone(block):
+            environment = {**environment, "PYTHONPATH": str(self.folder / "installed")}
+        where = self.find_folder(block)
         done = subprocess.run(
             command, cwd=where, env=environment, text=True, capture_output=True, timeout=900, stdin=subprocess.DEVNULL
         )
@@ -221,8 +236,7 @@ def reader(built: Path, sources: Path, tmp_path: Path) -> Iterator[Reader]:
 
 def prepare(reader: Reader, block: Block, built: Path, sources: Path) -> None:
     """Put in place what earlier steps of the documentation leave behind."""
-    where = reader.folder / "beside" if block.language == "python" else reader.clone
-    where.mkdir(exist_ok=True)
+    where = reader.find_folder(block)
     if "--out mmrel" not in block.text and "--local-dir mmrel" not in block.text:
         shutil.copytree(built, where / "mmrel")
     if "downloads/images.zip" in block.text:
@@ -232,7 +246,7 @@ def prepare(reader: Reader, block: Block, built: Path, sources: Path) -> None:
         shutil.copytree(sources / "json", where / "downloads" / "questions" / "json")
     if "upload.py push" in block.text:
         reader.hub.repos.clear()  # nothing is published yet
-    if re.search(r"\.py answers\.jsonl", block.text):
+    if re.search(r"relation_accuracy answers\.jsonl", block.text):
         lines = [line for path in built.glob("data/*/test.jsonl") for line in path.open()]
         rows = [{"question_id": json.loads(line)["question_id"], "answer": "Yes"} for line in lines]
         (where / "answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -257,6 +257,16 @@ class TestSplits:
         with pytest.raises(ValueError, match="num_proc= is for the plain load"):
             mmrel.load("real", root=built, streaming=True, num_proc=2)
 
+    @pytest.mark.parametrize("number", [0, -1, "x", 1.5])
+    def test_no_number_of_processes(self, built: Path, number: Any) -> None:
+        with pytest.raises(ValueError, match="expected num_proc to be a whole number from 1 on"):
+            mmrel.load("real", root=built, num_proc=number)
+
+    @pytest.mark.parametrize("split", ["test[:0]", "test[5:2]"])
+    def test_a_slice_of_nothing(self, built: Path, tmp_path: Path, split: str) -> None:
+        # 'Instruction "test[:0]" corresponds to no data!'
+        assert undecoded(mmrel.load("real", split=split, root=built, cache_dir=str(tmp_path))) == []
+
     def test_a_damaged_archive_is_named_by_processes_too(self, release: Path, tmp_path: Path) -> None:
         for archive in release.glob("data/real/test-*.tar"):
             archive.write_bytes(archive.read_bytes()[:-20000])

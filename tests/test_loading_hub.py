@@ -76,10 +76,10 @@ def test_without_a_network_it_is_one_sentence(client: Client) -> None:
     # It was 72 lines of an HTTP client's traceback.
     client.settings = {"HF_ENDPOINT": "http://127.0.0.1:9"}
     said = one_sentence(run(client, "mmrel.py", "real", "--repo-id", NAME))
-    assert "hf://datasets/NS/MMRel/checksums.json was not loaded before and cannot be read now" in said
+    assert "hf://datasets/NS/MMRel/checksums.json was not downloaded before and cannot be read now" in said
     client.settings = {"HF_HUB_OFFLINE": "1"}
     said = one_sentence(run(client, "mmrel.py", "real", "--repo-id", NAME))
-    assert "hf://datasets/NS/MMRel/checksums.json was not loaded before and cannot be read now" in said
+    assert "hf://datasets/NS/MMRel/checksums.json was not downloaded before and cannot be read now" in said
 
 
 def test_a_network_that_ends_before_the_archives_is_one_sentence(client: Client) -> None:
@@ -88,7 +88,7 @@ def test_a_network_that_ends_before_the_archives_is_one_sentence(client: Client)
     client.settings = {"HF_HUB_OFFLINE": "1"}
     said = one_sentence(run(client, "mmrel.py", "real", "--repo-id", NAME))
     assert "hf://datasets/NS/MMRel@" in said
-    assert "was not loaded before and cannot be read now; check the network" in said
+    assert "was not downloaded before and cannot be read now (" in said
 
 
 @pytest.mark.parametrize(
