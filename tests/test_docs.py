@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -24,8 +25,16 @@ from hub_client import Client
 from loopback_hub import LoopbackHub
 from stub_endpoint import StubEndpoint
 
+import recipes.answer
+import recipes.export
+import recipes.finetune
+import relation_accuracy
+import semidc.__main__
+import upload
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from argparse import ArgumentParser
+    from collections.abc import Callable, Iterator
 
 DOCUMENTS = ("README.md", "METRIC.md", "benchmarks/BUILD.md")
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -142,6 +151,37 @@ def is_of_clone(block: Block) -> bool:
     text = (REPOSITORY / "README.md").read_text("utf-8")
     card = re.sub(r"<!-- project:begin -->.*?<!-- project:end -->", "", text, flags=re.DOTALL)
     return block.text not in card
+
+
+@pytest.mark.parametrize("make_parser", [upload.make_parser, semidc.__main__.make_parser], ids=["upload", "semidc"])
+def test_the_examples_of_help_are_commands_that_are_understood(make_parser: Callable[[], ArgumentParser]) -> None:
+    parser = make_parser()
+    commands = next(action.choices for action in parser._actions if action.choices)
+    assert commands is not None
+    for name, command in dict(commands).items():
+        example = re.fullmatch(r"example: python (?:upload\.py|-m semidc) (.+)", command.epilog, re.DOTALL)
+        assert example, name
+        words = shlex.split(example[1])
+        assert words[0] == name
+        assert parser.parse_args(words).run.__name__ == name
+
+
+# Whose docstrings hold commands: module -> its parser.
+PARSERS = {
+    "relation_accuracy": lambda: relation_accuracy.make_parser("relation_accuracy", ""),
+    "recipes.answer": lambda: recipes.answer.make_parser(),
+    "recipes.export": lambda: recipes.export.make_parser(),
+    "recipes.finetune": lambda: recipes.finetune.make_parser(),
+}
+
+
+@pytest.mark.parametrize("module", PARSERS)
+def test_the_commands_of_docstrings_are_understood(module: str) -> None:
+    text = sys.modules[module].__doc__ or ""
+    commands = re.findall(r"^    python (?:-m )?([\w.]+?)(?:\.py)? (.+)$", text, re.MULTILINE)
+    assert module in [name for name, _ in commands]
+    for name, arguments in commands:
+        PARSERS[name]().parse_args(shlex.split(arguments))
 
 
 class Reader:
