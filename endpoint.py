@@ -550,8 +550,9 @@ class Endpoint:
             self._in_flight -= 1
             self._is_reached |= outcome.status is not None
             self._is_working |= outcome.status in ABOUT_ONE_REQUEST
-            is_news = outcome.transient and not (outcome.unreachable or self._is_working or self._has_warned)
-            if is_news:
+            is_over = self._closing.is_set() or self.stopped is not None
+            is_known = outcome.unreachable or self._is_working or self._has_warned
+            if outcome.transient and not (is_over or is_known):
                 self._has_warned = True
                 said = f": {outcome.said}" if outcome.said else ""
                 sys.stderr.write(f"{self.url} does not answer yet ({outcome.failure}{said}); trying again\n")

@@ -291,8 +291,21 @@ def serve(
     }
     hosts = {f"{name}:{port}" for name in known} | set(names)
     app = make_app(project, images, hosts, secret)
-    announce(f"http://{f'[{host}]' if ':' in host else host}:{port}/")
-    uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False)).run(sockets=[listening])
+    url = f"http://{f'[{host}]' if ':' in host else host}:{port}/"
+    config = uvicorn.Config(app, log_level="warning", access_log=False)
+    _Server(config, lambda: announce(url)).run(sockets=[listening])
+
+
+class _Server(uvicorn.Server):
+    """Announce the address once requests are answered and Ctrl-C is caught, not before."""
+
+    def __init__(self, config: uvicorn.Config, announce: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._announce = announce
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=sockets)
+        self._announce()
 
 
 def _describe(project: Project, annotator: str, item: Item | None, adjudicate: bool) -> dict[str, Any]:
