@@ -195,7 +195,7 @@ class Reader:
         client = Client(hub, folder / "home")
         self.environment = client.environment()
         self.environment["HOME"] = str(client.home)
-        self.environment["HF_HUB_DISABLE_UPDATE_CHECK"] = "1"  # the program hf asks PyPI for its newest version
+        self.environment["HF_HUB_DISABLE_UPDATE_CHECK"] = "1"  # hf would look for its newest version
         programs = [str(Path(sys.executable).parent), os.environ["PATH"]]
         self.environment["PATH"] = os.pathsep.join(programs)
         self.environment.pop("PYTHONPATH", None)
