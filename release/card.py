@@ -32,6 +32,8 @@ _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000
 # The address of this package's source. It is not published yet: set it here, and nowhere else.
 SOURCE = "ADDRESS-OF-THE-SOURCE"
 INSTALL = f"""\
+The source has no published address yet; {SOURCE} stands for it.
+
 ```bash
 git clone {SOURCE} MMRel && pip install ./MMRel
 ```"""

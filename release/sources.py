@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 from pathlib import Path
@@ -14,7 +15,7 @@ from release.records import InputError, parse_image_path
 from release.rerelease import unpack_pictures
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 HUB = "hf://datasets/"
 
@@ -166,6 +167,19 @@ class PictureTable(PictureFolder):
         return _stamp_file(self.path)
 
 
+@contextlib.contextmanager
+def _hub_failures_as(before: str, after: str = "") -> Iterator[None]:
+    """Raise a failure of the Hub as an `InputError`; the client's own words may hold signed addresses."""
+    from release.hub_calls import FAILURES, describe
+
+    try:
+        yield
+    except InputError:
+        raise
+    except FAILURES as error:
+        raise InputError(f"{before}{describe(error)}{after}") from None
+
+
 class PictureRepository:
     """Pictures in a dataset repository on the Hub; only those that are asked for are fetched, into the Hub's cache.
 
@@ -176,14 +190,9 @@ class PictureRepository:
     def __init__(self, url: str) -> None:
         from huggingface_hub import HfApi
 
-        from release.hub_calls import FAILURES, describe
-
         self.repo_id, _, revision = url.removeprefix(HUB).partition("@")
-        try:
+        with _hub_failures_as(f"{url}: expected a dataset repository that can be reached: "):
             self.commit = str(HfApi().dataset_info(self.repo_id, revision=revision or None).sha)
-        except FAILURES as error:
-            reason = describe(error)
-            raise InputError(f"{url}: expected a dataset repository that can be reached: {reason}") from None
         self._index: _Index | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -194,21 +203,14 @@ class PictureRepository:
         from huggingface_hub import HfApi
         from huggingface_hub.hf_api import RepoFile
 
-        from release.hub_calls import FAILURES, describe
-
         if self._index is not None:
             return
         options: dict[str, Any] = {"recursive": True, "revision": self.commit, "repo_type": "dataset"}
-        try:
+        with _hub_failures_as(f"{self.describe()}: its files could not be listed: "):
             tree = HfApi().list_repo_tree(self.repo_id, **options)
             entries = (entry for entry in tree if isinstance(entry, RepoFile))
             members = (Member(entry.path, 0, entry.size, entry.size) for entry in entries)
             self._index = _Index(self.describe(), members)
-        except InputError:
-            raise
-        except FAILURES as error:
-            reason = describe(error)
-            raise InputError(f"{self.describe()}: its files could not be listed: {reason}") from None
 
     def find(self, image_id: str) -> Place | None:
         """See `Pictures`."""
@@ -225,14 +227,9 @@ class PictureRepository:
         """See `Pictures`."""
         from huggingface_hub import hf_hub_download
 
-        from release.hub_calls import FAILURES, describe
-
-        try:
+        where = f"{self.describe()}/{place.name}"
+        with _hub_failures_as(f"{where}: the picture could not be fetched: ", "; build again"):
             path = hf_hub_download(self.repo_id, place.name, repo_type="dataset", revision=self.commit)
-        except FAILURES as error:
-            # What the client says holds the signed address of the file.
-            where, reason = f"{self.describe()}/{place.name}", describe(error)
-            raise InputError(f"{where}: the picture could not be fetched: {reason}; build again") from None
         return Path(path).read_bytes()
 
     def is_current(self, place: Place) -> bool:
