@@ -26,28 +26,28 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
-from relation_readers import (
+from mmrel_kit.scoring.readers import (
     READERS as READERS,
 )
-from relation_readers import (
+from mmrel_kit.scoring.readers import (
     Reader as Reader,
 )
-from relation_readers import (
+from mmrel_kit.scoring.readers import (
     RecordError as RecordError,
 )
-from relation_readers import (
+from mmrel_kit.scoring.readers import (
     Vocabulary as Vocabulary,
 )
-from relation_readers import (
+from mmrel_kit.scoring.readers import (
     inflections as inflections,
 )
-from relation_readers import (
+from mmrel_kit.scoring.readers import (
     load_taxonomy as load_taxonomy,
 )
-from relation_readers import (
+from mmrel_kit.scoring.readers import (
     read_relation as read_relation,
 )
-from relation_readers import (
+from mmrel_kit.scoring.readers import (
     read_words as read_words,
 )
 

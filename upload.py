@@ -9,33 +9,34 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if __name__ == "__main__":  # Ctrl-C and a missing package are one line while the rest loads, too
-    from release.commands import guard_start
+    from mmrel_kit.cli import guard_start
 
     guard_start("upload.py")
 
 from tqdm import tqdm
 
 import mmrel
-from release import hub, hub_verify
-from release.audit import DROPPABLE, audit_release
-from release.audit_page import make_list, make_report, renew_card
-from release.build import Job, build_release, build_share, finish_release
-from release.catalogue import check_sources
-from release.catalogue import make_list as make_source_list
-from release.check import check_release, check_sample
-from release.commands import AGAIN, run_command
-from release.finish import renew_file
-from release.hub_plan import UnfitError
-from release.options import parse_path, parse_positive, parse_share
-from release.records import InputError
-from release.sheet import draw_sheet
-from release.sources import PictureSources
+from mmrel_kit.audit.findings import DROPPABLE, audit_release
+from mmrel_kit.audit.page import make_list, make_report, renew_card
+from mmrel_kit.build.finish import renew_file
+from mmrel_kit.build.job import Job, build_release, build_share, finish_release
+from mmrel_kit.card.sheet import draw_sheet
+from mmrel_kit.check.release import check_release, check_sample
+from mmrel_kit.cli import AGAIN, run_command
+from mmrel_kit.commands.options import parse_path, parse_positive, parse_share
+from mmrel_kit.hub import push as hub
+from mmrel_kit.hub import verify as hub_verify
+from mmrel_kit.hub.plan import UnfitError
+from mmrel_kit.pictures.catalogue import check_sources
+from mmrel_kit.pictures.catalogue import make_list as make_source_list
+from mmrel_kit.pictures.sources import PictureSources
+from mmrel_kit.questions.records import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from release.finish import Built
-    from release.pack import Part
+    from mmrel_kit.build.finish import Built
+    from mmrel_kit.build.pack import Part
 
 # How to go on after Ctrl-C, where the command does not start again from the beginning.
 GO_ON = {

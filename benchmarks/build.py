@@ -19,9 +19,9 @@ from typing import Any, NamedTuple
 import pyarrow.parquet as pq
 
 import mmrel
-from release.archives import Picture
-from release.records import Record
-from release.tables import _make_table, cut_groups, make_schema
+from mmrel_kit.build.tables import _make_table, cut_groups, make_schema
+from mmrel_kit.pictures.archives import Picture
+from mmrel_kit.questions.records import Record
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 # Runs a command of upload.py in a process of its own, which then tells its peak memory and that of its workers.

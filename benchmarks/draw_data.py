@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from release.build import build_release
-from release.records import Triplet, make_question
-from release.sources import PictureFolder
+from mmrel_kit.build.job import build_release
+from mmrel_kit.pictures.sources import PictureFolder
+from mmrel_kit.questions.records import Triplet, make_question
 
 if TYPE_CHECKING:
     from collections.abc import Callable

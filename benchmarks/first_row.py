@@ -10,11 +10,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-sys.path[:0] = [str(Path(__file__).resolve().parent.parent / "tests")]
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from hub_client import Client  # noqa: E402
-from loopback_http import Handler  # noqa: E402
-from loopback_hub import LoopbackHub  # noqa: E402
+from tests.helpers.loopback_http import Handler  # noqa: E402
+from tests.hub.hub_client import Client  # noqa: E402
+from tests.hub.loopback_hub import LoopbackHub  # noqa: E402
 
 OURS = """
 import mmrel

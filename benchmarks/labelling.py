@@ -19,9 +19,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from release.records import Triplet
-from semidc.ask import make_negatives
-from semidc.store import Decision, Project, Proposal
+from mmrel_kit.questions.records import Triplet
+from mmrel_kit.semidc.people.ask import make_negatives
+from mmrel_kit.semidc.people.store import Decision, Project, Proposal
 
 GROWTH = 4
 DECISIONS = 100  # of which the median is taken

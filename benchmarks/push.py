@@ -27,7 +27,7 @@ MAX_PEAK, MIN_SHARE = 400, 0.75  # MB, and of the bare loop's speed: what the pr
 PUSH = """
 import sys, time
 from pathlib import Path
-from release.hub import push
+from mmrel_kit.hub.push import push
 start = time.perf_counter()
 push(Path(sys.argv[1]), "ns/MMRel", check=lambda root: [])
 """
@@ -61,8 +61,8 @@ class Figures(NamedTuple):
 def write_release(root: Path, files: int, size: int) -> Path:
     """Write `files` archives of `size` random bytes each, a card, and checksums.json."""
     sys.path.insert(0, str(PROJECT))
-    from release.finish import INDEX
-    from release.pack import describe_file
+    from mmrel_kit.build.finish import INDEX
+    from mmrel_kit.build.pack import describe_file
 
     folder = root / "data" / "real"
     folder.mkdir(parents=True)

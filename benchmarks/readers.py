@@ -67,7 +67,7 @@ def undecoded() -> Any:
 
 def picture(**options: Any) -> Any:
     """Ours: decoded once."""
-    from decode_once import Picture
+    from mmrel_kit.pictures.decode import Picture
 
     return Picture(**options)
 
@@ -84,7 +84,7 @@ def parquet(folder: Path, image: Any = None) -> Any:
 def pillow(folder: Path) -> Iterator[Any]:
     """The limit: Pillow over each picture once, as many rows as it has questions, and little else."""
     import mmrel
-    from release.archives import read_archives
+    from mmrel_kit.pictures.archives import read_archives
 
     release = mmrel.Release(str(folder / "release"))
     for records, data in read_archives(release, release.archives("all")["test"]):

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 from PIL import Image
 
 import mmrel
-from release.records import Triplet, make_question
+from mmrel_kit.questions.records import Triplet, make_question
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

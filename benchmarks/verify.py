@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).resolve().parent.parent), str(Path(__file__).resolve().parent.parent / "tests")]
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from test_semidc_browser import PAUSE, Page, Server, make_items  # noqa: E402
 
 WATCH = """

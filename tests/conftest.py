@@ -20,9 +20,9 @@ import hypothesis
 import pytest
 from PIL import Image
 
-from release.build import build_release
-from release.records import Triplet, make_question
-from release.sources import PictureFolder
+from mmrel_kit.build.job import build_release
+from mmrel_kit.pictures.sources import PictureFolder
+from mmrel_kit.questions.records import Triplet, make_question
 
 # A busy machine is no failure: no test here asserts a time.
 hypothesis.settings.register_profile("mmrel", deadline=None)

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mmrel
-from release.annotations import Question, raise_problems, read_annotations
-from release.plan import Plan
-from release.records import InputError, Triplet, make_question
+from mmrel_kit.build.plan import Plan
+from mmrel_kit.questions.annotations import Question, raise_problems, read_annotations
+from mmrel_kit.questions.records import InputError, Triplet, make_question
 
 POPE = {
     "question_id": "b3yiuvb1pl35riq",

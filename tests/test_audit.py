@@ -16,15 +16,15 @@ from PIL import Image
 
 import mmrel
 import upload
-from release.audit import DROPPABLE, KINDS, Finding, audit_questions, audit_release, drop_questions
-from release.audit_page import MEANINGS
-from release.build import build_release
-from release.check import check_release
-from release.paper import SPLITS, WHOLE
-from release.plan import Plan
-from release.records import Triplet, make_question
-from release.sources import PictureFolder
-from release.taxonomy import judge_relation
+from mmrel_kit.audit.findings import DROPPABLE, KINDS, Finding, audit_questions, audit_release, drop_questions
+from mmrel_kit.audit.page import MEANINGS
+from mmrel_kit.build.job import build_release
+from mmrel_kit.build.plan import Plan
+from mmrel_kit.check.release import check_release
+from mmrel_kit.pictures.sources import PictureFolder
+from mmrel_kit.questions.published import SPLITS, WHOLE
+from mmrel_kit.questions.records import Triplet, make_question
+from mmrel_kit.questions.taxonomy import judge_relation
 
 DRAWN = "vg/VG_100K/{}.jpg"
 
@@ -286,7 +286,7 @@ def test_what_is_dropped_is_found_no_more(drawn: list[Any]) -> None:
         ask(split, picture, "spatial", f"{a} {relation} {b}", label)
         for split, picture, relation, (a, b, _), label in drawn
     ]
-    from release.annotations import read_annotations
+    from mmrel_kit.questions.annotations import read_annotations
 
     with tempfile.TemporaryDirectory() as folder:
         write(Path(folder), *asked)

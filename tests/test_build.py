@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 import pytest
-from conftest import make_sources
 from PIL import Image
 
 import mmrel
 import upload
-from release.build import build_release
-from release.check import check_release
-from release.records import InputError
-from release.sources import PictureFolder
-from release.tables import GROUP_ROWS
+from mmrel_kit.build.job import build_release
+from mmrel_kit.build.tables import GROUP_ROWS
+from mmrel_kit.check.release import check_release
+from mmrel_kit.pictures.sources import PictureFolder
+from mmrel_kit.questions.records import InputError
+from tests.conftest import make_sources
 
 if TYPE_CHECKING:
     from collections.abc import Callable

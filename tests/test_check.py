@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import REPOSITORY, make_sources
 from PIL import Image
 
 import mmrel
 import upload
-from release.audit import audit_release
-from release.build import build_release
-from release.check import check_release
-from release.pack import describe_file
-from release.sources import PictureFolder
+from mmrel_kit.audit.findings import audit_release
+from mmrel_kit.build.job import build_release
+from mmrel_kit.build.pack import describe_file
+from mmrel_kit.check.release import check_release
+from mmrel_kit.pictures.sources import PictureFolder
+from tests.conftest import REPOSITORY, make_sources
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -349,9 +349,9 @@ class TestTables:
         assert "expected row groups cut between pictures" in edited
 
     def test_large_row_groups(self, release: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("release.check.GROUP_ROWS", 2)
-        monkeypatch.setattr("release.check.GROUP_DECODED_BYTES", 100)
-        monkeypatch.setattr("release.check.FILE_DECODED_BYTES", 100)
+        monkeypatch.setattr("mmrel_kit.check.release.GROUP_ROWS", 2)
+        monkeypatch.setattr("mmrel_kit.check.release.GROUP_DECODED_BYTES", 100)
+        monkeypatch.setattr("mmrel_kit.check.release.FILE_DECODED_BYTES", 100)
         assert "expected at most 2 rows" in told(release)
         assert "bytes of pictures once decoded" in told(release)
         assert "warning: data/dalle/adversarial-00000-of-00002.parquet" in told(release)
@@ -453,7 +453,7 @@ class TestWarnings:
         assert all("column image: values of 30 and 31 pixels" in problem.message for problem in warned)
 
     def test_long_rows(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("release.check.MAX_ROW", 100)
+        monkeypatch.setattr("mmrel_kit.check.release.MAX_ROW", 100)
         root = self.build(tmp_path, Image.new("RGB", (30, 20)))
         assert "warning: data: a row has" in told(root)
 

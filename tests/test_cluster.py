@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 import upload
-from release import cluster
-from release.build import build_release
-from release.sources import PictureFolder
+from mmrel_kit.build.job import build_release
+from mmrel_kit.pictures.sources import PictureFolder
+from mmrel_kit.recipes import cluster
 
 pytest.importorskip("datatrove", reason="datatrove is not installed: pip install 'mmrel[cluster]'")
 # Runs a job's tasks one after the other, as an array of Slurm's would beside each other.

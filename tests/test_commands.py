@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
-from conftest import REPOSITORY
 
-import semidc.__main__
+import mmrel_kit.commands.label
 import upload
-from release import commands
+from mmrel_kit import cli as commands
+from tests.conftest import REPOSITORY
 
 pytestmark = pytest.mark.commands
 
@@ -123,7 +123,7 @@ def run_without(folder: Path, missing: Sequence[str], asked: Sequence[str]) -> l
 def list_commands() -> list[str]:
     """Every command and sub-command."""
     asked = ["upload.py", "semidc", "release.cluster", *FILES, *RECIPES]
-    parsers = {"upload.py": upload.make_parser(), "semidc": semidc.__main__.make_parser()}
+    parsers = {"upload.py": upload.make_parser(), "semidc": mmrel_kit.commands.label.make_parser()}
     for name, parser in parsers.items():
         choices = next(action.choices for action in parser._actions if action.choices)
         asked += [f"{name} {choice}" for choice in choices or ()]
@@ -233,7 +233,7 @@ def test_a_broken_package_is_not_called_missing(
 
 def test_a_broken_import_of_our_own_is_a_bug() -> None:
     with pytest.raises(ImportError) as caught:
-        from release.commands import no_such_name  # type: ignore[attr-defined]  # noqa: F401
+        from mmrel_kit.cli import no_such_name  # type: ignore[attr-defined]  # noqa: F401
     assert commands.explain_import(caught.value) is None
 
     def run(args: argparse.Namespace) -> int:

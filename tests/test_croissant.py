@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 import mmrel
-from release.check import check_release
-from release.pack import describe_file
+from mmrel_kit.build.pack import describe_file
+from mmrel_kit.check.release import check_release
 
 
 def test_every_data_file_is_described_as_it_is(built: Path) -> None:

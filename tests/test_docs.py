@@ -20,17 +20,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
-from conftest import REPOSITORY
-from hub_client import Client
-from loopback_hub import LoopbackHub
-from stub_endpoint import StubEndpoint
 
-import recipes.answer
-import recipes.export
-import recipes.finetune
+import mmrel_kit.commands.label
+import mmrel_kit.recipes.answer
+import mmrel_kit.recipes.export
+import mmrel_kit.recipes.finetune
 import relation_accuracy
-import semidc.__main__
 import upload
+from tests.conftest import REPOSITORY
+from tests.helpers.stub_endpoint import StubEndpoint
+from tests.hub.hub_client import Client
+from tests.hub.loopback_hub import LoopbackHub
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser
@@ -153,7 +153,9 @@ def is_of_clone(block: Block) -> bool:
     return block.text not in card
 
 
-@pytest.mark.parametrize("make_parser", [upload.make_parser, semidc.__main__.make_parser], ids=["upload", "semidc"])
+@pytest.mark.parametrize(
+    "make_parser", [upload.make_parser, mmrel_kit.commands.label.make_parser], ids=["upload", "semidc"]
+)
 def test_the_examples_of_help_are_commands_that_are_understood(make_parser: Callable[[], ArgumentParser]) -> None:
     parser = make_parser()
     commands = next(action.choices for action in parser._actions if action.choices)
@@ -169,9 +171,9 @@ def test_the_examples_of_help_are_commands_that_are_understood(make_parser: Call
 # Whose docstrings hold commands: module -> its parser.
 PARSERS = {
     "relation_accuracy": lambda: relation_accuracy.make_parser("relation_accuracy", ""),
-    "recipes.answer": lambda: recipes.answer.make_parser(),
-    "recipes.export": lambda: recipes.export.make_parser(),
-    "recipes.finetune": lambda: recipes.finetune.make_parser(),
+    "recipes.answer": lambda: mmrel_kit.recipes.answer.make_parser(),
+    "recipes.export": lambda: mmrel_kit.recipes.export.make_parser(),
+    "recipes.finetune": lambda: mmrel_kit.recipes.finetune.make_parser(),
 }
 
 
@@ -291,7 +293,7 @@ def prepare(reader: Reader, block: Block, built: Path, sources: Path) -> None:
         rows = [{"question_id": json.loads(line)["question_id"], "answer": "Yes"} for line in lines]
         (where / "answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     if "path/to/model" in block.text:
-        from tiny_models import make_model
+        from tests.helpers.tiny_models import make_model
 
         make_model("llava", where / "path" / "to" / "model")
 

@@ -9,15 +9,15 @@ import sys
 from pathlib import Path
 
 import pytest
-from draw_answers import DOMAINS, FOLDER, MODELS, REPOSITORY, draw_answers
 
 import relation_accuracy
-import relation_report
+from mmrel_kit.scoring import report as relation_report
+from tests.drawing.draw_answers import DOMAINS, FOLDER, MODELS, REPOSITORY, draw_answers
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_the_answers_are_not_stale(name: str) -> None:
-    hint = "run: python tests/draw_answers.py"
+    hint = "run: python tests/drawing/draw_answers.py"
     assert (FOLDER / name).read_text("utf-8") == draw_answers(name), hint
 
 

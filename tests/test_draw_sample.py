@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from draw_sample import SPLITS, draw_sources
 from PIL import Image
+
+from tests.drawing.draw_sample import SPLITS, draw_sources
 
 DOMAINS = {"vg": "real", "SPEC": "sdxl", "Dall-E_generated": "dalle"}
 PATHS = (

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from stub_endpoint import Asked, Fault, Said, StubEndpoint
 
-import endpoint
-from endpoint import Budget, Endpoint, EndpointError, Picture, Prices, Request
+from mmrel_kit import endpoint
+from mmrel_kit.endpoint import Budget, Endpoint, EndpointError, Picture, Prices, Request
+from tests.helpers.stub_endpoint import Asked, Fault, Said, StubEndpoint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -254,7 +254,7 @@ def test_a_file_that_is_no_store_is_named(tmp_path: Path) -> None:
 KILLED = """
 import sys
 from pathlib import Path
-from endpoint import Endpoint, Request
+from mmrel_kit.endpoint import Endpoint, Request
 asking = Endpoint(sys.argv[1], "model", Path(sys.argv[2]), concurrency=4)
 for reply in asking.ask(Request(str(n), f"question {n}") for n in range(60)):
     print(reply.request.id, flush=True)
@@ -264,7 +264,7 @@ for reply in asking.ask(Request(str(n), f"question {n}") for n in range(60)):
 def test_after_kill_9_at_most_the_requests_in_flight_are_repeated(tmp_path: Path) -> None:
     with StubEndpoint(fault=lambda asked: Fault(delay=0.01)) as stub:
         command = [sys.executable, "-c", KILLED, stub.url, str(tmp_path / "replies.sqlite")]
-        root = Path(endpoint.__file__).parent
+        root = Path(__file__).resolve().parent.parent
         with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, env=dict(os.environ)) as process:
             assert process.stdout
             for _ in range(20):

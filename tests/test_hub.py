@@ -15,14 +15,15 @@ import threading
 import urllib.request
 from pathlib import Path
 
-import fault_table
 import pytest
-from hub_client import PROJECT, Client
-from loopback_hub import EXPIRED_TOKEN, READ_TOKEN, TOKEN, LoopbackHub, Rule, contents
-from make_release import make_large_release, seal
 
-from release import hub_calls, hub_plan
-from release.hub import push
+from mmrel_kit.hub import calls as hub_calls
+from mmrel_kit.hub import plan as hub_plan
+from mmrel_kit.hub.push import push
+from tests.helpers.make_release import make_large_release, seal
+from tests.hub import fault_table
+from tests.hub.hub_client import PROJECT, Client
+from tests.hub.loopback_hub import EXPIRED_TOKEN, READ_TOKEN, TOKEN, LoopbackHub, Rule, contents
 
 NAME = "NS/MMRel"
 WAYS = [pytest.param(False, id="lfs"), pytest.param(True, id="xet", marks=pytest.mark.hub)]

@@ -12,14 +12,14 @@ import datasets
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from conftest import make_sources
 from PIL import Image
-from routes import read_lines
 
 import upload
-from release.check import check_release
-from release.hub_eval import KEPT, MAX_SIDE, PATTERN, make_uri
-from release.records import make_prompt
+from mmrel_kit.card.hub_eval import KEPT, MAX_SIDE, PATTERN, make_uri
+from mmrel_kit.check.release import check_release
+from mmrel_kit.questions.records import make_prompt
+from tests.conftest import make_sources
+from tests.helpers.routes import read_lines
 
 
 @pytest.fixture(scope="module")

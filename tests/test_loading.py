@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 import datasets
 import pytest
-from conftest import REPOSITORY, make_sources
 
 import mmrel
-from release.build import build_release
-from release.sources import PictureFolder
+from mmrel_kit.build.job import build_release
+from mmrel_kit.pictures.sources import PictureFolder
+from tests.conftest import REPOSITORY, make_sources
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from hub_client import PROJECT, Client
-from loopback_hub import LoopbackHub
+
+from tests.hub.hub_client import PROJECT, Client
+from tests.hub.loopback_hub import LoopbackHub
 
 NAME = "NS/MMRel"
 PLAIN = """

@@ -12,13 +12,13 @@ import PIL
 import pyarrow
 import pytest
 import yaml
-from conftest import REPOSITORY
-from draw_sample import PLACED, build_sample, make_placed_index, make_readme
 from huggingface_hub import DatasetCard
 
 import mmrel
 import relation_accuracy
 import upload
+from tests.conftest import REPOSITORY
+from tests.drawing.draw_sample import PLACED, build_sample, make_placed_index, make_readme
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -166,7 +166,7 @@ def test_the_sample_is_small_and_large_enough() -> None:
 
 def test_the_sample_is_not_stale(tmp_path: Path) -> None:
     release = build_sample(tmp_path)
-    hint = "run: PYTHONPATH=. python tests/draw_sample.py"
+    hint = "run: PYTHONPATH=. python tests/drawing/draw_sample.py"
     for domain in mmrel.DOMAINS:
         for split in mmrel.SPLITS:
             name = f"data/{domain}/{split}.jsonl"

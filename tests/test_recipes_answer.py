@@ -16,16 +16,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import REPOSITORY
 from PIL import Image
-from routes import answers_to, read_lines, say
-from stub_endpoint import Asked, Fault, Said, StubEndpoint
 
-import endpoint
 import mmrel
 import relation_accuracy
-from recipes import answer
-from recipes.questions import read_pictures
+from mmrel_kit import endpoint
+from mmrel_kit.recipes import answer
+from mmrel_kit.recipes.questions import read_pictures
+from tests.conftest import REPOSITORY
+from tests.helpers.routes import answers_to, read_lines, say
+from tests.helpers.stub_endpoint import Asked, Fault, Said, StubEndpoint
 
 
 @pytest.fixture(autouse=True)

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import REPOSITORY
 from PIL import Image
-from routes import read_lines
 
 import mmrel
+from tests.conftest import REPOSITORY
+from tests.helpers.routes import read_lines
 
 pytestmark = pytest.mark.recipes
 

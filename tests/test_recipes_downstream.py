@@ -9,8 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY
-from routes import read_lines
+
+from tests.conftest import REPOSITORY
+from tests.helpers.routes import read_lines
 
 pytestmark = pytest.mark.recipes
 REPOSITORY_BELOW = REPOSITORY / "tests" / "downstream"

@@ -9,16 +9,16 @@ from pathlib import Path
 
 import datasets
 import pytest
-from conftest import make_sources
 from PIL import Image
-from routes import read_lines
 
 import mmrel
-from recipes import export
-from recipes.leaks import find_leaks
-from release.build import build_release
-from release.records import make_prompt
-from release.sources import PictureFolder
+from mmrel_kit.build.job import build_release
+from mmrel_kit.pictures.sources import PictureFolder
+from mmrel_kit.questions.records import make_prompt
+from mmrel_kit.recipes import export
+from mmrel_kit.recipes.leaks import find_leaks
+from tests.conftest import make_sources
+from tests.helpers.routes import read_lines
 
 FORMATS = ("trl", "messages", "llava")
 

@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import REPOSITORY
-from routes import read_lines
 
 import relation_accuracy
+from tests.conftest import REPOSITORY
+from tests.helpers.routes import read_lines
 
 pytestmark = pytest.mark.recipes
 
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from recipes import export
+    from mmrel_kit.recipes import export
 
     out = tmp_path_factory.mktemp("export") / "trl"
     assert export.main(["--root", str(REPOSITORY), "--out", str(out), "--drop-leaks"]) == 0
@@ -25,7 +25,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(folder: Path, exported: Path, model: Path, *more: str) -> int:
-    from recipes import finetune
+    from mmrel_kit.recipes import finetune
 
     arguments = ["--model", str(model), "--data", str(exported), "--out", str(folder / "tuned"), "--config", "real"]
     return finetune.main([*arguments, "--max-new-tokens", "2", *more])
@@ -35,7 +35,7 @@ def run(folder: Path, exported: Path, model: Path, *more: str) -> int:
 def test_it_trains_saves_answers_and_shows_what_changed(
     tmp_path: Path, exported: Path, capsys: pytest.CaptureFixture[str], architecture: str
 ) -> None:
-    from tiny_models import make_model
+    from tests.helpers.tiny_models import make_model
 
     model = make_model(architecture, tmp_path / "model")
     steps = ("--steps", "2", "--batch-size", "4", "--learning-rate", "0.05")
@@ -59,8 +59,9 @@ def test_it_trains_saves_answers_and_shows_what_changed(
 def test_a_limit_that_cuts_pictures_off_is_named(
     tmp_path: Path, exported: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from tiny_models import make_model
     from transformers import AutoProcessor
+
+    from tests.helpers.tiny_models import make_model
 
     model = make_model("llava", tmp_path / "model")
     assert run(tmp_path, exported, model, "--max-length", "12") == 1
@@ -77,8 +78,9 @@ def test_a_limit_that_cuts_pictures_off_is_named(
 def test_a_tokenizer_without_the_picture_token_is_named(
     tmp_path: Path, exported: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from tiny_models import SPECIAL, make_model, make_tokenizer
     from transformers import AutoProcessor
+
+    from tests.helpers.tiny_models import SPECIAL, make_model, make_tokenizer
 
     model = make_model("llava", tmp_path / "model")
     processor = AutoProcessor.from_pretrained(model)
@@ -94,9 +96,8 @@ def test_no_model_is_one_line(tmp_path: Path, exported: Path, capsys: pytest.Cap
 
 
 def test_an_export_of_another_format_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from tiny_models import make_model
-
-    from recipes import export
+    from mmrel_kit.recipes import export
+    from tests.helpers.tiny_models import make_model
 
     arguments = ["--root", str(REPOSITORY), "--format", "messages", "--out", str(tmp_path / "messages")]
     assert export.main([*arguments, "--drop-leaks"]) == 0

@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import REPOSITORY
-from draw_sample import build_sample, draw_sources
-from hub_client import Client
-from loopback_hub import LoopbackHub
-from routes import answers_to, read_lines, say
-from stub_endpoint import StubEndpoint
 
 import relation_accuracy
 import upload
+from tests.conftest import REPOSITORY
+from tests.drawing.draw_sample import build_sample, draw_sources
+from tests.helpers.routes import answers_to, read_lines, say
+from tests.helpers.stub_endpoint import StubEndpoint
+from tests.hub.hub_client import Client
+from tests.hub.loopback_hub import LoopbackHub
 
 pytestmark = pytest.mark.recipes
 PROGRAM = str(Path(sys.executable).with_name("inspect"))

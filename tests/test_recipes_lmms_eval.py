@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import REPOSITORY
-from hub_client import Client
-from loopback_hub import LoopbackHub
-from routes import answers_to, read_lines, say
-from stub_endpoint import Asked, Fault, StubEndpoint
 
 import mmrel
 import relation_accuracy
+from tests.conftest import REPOSITORY
+from tests.helpers.routes import answers_to, read_lines, say
+from tests.helpers.stub_endpoint import Asked, Fault, StubEndpoint
+from tests.hub.hub_client import Client
+from tests.hub.loopback_hub import LoopbackHub
 
 pytestmark = pytest.mark.recipes
 TASKS = REPOSITORY / "recipes" / "lmms_eval"
@@ -94,7 +94,7 @@ def test_an_endpoint_that_answers_in_every_way_and_fails_once(tmp_path: Path) ->
 
 
 def test_a_tiny_llava_on_a_release_in_a_folder_called_mmrel(tmp_path: Path, built: Path) -> None:
-    from tiny_models import make_model
+    from tests.helpers.tiny_models import make_model
 
     model = make_model("llava", tmp_path / "llava")
     (tmp_path / "mmrel").symlink_to(built)

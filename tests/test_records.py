@@ -13,7 +13,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import mmrel
-from release.records import (
+from mmrel_kit.questions.records import (
     SCHEMA_FOLDER,
     SPATIAL,
     InputError,

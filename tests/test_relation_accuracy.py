@@ -16,12 +16,12 @@ from typing import Any
 
 import datasets
 import pytest
-from hub_client import Client
-from loopback_hub import LoopbackHub, Rule
 
 import mmrel
 import relation_accuracy as metric
-import relation_report
+from mmrel_kit.scoring import report as relation_report
+from tests.hub.hub_client import Client
+from tests.hub.loopback_hub import LoopbackHub, Rule
 
 ROOT = Path(metric.__file__).parent
 DATA = Path(__file__).parent / "data" / "relation_accuracy"

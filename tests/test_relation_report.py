@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import relation_accuracy as metric
-import relation_report as report
+from mmrel_kit.scoring import report
 from tests.test_relation_accuracy import answers_at, record, release_at
 
 

@@ -14,18 +14,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from conftest import make_sources
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 import upload
 from benchmarks.standin import make_standin
-from release import pack
-from release.build import Job, build_release, build_share, finish_release
-from release.check import check_release
-from release.records import InputError
-from release.sources import PictureFolder, PictureSources
+from mmrel_kit.build import pack
+from mmrel_kit.build.job import Job, build_release, build_share, finish_release
+from mmrel_kit.check.release import check_release
+from mmrel_kit.pictures.sources import PictureFolder, PictureSources
+from mmrel_kit.questions.records import InputError
+from tests.conftest import make_sources
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,8 +37,8 @@ SMALL_SHARDS = 3000  # bytes of pictures
 BUILD = """
 import json, re, resource, sys
 from pathlib import Path
-from release.build import build_release
-from release.sources import PictureSources
+from mmrel_kit.build.job import build_release
+from mmrel_kit.pictures.sources import PictureSources
 folder, images, out, shard_bytes, workers = json.loads(sys.argv[1])
 build_release([Path(folder) / "json"], PictureSources(images), Path(out), shard_bytes=shard_bytes, workers=workers)
 own = int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])

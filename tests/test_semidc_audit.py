@@ -12,16 +12,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from stub_endpoint import StubEndpoint
 
-from endpoint import Endpoint
-from release.records import InputError, Triplet
-from semidc import __main__, vocabulary
-from semidc.audit import Uses, count_names, damage_name, find_damage, read_raw_names
-from semidc.lines import read_proposals, write_lines, write_proposals
-from semidc.propose import PARAMETERS, propose
-from semidc.select import Candidate
-from semidc.store import Decision, Project, Proposal
+from mmrel_kit.commands import label as __main__
+from mmrel_kit.endpoint import Endpoint
+from mmrel_kit.questions.records import InputError, Triplet
+from mmrel_kit.semidc.items import read_proposals, write_lines, write_proposals
+from mmrel_kit.semidc.model import vocabulary
+from mmrel_kit.semidc.model.propose import PARAMETERS, propose
+from mmrel_kit.semidc.model.select import Candidate
+from mmrel_kit.semidc.people.audit import Uses, count_names, damage_name, find_damage, read_raw_names
+from mmrel_kit.semidc.people.store import Decision, Project, Proposal
+from tests.helpers.stub_endpoint import StubEndpoint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from PIL import Image
 
-from release.records import Triplet
-from semidc import demo
-from semidc.lines import write_proposals
-from semidc.store import Project, Proposal
+from mmrel_kit.questions.records import Triplet
+from mmrel_kit.semidc import demo
+from mmrel_kit.semidc.items import write_proposals
+from mmrel_kit.semidc.people.store import Project, Proposal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -15,10 +15,10 @@ from hypothesis import strategies as st  # noqa: E402
 from schemathesis import GenerationMode  # noqa: E402
 from schemathesis.specs.openapi.checks import positive_data_acceptance  # noqa: E402
 
-from release.records import Triplet  # noqa: E402
-from semidc import verify  # noqa: E402
-from semidc.lines import hash_picture  # noqa: E402
-from semidc.store import Project, Proposal  # noqa: E402
+from mmrel_kit.questions.records import Triplet  # noqa: E402
+from mmrel_kit.semidc.items import hash_picture  # noqa: E402
+from mmrel_kit.semidc.people import server as verify  # noqa: E402
+from mmrel_kit.semidc.people.store import Project, Proposal  # noqa: E402
 
 if TYPE_CHECKING:
     from schemathesis import Case

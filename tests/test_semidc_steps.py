@@ -15,20 +15,21 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from PIL import Image
 from sklearn import metrics
-from stub_endpoint import Asked, Fault, StubEndpoint
 
-from endpoint import Endpoint
-from release.annotations import read_annotations
-from release.records import InputError, Triplet, parse_question
-from semidc import __main__, agree, ask
-from semidc.ask import Verified, make_negatives, make_questions, read_verified
-from semidc.export import export_label_studio, export_records
-from semidc.generate import Wish, generate, make_prompt, read_wishes
-from semidc.lines import Shard, parse_shard, read_proposals, write_lines, write_proposals
-from semidc.propose import PARAMETERS, propose, read_prompt
-from semidc.select import Candidate, Thing, read_candidates, read_folder, read_visual_genome, select
-from semidc.store import Decision, Item, Project, Proposal
-from semidc.vocabulary import are_same, load_vocabulary, make_triplet, spoken_article, tidy_name
+from mmrel_kit.commands import label as __main__
+from mmrel_kit.endpoint import Endpoint
+from mmrel_kit.questions.annotations import read_annotations
+from mmrel_kit.questions.records import InputError, Triplet, parse_question
+from mmrel_kit.semidc.items import Shard, parse_shard, read_proposals, write_lines, write_proposals
+from mmrel_kit.semidc.model.generate import Wish, generate, make_prompt, read_wishes
+from mmrel_kit.semidc.model.propose import PARAMETERS, propose, read_prompt
+from mmrel_kit.semidc.model.select import Candidate, Thing, read_candidates, read_folder, read_visual_genome, select
+from mmrel_kit.semidc.model.vocabulary import are_same, load_vocabulary, make_triplet, spoken_article, tidy_name
+from mmrel_kit.semidc.people import agree, ask
+from mmrel_kit.semidc.people.ask import Verified, make_negatives, make_questions, read_verified
+from mmrel_kit.semidc.people.export import export_label_studio, export_records
+from mmrel_kit.semidc.people.store import Decision, Item, Project, Proposal
+from tests.helpers.stub_endpoint import Asked, Fault, StubEndpoint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from release.records import InputError, Triplet
-from semidc import store
-from semidc.store import Decision, Project, Proposal
+from mmrel_kit.questions.records import InputError, Triplet
+from mmrel_kit.semidc.people import store
+from mmrel_kit.semidc.people.store import Decision, Project, Proposal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -210,7 +210,7 @@ def test_what_is_no_project_file_is_named(tmp_path: Path) -> None:
 WORK = """
 import sys
 from pathlib import Path
-from semidc.store import Decision, Project
+from mmrel_kit.semidc.people.store import Decision, Project
 project = Project(Path(sys.argv[1]))
 while item := project.next_item("ann"):
     project.decide(Decision(f"ann-{item.id}", item.id, "ann", "accept"))
@@ -224,7 +224,7 @@ def test_of_500_decisions_none_is_lost_by_kill_9(tmp_path: Path) -> None:
     kept: list[str] = []
     while len(kept) < 500:
         command = [sys.executable, "-c", WORK, str(project.path)]
-        root = Path(store.__file__).parent.parent
+        root = Path(__file__).resolve().parent.parent
         with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout
             for line in process.stdout:
@@ -402,7 +402,7 @@ def test_people_decide_while_their_number_changes(tmp_path: Path) -> None:
 CHANGE = """
 import sys
 from pathlib import Path
-from semidc.store import Project
+from mmrel_kit.semidc.people.store import Project
 project = Project(Path(sys.argv[1]))
 while True:
     for people in (1, 3, 2):
@@ -416,7 +416,7 @@ def test_kill_9_leaves_states_that_fit_the_number_of_people(tmp_path: Path) -> N
     project = Project(path, make=True)
     project.add(propose(200))
     play(project, random.Random(1), ("ann", "ben", "cy"), 500)
-    root = Path(store.__file__).parent.parent
+    root = Path(__file__).resolve().parent.parent
     for number in range(5):
         command = [sys.executable, "-c", CHANGE, str(path)]
         with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True) as process:

@@ -11,10 +11,10 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from release.records import InputError, Triplet
-from semidc import verify
-from semidc.lines import hash_picture
-from semidc.store import Project, Proposal
+from mmrel_kit.questions.records import InputError, Triplet
+from mmrel_kit.semidc.items import hash_picture
+from mmrel_kit.semidc.people import server as verify
+from mmrel_kit.semidc.people.store import Project, Proposal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -19,13 +19,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import upload
-from release import catalogue
-from release.annotations import Question, raise_problems, read_annotations
-from release.build import build_release
-from release.check import check_release
-from release.containers import list_pictures, read_picture
-from release.records import InputError
-from release.sources import PictureFolder, PictureSources, make_layouts, open_source
+from mmrel_kit.build.job import build_release
+from mmrel_kit.check.release import check_release
+from mmrel_kit.pictures import catalogue
+from mmrel_kit.pictures.containers import list_pictures, read_picture
+from mmrel_kit.pictures.sources import PictureFolder, PictureSources, make_layouts, open_source
+from mmrel_kit.questions.annotations import Question, raise_problems, read_annotations
+from mmrel_kit.questions.records import InputError
 
 DOMAINS = {"vg": "real", "SPEC": "sdxl", "Dall-E_generated": "dalle"}
 
@@ -217,7 +217,7 @@ class TestHub:
         # connection that broke was a traceback, as it is no OSError.
         import huggingface_hub
 
-        from release.hub_calls import httpx
+        from mmrel_kit.hub.calls import httpx
 
         secret = "https://files.example/picture.png?X-Amz-Signature=5ec4e7&X-Amz-Expires=3600"
         request = httpx.Request("GET", secret)

@@ -16,15 +16,15 @@ from typing import Any
 import datasets
 import pyarrow.parquet as pq
 import pytest
-from conftest import make_sources
 from datasets.distributed import split_dataset_by_node
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import mmrel
-from decode_once import Picture, shuffle_pictures
-from release.build import build_release
-from release.sources import PictureFolder
+from mmrel_kit.build.job import build_release
+from mmrel_kit.pictures.decode import Picture, shuffle_pictures
+from mmrel_kit.pictures.sources import PictureFolder
+from tests.conftest import make_sources
 
 NODES = (1, 2, 3, 8)
 
@@ -268,7 +268,7 @@ class TestFilters:
             assert all(len(found) == 1 for found in held) == (size == 6000)
 
     def test_statistics_of_row_groups_prune(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("release.tables.GROUP_ROWS", 6)
+        monkeypatch.setattr("mmrel_kit.build.tables.GROUP_ROWS", 6)
         sources = make_sources(tmp_path / "sources")
         build_release([sources / "json"], PictureFolder(sources), tmp_path / "out")
         for path in (tmp_path / "out" / "data").rglob("test-*.parquet"):

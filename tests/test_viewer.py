@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from conftest import REPOSITORY, make_sources
 from hypothesis import given
 from hypothesis import strategies as st
 
 import mmrel
 import upload
-from release.build import build_release
-from release.check import check_release, check_sample
-from release.plan import pad_source
-from release.sources import PictureFolder
-from release.viewer import Statistics
+from mmrel_kit.build.job import build_release
+from mmrel_kit.build.plan import pad_source
+from mmrel_kit.check.release import check_release, check_sample
+from mmrel_kit.check.viewer import Statistics
+from mmrel_kit.pictures.sources import PictureFolder
+from tests.conftest import REPOSITORY, make_sources
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the words of questions tell to an audit: contradictions, impossible relations, spellings of one object."""
+
+from __future__ import annotations
+
+import re
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+import mmrel
+from mmrel_kit.questions.taxonomy import judge_relation, read_taxonomy
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterator
+
+# Claims of one picture that exclude each other: what one forbids, the other says; or both say the same, one with no.
+CONTRADICTIONS = """
+select * from (
+    with conflicts as (
+        select x.image_id || char(10) || x.category || char(10) || x.claim as key, x.id as one, y.id as other
+        from claims x join claims y using (image_id, category, claim) where x.answer = 'yes' and y.answer = 'no'
+        union all
+        select x.image_id || char(10) || x.category || char(10) || min(x.claim, y.claim) || max(x.claim, y.claim),
+        x.id, y.id from forbidden f join claims x using (id)
+        join claims y on y.image_id = f.image_id and y.category = f.category and y.claim = f.claim
+        where x.answer = 'yes' and y.answer = 'yes'
+    )
+    select key, one, 1 from conflicts union all select key, other, 1 from conflicts
+)
+"""
+VARIANT_LENGTH = 7  # letters from which on names that differ by one letter are taken for one misspelt
+EXAMPLES = 5
+
+
+def make_claims(db: sqlite3.Connection) -> None:
+    """Write what each yes/no question claims, in one wording for one meaning, and what a yes to it forbids."""
+    db.create_function("judge", 2, _judge, deterministic=True)
+    db.executescript(
+        "drop table if exists temp.claims; drop table if exists temp.forbidden;"
+        "create temp table claims (id integer primary key, image_id, category, answer, claim);"
+        "create temp table forbidden (id, image_id, category, claim);"
+    )
+    rows = "select rowid, image_id, category, answer, subject, relation, object from questions where task = 0"
+    db.executemany(
+        "insert into claims values (?,?,?,?,?)",
+        ((id_, image, kind, answer, _claim(kind, *triplet)) for id_, image, kind, answer, *triplet in db.execute(rows)),
+    )
+    forbidden = (
+        (id_, image, kind, claim)
+        for id_, image, kind, _, *triplet in db.execute(rows)
+        for claim in _forbids(kind, *triplet)
+    )
+    db.executemany("insert into forbidden values (?,?,?,?)", forbidden)
+    db.executescript("create index temp.by_claim on claims (image_id, category, claim)")
+
+
+def _judge(category: int, relation: str) -> str:
+    return judge_relation(mmrel.CATEGORIES[category], relation)
+
+
+def _claim(category: int, subject: str, relation: str, object_: str) -> str:
+    """A triplet in one wording: "b right of a" becomes "a left of b"."""
+    first, second = subject.casefold(), object_.casefold()
+    known = read_taxonomy()[mmrel.CATEGORIES[category]]
+    if found := known.get(relation.casefold()):
+        relation = found.name
+        if found.inverse and known[found.inverse].inverse == relation and found.inverse < relation:
+            first, relation, second = second, found.inverse, first
+    return "\t".join((first, relation.casefold(), second))
+
+
+def _forbids(category: int, subject: str, relation: str, object_: str) -> Iterator[str]:
+    """What cannot hold together with a triplet: the same the other way round, and the relation's opposites."""
+    found = read_taxonomy()[mmrel.CATEGORIES[category]].get(relation.casefold())
+    if mmrel.CATEGORIES[category] == "action" or not found or subject.casefold() == object_.casefold():
+        return
+    yield from dict.fromkeys(
+        [_claim(category, object_, relation, subject)]
+        + [_claim(category, subject, opposite, object_) for opposite in found.opposites]
+    )
+
+
+def find_variants(db: sqlite3.Connection) -> tuple[int, list[str]]:
+    """How many names of objects have several spellings (by case, space, plural, or one letter), and examples."""
+    names = dict(
+        db.execute(
+            "select name, count(*) from (select subject as name from questions union all select object from questions) "
+            "where name is not null group by name"
+        )
+    )
+    groups: dict[str, list[str]] = {}
+    for name in sorted(names):
+        groups.setdefault(_fold(name), []).append(name)
+    spelt = [group for group in groups.values() if len(group) > 1]
+    spelt += [[groups[a][0], groups[b][0]] for a, b in _find_near(sorted(groups))]
+    examples = []
+    for group in sorted(spelt, key=lambda group: -sum(names[name] for name in group))[:EXAMPLES]:
+        rarest = min(group, key=lambda name: names[name])
+        query = "select place from questions where subject = ? or object = ? order by rowid limit 1"
+        (place,) = db.execute(query, (rarest, rarest)).fetchone()
+        examples.append(f"{place}: {', '.join(f'{name!r} ({names[name]})' for name in group)}")
+    return len(spelt), examples
+
+
+def _fold(name: str) -> str:
+    """A name without case, spaces, hyphens and the plural's ending."""
+    folded = re.sub(r"[\W_]", "", name.casefold())
+    for ending, singular in (("ies", "y"), ("shes", "sh"), ("ches", "ch"), ("xes", "x"), ("sses", "ss")):
+        if folded.endswith(ending) and len(folded) > len(ending) + 1:
+            return folded.removesuffix(ending) + singular
+    return (
+        folded[:-1] if folded.endswith("s") and not folded.endswith(("ss", "us", "is")) and len(folded) > 3 else folded
+    )
+
+
+def _find_near(names: list[str]) -> list[tuple[str, str]]:
+    """Pairs of long names that differ by one letter left out, put in, changed or swapped with the next."""
+    shortened: dict[str, list[str]] = {}
+    for name in names:
+        if len(name) >= VARIANT_LENGTH:
+            for form in {name, *(name[:at] + name[at + 1 :] for at in range(len(name)))}:
+                shortened.setdefault(form, []).append(name)
+    pairs = {pair for group in shortened.values() for pair in combinations(sorted(group), 2)}
+    return sorted(pair for pair in pairs if pair[0][0] == pair[1][0])

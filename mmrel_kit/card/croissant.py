@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Describes a release in Croissant 1.1 (croissant.json): every data file with its sha256 and licence, every config.
+
+A record set is a config, read from its Parquet files; its field `split` comes from the file's name. Paths are relative
+to croissant.json, so that it describes a clone as well as a repository on the Hub.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+import mmrel
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mmrel_kit.card.readme import Facts
+
+NAME = "croissant.json"
+CC_BY = "https://creativecommons.org/licenses/by/4.0/"
+APACHE = "https://www.apache.org/licenses/LICENSE-2.0"
+# Of each domain: what its files are licensed under, annotations first, and what is to be said of its pictures.
+RIGHTS = {
+    "real": ((CC_BY,), "photographs of Visual Genome, which have origins and terms of their own"),
+    "sdxl": ((CC_BY, APACHE), "pictures of SPEC, made with SDXL (Apache-2.0)"),
+    "dalle": ((CC_BY,), "pictures made with DALL-E 3"),
+}
+FORMATS = {
+    ".jsonl": ("application/jsonlines", "Records"),
+    ".tar": ("application/x-tar", "WebDataset shard"),
+    ".parquet": ("application/x-parquet", "Table of questions, pictures embedded"),
+}
+SPLIT_TYPES = {"train": "cr:TrainingSplit", "test": "cr:TestSplit", "adversarial": "cr:TestSplit"}
+RESPONSIBLE = {
+    "dataCollection": "Real pictures and their relations were chosen from Visual Genome, SDXL pictures from SPEC; "
+    "DALL-E pictures were generated for triplets. Relations were proposed by a multimodal model.",
+    "dataAnnotationProtocol": "People confirmed or corrected every proposed triplet (SemiDC). Negative questions swap "
+    "subject and object, or ask for another relation.",
+    "dataBiases": ["Objects and relations are those that are frequent in Visual Genome and SPEC. Yes and no are not "
+    "balanced in every cell: the card's audit counts them."],
+    "dataLimitations": ["Questions name one relation of two objects; others that hold are not listed. English only."],
+    "dataUseCases": ["Evaluation of multimodal models on relations between objects; fine-tuning on the train split."],
+    "personalSensitiveInformation": ["Photographs show people as Visual Genome has them; nobody is named."],
+}  # fmt: skip
+# The words of Croissant's own context, whole, because readers warn of any other.
+_CR = (
+    "citeAs", "column", "equivalentProperty", "extract", "field", "fileProperty", "fileObject", "fileSet", "format",
+    "includes", "isLiveDataset", "jsonPath", "key", "md5", "parentField", "path", "recordSet", "references", "regex",
+    "repeated", "replace", "samplingRate", "separator", "source", "subField", "transform",
+)  # fmt: skip
+CONTEXT: dict[str, Any] = {
+    "@language": "en",
+    "@vocab": "https://schema.org/",
+    "sc": "https://schema.org/",
+    "cr": "http://mlcommons.org/croissant/",
+    "rai": "http://mlcommons.org/croissant/RAI/",
+    "dct": "http://purl.org/dc/terms/",
+    "conformsTo": "dct:conformsTo",
+    "data": {"@id": "cr:data", "@type": "@json"},
+    "examples": {"@id": "cr:examples", "@type": "@json"},
+    "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
+    **{word: f"cr:{word}" for word in _CR},
+}
+
+
+def make_croissant(facts: list[Facts], files: Mapping[str, Mapping[str, Any]], note: str | None) -> str:
+    """Text of croissant.json.
+
+    Args:
+        facts: of all splits of the release.
+        files: sha256 and size of the files of the release, by their path; those under data/ are described.
+        note: what the release says of itself.
+    """
+    domains = sorted({part.domain for part in facts})
+    configs = [config for config in mmrel.CONFIGS if config in ("all", *domains)]
+    value = {
+        "@context": CONTEXT,
+        "@type": "sc:Dataset",
+        "conformsTo": "http://mlcommons.org/croissant/1.1",
+        "name": "MMRel",
+        "description": " ".join(filter(None, (note, mmrel.DESCRIPTION))),
+        "url": mmrel.HOMEPAGE,
+        "version": mmrel.__version__,
+        "license": sorted({licence for domain in domains for licence in RIGHTS[domain][0]}, reverse=True),
+        "citeAs": mmrel.CITATION,
+        "keywords": ["relations", "hallucination", "multimodal", "benchmark"],
+        **{f"rai:{name}": told for name, told in RESPONSIBLE.items()},
+        # data/<domain>/<file>; data/example.jpg is the card's picture.
+        "distribution": [_file(name, files[name]) for name in sorted(files) if re.match("data/.+/", name)]
+        + [_tables(config) for config in configs],
+        "recordSet": [_splits(sorted({part.split for part in facts}, key=mmrel.SPLITS.index))]
+        + [_records(config) for config in configs],
+    }
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+
+
+def _file(name: str, described: Mapping[str, Any]) -> dict[str, Any]:
+    _, domain, file = name.split("/")
+    encoding, kind = FORMATS[file[file.rindex(".") :]]
+    licences, pictures = RIGHTS[domain]
+    return {
+        "@type": "cr:FileObject",
+        "@id": name,
+        "name": name,
+        "description": f"{kind}; {pictures}.",
+        "contentUrl": name,
+        "contentSize": f"{described['size']} B",
+        "encodingFormat": encoding,
+        "sha256": described["sha256"],
+        "license": list(licences),
+    }
+
+
+def _tables(config: str) -> dict[str, Any]:
+    return {
+        "@type": "cr:FileSet",
+        "@id": f"{config}-tables",
+        "name": f"{config}-tables",
+        "description": f"Tables of the config {config}.",
+        "encodingFormat": FORMATS[".parquet"][0],
+        "includes": f"data/{'*' if config == 'all' else config}/*.parquet",
+    }
+
+
+def _splits(splits: list[str]) -> dict[str, Any]:
+    fields = [_field("splits", "name", "sc:Text", None), _field("splits", "type", "sc:URL", None)]
+    return {
+        "@type": "cr:RecordSet",
+        "@id": "splits",
+        "name": "splits",
+        "description": "The splits; adversarial asks about unusual relations.",
+        "dataType": "cr:Split",
+        "key": {"@id": "splits/name"},
+        "field": fields,
+        "data": [{"splits/name": split, "splits/type": SPLIT_TYPES[split]} for split in splits],
+    }
+
+
+def _records(config: str) -> dict[str, Any]:
+    def source(extract: dict[str, str], transform: dict[str, str] | None = None) -> dict[str, Any]:
+        found: dict[str, Any] = {"fileSet": {"@id": f"{config}-tables"}, "extract": extract}
+        return found | ({"transform": transform} if transform else {})
+
+    names = "|".join(mmrel.SPLITS)
+    split = source({"fileProperty": "filename"}, {"regex": f"^({names})-"})
+    picture = source({"column": "image"}, {"jsonPath": "bytes"})
+    return {
+        "@type": "cr:RecordSet",
+        "@id": config,
+        "name": config,
+        "description": "A question about a picture in each record"
+        + ("." if config == "all" else f", of the domain {config}: {RIGHTS[config][1]}."),
+        "field": [
+            _field(config, "split", "sc:Text", split),
+            _field(config, "image", "sc:ImageObject", picture),
+            *(_field(config, column, "sc:Text", source({"column": column})) for column in mmrel.COLUMNS),
+        ],
+    }
+
+
+def _field(record_set: str, name: str, data_type: str, source: dict[str, Any] | None) -> dict[str, Any]:
+    field = {"@type": "cr:Field", "@id": f"{record_set}/{name}", "name": name, "dataType": data_type}
+    return field | ({"source": source} if source else {})

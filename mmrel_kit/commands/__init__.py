@@ -1,0 +1,5 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The verbs of the command `mmrel`: arguments, and calls of the rooms that do the work.
+
+`mmrel_kit.cli` puts them together.
+"""

@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Asks a model behind an OpenAI-compatible endpoint every question of a split, and scores its answers.
+
+    python -m recipes.answer --root RELEASE --split test --base-url http://127.0.0.1:8000/v1 --model NAME --out FILE
+
+Every raw reply is kept in a store beside FILE, under the endpoint, the model, the parameters, the
+picture and the prompt. A run that was stopped, by a budget, an endpoint that is down or a kill,
+goes on with the same command; failed requests are asked again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import itertools
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if __name__ == "__main__":  # Ctrl-C and a missing package are one line while the rest loads, too
+    from mmrel_kit.cli import guard_start
+
+    guard_start("recipes.answer")
+
+import mmrel
+import relation_accuracy
+from mmrel_kit import endpoint
+from mmrel_kit.commands.options import parse_path
+from mmrel_kit.questions.records import InputError, make_prompt
+from mmrel_kit.recipes.questions import (
+    add_release,
+    is_of_task,
+    make_report,
+    read_pictures,
+    read_records,
+    run_command,
+    write_answers,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+DECODING: dict[str, Any] = {"temperature": 0, "max_tokens": 128}  # greedy; room for a sentence
+INTERRUPTED = "interrupted"
+GO_ON = "every reply is kept; the same command goes on where this one stopped"  # after Ctrl-C
+PROMPT = "question + ' ' + instruction"
+STATED = ("temperature", "max_tokens", "seed")  # null: not sent, so the endpoint's default
+AS_IS = "as in the release"  # the bytes of a picture are sent unchanged
+
+
+def make_requests(release: mmrel.Release, config: str, split: str, task: str) -> Iterator[endpoint.Request]:
+    """A request for each question, by its question_id; the questions of a picture share its encoding."""
+    for records, data in read_pictures(release, config, split):
+        picture = endpoint.Picture(data)
+        for record in records:
+            if is_of_task(record, task):
+                yield endpoint.Request(record["question_id"], make_prompt(record), picture)
+
+
+def ask(asking: endpoint.Endpoint, release: mmrel.Release, args: argparse.Namespace, total: int) -> dict[str, Any]:
+    """Ask all questions; the rows of the answer file by question_id, as far as replies came."""
+    rows: dict[str, Any] = {}
+    questions = (release, args.config, args.split, args.task)
+    try:
+        if asking.store.count(asking.url, asking.model):
+            rows = {
+                request.id: make_row(reply, asking)
+                for request in make_requests(*questions)
+                if (reply := asking.recall(request))
+            }
+            path = endpoint.mend(str(asking.path))
+            kept = f"{len(rows)} of {total} replies come from {path} (asked before)"
+            print(f"{kept}; {total - len(rows)} are to be asked", flush=True)
+        if len(rows) < total:
+            left = (request for request in make_requests(*questions) if request.id not in rows)
+            for reply in asking.ask(itertools.takewhile(lambda _: not asking.stopped, left)):
+                rows[reply.request.id] = make_row(reply, asking)
+                asking.show_progress(total)
+    except KeyboardInterrupt:
+        asking.stopped = INTERRUPTED
+    return rows
+
+
+def make_row(reply: endpoint.Reply, asking: endpoint.Endpoint) -> dict[str, Any]:
+    """Return a row of the answer file: the answer, and all that it depends on."""
+    row = {"question_id": reply.request.id, "answer": reply.text}
+    if reply.failure:
+        row["failure"] = reply.failure
+    if reply.finish_reason:
+        row["finish_reason"] = reply.finish_reason
+    if reply.reasoning:
+        row["reasoning"] = reply.reasoning
+    return {
+        **row,
+        "model": asking.model,
+        "endpoint": asking.url,
+        "prompt": reply.request.prompt,
+        "picture": describe_picture(reply.request.picture),
+        "decoding": make_decoding(asking.parameters),
+    }
+
+
+def make_decoding(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Return the parameters that were sent; those of STATED are None where they were not."""
+    return {**dict.fromkeys(STATED), **parameters}
+
+
+def describe_picture(picture: endpoint.Picture | None) -> dict[str, Any] | None:
+    """Return the size of a picture as it was sent: width and height in pixels, and bytes."""
+    from PIL import Image
+
+    if picture is None:
+        return None
+    try:
+        with Image.open(io.BytesIO(picture.data)) as image:
+            width, height = image.size
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        width = height = None
+    return {"sent": AS_IS, "width": width, "height": height, "bytes": len(picture.data)}
+
+
+def answer(args: argparse.Namespace) -> int:
+    """Ask, write the answer file, and print what it took and the score.
+
+    Returns:
+        0, or 1 where it stopped before the end or nothing was answered; then there is no score.
+
+    Raises:
+        KeyboardInterrupt: after Ctrl-C, once the answers that came are written.
+    """
+    release = mmrel.Release(args.root)
+    records = read_records(release, args.config, args.split)
+    ids = [record["question_id"] for record in records if is_of_task(record, args.task)]
+    if not ids:
+        wanted = f"expected questions of the task {args.task} in {args.config}/{args.split}"
+        raise InputError(f"{args.root}: {wanted}, found none; choose others")
+    try:
+        _check_out(args, endpoint.normalise_url(args.base_url))
+        asking = endpoint.from_arguments(args, defaults=DECODING)
+    except endpoint.EndpointError as error:
+        raise InputError(f"{error}; 0 of {len(ids)} answered") from None
+    try:
+        rows = ask(asking, release, args, len(ids))
+        print(asking.describe(len(ids)))
+    finally:
+        asking.close()
+    answers = {name: row["answer"] for name, row in rows.items()}
+    is_answered = any(text is not None for text in answers.values())
+    if is_answered:
+        write_answers(args.out, [rows[name] for name in ids if name in rows])
+        print(f"the answers are in {endpoint.mend(str(args.out))}")
+    if asking.stopped == INTERRUPTED:
+        raise KeyboardInterrupt  # the runner says how to go on
+    if not is_answered:
+        reason = asking.stopped or "every request failed"
+        if asking.cut_off:
+            reason += f", {asking.cut_off} cut off: raise the limit with --parameter max_tokens=N"
+        raise InputError(f"{reason}; {endpoint.mend(str(args.out))} is not written")
+    if asking.stopped or len(rows) < len(ids):
+        reason = asking.stopped or "replies are missing"
+        advice = "the same command goes on where this one stopped"
+        print(f"stopped: {reason}; {advice}", file=sys.stderr)
+        return 1
+    report = _make_report(release, args, answers, asking)
+    print(f"\n{relation_accuracy.heading(report)}\n\n{relation_accuracy.table(report)}")
+    if args.json:
+        relation_accuracy.write_json(report, args.json)
+    return 0
+
+
+def _make_report(
+    release: mmrel.Release,
+    args: argparse.Namespace,
+    answers: dict[str, str | None],
+    asking: endpoint.Endpoint,
+) -> dict[str, Any]:
+    run = {
+        "model": asking.model,
+        "endpoint": asking.url,
+        "prompt": PROMPT,
+        "decoding": json.dumps({**make_decoding(asking.parameters), "pictures": AS_IS}),
+        "cut_off": asking.cut_off,
+    }
+    notes = []
+    if asking.cut_off:
+        cut_off = f"{asking.cut_off} answers were cut off (finish_reason length)"
+        notes.append(f"{cut_off}: raise the limit with --parameter max_tokens=N")
+    return make_report(release, args.config, args.split, answers, args.task, run, notes=notes)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    about, _, _ = str(__doc__).partition("\n")
+    parser = argparse.ArgumentParser("recipes.answer", description=about)
+    add_release(parser)
+    parser.add_argument("--out", type=parse_path, required=True, metavar="FILE", help="answer file, JSON lines")
+    parser.add_argument("--json", metavar="FILE", help="write the report into this file")
+    endpoint.add_arguments(parser)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    return run_command(answer, make_parser(), argv, GO_ON)
+
+
+def _check_out(args: argparse.Namespace, url: str) -> None:
+    """Refuse to write over another model's or endpoint's answers, or over any other file."""
+    out = args.out
+    if not out.absolute().parent.is_dir():
+        raise InputError(f"{out}: expected its folder to exist, found none; make it")
+    for option, path in (("--json", args.json), ("--store", args.store)):
+        if path and Path(path).resolve() == out.resolve():
+            raise InputError(f"{out}: expected {option} and --out to be two files, got one")
+    if not out.exists():
+        return
+    try:
+        with open(out, encoding="utf-8") as lines:
+            rows = [json.loads(line) for line in lines]
+        unnamed = "an endpoint that it does not name"
+        stated = {(row["model"], row.get("endpoint", unnamed)) for row in rows}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        wanted = "expected answers or no file, it holds something else"
+        raise InputError(f"{out}: {wanted}; name another --out") from None
+    if others := stated - {(args.model, url)}:
+        some = sorted(others, key=repr)[:3]
+        held = ", ".join(f"{model!r} at {where}" for model, where in some)
+        wanted = f"expected answers of {args.model!r} at {url}, or no file"
+        raise InputError(f"{out}: {wanted}, it holds answers of {held}; name another --out")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writes the train split of a release as trainers read it, checked for leaks into the test and adversarial splits.
+
+    python -m recipes.export --root RELEASE --format trl --out FOLDER
+
+Formats: `trl` is Parquet with the flat columns prompt, completion, image (TRL, see recipes/finetune.py; any version of
+`datasets`); `messages` is JSON lines with picture paths (ms-swift; LLaMA-Factory by its dataset_info.json); `llava` is
+LLaVA's JSON array. `load_dataset("FOLDER")` opens the first two.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if __name__ == "__main__":  # Ctrl-C and a missing package are one line while the rest loads, too
+    from mmrel_kit.cli import guard_start
+
+    guard_start("recipes.export")
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+import mmrel
+from mmrel_kit.build.tables import make_schema
+from mmrel_kit.check.release import check_release, check_sample, is_source
+from mmrel_kit.pictures.archives import make_json
+from mmrel_kit.questions.records import InputError, make_prompt
+from mmrel_kit.recipes.leaks import find_leaks
+from mmrel_kit.recipes.questions import add_release, is_of_task, read_pictures, run_command
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+GROUP_ROWS = 100  # of a row group: what a reader holds at once, each row with its own copy of the picture
+# What LLaMA-Factory wants to know of a file of messages; ms-swift needs nothing.
+LLAMA_FACTORY = {
+    "mmrel": {
+        "file_name": "train.jsonl",
+        "formatting": "sharegpt",
+        "columns": {"messages": "messages", "images": "images"},
+        "tags": {"role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant"},
+    }
+}
+
+
+class Sample(NamedTuple):
+    """One question to train on."""
+
+    question_id: str
+    image_id: str
+    prompt: str
+    completion: str
+
+
+class Shown(NamedTuple):
+    """A picture and the questions about it that are exported."""
+
+    image_id: str
+    data: bytes
+    samples: list[Sample]
+
+
+def write_trl(folder: Path, pictures: Iterable[Shown]) -> None:
+    """Write `train-00000-of-00001.parquet`; a picture is stored once in each row group."""
+    schema = make_schema(Sample._fields)
+    path = folder / "train-00000-of-00001.parquet"
+    with pq.ParquetWriter(path, schema, use_dictionary=["image.bytes"], dictionary_pagesize_limit=1 << 30) as writer:
+        rows: list[dict[str, Any]] = []
+        for shown in pictures:
+            stored = {"bytes": shown.data, "path": shown.image_id}
+            rows += [{"image": stored, **sample._asdict()} for sample in shown.samples]
+            if len(rows) >= GROUP_ROWS:
+                writer.write_table(pa.Table.from_pylist(rows, schema), len(rows))
+                rows = []
+        if rows:
+            writer.write_table(pa.Table.from_pylist(rows, schema), len(rows))
+
+
+def write_messages(folder: Path, pictures: Iterable[Shown]) -> None:
+    """Write `train.jsonl` and `images/`: a conversation a line, `<image>` where the picture goes."""
+    with open(folder / "train.jsonl", "w", encoding="utf-8", newline="\n") as lines:
+        for shown in pictures:
+            for sample in shown.samples:
+                asked = {"role": "user", "content": f"<image>{sample.prompt}"}
+                messages = [asked, {"role": "assistant", "content": sample.completion}]
+                lines.write(make_json({"messages": messages, "images": [f"images/{shown.image_id}"]}) + "\n")
+            _write_picture(folder, shown)
+    (folder / "dataset_info.json").write_text(json.dumps(LLAMA_FACTORY, indent=2) + "\n", "utf-8")
+
+
+def write_llava(folder: Path, pictures: Iterable[Shown]) -> None:
+    """Write `train.json`, one array, and `images/`, the image folder that its paths are under."""
+    with open(folder / "train.json", "w", encoding="utf-8", newline="\n") as file:
+        between = "[\n"
+        for shown in pictures:
+            for sample in shown.samples:
+                turns = [("human", f"<image>\n{sample.prompt}"), ("gpt", sample.completion)]
+                conversation = [{"from": who, "value": text} for who, text in turns]
+                value = {"id": sample.question_id, "image": shown.image_id, "conversations": conversation}
+                file.write(between + make_json(value))
+                between = ",\n"
+            _write_picture(folder, shown)
+        file.write("\n]\n")
+
+
+FORMATS = {
+    "trl": (write_trl, "train-*.parquet"),
+    "messages": (write_messages, "train.jsonl"),
+    "llava": (write_llava, "train.json"),
+}
+
+
+def export(args: argparse.Namespace) -> int:
+    """Check, find leaks, write; `--out` is there whole or not at all."""
+    out = Path(args.out)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out}: expected nothing or an empty folder there; name another --out")
+    release = _open_checked(args.root)
+    dropped = _find_dropped(release, args.drop_leaks, args.allow_triplets)
+    work = out.with_name(out.name + ".partial")
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    counts = {"pictures": 0, "questions": 0}
+    write, pattern = FORMATS[args.format]
+    write(work, _count(_read(release, args.config, args.task, dropped), counts))
+    if not counts["questions"]:
+        shutil.rmtree(work)
+        raise InputError(f"{args.root}: expected train questions of {args.config!r}, {args.task}, found none to export")
+    told = f"{counts['questions']} questions about {counts['pictures']} pictures, {len(dropped)} left out as leaks"
+    (work / "README.md").write_text(_make_card(release, pattern, told), "utf-8")
+    if out.exists():
+        out.rmdir()
+    os.replace(work, out)
+    print(f"{told}, written to {out}")
+    return 0
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    about, _, _ = str(__doc__).partition("\n")
+    parser = argparse.ArgumentParser("recipes.export", description=about)
+    add_release(parser, split=None)
+    parser.add_argument("--format", choices=FORMATS, default="trl", help="(%(default)s)")
+    parser.add_argument("--out", required=True, metavar="FOLDER", help="the folder to write")
+    leaks = "leave out train questions whose picture or triplet stands in test or adversarial, instead of refusing"
+    parser.add_argument("--drop-leaks", action="store_true", help=leaks)
+    triplets = "keep train questions about a triplet that test or adversarial asks about another picture"
+    parser.add_argument("--allow-triplets", action="store_true", help=triplets)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    return run_command(export, make_parser(), argv)
+
+
+def _open_checked(root: str) -> mmrel.Release:
+    if "://" in root:
+        raise InputError(f"{root}: expected a folder, since a release is checked before it is exported; download it")
+    release = mmrel.Release(root)
+    folder = Path(release.root)
+    found = check_sample(folder) if is_source(folder) else check_release(folder)
+    problems = [problem for problem in found if not problem.is_warning]
+    if problems:
+        raise InputError(
+            f"{root}: expected a release that passes 'python upload.py check', it has {len(problems)} problems, "
+            f"the first: {problems[0]}"
+        )
+    return release
+
+
+def _find_dropped(release: mmrel.Release, drop: bool, allow_triplets: bool) -> set[str]:
+    """Question ids to leave out; raises `InputError` where there are some and nothing says what to do with them."""
+    leaks = find_leaks(release)
+    kinds = {"picture": leaks.by_picture, "triplet": {} if allow_triplets else leaks.by_triplet}
+    found = {question: f"{question} ({kind} of {where})" for kind in kinds for question, where in kinds[kind].items()}
+    if found and not drop:
+        raise InputError(
+            f"{release.root}: expected a train split that gives nothing of test and adversarial away; "
+            f"{len(kinds['picture'])} questions share a picture with them, {len(kinds['triplet'])} a triplet, such as "
+            f"{next(iter(found.values()))}; leave them out with --drop-leaks, or keep triplets with --allow-triplets"
+        )
+    return set(found)
+
+
+def _read(release: mmrel.Release, config: str, task: str, dropped: set[str]) -> Iterable[Shown]:
+    for records, data in read_pictures(release, config, "train"):
+        samples = [
+            Sample(record["question_id"], record["image_id"], make_prompt(record), record["answer"])
+            for record in records
+            if is_of_task(record, task) and record["question_id"] not in dropped
+        ]
+        if samples:
+            yield Shown(records[0]["image_id"], data, samples)
+
+
+def _count(pictures: Iterable[Shown], counts: dict[str, int]) -> Iterable[Shown]:
+    for shown in pictures:
+        counts["pictures"] += 1
+        counts["questions"] += len(shown.samples)
+        yield shown
+
+
+def _write_picture(folder: Path, shown: Shown) -> None:
+    path = folder / "images" / shown.image_id
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(shown.data)
+
+
+def _make_card(release: mmrel.Release, pattern: str, told: str) -> str:
+    """A card that says where the export is from, and by which `load_dataset` finds the file."""
+    split = f"- config_name: default\n  data_files:\n  - split: train\n    path: {pattern}\n"
+    made = f"Train split of MMRel {release.version}, checksums.json sha256 {release.sha256}: {told}.\n"
+    return f"---\nconfigs:\n{split}---\n{release.note or ''}\n\n{made}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A task for inspect_ai on a release on disk (or hf://…), scored by `relation_accuracy`.
+
+    inspect eval recipes/inspect_task.py --model openai/NAME -T root=RELEASE -T split=test
+
+The figures are those of the metric, by their names. The Hub's own way, `inspect eval hf/NS/MMRel` by the eval.yaml of a
+release, knows accuracy alone.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+# inspect loads this file by its path; the metric is to be the one beside it, whatever is installed.
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+if __name__ == "__main__":  # inspect imports this file; run by itself it says what is missing
+    from mmrel_kit.cli import guard_start
+
+    guard_start("recipes.inspect_task")
+
+from inspect_ai import Task, task
+from inspect_ai._util.error import PrerequisiteError
+from inspect_ai._util.path import chdir_python
+from inspect_ai.dataset import MemoryDataset, Sample
+from inspect_ai.model import ChatMessageUser, ContentImage, ContentText, GenerateConfig
+from inspect_ai.scorer import CORRECT, INCORRECT, NOANSWER, Metric, SampleScore, Score, Scorer, Target, metric, scorer
+from inspect_ai.solver import TaskState, generate
+from inspect_ai.util import display_type
+from rich.markup import escape
+
+import mmrel
+import relation_accuracy
+from mmrel_kit.hub.calls import clean
+from mmrel_kit.questions.records import InputError, make_prompt
+from mmrel_kit.recipes.questions import is_of_task, read_pictures
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FIGURES = ("accuracy", "pair_accuracy", "precision", "recall", "f1", "yes_ratio", "no_answer_share")
+_KEPT = tempfile.TemporaryDirectory(prefix="mmrel-inspect-")  # the pictures, until the process ends
+
+
+@task
+def mmrel_questions(
+    root: str = mmrel.HERE, config: str = "all", split: str = "test", task: str = relation_accuracy.TASKS[0]
+) -> Task:
+    """Ask the questions of a split.
+
+    Args:
+        root: folder of a release, also relative to the folder in which inspect was started, or
+            hf://datasets/NS/NAME; default: the sample.
+        config: all, or a domain.
+        split: train, test or adversarial.
+        task: discriminative, generative or both.
+
+    Raises:
+        PrerequisiteError: there is no such release, or no such questions; inspect prints one line.
+    """
+    try:
+        samples = list(_read_samples(mmrel.Release(_find_root(root)), config, split, task))
+    except (InputError, mmrel.ReleaseError, OSError) as error:
+        raise _refuse(clean(str(error))) from None
+    if not samples:
+        wanted = f"{task} questions of config {config!r} in split {split!r}"
+        raise _refuse(f"{root}: expected {wanted}, found none")
+    return Task(
+        name=f"mmrel_{config}_{split}",
+        dataset=MemoryDataset(samples, name=f"mmrel {config} {split}"),
+        solver=generate(),
+        scorer=relation_scorer(),
+        config=GenerateConfig(temperature=0, max_tokens=128),
+    )
+
+
+@metric
+def figures() -> Metric:
+    """All figures of `relation_accuracy`: overall, the accuracy of each cell, and of the open-ended questions."""
+
+    def compute(scores: list[SampleScore]) -> dict[str, float]:
+        report = make_report(scores)
+        told = {name: report[name] for name in FIGURES} if report["n"] else {}
+        cells = {f"{cell} accuracy": found["accuracy"] for cell, found in report["by"]["cell"].items()}
+        opened = report["open_ended"] or {}
+        told |= cells | {f"open-ended {name}": opened[name] for name in FIGURES if name in opened}
+        return {name: float("nan") if value is None else value for name, value in told.items()}
+
+    return compute
+
+
+@scorer(metrics=[figures()])
+def relation_scorer() -> Scorer:
+    """Reads each answer as `relation_accuracy` does, and keeps what its figures need."""
+
+    async def score(state: TaskState, target: Target) -> Score:
+        answer = state.output.completion if state.output.choices else None
+        report = relation_accuracy.compute(
+            [{"question_id": state.metadata["question_id"], "answer": answer}], [state.metadata], task="both"
+        )
+        found = report if report["n"] else report["open_ended"]
+        value = NOANSWER if found["no_answer"] else CORRECT if found["accuracy"] else INCORRECT
+        return Score(value=value, answer=answer)
+
+    return score
+
+
+def make_report(scores: list[SampleScore]) -> dict[str, Any]:
+    """The report of `relation_accuracy` on what inspect kept of each sample."""
+    records = [score.sample_metadata or {} for score in scores]
+    answers = [
+        {"question_id": record["question_id"], "answer": score.score.answer}
+        for record, score in zip(records, scores, strict=True)
+    ]
+    return relation_accuracy.compute(answers, records, task="both")
+
+
+def _find_root(root: str) -> str:
+    """Return the absolute path of a release, or its URL; raise where there is no folder."""
+    if "://" in root:
+        return root
+    folder = _find_start() / Path(root).expanduser()
+    if not folder.is_dir():
+        raise InputError(f"-T root={root}: expected the folder of a release, found none at {folder}")
+    return str(folder)
+
+
+def _find_start() -> Path:
+    """Return the folder in which inspect was started.
+
+    While a task is made, the current folder is that of the task's file. Only the context manager
+    that will change it back knows the one before.
+    """
+    for active in gc.get_objects():
+        if type(active) is chdir_python and active._old_cwd:
+            return Path(active._old_cwd[0])
+    return Path.cwd()
+
+
+def _refuse(message: str) -> PrerequisiteError:
+    """Return the error whose message inspect prints without a traceback."""
+    if display_type() == "none":  # then inspect prints nothing, not even why it ends
+        sys.stderr.write(f"{message}\n")
+    return PrerequisiteError(escape(message))  # rich would read [words] as markup
+
+
+def _read_samples(release: mmrel.Release, config: str, split: str, task: str) -> Iterator[Sample]:
+    """A sample for each question; pictures lie in a folder, and inspect encodes them when they are sent."""
+    for records, data in read_pictures(release, config, split):
+        path = Path(_KEPT.name, records[0]["image_id"])
+        for record in records:
+            if is_of_task(record, task):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(data)
+                content = [ContentImage(image=str(path)), ContentText(text=make_prompt(record))]
+                kept = {**record, "split": split}
+                yield Sample(
+                    input=[ChatMessageUser(content=content)],
+                    target=record["answer"],
+                    id=record["question_id"],
+                    metadata=kept,
+                )
+
+
+if __name__ == "__main__":
+    sys.exit("run it with: inspect eval recipes/inspect_task.py -T root=RELEASE")

@@ -1,0 +1,5 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Semi-automatic labelling: a model proposes relations, people verify them, records come out.
+
+`model` asks the model; `people` serves the page and turns decisions into records.
+"""

@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Asks a model for relations: a picture and a prompt go in, triplets with a confidence come out."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections import Counter, defaultdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import mmrel
+from mmrel_kit.endpoint import Picture, Request
+from mmrel_kit.questions.records import InputError, Triplet, parse_image_path
+from mmrel_kit.questions.taxonomy import find_misfit
+from mmrel_kit.semidc.items import Shard
+from mmrel_kit.semidc.model.vocabulary import load_vocabulary, make_triplet
+from mmrel_kit.semidc.people.store import Proposal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from mmrel_kit.endpoint import Endpoint, Reply
+    from mmrel_kit.semidc.model.select import Candidate
+
+PROMPTS = Path(__file__).resolve().parent / "prompts"
+SHOWN_RELATIONS = 12  # of an open vocabulary, as examples
+SHOWN_THINGS = 30
+REPLY_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["triplets"],
+    "properties": {
+        "triplets": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "additionalProperties": False,
+                "required": ["subject", "relation", "object", "confidence"],
+                "properties": {
+                    "subject": {"type": "string"},
+                    "relation": {"type": "string"},
+                    "object": {"type": "string"},
+                    "confidence": {"type": "number"},
+                },
+            },
+        }
+    },
+}
+PARAMETERS = {
+    "response_format": {
+        "type": "json_schema",
+        "json_schema": {"name": "triplets", "strict": True, "schema": REPLY_SCHEMA},
+    }
+}
+
+
+class Said(NamedTuple):
+    """A triplet as a model stated it, with its confidence from 0 to 1."""
+
+    triplet: Triplet
+    confidence: float
+
+
+def propose(
+    candidates: Iterable[Candidate],
+    category: str,
+    endpoint: Endpoint,
+    images: Path,
+    drops: Counter[str],
+    times: int = 1,
+    shard: Shard = Shard(),  # noqa: B008  # it is a tuple
+    prompt: str | None = None,
+    progress: Callable[[], None] = lambda: None,
+) -> list[Proposal]:
+    """Ask a model for the relations of one category in each picture.
+
+    Args:
+        candidates: pictures, with the things in them where these are known.
+        category: kind of relation.
+        endpoint: the model.
+        images: folder that holds the pictures at their paths.
+        drops: what became no proposal is counted here, by reason.
+        times: how often each picture is asked about; a triplet's confidence is the mean over all of them.
+        shard: the part of the pictures that is asked about.
+        prompt: name of a prompt file; default: the newest of the category.
+        progress: called after each reply.
+
+    Returns:
+        Items to be verified, sorted; none of a picture whose replies are not all there.
+    """
+    name = prompt or newest_prompt(category)
+    text = read_prompt(name)
+    asked = {c.image_id: c for c in candidates if shard.holds(c.image_id)}
+    replies: dict[str, list[list[Said]]] = defaultdict(list)
+    for reply in endpoint.ask(_make_requests(asked.values(), category, text, images, times, drops)):
+        progress()
+        candidate = asked[reply.request.id]
+        if reply.failure and reply.failure != "refusal":
+            drops[f"no reply: {reply.failure}"] += 1
+        else:
+            replies[candidate.image_id].append(read_reply(reply, candidate, category, drops))
+    source = f"propose {name} {endpoint.model}"
+    whole = (asked[image_id] for image_id in sorted(replies) if len(replies[image_id]) == times)
+    return [p for candidate in whole for p in _merge(candidate, category, replies[candidate.image_id], source)]
+
+
+def read_reply(reply: Reply, candidate: Candidate, category: str, drops: Counter[str]) -> list[Said]:
+    """The triplets of a reply that can be verified; all others are counted by reason."""
+    if reply.failure or reply.text is None:
+        drops[f"reply: {reply.failure or 'no text'}"] += 1
+        return []
+    try:
+        all_stated = parse_reply(reply.text)
+    except InputError as error:
+        drops[f"reply: {error}"] += 1
+        return []
+    said: dict[Triplet, float] = {}
+    for stated in all_stated:
+        try:
+            triplet = _read_triplet(stated, candidate, category)
+        except InputError as error:
+            drops[f"triplet: {error}"] += 1
+            continue
+        if triplet in said:
+            drops["triplet: said twice"] += 1
+        said.setdefault(triplet, min(1.0, max(0.0, float(stated["confidence"]))))
+    return [Said(*pair) for pair in said.items()]
+
+
+def parse_reply(text: str) -> list[dict[str, Any]]:
+    """Return the triplets of a reply's text as the model stated them.
+
+    Raises:
+        InputError: the text is not JSON, or not of the schema; the message is the bare reason.
+    """
+    try:
+        value = json.loads(_strip_fence(text))
+    except (ValueError, RecursionError):
+        raise InputError("not JSON") from None
+    if _schema_validator()(value):
+        raise InputError("not of the schema")
+    stated: list[dict[str, Any]] = value["triplets"]
+    return stated
+
+
+def newest_prompt(category: str) -> str:
+    """Name of the newest prompt file of a category."""
+    return max((path.stem for path in PROMPTS.glob(f"{category}-*.md")), key=lambda name: int(name.rpartition("-")[2]))
+
+
+def read_prompt(name: str) -> str:
+    """Text of a prompt file; its name carries its version, and a changed prompt gets a new one."""
+    known = sorted(path.stem for path in PROMPTS.glob("*.md"))
+    if name not in known:
+        raise InputError(f"expected a prompt among {', '.join(known)}, got {name!r}")
+    return (PROMPTS / f"{name}.md").read_text("utf-8").strip()
+
+
+def make_prompt(text: str, candidate: Candidate, category: str) -> str:
+    """Fill in what is known of the picture, and the words of the category."""
+    things = sorted({thing.name for thing in candidate.things})[:SHOWN_THINGS]
+    told = f"Speak only of these things in it: {', '.join(things)}." if things else "Speak of its most visible things."
+    relations = list(load_vocabulary()[category].relations)[:SHOWN_RELATIONS]
+    return text.replace("{things}", told).replace("{relations}", ", ".join(relations))
+
+
+def _make_requests(
+    candidates: Iterable[Candidate], category: str, text: str, images: Path, times: int, drops: Counter[str]
+) -> Iterator[Request]:
+    for candidate in candidates:
+        try:
+            picture = Picture((images / candidate.image_id).read_bytes())
+        except OSError as error:
+            drops[f"picture: {error.strerror}"] += 1
+            continue
+        prompt = make_prompt(text, candidate, category)
+        for repeat in range(times):
+            yield Request(candidate.image_id, prompt, picture, repeat)
+
+
+def _read_triplet(stated: dict[str, Any], candidate: Candidate, category: str) -> Triplet:
+    """A stated triplet in the project's words; raises with the bare reason, which is counted."""
+    vocabulary, word = load_vocabulary()[category], " ".join(stated["relation"].split()).lower()
+    if vocabulary.find(word) is None:
+        if not vocabulary.is_open:
+            raise InputError("outside the taxonomy")
+        if misfit := find_misfit(category, word):
+            raise InputError(misfit)
+    domain, _ = parse_image_path(candidate.image_id)
+    try:
+        triplet = make_triplet(domain, category, stated["subject"], stated["relation"], stated["object"])
+    except InputError:
+        raise InputError("no question can be asked about it") from None
+    things = {thing.name.casefold() for thing in candidate.things}
+    if things and not {triplet.subject.casefold(), triplet.object.casefold()} <= things:
+        raise InputError("about things not asked for")
+    if triplet.subject.casefold() == triplet.object.casefold():
+        raise InputError("the same thing twice")
+    return triplet
+
+
+def _merge(candidate: Candidate, category: str, replies: list[list[Said]], source: str) -> Iterator[Proposal]:
+    """What all replies about a picture said: the mean confidence, a triplet that was not said counting as 0."""
+    found: dict[Triplet, list[float]] = defaultdict(list)
+    for said in replies:
+        for triplet, confidence in said:
+            found[triplet].append(confidence)
+    for triplet, confidences in sorted(found.items()):
+        spread = {"asked": len(replies), "said": len(confidences), "confidences": sorted(confidences)}
+        mean = round(sum(confidences) / len(replies), 4)
+        yield Proposal(candidate.image_id, category, triplet, mean, spread, "model", source)
+
+
+def _strip_fence(text: str) -> str:
+    """A reply without the code fence that models like to put around JSON."""
+    lines = text.strip().splitlines()
+    return "\n".join(lines[1:-1]) if len(lines) > 2 and lines[0].startswith("```") and lines[-1] == "```" else text
+
+
+@functools.cache
+def _schema_validator() -> Callable[[Any], str | None]:
+    return mmrel.make_validator(REPLY_SCHEMA)

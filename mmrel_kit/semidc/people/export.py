@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Hands the work on: records of the contract for `upload.py build`, and tasks for teams that run Label Studio."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+from mmrel_kit.questions.records import InputError, check_record
+from mmrel_kit.semidc.items import write_lines
+from mmrel_kit.semidc.people.ask import make_questions
+from mmrel_kit.semidc.people.store import Project
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from mmrel_kit.semidc.people.ask import Questions
+
+LABEL_CONFIG = """<View>
+  <Image name="picture" value="$image" zoom="true"/>
+  <Header value="$statement"/>
+  <Choices name="verdict" toName="picture" choice="single" showInline="true" required="true">
+    <Choice value="accept" hotkey="a"/>
+    <Choice value="correct" hotkey="c"/>
+    <Choice value="reject" hotkey="r"/>
+  </Choices>
+  <TextArea name="correction" toName="picture" visibleWhen="choice-selected" whenTagName="verdict"
+    whenChoiceValue="correct" placeholder="subject, relation, object"/>
+</View>
+"""
+
+
+def export_records(project: Project, path: Path) -> Questions:
+    """Write the questions of all settled items as records; returns them with what became none.
+
+    Raises:
+        InputError: nothing is settled yet, or a record breaks the contract; nothing is written.
+    """
+    questions = make_questions(project)
+    if not questions.records:
+        raise InputError(f"{project.path}: expected settled items, found none; verify some first")
+    for record in questions.records:
+        if problem := check_record(record.to_json()):
+            raise InputError(f"{record.source}: {problem}")
+    write_lines(path, (record.to_json() for record in questions.records))
+    return questions
+
+
+def export_label_studio(project: Project, folder: Path, prefix: str) -> int:
+    """Write `tasks.json`, every item with the model's proposal as prediction, and `config.xml` to show them.
+
+    Args:
+        project: the project file.
+        folder: where they go.
+        prefix: what stands before a picture's path in its address, for example /data/local-files/?d=
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    tasks = list(_make_tasks(project, prefix))
+    aside = folder / "tasks.json.partial"
+    aside.write_text(json.dumps(tasks, ensure_ascii=False, indent=1) + "\n", "utf-8", newline="\n")
+    os.replace(aside, folder / "tasks.json")
+    (folder / "config.xml").write_text(LABEL_CONFIG, "utf-8", newline="\n")
+    return len(tasks)
+
+
+def _make_tasks(project: Project, prefix: str) -> Iterator[dict[str, Any]]:
+    for item in project.items():
+        data = {
+            "image": prefix + item.image_id,
+            "image_id": item.image_id,
+            "category": item.category,
+            **item.triplet._asdict(),
+            "statement": " ".join(item.triplet),
+        }
+        # A model's proposal is that it is true; a false verb to be confirmed is proposed to be false.
+        verdict = "reject" if item.origin == "negative" else "accept"
+        result = {
+            "from_name": "verdict", "to_name": "picture", "type": "choices", "value": {"choices": [verdict]}
+        }  # fmt: skip
+        prediction = {"model_version": item.source, "score": item.confidence or 0.0, "result": [result]}
+        yield {"id": item.id, "data": data, "predictions": [prediction]}

@@ -1,1 +1,0 @@
-"""Builds, checks and publishes a release; `upload.py` is its command line."""

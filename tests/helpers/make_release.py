@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Releases for the tests of publishing, beside the one that all tests share."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+from PIL import Image
+
+from mmrel_kit.build.finish import INDEX
+from mmrel_kit.build.job import build_release
+from mmrel_kit.build.pack import describe_file
+from mmrel_kit.pictures.sources import PictureFolder
+from tests.conftest import make_sources
+
+
+def make_release(root: Path, seed: int) -> Path:
+    """Build a small release in `root`; another seed gives other pictures and questions."""
+    sources = make_sources(root.with_name(f"{root.name}-sources"), copies=2, seed=seed)
+    build_release([sources / "json"], PictureFolder(sources), root, shard_bytes=6000)
+    return root
+
+
+def make_large_release(root: Path, pictures: int, side: int = 1000) -> Path:
+    """Build a release whose one archive, of real/test, holds so many pictures of 3 MB of noise."""
+    sources, draw = root.with_name(f"{root.name}-sources"), random.Random(0)
+    (sources / "vg").mkdir(parents=True)
+    lines = []
+    for number in range(pictures):
+        name = f"vg/{number}.png"
+        Image.frombytes("RGB", (side, side), draw.randbytes(3 * side * side)).save(sources / name, compress_level=0)
+        asked = {"image": name, "text": "Is there a cat on to a mat in the image?", "label": "yes"}
+        lines.append(json.dumps({"question_id": number, **asked}) + "\n")
+    (sources / "test.jsonl").write_text("".join(lines))
+    build_release([sources / "test.jsonl"], PictureFolder(sources), root)
+    return root
+
+
+def seal(root: Path) -> Path:
+    """Write checksums.json anew, for a release that a test has changed."""
+    index = json.loads((root / INDEX).read_text())
+    paths = sorted(path for path in root.rglob("*") if path.is_file() and path.name != INDEX)
+    index["files"] = {path.relative_to(root).as_posix(): describe_file(path) for path in paths}
+    (root / INDEX).write_text(json.dumps(index))
+    return root

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Real clients of the loopback Hub, each in a process of its own, since they read their settings when imported.
+
+As a program it is the process: it runs `push` or `verify` as upload.py does, but with little patience, and without
+`check`, which is another test's business and takes longer than all the rest:
+
+    python tests/hub/hub_client.py '{"timeout": 1.0}' push DIR --repo-id ns/MMRel
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(PROJECT))
+if __name__ != "__main__":
+    from tests.hub.loopback_hub import TOKEN, LoopbackHub
+
+PATIENCE = {"tries": 3, "first_wait": 0.1, "longest_wait": 10.0, "timeout": 1.0}
+
+
+@dataclass
+class Client:
+    """Starts processes that know no other Hub than this one.
+
+    Attributes:
+        hub: The Hub they talk to, and the proxy through which they would leave the machine.
+        home: An empty folder for caches; also keeps a developer's own token out.
+        xet: Send LFS files by way of hf_xet, as users do who have it, or plainly.
+        token: The token, or "" for none.
+        settings: Further environment variables.
+    """
+
+    hub: LoopbackHub
+    home: Path
+    xet: bool = False
+    token: str = ""
+    settings: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.token = self.token or TOKEN
+
+    def environment(self) -> dict[str, str]:
+        """The environment of the processes."""
+        self.home.mkdir(exist_ok=True)
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))}
+        ours = {
+            "HF_ENDPOINT": self.hub.endpoint,
+            "HF_HOME": str(self.home),
+            "HF_TOKEN": self.token,
+            "HF_HUB_OFFLINE": "0",
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+            "HF_UPDATE_DOWNLOAD_COUNTS": "0",
+            "HF_HUB_DISABLE_XET": "0" if self.xet else "1",
+            "HF_XET_CLIENT_RETRY_BASE_DELAY": "100ms",
+            "HF_XET_CLIENT_READ_TIMEOUT": "1s",
+            **dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), self.hub.endpoint),
+            **dict.fromkeys(("NO_PROXY", "no_proxy"), "127.0.0.1,localhost"),
+        }
+        return {**kept, **ours, **self.settings}
+
+    def start(self, command: str, root: Path, repo_id: str, *options: str, **patience: float) -> subprocess.Popen[str]:
+        """Start `push` or `verify`."""
+        script = [sys.executable, __file__, json.dumps({**PATIENCE, **patience})]
+        arguments = [command, str(root), "--repo-id", repo_id, *options]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        return subprocess.Popen([*script, *arguments], env=self.environment(), cwd=self.home, text=True, **pipes)
+
+    def run(
+        self, command: str, root: Path, repo_id: str = "ns/MMRel", *options: str, **patience: float
+    ) -> subprocess.CompletedProcess[str]:
+        """Run `push` or `verify` to the end."""
+        process = self.start(command, root, repo_id, *options, **patience)
+        stdout, stderr = process.communicate(timeout=300)
+        return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+
+    def upload(self, *arguments: str) -> str:
+        """Run the real upload.py, which must succeed, and return what it printed."""
+        return self._succeed(str(PROJECT / "upload.py"), *arguments)
+
+    def python(self, code: str, *arguments: str) -> str:
+        """Run Python code, which must succeed, and return what it printed."""
+        return self._succeed("-c", code, *arguments)
+
+    def _succeed(self, *arguments: str) -> str:
+        command, settings = [sys.executable, *arguments], {**self.environment(), "PYTHONPATH": str(PROJECT)}
+        done = subprocess.run(command, env=settings, cwd=self.home, text=True, capture_output=True, timeout=300)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+
+def main(argv: list[str]) -> int:
+    """Parse and run, as upload.py does."""
+    from mmrel_kit.cli import run_command
+    from mmrel_kit.hub import push as hub
+    from mmrel_kit.hub import verify as hub_verify
+    from mmrel_kit.hub.calls import Patience
+    from mmrel_kit.hub.plan import UnfitError
+
+    patience = Patience(**json.loads(argv[0]))
+    parser = argparse.ArgumentParser(prog="upload.py")
+    commands = parser.add_subparsers(required=True)
+    push = commands.add_parser("push")
+    hub.add_push_arguments(push)
+    run_push = functools.partial(hub.run_push, check=lambda root: [], patience=patience)
+    push.set_defaults(run=run_push, prog=push.prog)
+    verify = commands.add_parser("verify")
+    hub_verify.add_verify_arguments(verify)
+    run_verify = functools.partial(hub_verify.run_verify, patience=patience)
+    verify.set_defaults(run=run_verify, prog=verify.prog)
+    return run_command(parser, argv[1:], (UnfitError,))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
