@@ -24,13 +24,12 @@ from mmrel_kit.card.sheet import draw_sheet
 from mmrel_kit.check.release import check_release, check_sample
 from mmrel_kit.cli import AGAIN, run_command
 from mmrel_kit.commands.options import parse_path, parse_positive, parse_share
+from mmrel_kit.files import InputError
 from mmrel_kit.hub import push as hub
 from mmrel_kit.hub import verify as hub_verify
-from mmrel_kit.hub.plan import UnfitError
 from mmrel_kit.pictures.catalogue import check_sources
 from mmrel_kit.pictures.catalogue import make_list as make_source_list
 from mmrel_kit.pictures.sources import PictureSources
-from mmrel_kit.questions.records import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -220,7 +219,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; errors that a user can mend are one line each, without a traceback."""
-    return run_command(make_parser(), argv, (InputError, mmrel.ReleaseError, UnfitError))
+    return run_command(make_parser(), argv, (InputError, mmrel.ReleaseError))
 
 
 def _add(

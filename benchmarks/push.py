@@ -61,8 +61,7 @@ class Figures(NamedTuple):
 def write_release(root: Path, files: int, size: int) -> Path:
     """Write `files` archives of `size` random bytes each, a card, and checksums.json."""
     sys.path.insert(0, str(PROJECT))
-    from mmrel_kit.build.finish import INDEX
-    from mmrel_kit.build.pack import describe_file
+    from mmrel_kit.files import INDEX, describe_file
 
     folder = root / "data" / "real"
     folder.mkdir(parents=True)

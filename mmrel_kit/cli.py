@@ -17,7 +17,7 @@ import threading
 import traceback
 from typing import TYPE_CHECKING, Any
 
-from relation_accuracy import printable
+from mmrel_kit.files import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

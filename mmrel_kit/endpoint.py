@@ -30,6 +30,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
+from mmrel_kit.files import InputError
+
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterable, Iterator
@@ -59,10 +61,6 @@ create table if not exists requests (
 );
 create index if not exists by_key on requests (key, final);
 """
-
-
-class EndpointError(ValueError):
-    """A setting of an endpoint cannot be used; the message says what was expected and what came."""
 
 
 class Picture:
@@ -192,10 +190,10 @@ class Store:
             self._db.executescript(_TABLES)
         except sqlite3.Error as error:
             wanted = "expected a store of replies, or a place for one"
-            raise EndpointError(f"{path}: {wanted}: {error}") from None
-        except EndpointError as error:
+            raise InputError(f"{path}: {wanted}: {error}") from None
+        except InputError as error:
             self._db.close()
-            raise EndpointError(f"{path}: {error}; name another --store") from None
+            raise InputError(f"{path}: {error}; name another --store") from None
         self._lock = threading.Lock()
 
     def _check(self) -> None:
@@ -203,9 +201,9 @@ class Store:
         tables = self._db.execute("select name from sqlite_master where type = 'table'").fetchall()
         columns = {row[1] for row in self._db.execute("pragma table_info(requests)")}
         if tables and not columns:
-            raise EndpointError("expected a store of replies, got another database")
+            raise InputError("expected a store of replies, got another database")
         if columns and "endpoint" not in columns:
-            raise EndpointError(
+            raise InputError(
                 "expected a store that names the endpoint of each reply, got one of an earlier"
                 " version, which is left as it is"
             )
@@ -268,7 +266,7 @@ def read_texts(path: Path) -> Iterator[str]:
     """Yield the text of every final reply that a store keeps; the file is not written to.
 
     Raises:
-        EndpointError: the file is not a store of replies.
+        InputError: the file is not a store of replies.
     """
     try:
         db = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
@@ -279,7 +277,7 @@ def read_texts(path: Path) -> Iterator[str]:
                 if outcome.text is not None:
                     yield outcome.text
     except sqlite3.Error as error:
-        raise EndpointError(f"{path}: expected a store of replies: {error}") from None
+        raise InputError(f"{path}: expected a store of replies: {error}") from None
 
 
 class Endpoint:
@@ -309,7 +307,7 @@ class Endpoint:
         cut_off: number of replies that reached the limit of tokens; includes those from the store.
 
     Raises:
-        EndpointError: a setting, or the store, cannot be used.
+        InputError: a setting, or the store, cannot be used.
     """
 
     def __init__(
@@ -328,7 +326,7 @@ class Endpoint:
         prices: Prices = Prices(),  # noqa: B008
     ) -> None:
         if concurrency < 1 or timeout <= 0 or retries < 0:
-            raise EndpointError(
+            raise InputError(
                 f"expected concurrency >= 1, timeout > 0 and retries >= 0, got {concurrency}, {timeout}, {retries}"
             )
         self._openai, self._http = load_client()
@@ -605,7 +603,7 @@ class Endpoint:
             )
         except self._http.InvalidURL as error:
             wanted = "expected an address as --base-url"
-            raise EndpointError(f"{wanted}, got {self.url!r}: {error}") from None
+            raise InputError(f"{wanted}, got {self.url!r}: {error}") from None
 
     def _redact(self, text: str) -> str:
         """Return a reply's body without the secret, which some endpoints repeat in errors."""
@@ -690,7 +688,7 @@ def normalise_url(base_url: str) -> str:
     """Return an endpoint's address without credentials, query, default port and last slash.
 
     Raises:
-        EndpointError: it is no address, or without http:// or https://.
+        InputError: it is no address, or without http:// or https://.
     """
     try:
         parts = urlsplit(base_url)
@@ -701,7 +699,7 @@ def normalise_url(base_url: str) -> str:
     if not is_whole or not base_url.isprintable() or " " in base_url:
         shown = base_url.rpartition("@")[2].partition("?")[0]
         wanted = "an address with http:// or https://, such as http://127.0.0.1:8000/v1"
-        raise EndpointError(f"expected {wanted}, as --base-url, got {shown!r}")
+        raise InputError(f"expected {wanted}, as --base-url, got {shown!r}")
     host = f"[{host}]" if ":" in str(host) else host
     is_default = port in (None, {"http": 80, "https": 443}[parts.scheme])
     return f"{parts.scheme}://{host}{'' if is_default else f':{port}'}{parts.path.rstrip('/')}"
@@ -758,12 +756,12 @@ def from_arguments(
         defaults: parameters that options may replace, or leave out.
 
     Raises:
-        EndpointError: an option, or the store, cannot be used.
+        InputError: an option, or the store, cannot be used.
     """
     parameters = (defaults or {}) | dict(map(_parse_parameter, args.parameter))
     if args.seed is not None and parameters.setdefault("seed", args.seed) != args.seed:
         other = f"--parameter seed={parameters['seed']}"
-        raise EndpointError(f"expected one seed, got --seed {args.seed} and {other}")
+        raise InputError(f"expected one seed, got --seed {args.seed} and {other}")
     return Endpoint(
         args.base_url,
         args.model,
@@ -782,7 +780,7 @@ def from_arguments(
 def _parse_parameter(text: str) -> tuple[str, Any]:
     name, mark, value = text.partition("=")
     if not name or not mark:
-        raise EndpointError(f"expected --parameter NAME=VALUE, got {text!r}")
+        raise InputError(f"expected --parameter NAME=VALUE, got {text!r}")
     try:
         return name, json.loads(value)
     except (ValueError, RecursionError):
@@ -792,25 +790,25 @@ def _parse_parameter(text: str) -> tuple[str, Any]:
 def _check_settings(model: str, parameters: dict[str, Any]) -> None:
     """Refuse settings that cannot be sent or stored."""
     if not model:
-        raise EndpointError("expected the name of a model as --model, got ''")
+        raise InputError("expected the name of a model as --model, got ''")
     if mend(model) != model:
-        raise EndpointError(f"expected the name of a model in valid text, got {model!r}")
+        raise InputError(f"expected the name of a model in valid text, got {model!r}")
     if reserved := sorted(set(parameters) & set(RESERVED)):
         got = ", ".join(reserved)
-        raise EndpointError(f"expected other fields of a request's body, got {got}; leave it out")
+        raise InputError(f"expected other fields of a request's body, got {got}; leave it out")
     for name, value in parameters.items():
         try:
             json.dumps({name: value}, ensure_ascii=False, allow_nan=False).encode()
         except (ValueError, TypeError, RecursionError) as error:
             wanted = "expected a parameter that can be sent as JSON"
-            raise EndpointError(f"{wanted}, got {name!r}: {error}") from None
+            raise InputError(f"{wanted}, got {name!r}: {error}") from None
 
 
 def _check_secret(secret: str | None) -> str | None:
     """Return the secret as a header can carry it; the error does not show it."""
     secret = (secret or "").strip()
     if not (secret.isascii() and secret.isprintable()):
-        raise EndpointError("expected plain ASCII in OPENAI_API_KEY, got other text; copy it again")
+        raise InputError("expected plain ASCII in OPENAI_API_KEY, got other text; copy it again")
     return secret or None
 
 

@@ -1,78 +1,97 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads JSON from a file value by value, one record per line or one array, however large the file is."""
+"""Read and write files: JSON with file and line, whole writes, hashes, text tables.
+
+Each of these exists once, here. The module needs the standard library alone.
+"""
 
 from __future__ import annotations
 
 import codecs
+import contextlib
+import hashlib
 import io
 import json
-from typing import TYPE_CHECKING, Any
+import os
+import re
+import socket
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-    from typing import BinaryIO
+# The clone that this package lies in; from a wheel, the copy of its sample. Both are laid out as a
+# release: README.md, checksums.json, data/, schema/.
+_CLONE = Path(__file__).resolve().parent.parent
+_SAMPLE = Path(__file__).resolve().parent / "sample"
+PROJECT = _SAMPLE if _SAMPLE.is_dir() else _CLONE
+SCHEMA_FOLDER = PROJECT / "schema"
+INDEX = "checksums.json"
 
-MAX_RECORD = 1 << 20  # characters of a record
+MAX_RECORD = 1 << 20  # characters of one JSON value of a file
 MAX_PROBLEMS = 1000  # after which a file is read no further
-CHUNK = 1 << 16
+SHOWN_PROBLEMS = 10  # of those that one error lists
+CHUNK = 1 << 16  # bytes decoded at once
+HASH_CHUNK = 1 << 20  # bytes hashed at once
 _SPACE = " \t\r\n"
+_UNPRINTABLE = re.compile(r"[^\n -~\u00a0-\ud7ff\ue000-\U0010ffff]")
 
 
-class _Text:
-    """The text of a file that has not been taken yet, decoded as it is needed, and the line where it begins."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        # Line ends become "\n"; str.splitlines would also cut at separators that may stand inside a JSON string.
-        self._decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder("utf-8-sig")(), translate=True)
-        self.buffer = ""
-        self.line = 1
-        self.ended = False
-
-    def more(self) -> bool:
-        """Decode the next chunk; false at the end of the file."""
-        if self.ended:
-            return False
-        chunk = self._file.read(CHUNK)
-        self.ended = not chunk
-        self.buffer += self._decoder.decode(chunk, final=self.ended)
-        return True
-
-    def take(self, count: int) -> str:
-        """The next `count` characters."""
-        taken, self.buffer = self.buffer[:count], self.buffer[count:]
-        self.line += taken.count("\n")
-        return taken
-
-    def skip_space(self) -> str:
-        """Pass over space; the character that follows, or nothing at the end."""
-        while True:
-            self.take(len(self.buffer) - len(self.buffer.lstrip(_SPACE)))
-            if self.buffer or not self.more():
-                return self.buffer[:1]
+class InputError(ValueError):
+    """What a user gave cannot be used; the message says where, what was expected and what came."""
 
 
-def read_values(path: Path, problems: list[str]) -> Iterator[tuple[str, Any]]:
-    """The JSON values of a file, lines or elements of one array, each with `file:line`, in constant memory.
+class Problem(NamedTuple):
+    """Something wrong in a file or a release, and where; a warning does not refuse it."""
 
-    Args:
-        path: a file in UTF-8, with or without a byte order mark, with any line ends.
-        problems: what cannot be read is added to it, with file and line.
-    """
-    with open(path, "rb") as file:
-        text = _Text(file)
-        try:
-            first = text.skip_space()
-            if not first:
-                problems.append(f"{path}:1: expected records, the file is empty")
-            elif first == "[":
-                yield from _read_array(path, text, problems)
-            else:
-                yield from _read_lines(path, text, problems)
-        except UnicodeDecodeError as error:
-            line = text.line + text.buffer.count("\n") + error.object.count(b"\n", 0, error.start)
-            problems.append(f"{path}:{line}: expected UTF-8, got byte 0x{error.object[error.start]:02x}")
+    where: str
+    message: str
+    is_warning: bool = False
+
+    def __str__(self) -> str:
+        return f"{'warning: ' if self.is_warning else ''}{self.where}: {self.message}"
+
+
+class Value(NamedTuple):
+    """A JSON value of a file, and its file and line."""
+
+    where: str
+    value: Any
+
+
+class Share(NamedTuple):
+    """One of several parts of a job: `number`, from 1, of `total`."""
+
+    number: int = 1
+    total: int = 1
+
+    def choose(self, items: Sequence[Any]) -> Sequence[Any]:
+        """Return every `total`th item, beginning with the `number`th."""
+        return items[self.number - 1 :: self.total]
+
+    def holds(self, name: str) -> bool:
+        """Return whether a name belongs to this share, by its hash: the same on every machine."""
+        hashed = int(hashlib.sha256(name.encode()).hexdigest(), 16)
+        return hashed % self.total == self.number - 1
+
+
+# --- Problems ---
+
+
+def raise_problems(problems: Sequence[Problem | str]) -> None:
+    """Raise an `InputError` with the first ten problems and their number, if there are any."""
+    if not problems:
+        return
+    lines = [str(problem) for problem in problems[:SHOWN_PROBLEMS]]
+    if len(problems) > SHOWN_PROBLEMS:
+        lines.append(f"… {len(problems)} problems in all")
+    raise InputError("\n".join(lines))
+
+
+# --- JSON ---
+
+
+def make_json(value: object) -> str:
+    """Return a value as one line of JSON, with text left readable."""
+    return json.dumps(value, ensure_ascii=False)
 
 
 def parse_json(text: str) -> Any:
@@ -84,17 +103,147 @@ def parse_json(text: str) -> Any:
     if len(text) > MAX_RECORD:
         raise ValueError(f"a record has at most {MAX_RECORD} characters")
     try:
-        return json.loads(text, parse_constant=_refuse_constant)
+        return _DECODER.decode(text)
     except RecursionError:
         raise ValueError("nested too deeply") from None
 
 
-def _read_lines(path: Path, text: _Text, problems: list[str]) -> Iterator[tuple[str, Any]]:
-    while len(problems) < MAX_PROBLEMS:
-        end = text.buffer.find("\n")
-        if end < 0 and len(text.buffer) <= MAX_RECORD and text.more():
+def scan_json(source: Path | BinaryIO, name: str | None = None) -> Iterator[Value | Problem]:
+    """Yield the JSON values of a file: one a line, or the elements of one array.
+
+    Memory stays constant. After a line that cannot be read the next one is; after an element of an
+    array that cannot be read, or bytes that are not UTF-8, reading ends.
+
+    Args:
+        source: a path, or an open binary file; UTF-8, with or without a byte order mark.
+        name: what `where` calls the file; default: its path.
+
+    Raises:
+        OSError: the file cannot be opened or read.
+    """
+    if isinstance(source, Path):
+        with open(source, "rb") as file:
+            yield from scan_json(file, name or str(source))
+        return
+    text = _Text(source, name or "standard input")
+    try:
+        first = text.skip_space()
+        if not first:
+            yield Problem(f"{text.name}:1", "expected records, the file is empty")
+        elif first == "[":
+            yield from _scan_array(text)
+        else:
+            yield from _scan_lines(text)
+    except UnicodeDecodeError as error:
+        line = text.line + text.count_ahead() + error.object.count(b"\n", 0, error.start)
+        byte = error.object[error.start]
+        yield Problem(f"{text.name}:{line}", f"expected UTF-8, got byte 0x{byte:02x}")
+
+
+def read_json(source: Path | BinaryIO, name: str | None = None) -> Iterator[Value]:
+    """Yield the JSON values of a file like `scan_json`; raise at the first problem.
+
+    Raises:
+        InputError: a value cannot be read, or the file is empty.
+        OSError: the file cannot be opened or read.
+    """
+    for found in scan_json(source, name):
+        if isinstance(found, Problem):
+            raise InputError(str(found))
+        yield found
+
+
+def read_objects(source: Path | BinaryIO, name: str | None = None) -> Iterator[Value]:
+    """Yield the JSON objects of a file like `read_json`; raise where a value is no object.
+
+    Raises:
+        InputError: see `read_json`, or a value is not an object.
+    """
+    for where, value in read_json(source, name):
+        if not isinstance(value, dict):
+            raise InputError(f"{where}: expected a JSON object, got {make_json(value)[:80]}")
+        yield Value(where, value)
+
+
+class _Text:
+    """The text of a file that has not been taken yet, and the line at which it begins."""
+
+    def __init__(self, file: BinaryIO, name: str) -> None:
+        self.name = name
+        self.line = 1
+        self._file = file
+        # Line ends become "\n"; str.splitlines would also cut at separators inside JSON strings.
+        decoder = codecs.getincrementaldecoder("utf-8-sig")()
+        self._decoder = io.IncrementalNewlineDecoder(decoder, translate=True)
+        self._buffer = ""
+        self._at = 0
+        self._has_ended = False
+
+    def __len__(self) -> int:
+        return len(self._buffer) - self._at
+
+    def more(self) -> bool:
+        """Decode the next chunk; return False at the end of the file."""
+        if self._has_ended:
+            return False
+        chunk = self._file.read(CHUNK)
+        self._has_ended = not chunk
+        decoded = self._decoder.decode(chunk, final=self._has_ended)
+        self._buffer = self._buffer[self._at :] + decoded
+        self._at = 0
+        return True
+
+    def peek(self, count: int) -> str:
+        """Return the next characters without taking them."""
+        return self._buffer[self._at : self._at + count]
+
+    def take(self, count: int) -> str:
+        """Return the next characters and move past them."""
+        taken = self._buffer[self._at : self._at + count]
+        self._at += len(taken)
+        self.line += taken.count("\n")
+        return taken
+
+    def find_line_end(self) -> int:
+        """Return the length of the next line with its end; 0 while its end is not decoded."""
+        end = self._buffer.find("\n", self._at)
+        return end + 1 - self._at if end >= 0 else 0
+
+    def count_ahead(self) -> int:
+        """Return the number of line ends that are decoded and not taken."""
+        return self._buffer.count("\n", self._at)
+
+    def skip_space(self) -> str:
+        """Move past space; return the character that follows, or nothing at the end."""
+        while True:
+            while self.peek(1) and self.peek(1) in _SPACE:
+                self.take(1)
+            if len(self) or not self.more():
+                return self.peek(1)
+
+    def decode_value(self) -> Any:
+        """Parse the value that the text begins with and move past it."""
+        while True:
+            try:
+                value, end = _DECODER.raw_decode(self._buffer, self._at)
+            except ValueError:
+                if len(self) > MAX_RECORD or not self.more():
+                    raise
+                continue
+            # A number may go on in the next chunk.
+            if end < len(self._buffer) or not self.more():
+                self.take(end - self._at)
+                return value
+
+
+def _scan_lines(text: _Text) -> Iterator[Value | Problem]:
+    problems = 0
+    while problems < MAX_PROBLEMS:
+        length = text.find_line_end()
+        if not length and len(text) <= MAX_RECORD and text.more():
             continue
-        number, line = text.line, text.take(end + 1 if end >= 0 else len(text.buffer))
+        where = f"{text.name}:{text.line}"
+        line = text.take(length or len(text))
         if not line:
             return
         if not line.strip():
@@ -102,53 +251,133 @@ def _read_lines(path: Path, text: _Text, problems: list[str]) -> Iterator[tuple[
         try:
             value = parse_json(line)
         except ValueError as error:
-            problems.append(
-                f"{path}:{number}: expected one JSON object per line, or one array: {error}, got {line[:80].strip()!r}"
-            )
+            problems += 1
+            got = f"{error}, got {line[:80].strip()!r}"
+            yield Problem(where, f"expected one JSON object per line, or one array: {got}")
             if len(line) > MAX_RECORD:
                 return
             continue
-        yield f"{path}:{number}", value
+        yield Value(where, value)
 
 
-def _read_array(path: Path, text: _Text, problems: list[str]) -> Iterator[tuple[str, Any]]:
-    decoder = json.JSONDecoder(parse_constant=_refuse_constant)
+def _scan_array(text: _Text) -> Iterator[Value | Problem]:
     text.take(1)
     following = text.skip_space()
     while following != "]":
-        line = text.line
+        where = f"{text.name}:{text.line}"
         try:
-            value, end = _decode(decoder, text)
+            value = text.decode_value()
         except (ValueError, RecursionError) as error:
-            problems.append(f"{path}:{line}: expected a JSON array of objects: {error or type(error).__name__}")
+            reason = error if isinstance(error, ValueError) else "nested too deeply"
+            yield Problem(where, f"expected a JSON array of objects: {reason}")
             return
-        text.take(end)
-        yield f"{path}:{line}", value
+        yield Value(where, value)
         following = text.skip_space()
         if following == ",":
             text.take(1)
             text.skip_space()
         elif following != "]":
-            problems.append(f"{path}:{line}: expected ',' or ']' after this element, got {text.buffer[:20]!r}")
-            return
-        if len(problems) >= MAX_PROBLEMS:
+            message = f"expected ',' or ']' after this element, got {text.peek(20)!r}"
+            yield Problem(where, message)
             return
     text.take(1)
     if text.skip_space():
-        problems.append(f"{path}: expected nothing after the array, got {text.buffer[:40].strip()!r}")
-
-
-def _decode(decoder: json.JSONDecoder, text: _Text) -> tuple[Any, int]:
-    """The value that the text begins with and where it ends; an end of the buffer is none of the value."""
-    while True:
-        try:
-            value, end = decoder.raw_decode(text.buffer)
-            if end < len(text.buffer) or not text.more():
-                return value, end
-        except ValueError:
-            if len(text.buffer) > MAX_RECORD or not text.more():
-                raise
+        got = text.peek(40).strip()
+        yield Problem(text.name, f"expected nothing after the array, got {got!r}")
 
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+
+
+# --- Writing ---
+
+
+@contextlib.contextmanager
+def write_whole(path: Path) -> Iterator[Path]:
+    """Give a name to write to; move that file to `path` when the block ends without an error.
+
+    So `path` holds the old content or the new one, never half of it, whatever stops the process.
+    The folder of `path` is made. A link is followed. What is no plain file (`/dev/stdout`) is
+    written to as it is, since nothing can be moved there.
+    """
+    target = Path(os.path.realpath(path))
+    if target.exists() and not target.is_file() and not target.is_dir():
+        yield target
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # No other process, on this machine or another, uses the same name.
+    aside = target.with_name(f"{target.name}.{socket.gethostname()}-{os.getpid()}.tmp")
+    try:
+        yield aside
+        os.replace(aside, target)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file whole (see `write_whole`)."""
+    with write_whole(path) as aside:
+        aside.write_bytes(data)
+
+
+def write_json_lines(path: Path, values: Iterable[Any]) -> int:
+    """Write values as JSON lines, the file whole (see `write_whole`); return their number.
+
+    Raises:
+        InputError: a text has half a surrogate pair, which UTF-8 cannot hold.
+    """
+    count = 0
+    with write_whole(path) as aside, open(aside, "w", encoding="utf-8", newline="\n") as lines:
+        for value in values:
+            try:
+                lines.write(make_json(value) + "\n")
+            except UnicodeEncodeError as error:
+                got = ascii(error.object)[:200]
+                raise InputError(f"{path}: expected text that UTF-8 can hold, got {got}") from None
+            count += 1
+    return count
+
+
+# --- Hashes ---
+
+
+def read_chunks(path: Path) -> Iterator[bytes]:
+    """Yield the content of a file of any size, piece by piece."""
+    with open(path, "rb") as file:
+        while chunk := file.read(HASH_CHUNK):
+            yield chunk
+
+
+def describe_file(path: Path) -> dict[str, Any]:
+    """Return a file's `sha256` (hexadecimal) and `size` (bytes), as checksums.json lists them."""
+    digest = hashlib.sha256()
+    for chunk in read_chunks(path):
+        digest.update(chunk)
+    return {"sha256": digest.hexdigest(), "size": path.stat().st_size}
+
+
+# --- Text ---
+
+
+def format_table(rows: Sequence[Sequence[str]]) -> str:
+    """Return rows of text in columns, the first to the left and the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for first, *others in rows:
+        cells = [first.ljust(widths[0])]
+        cells += [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def printable(text: str) -> str:
+    r"""Return text with control characters and lone surrogates escaped; line ends stay.
+
+    >>> printable("a\x1b[2J\n\ud800")
+    'a\\x1b[2J\n\\ud800'
+    """
+    return _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], text)

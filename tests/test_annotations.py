@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 import mmrel
 from mmrel_kit.build.plan import Plan
-from mmrel_kit.questions.annotations import Question, raise_problems, read_annotations
-from mmrel_kit.questions.records import InputError, Triplet, make_question
+from mmrel_kit.files import InputError, raise_problems
+from mmrel_kit.questions.annotations import Question, read_annotations
+from mmrel_kit.questions.records import Triplet, make_question
 
 POPE = {
     "question_id": "b3yiuvb1pl35riq",

@@ -18,8 +18,8 @@ import upload
 from mmrel_kit.build.job import build_release
 from mmrel_kit.build.tables import GROUP_ROWS
 from mmrel_kit.check.release import check_release
+from mmrel_kit.files import InputError
 from mmrel_kit.pictures.sources import PictureFolder
-from mmrel_kit.questions.records import InputError
 from tests.conftest import make_sources
 
 if TYPE_CHECKING:

@@ -21,8 +21,8 @@ import mmrel
 import upload
 from mmrel_kit.audit.findings import audit_release
 from mmrel_kit.build.job import build_release
-from mmrel_kit.build.pack import describe_file
 from mmrel_kit.check.release import check_release
+from mmrel_kit.files import describe_file
 from mmrel_kit.pictures.sources import PictureFolder
 from tests.conftest import REPOSITORY, make_sources
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 import mmrel
-from mmrel_kit.build.pack import describe_file
 from mmrel_kit.check.release import check_release
+from mmrel_kit.files import describe_file
 
 
 def test_every_data_file_is_described_as_it_is(built: Path) -> None:

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mmrel_kit import endpoint
-from mmrel_kit.endpoint import Budget, Endpoint, EndpointError, Picture, Prices, Request
+from mmrel_kit.endpoint import Budget, Endpoint, Picture, Prices, Request
+from mmrel_kit.files import InputError
 from tests.helpers.stub_endpoint import Asked, Fault, Said, StubEndpoint
 
 if TYPE_CHECKING:
@@ -341,7 +342,7 @@ def test_an_address_has_one_form_without_secrets(given: str, url: str) -> None:
 )
 def test_what_is_no_address_is_refused_at_once(tmp_path: Path, given: str, shown: str) -> None:
     """An address without http:// failed at every request, as `connection: UnsupportedProtocol`."""
-    with pytest.raises(EndpointError) as caught:
+    with pytest.raises(InputError) as caught:
         Endpoint(given, "model", tmp_path / "replies.sqlite")
     assert f"got '{shown}'" in str(caught.value)
     assert "--base-url" in str(caught.value)
@@ -372,7 +373,7 @@ def test_another_database_stays_as_it_is(tmp_path: Path, tables: str, message: s
         db.executescript(tables)
     db.close()
     before = path.read_bytes()
-    with pytest.raises(EndpointError, match=f"replies.sqlite: {message}.*; name another --store"):
+    with pytest.raises(InputError, match=f"replies.sqlite: {message}.*; name another --store"):
         Endpoint("http://127.0.0.1:9/v1", "model", path)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
@@ -595,7 +596,7 @@ def test_a_setting_that_cannot_be_used_is_named(
     message: str,
 ) -> None:
     given = {"model": "m", "store": tmp_path / "s.sqlite"} | options
-    with pytest.raises(EndpointError, match=f"expected .*{message}") as caught:
+    with pytest.raises(InputError, match=f"expected .*{message}") as caught:
         Endpoint("http://127.0.0.1:9/v1", **given)  # type: ignore[arg-type]
     assert "cret" not in str(caught.value)
     assert not list(tmp_path.iterdir())

@@ -19,8 +19,8 @@ from PIL import Image
 
 import mmrel
 import upload
+from mmrel_kit.files import InputError
 from mmrel_kit.pictures.containers import list_pictures, read_picture
-from mmrel_kit.questions.records import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from mmrel_kit.files import InputError
 from mmrel_kit.hub import calls as hub_calls
 from mmrel_kit.hub import plan as hub_plan
 from mmrel_kit.hub.push import push
@@ -203,7 +204,7 @@ def test_no_release(client: Client, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["MMRel", "ns/MM Rel", "a/b/c", "ns/MMRel.git", "../MMRel", ""])
 def test_bad_names(name: str) -> None:
-    with pytest.raises(hub_plan.UnfitError, match="name|NAME"):
+    with pytest.raises(InputError, match="name|NAME"):
         hub_plan.check_name(name)
 
 
@@ -244,7 +245,7 @@ def test_tag_that_stands_elsewhere(hub: LoopbackHub, client: Client, release: Pa
 
 
 def test_pull_requests_have_limits(client: Client, release: Path) -> None:
-    with pytest.raises(hub_plan.UnfitError, match="tag after merging"):
+    with pytest.raises(InputError, match="tag after merging"):
         push(release, NAME, create_pr=True, tag="v1.0.0")
     assert "push without --create-pr" in refused(client, release, "--create-pr")
 
@@ -326,7 +327,7 @@ def test_every_call_has_a_timeout() -> None:
 def test_hostile_paths(release: Path, path: str) -> None:
     index = json.loads((release / "checksums.json").read_text())
     index["files"][path] = {"sha256": "0" * 64, "size": 1}
-    with pytest.raises(hub_plan.UnfitError, match="no path inside a release"):
+    with pytest.raises(InputError, match="no path inside a release"):
         hub_plan.list_release(release, index)
 
 

@@ -13,10 +13,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import mmrel
+from mmrel_kit.files import SCHEMA_FOLDER, InputError
 from mmrel_kit.questions.records import (
-    SCHEMA_FOLDER,
     SPATIAL,
-    InputError,
     Reading,
     Record,
     Triplet,

@@ -23,8 +23,8 @@ from benchmarks.standin import make_standin
 from mmrel_kit.build import pack
 from mmrel_kit.build.job import Job, build_release, build_share, finish_release
 from mmrel_kit.check.release import check_release
+from mmrel_kit.files import InputError
 from mmrel_kit.pictures.sources import PictureFolder, PictureSources
-from mmrel_kit.questions.records import InputError
 from tests.conftest import make_sources
 
 if TYPE_CHECKING:

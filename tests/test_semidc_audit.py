@@ -15,7 +15,8 @@ from PIL import Image
 
 from mmrel_kit.commands import label as __main__
 from mmrel_kit.endpoint import Endpoint
-from mmrel_kit.questions.records import InputError, Triplet
+from mmrel_kit.files import InputError
+from mmrel_kit.questions.records import Triplet
 from mmrel_kit.semidc.items import read_proposals, write_lines, write_proposals
 from mmrel_kit.semidc.model import vocabulary
 from mmrel_kit.semidc.model.propose import PARAMETERS, propose

@@ -18,8 +18,9 @@ from sklearn import metrics
 
 from mmrel_kit.commands import label as __main__
 from mmrel_kit.endpoint import Endpoint
+from mmrel_kit.files import InputError
 from mmrel_kit.questions.annotations import read_annotations
-from mmrel_kit.questions.records import InputError, Triplet, parse_question
+from mmrel_kit.questions.records import Triplet, parse_question
 from mmrel_kit.semidc.items import Shard, parse_shard, read_proposals, write_lines, write_proposals
 from mmrel_kit.semidc.model.generate import Wish, generate, make_prompt, read_wishes
 from mmrel_kit.semidc.model.propose import PARAMETERS, propose, read_prompt

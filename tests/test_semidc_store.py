@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mmrel_kit.questions.records import InputError, Triplet
+from mmrel_kit.files import InputError
+from mmrel_kit.questions.records import Triplet
 from mmrel_kit.semidc.people import store
 from mmrel_kit.semidc.people.store import Decision, Project, Proposal
 

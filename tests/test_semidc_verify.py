@@ -11,7 +11,8 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from mmrel_kit.questions.records import InputError, Triplet
+from mmrel_kit.files import InputError
+from mmrel_kit.questions.records import Triplet
 from mmrel_kit.semidc.items import hash_picture
 from mmrel_kit.semidc.people import server as verify
 from mmrel_kit.semidc.people.store import Project, Proposal

@@ -21,11 +21,11 @@ from PIL import Image
 import upload
 from mmrel_kit.build.job import build_release
 from mmrel_kit.check.release import check_release
+from mmrel_kit.files import InputError, raise_problems
 from mmrel_kit.pictures import catalogue
 from mmrel_kit.pictures.containers import list_pictures, read_picture
 from mmrel_kit.pictures.sources import PictureFolder, PictureSources, make_layouts, open_source
-from mmrel_kit.questions.annotations import Question, raise_problems, read_annotations
-from mmrel_kit.questions.records import InputError
+from mmrel_kit.questions.annotations import Question, read_annotations
 
 DOMAINS = {"vg": "real", "SPEC": "sdxl", "Dall-E_generated": "dalle"}
 

@@ -19,9 +19,10 @@ import relation_accuracy
 from mmrel_kit.audit import pictures as audit_pictures
 from mmrel_kit.audit import words as audit_words
 from mmrel_kit.build.plan import Plan
+from mmrel_kit.files import InputError
 from mmrel_kit.questions.annotations import Question
 from mmrel_kit.questions.published import Cell, compare_with_paper
-from mmrel_kit.questions.records import InputError, Record
+from mmrel_kit.questions.records import Record
 from mmrel_kit.scoring import report as relation_report
 
 if TYPE_CHECKING:

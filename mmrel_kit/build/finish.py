@@ -9,6 +9,7 @@ import shutil
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import mmrel
+from mmrel_kit.files import INDEX, PROJECT
 from mmrel_kit.card import croissant
 from mmrel_kit.pictures.archives import read_archives
 from mmrel_kit.audit.findings import audit_release
@@ -24,8 +25,11 @@ from mmrel_kit.card.readme import (
     merge_facts,
 )
 from mmrel_kit.card.hub_eval import find_splits, write_hub_eval
-from mmrel_kit.build.pack import describe_file, make_versions, write_aside
-from mmrel_kit.questions.records import SCHEMA_FOLDER, InputError
+from mmrel_kit.build.pack import make_versions
+from mmrel_kit.files import describe_file
+from mmrel_kit.files import write_bytes
+from mmrel_kit.files import SCHEMA_FOLDER
+from mmrel_kit.files import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,8 +39,6 @@ if TYPE_CHECKING:
     from mmrel_kit.build.pack import Part, Workplace
     from mmrel_kit.build.plan import Partners, Plan
 
-PROJECT = SCHEMA_FOLDER.parent
-INDEX = "checksums.json"
 MISSING = "missing.jsonl"
 
 
@@ -164,10 +166,10 @@ def _find_example(release: mmrel.Release) -> tuple[dict[str, Any], bytes]:
 def renew_file(release: Path, name: str, data: bytes) -> None:
     """Write a file of a release anew, and what checksums.json says of it."""
     index = json.loads((release / INDEX).read_text("utf-8"))
-    write_aside(release / name, data)
+    write_bytes(release / name, data)
     index["files"][name] = describe_file(release / name)
     index["files"] = dict(sorted(index["files"].items()))
-    write_aside(release / INDEX, _dump(index).encode())
+    write_bytes(release / INDEX, _dump(index).encode())
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -13,10 +13,13 @@ import PIL
 import pyarrow
 
 import mmrel
-from mmrel_kit.questions.annotations import raise_problems
-from mmrel_kit.pictures.archives import Picture, check_picture, make_json, write_archive
+from mmrel_kit.files import describe_file
+from mmrel_kit.files import write_bytes
+from mmrel_kit.files import raise_problems
+from mmrel_kit.pictures.archives import (Picture, check_picture, write_archive)
+from mmrel_kit.files import make_json
 from mmrel_kit.card.readme import Facts
-from mmrel_kit.questions.records import InputError
+from mmrel_kit.files import InputError
 from mmrel_kit.build.tables import write_table
 
 if TYPE_CHECKING:
@@ -104,7 +107,7 @@ def pack_shard(plan: Plan, shard: Shard, pictures: Pictures, work: Workplace) ->
         for aside in asides:
             aside.unlink(missing_ok=True)
     part = Part(shard.name, _make_fingerprint(plan, shard), shard.size, facts, described)
-    write_aside(_part_file(work, shard), json.dumps(part).encode())
+    write_bytes(_part_file(work, shard), json.dumps(part).encode())
     return part
 
 
@@ -151,28 +154,6 @@ def list_categories(kinds: Iterable[str]) -> list[str]:
 def make_versions() -> dict[str, str]:
     """Versions of what wrote a release."""
     return {"mmrel": mmrel.__version__, "pillow": PIL.__version__, "pyarrow": pyarrow.__version__}
-
-
-def describe_file(path: Path) -> dict[str, Any]:
-    """A file's sha256 and size in bytes."""
-    digest = hashlib.sha256()
-    for chunk in read_chunks(path):
-        digest.update(chunk)
-    return {"sha256": digest.hexdigest(), "size": path.stat().st_size}
-
-
-def read_chunks(path: Path) -> Iterator[bytes]:
-    """The content of a file of any size, piece by piece."""
-    with open(path, "rb") as file:
-        while chunk := file.read(CHUNK):
-            yield chunk
-
-
-def write_aside(path: Path, data: bytes) -> None:
-    """Write a small file so that it is there whole or not at all."""
-    aside = _make_aside(path)
-    aside.write_bytes(data)
-    os.replace(aside, path)
 
 
 def _make_aside(path: Path) -> Path:

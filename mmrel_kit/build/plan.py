@@ -12,9 +12,12 @@ from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
 import mmrel
-from mmrel_kit.questions.annotations import SHOWN_PROBLEMS, raise_problems
-from mmrel_kit.pictures.archives import describe_merge, make_json, sample_key
-from mmrel_kit.questions.records import InputError, Record
+from mmrel_kit.files import SHOWN_PROBLEMS
+from mmrel_kit.files import raise_problems
+from mmrel_kit.pictures.archives import (describe_merge, sample_key)
+from mmrel_kit.files import make_json
+from mmrel_kit.questions.records import Record
+from mmrel_kit.files import InputError
 from mmrel_kit.pictures.sources import Place
 from mmrel_kit.files import MAX_PROBLEMS
 

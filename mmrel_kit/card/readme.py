@@ -11,19 +11,18 @@ import io
 import json
 import re
 from collections import Counter
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import mmrel
 from mmrel_kit.build.tables import describe_features
 from mmrel_kit.card.hub_eval import describe_evaluation, make_config
+from mmrel_kit.files import PROJECT, InputError
 from mmrel_kit.pictures.archives import check_picture
-from mmrel_kit.questions.records import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-TEMPLATE = Path(__file__).resolve().parents[2] / "README.md"
+TEMPLATE = PROJECT / "README.md"
 _FRONT = re.compile(r"\A---\n(.*?)---\n", re.DOTALL)
 _BLOCK = re.compile(r"<!-- (?P<name>(?!project)\w+):begin -->(?P<content>.*?)<!-- (?P=name):end -->", re.DOTALL)
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))

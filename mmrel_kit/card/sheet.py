@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 import mmrel
-from mmrel_kit.build.pack import write_aside
+from mmrel_kit.files import write_bytes
 from mmrel_kit.pictures.archives import check_picture, read_archives
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def draw_sheet(root: Path, out: Path, per_split: int = 2) -> None:
             _draw_cell(sheet, cell, GAP + column * (CELL + GAP), GAP + sum(heights[:number]))
     buffer = io.BytesIO()
     sheet.quantize(256).save(buffer, "PNG", optimize=True)
-    write_aside(out, buffer.getvalue())
+    write_bytes(out, buffer.getvalue())
 
 
 def _draw_cell(sheet: Image.Image, cell: Cell, x: int, y: int) -> None:

@@ -19,7 +19,7 @@ import mmrel
 from mmrel_kit import endpoint
 from mmrel_kit.cli import AGAIN, run_command
 from mmrel_kit.commands.options import parse_path
-from mmrel_kit.questions.records import InputError
+from mmrel_kit.files import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -293,7 +293,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; errors that a user can mend are one line each, without a traceback."""
-    errors = (InputError, mmrel.ReleaseError, endpoint.EndpointError)
+    errors = (InputError, mmrel.ReleaseError)
     return run_command(make_parser(), argv, errors)
 
 

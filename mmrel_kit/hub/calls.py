@@ -2,7 +2,7 @@
 """Calls to the Hub that end well, or in one sentence.
 
 huggingface_hub gives its API calls no time-out, and repeats few of them after a fault.
-`bounded` adds the time-outs, `insist` the repeats, and `explain` turns what is left into one of three exceptions whose
+`bounded` adds the time-outs, `insist` the repeats, and `explain` turns what is left into one of two exceptions whose
 message says what was being done, what came back and what to do. No message and no log line carries the token or a
 signed address.
 """
@@ -50,10 +50,6 @@ _HTTP_LOGGERS = ("huggingface_hub.utils._http", "httpx", "httpx2")
 
 class HubError(ConnectionError):
     """The Hub could not be brought to do what was asked."""
-
-
-class AccessError(HubError, PermissionError):
-    """The token does not allow what was asked, or there is none."""
 
 
 class ConflictError(HubError):
@@ -202,14 +198,14 @@ def explain(step: Step, failure: BaseException, repo_id: str, tries: int, patien
     if status in NO_ROOM_STATUS or (status in (None, 400, 403) and _NO_ROOM_WORDS.search(what)):
         raise HubError(f"{start}: there is no room for it; free space or raise the quota of the namespace") from None
     if status == 401:
-        raise AccessError(
+        raise HubError(
             f"{start}: the token is missing, mistyped or expired; log in with `hf auth login` or set HF_TOKEN to one "
             f"with {step.needs}"
         ) from None
     if status == 403:
-        raise AccessError(f"{start}: the token lacks {step.needs}") from None
+        raise HubError(f"{start}: the token lacks {step.needs}") from None
     if status == 404:
-        raise AccessError(f"{start}: there is no such repository or revision, or the token lacks {READ}") from None
+        raise HubError(f"{start}: there is no such repository or revision, or the token lacks {READ}") from None
     asked = _asked_wait(failure)
     if asked > patience.longest_wait:
         raise HubError(f"{start}, and asks to wait {asked:g} s; try again after that") from None

@@ -13,12 +13,7 @@ from typing import Any, NamedTuple
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
-from mmrel_kit.build.finish import INDEX
-from mmrel_kit.build.pack import read_chunks
-
-
-class UnfitError(ValueError):
-    """The release, or the name it is to be published under, would not work on the Hub."""
+from mmrel_kit.files import INDEX, InputError, read_chunks
 
 
 class Checksum(NamedTuple):
@@ -78,28 +73,28 @@ def check_name(repo_id: str) -> None:
     """Refuse a repository name that the Hub does not take.
 
     Raises:
-        UnfitError: With the reason.
+        InputError: With the reason.
     """
     try:
         validate_repo_id(repo_id)
     except HFValidationError as error:
-        raise UnfitError(f"{repo_id!r} is no name for a repository: {error}") from None
+        raise InputError(f"{repo_id!r} is no name for a repository: {error}") from None
     if "/" not in repo_id:
-        raise UnfitError(f"expected NAMESPACE/NAME for the repository, got {repo_id!r}")
+        raise InputError(f"expected NAMESPACE/NAME for the repository, got {repo_id!r}")
 
 
 def read_manifest(root: Path, check: Callable[[Path], Sequence[object]]) -> dict[str, Any]:
     """Return the release's checksums.json, once `check` has found nothing wrong with the release.
 
     Raises:
-        UnfitError: With all problems, or because there is no release.
+        InputError: With all problems, or because there is no release.
     """
     if not (root / INDEX).is_file():
-        raise UnfitError(f"no release in {root}: there is no {INDEX}; `upload.py build` makes one")
+        raise InputError(f"no release in {root}: there is no {INDEX}; `upload.py build` makes one")
     problems = check(root)
     if problems:
         listed = "\n".join(f"  {problem}" for problem in problems)
-        raise UnfitError(f"the release in {root} has {len(problems)} problem(s), nothing was sent:\n{listed}")
+        raise InputError(f"the release in {root} has {len(problems)} problem(s), nothing was sent:\n{listed}")
     manifest: dict[str, Any] = json.loads((root / INDEX).read_bytes())
     return manifest
 
@@ -110,12 +105,12 @@ def list_release(root: Path, manifest: Mapping[str, Any]) -> dict[str, Checksum]
     The SHA-256 of each is taken from checksums.json, which `check` has just compared with the files.
 
     Raises:
-        UnfitError: A path leads out of the release.
+        InputError: A path leads out of the release.
     """
     files = {path: Checksum(entry["sha256"], entry["size"]) for path, entry in manifest["files"].items()}
     for path in files:
         if path != str(PurePosixPath(path)) or PurePosixPath(path).is_absolute() or ".." in path.split("/"):
-            raise UnfitError(f"{INDEX} of {root} lists {path!r}, which is no path inside a release")
+            raise InputError(f"{INDEX} of {root} lists {path!r}, which is no path inside a release")
     content = (root / INDEX).read_bytes()
     return {**files, INDEX: Checksum(hashlib.sha256(content).hexdigest(), len(content))}
 
@@ -126,12 +121,12 @@ def refuse_script(repo_id: str, paths: Mapping[str, object], where: str) -> None
     It looks for `<name>.py` at the top, `<name>` as the user typed it; the Hub takes any casing.
 
     Raises:
-        UnfitError: There is such a file.
+        InputError: There is such a file.
     """
     script = f"{repo_id.split('/')[-1]}.py".lower()
     traps = [path for path in paths if path.lower() == script]
     if traps:
-        raise UnfitError(
+        raise InputError(
             f"{where} has {traps[0]} at its top, so datasets >= 4 could not load {repo_id}: "
             "move the file into a folder or publish under another name"
         )
@@ -174,9 +169,9 @@ def check_standing(
     """Refuse a repository that cannot take the release as asked."""
     if standing is None:
         if create_pr:
-            raise UnfitError(f"there is no {repo_id} to open a pull request for: push without --create-pr")
+            raise InputError(f"there is no {repo_id} to open a pull request for: push without --create-pr")
         return
     if private and not standing.private:
-        raise UnfitError(f"{repo_id} exists and is public: change that in its settings, or push without --private")
+        raise InputError(f"{repo_id} exists and is public: change that in its settings, or push without --private")
     stays = {path: None for path in standing.files if path not in standing.ours - release.keys()}
     refuse_script(repo_id, stays, f"{repo_id} on the Hub")

@@ -23,15 +23,14 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, ge
 from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
 
-from mmrel_kit.build.finish import INDEX
 from mmrel_kit.commands.options import parse_path
+from mmrel_kit.files import INDEX, InputError
 from mmrel_kit.hub import calls
-from mmrel_kit.hub.calls import AccessError, ConflictError, HubError, Patience
+from mmrel_kit.hub.calls import ConflictError, HubError, Patience
 from mmrel_kit.hub.plan import (
     Checksum,
     Plan,
     Standing,
-    UnfitError,
     check_name,
     check_standing,
     list_release,
@@ -98,11 +97,11 @@ def push(
         patience: Time-outs and repeats.
 
     Raises:
-        UnfitError: The release or the name is refused; nothing was changed.
+        InputError: The release or the name is refused; nothing was changed.
         HubError: The Hub refused or failed; `main` is as it was, unless the message says otherwise.
     """
     if create_pr and tag:
-        raise UnfitError("--tag names a commit on main, which a pull request is not yet: tag after merging it")
+        raise InputError("--tag names a commit on main, which a pull request is not yet: tag after merging it")
     check_name(repo_id)
     manifest = read_manifest(root, check)
     release = list_release(root, manifest)
@@ -151,15 +150,15 @@ class _Push:
         """Refuse a token that the Hub does not know, or that may only read.
 
         Raises:
-            AccessError: With what is missing.
+            HubError: With what is missing.
         """
         if not get_token():
-            raise AccessError(
+            raise HubError(
                 f"no token for {self.repo_id}: log in with `hf auth login` or set HF_TOKEN to one with {calls.WRITE}"
             )
         user = self.insist(calls.WHOAMI, self.api.whoami)
         if user.get("auth", {}).get("accessToken", {}).get("role") == "read" and not self.create_pr:
-            raise AccessError(f"the token may only read; publishing {self.repo_id} needs {calls.WRITE}")
+            raise HubError(f"the token may only read; publishing {self.repo_id} needs {calls.WRITE}")
 
     def info(self, revision: str) -> Any:
         """What the Hub says of the repository at a revision; None when there is no such repository or revision."""
@@ -194,7 +193,7 @@ class _Push:
         try:
             return frozenset(json.loads(text)["files"]) | {INDEX}
         except (ValueError, KeyError, TypeError):
-            raise UnfitError(
+            raise InputError(
                 f"{INDEX} of {self.repo_id} at {revision} is none of ours, so it is not known which files an "
                 "older release left: remove it there, or push to another repository"
             ) from None
@@ -360,7 +359,7 @@ def run_push(
     """Run `upload.py push`; return the exit status.
 
     Raises:
-        UnfitError: see `push`.
+        InputError: see `push`.
         HubError: see `push`.
     """
     if not sys.stderr.isatty():

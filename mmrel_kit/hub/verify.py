@@ -22,11 +22,11 @@ from huggingface_hub import DatasetCard, HfApi, HfFileSystem
 from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
 
-from mmrel_kit.build.finish import INDEX
 from mmrel_kit.commands.options import parse_path
+from mmrel_kit.files import INDEX, InputError
 from mmrel_kit.hub import calls
 from mmrel_kit.hub.calls import Patience
-from mmrel_kit.hub.plan import Checksum, UnfitError, check_name, is_same, list_release, refuse_script
+from mmrel_kit.hub.plan import Checksum, check_name, is_same, list_release, refuse_script
 
 BLOCK = 16 << 20  # bytes asked for at a time by `--deep`
 KEY = "question_id"  # unique in a release
@@ -111,12 +111,12 @@ def verify(
         patience: Time-outs and repeats.
 
     Raises:
-        UnfitError: There is no release in `root`, or no such name.
+        InputError: There is no release in `root`, or no such name.
         HubError: The Hub could not be asked.
     """
     check_name(repo_id)
     if not (root / INDEX).is_file():
-        raise UnfitError(f"no release in {root}: there is no {INDEX}")
+        raise InputError(f"no release in {root}: there is no {INDEX}")
     release = list_release(root, json.loads((root / INDEX).read_bytes()))
     with calls.bounded(patience.timeout):
         commit, remote = _list_remote(repo_id, revision, patience)
@@ -146,7 +146,7 @@ def _list_remote(repo_id: str, revision: str, patience: Patience) -> tuple[str, 
 
     listed = calls.insist(calls.LOOK, call, repo_id, patience)
     if listed is None:
-        raise calls.AccessError(f"{repo_id} has no revision {revision}, or the token lacks {calls.READ}")
+        raise calls.HubError(f"{repo_id} has no revision {revision}, or the token lacks {calls.READ}")
     return listed
 
 
@@ -163,7 +163,7 @@ def _compare(root: Path, repo_id: str, release: Mapping[str, Checksum], remote: 
             yield f"{path}: its hash on the Hub is {found}, in the release {checksum.sha256}"
     try:
         refuse_script(repo_id, remote, "the repository")
-    except UnfitError as error:
+    except InputError as error:
         yield f"layout: {error}"
 
 
@@ -261,7 +261,7 @@ def run_verify(
     """Run `upload.py verify`; return the exit status, 1 when anything differs.
 
     Raises:
-        UnfitError: see `verify`.
+        InputError: see `verify`.
         HubError: see `verify`.
     """
     if not sys.stderr.isatty():

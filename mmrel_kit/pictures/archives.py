@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import io
-import json
 import re
 import tarfile
 import warnings
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from PIL import Image
 
 import mmrel
-from mmrel_kit.questions.records import InputError
+from mmrel_kit.files import InputError, make_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -34,11 +33,6 @@ class Picture(NamedTuple):
     image_id: str
     data: bytes
     records: list[Record]
-
-
-def make_json(value: object) -> str:
-    """One line of JSON, the same for the same value, with text left readable."""
-    return json.dumps(value, ensure_ascii=False)
 
 
 def records_member(image_id: str) -> str:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, NamedTuple
 
-from mmrel_kit.build.pack import read_chunks
+from mmrel_kit.files import read_chunks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

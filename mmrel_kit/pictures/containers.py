@@ -16,7 +16,7 @@ import zlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import mmrel
-from mmrel_kit.questions.records import InputError
+from mmrel_kit.files import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import mmrel
+from mmrel_kit.files import InputError
 from mmrel_kit.pictures.containers import SUFFIXES, Member, list_pictures, read_picture
-from mmrel_kit.questions.records import InputError, parse_image_path
+from mmrel_kit.questions.records import parse_image_path
 from mmrel_kit.questions.rerelease import unpack_pictures
 
 if TYPE_CHECKING:

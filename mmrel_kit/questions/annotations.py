@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import mmrel
-from mmrel_kit.files import MAX_PROBLEMS, parse_json, read_values
+from mmrel_kit.files import MAX_PROBLEMS, InputError, Problem, parse_json, scan_json
 from mmrel_kit.questions.records import (
     ANSWERS,
-    InputError,
     Reading,
     Record,
     check_record,
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
     from typing import Any
 
 ANNOTATION_SUFFIXES = (".json", ".jsonl")
-SHOWN_PROBLEMS = 10
 DEFAULT_SPLIT = "test"
 
 
@@ -107,13 +105,6 @@ def read_mapping(path: Path) -> dict[str, Told]:
     return mapping
 
 
-def raise_problems(problems: list[str]) -> None:
-    """Raise an `InputError` with the first ten problems and their number, if there is any."""
-    if problems:
-        more = f"\n… {len(problems)} problems in all" if len(problems) > SHOWN_PROBLEMS else ""
-        raise InputError("\n".join(problems[:SHOWN_PROBLEMS]) + more)
-
-
 def find_files(paths: Sequence[Path]) -> list[Path]:
     """The files that `read_annotations` reads, each once; raises `InputError` where there are none."""
     files: list[Path] = []
@@ -153,8 +144,11 @@ def _read_file(path: Path, problems: list[str]) -> Iterator[tuple[str, Any, Told
             value = {"question_id": row.question_id, "image": row.image_id, "text": row.question, "label": row.answer}
             yield row.where, value, Told(None, row.task, row.category) if row.task else Told()
     else:
-        for where, value in read_values(path, problems):
-            yield where, value, Told()
+        for found in scan_json(path):
+            if isinstance(found, Problem):
+                problems.append(str(found))
+            else:
+                yield found.where, found.value, Told()
 
 
 def _read_value(value: Any, path: Path, where: str, told: Told, of_row: Told) -> list[Question]:

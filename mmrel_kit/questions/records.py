@@ -8,16 +8,15 @@ import functools
 import hashlib
 import json
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import mmrel
+from mmrel_kit.files import SCHEMA_FOLDER, InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
-SCHEMA_FOLDER = Path(__file__).resolve().parents[2] / "schema"
 ANSWERS = ("yes", "no")
 
 # Upstream's grammars. "to" stands after the relation by domain: always in real, never in sdxl, in dalle only after
@@ -43,10 +42,6 @@ PARTICLES = frozenset(
     )
 )
 _DALLE_NAME = re.compile(r"[0-9]+(?:_(?P<style>.+))?\.\w+")
-
-
-class InputError(ValueError):
-    """What a user gave cannot be used; the message says where, what was expected and what came."""
 
 
 class Triplet(NamedTuple):

@@ -15,7 +15,7 @@ import shutil
 from typing import TYPE_CHECKING, NamedTuple
 
 import mmrel
-from mmrel_kit.questions.records import InputError
+from mmrel_kit.files import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

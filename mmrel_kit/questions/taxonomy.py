@@ -8,7 +8,8 @@ import json
 from typing import NamedTuple
 
 import mmrel
-from mmrel_kit.questions.records import PARTICLES, SCHEMA_FOLDER
+from mmrel_kit.files import SCHEMA_FOLDER
+from mmrel_kit.questions.records import PARTICLES
 
 _EXPECTED = {
     "spatial": "a place (above, on, in, under, left, right)",

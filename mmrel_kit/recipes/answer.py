@@ -27,7 +27,8 @@ import mmrel
 import relation_accuracy
 from mmrel_kit import endpoint
 from mmrel_kit.commands.options import parse_path
-from mmrel_kit.questions.records import InputError, make_prompt
+from mmrel_kit.files import InputError
+from mmrel_kit.questions.records import make_prompt
 from mmrel_kit.recipes.questions import (
     add_release,
     is_of_task,
@@ -136,9 +137,13 @@ def answer(args: argparse.Namespace) -> int:
         wanted = f"expected questions of the task {args.task} in {args.config}/{args.split}"
         raise InputError(f"{args.root}: {wanted}, found none; choose others")
     try:
-        _check_out(args, endpoint.normalise_url(args.base_url))
+        url = endpoint.normalise_url(args.base_url)
+    except InputError as error:
+        raise InputError(f"{error}; 0 of {len(ids)} answered") from None
+    _check_out(args, url)
+    try:
         asking = endpoint.from_arguments(args, defaults=DECODING)
-    except endpoint.EndpointError as error:
+    except InputError as error:
         raise InputError(f"{error}; 0 of {len(ids)} answered") from None
     try:
         rows = ask(asking, release, args, len(ids))

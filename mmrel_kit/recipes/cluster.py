@@ -27,7 +27,7 @@ if __name__ == "__main__":  # Ctrl-C and a missing package are one line while th
 
 from mmrel_kit.cli import run_command
 from mmrel_kit.commands.options import parse_path, parse_positive
-from mmrel_kit.questions.records import InputError
+from mmrel_kit.files import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -29,8 +29,8 @@ import pyarrow.parquet as pq
 import mmrel
 from mmrel_kit.build.tables import make_schema
 from mmrel_kit.check.release import check_release, check_sample, is_source
-from mmrel_kit.pictures.archives import make_json
-from mmrel_kit.questions.records import InputError, make_prompt
+from mmrel_kit.files import InputError, make_json
+from mmrel_kit.questions.records import make_prompt
 from mmrel_kit.recipes.leaks import find_leaks
 from mmrel_kit.recipes.questions import add_release, is_of_task, read_pictures, run_command
 

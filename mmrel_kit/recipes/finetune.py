@@ -25,8 +25,9 @@ from PIL import Image
 import mmrel
 import relation_accuracy
 from mmrel_kit.commands.options import parse_path
+from mmrel_kit.files import InputError
 from mmrel_kit.pictures.archives import check_picture
-from mmrel_kit.questions.records import InputError, make_prompt
+from mmrel_kit.questions.records import make_prompt
 from mmrel_kit.recipes.questions import add_release, is_of_task, make_report, read_pictures, run_command, write_answers
 
 if TYPE_CHECKING:

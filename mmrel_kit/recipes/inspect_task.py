@@ -35,8 +35,9 @@ from rich.markup import escape
 
 import mmrel
 import relation_accuracy
+from mmrel_kit.files import InputError
 from mmrel_kit.hub.calls import clean
-from mmrel_kit.questions.records import InputError, make_prompt
+from mmrel_kit.questions.records import make_prompt
 from mmrel_kit.recipes.questions import is_of_task, read_pictures
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import mmrel
 import relation_accuracy
 from mmrel_kit import cli as commands
-from mmrel_kit.build.pack import write_aside
-from mmrel_kit.pictures.archives import make_json, read_archives
-from mmrel_kit.questions.records import InputError, check_record
+from mmrel_kit.files import InputError, make_json, write_bytes
+from mmrel_kit.pictures.archives import read_archives
+from mmrel_kit.questions.records import check_record
 
 if TYPE_CHECKING:
     import argparse
@@ -67,7 +67,7 @@ def read_pictures(release: mmrel.Release, config: str, split: str) -> Iterator[t
 
 def write_answers(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write an answer file, a row (`question_id`, `answer`, …) a line; it is there whole or not at all."""
-    write_aside(path, "".join(make_json(row) + "\n" for row in rows).encode())
+    write_bytes(path, "".join(make_json(row) + "\n" for row in rows).encode())
 
 
 def make_report(

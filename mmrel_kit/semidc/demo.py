@@ -23,7 +23,8 @@ from PIL import Image, ImageDraw
 
 import mmrel
 from mmrel_kit.endpoint import Endpoint, Picture, Request, load_client
-from mmrel_kit.questions.records import SCHEMA_FOLDER, InputError, Triplet
+from mmrel_kit.files import SCHEMA_FOLDER, InputError
+from mmrel_kit.questions.records import Triplet
 from mmrel_kit.semidc.items import read_lines, read_proposals, write_lines, write_proposals
 from mmrel_kit.semidc.model.propose import PARAMETERS, propose
 from mmrel_kit.semidc.model.select import Candidate, Thing, read_folder, select

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mmrel_kit.commands.options import parse_share
-from mmrel_kit.questions.records import InputError, Triplet, parse_image_path
+from mmrel_kit.files import InputError
+from mmrel_kit.questions.records import Triplet, parse_image_path
 from mmrel_kit.semidc.model.vocabulary import make_triplet
 from mmrel_kit.semidc.people.store import Proposal
 

@@ -9,9 +9,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from mmrel_kit.build.finish import INDEX
 from mmrel_kit.build.job import build_release
-from mmrel_kit.build.pack import describe_file
+from mmrel_kit.files import INDEX, describe_file
 from mmrel_kit.pictures.sources import PictureFolder
 from tests.conftest import make_sources
 

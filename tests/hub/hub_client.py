@@ -99,10 +99,10 @@ class Client:
 def main(argv: list[str]) -> int:
     """Parse and run, as upload.py does."""
     from mmrel_kit.cli import run_command
+    from mmrel_kit.files import InputError
     from mmrel_kit.hub import push as hub
     from mmrel_kit.hub import verify as hub_verify
     from mmrel_kit.hub.calls import Patience
-    from mmrel_kit.hub.plan import UnfitError
 
     patience = Patience(**json.loads(argv[0]))
     parser = argparse.ArgumentParser(prog="upload.py")
@@ -115,7 +115,7 @@ def main(argv: list[str]) -> int:
     hub_verify.add_verify_arguments(verify)
     run_verify = functools.partial(hub_verify.run_verify, patience=patience)
     verify.set_defaults(run=run_verify, prog=verify.prog)
-    return run_command(parser, argv[1:], (UnfitError,))
+    return run_command(parser, argv[1:], (InputError,))
 
 
 if __name__ == "__main__":

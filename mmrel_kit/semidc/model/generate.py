@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from PIL import Image
 
 from mmrel_kit.endpoint import Request
-from mmrel_kit.questions.records import InputError, Triplet
+from mmrel_kit.files import InputError
+from mmrel_kit.questions.records import Triplet
 from mmrel_kit.semidc.items import read_lines
 from mmrel_kit.semidc.model.propose import newest_prompt, read_prompt
 from mmrel_kit.semidc.model.vocabulary import load_styles, make_triplet, spoken_article

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import mmrel
 from mmrel_kit.endpoint import Picture, Request
-from mmrel_kit.questions.records import InputError, Triplet, parse_image_path
+from mmrel_kit.files import InputError
+from mmrel_kit.questions.records import Triplet, parse_image_path
 from mmrel_kit.questions.taxonomy import find_misfit
 from mmrel_kit.semidc.items import Shard
 from mmrel_kit.semidc.model.vocabulary import load_vocabulary, make_triplet

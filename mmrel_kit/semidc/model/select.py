@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from PIL import Image
 
-from mmrel_kit.questions.records import InputError
+from mmrel_kit.files import InputError
 from mmrel_kit.semidc.items import check_image_id, read_lines
 
 if TYPE_CHECKING:

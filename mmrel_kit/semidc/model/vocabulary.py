@@ -10,7 +10,8 @@ import re
 from typing import Any
 
 import mmrel
-from mmrel_kit.questions.records import SCHEMA_FOLDER, InputError, Triplet, article, make_question
+from mmrel_kit.files import SCHEMA_FOLDER, InputError
+from mmrel_kit.questions.records import Triplet, article, make_question
 from mmrel_kit.questions.taxonomy import find_misfit
 
 # Names whose first sound is not that of their first letter. Upstream words "an unicycle"; our questions need not.

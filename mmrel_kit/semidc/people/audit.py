@@ -14,7 +14,8 @@ from collections import Counter, defaultdict
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
-from mmrel_kit.questions.records import InputError, Triplet, make_question, parse_image_path
+from mmrel_kit.files import InputError
+from mmrel_kit.questions.records import Triplet, make_question, parse_image_path
 from mmrel_kit.questions.taxonomy import find_misfit
 from mmrel_kit.semidc.items import read_lines
 from mmrel_kit.semidc.model.propose import parse_reply

@@ -7,7 +7,8 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
-from mmrel_kit.questions.records import InputError, check_record
+from mmrel_kit.files import InputError
+from mmrel_kit.questions.records import check_record
 from mmrel_kit.semidc.items import write_lines
 from mmrel_kit.semidc.people.ask import make_questions
 from mmrel_kit.semidc.people.store import Project

@@ -19,7 +19,8 @@ from fastapi.responses import FileResponse, JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from mmrel_kit.endpoint import media_type
-from mmrel_kit.questions.records import InputError, Triplet, make_question, parse_image_path
+from mmrel_kit.files import InputError
+from mmrel_kit.questions.records import Triplet, make_question, parse_image_path
 from mmrel_kit.semidc.model.vocabulary import load_vocabulary, make_triplet, spoken_article
 from mmrel_kit.semidc.people.store import Decision, Item, Project
 

@@ -14,7 +14,8 @@ from collections import Counter
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mmrel_kit.questions.records import InputError, Triplet
+from mmrel_kit.files import InputError
+from mmrel_kit.questions.records import Triplet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
