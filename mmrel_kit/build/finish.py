@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import mmrel
 from mmrel_kit.audit.findings import audit_release
 from mmrel_kit.audit.page import make_blocks
+from mmrel_kit.build.hub_eval import write_hub_eval
 from mmrel_kit.build.pack import make_versions
 from mmrel_kit.card import croissant
-from mmrel_kit.card.hub_eval import find_splits, write_hub_eval
+from mmrel_kit.card.hub_eval import find_splits
 from mmrel_kit.card.readme import (
     EXAMPLE,
     TEMPLATE,
