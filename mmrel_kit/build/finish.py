@@ -22,8 +22,8 @@ from mmrel_kit.card.readme import (
     make_dataset_infos,
     make_example_picture,
     make_row,
-    merge_facts,
 )
+from mmrel_kit.card.facts import merge_facts
 from mmrel_kit.card.hub_eval import find_splits, write_hub_eval
 from mmrel_kit.build.pack import make_versions
 from mmrel_kit.files import describe_file
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from mmrel_kit.card.readme import Facts
+    from mmrel_kit.card.facts import Facts
     from mmrel_kit.build.pack import Part, Workplace
     from mmrel_kit.build.plan import Partners, Plan
 
