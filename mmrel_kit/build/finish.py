@@ -14,6 +14,7 @@ from mmrel_kit.audit.page import make_blocks
 from mmrel_kit.build.hub_eval import write_hub_eval
 from mmrel_kit.build.pack import make_versions
 from mmrel_kit.card import croissant
+from mmrel_kit.card.facts import merge_facts
 from mmrel_kit.card.hub_eval import find_splits
 from mmrel_kit.card.readme import (
     EXAMPLE,
@@ -23,7 +24,6 @@ from mmrel_kit.card.readme import (
     make_dataset_infos,
     make_example_picture,
     make_row,
-    merge_facts,
 )
 from mmrel_kit.files import INDEX, PROJECT, InputError, describe_file, write_bytes
 from mmrel_kit.pictures.archives import read_archives
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from mmrel_kit.build.pack import Part, Workplace
     from mmrel_kit.build.plan import Partners, Plan
-    from mmrel_kit.card.readme import Facts
+    from mmrel_kit.card.facts import Facts
 
 MISSING = "missing.jsonl"
 
