@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import mmrel
+from mmrel_kit.build.archive import describe_merge, sample_key
 from mmrel_kit.build.hub_eval import read_texts
 from mmrel_kit.build.tables import GROUP_DECODED_BYTES, GROUP_ROWS, GROUP_STORED_BYTES, make_schema
 from mmrel_kit.card import croissant
@@ -23,7 +24,8 @@ from mmrel_kit.card.hub_eval import CONFIG, find_splits
 from mmrel_kit.card.readme import EXAMPLE, make_dataset_infos, make_front_matter
 from mmrel_kit.check.viewer import Statistics
 from mmrel_kit.files import INDEX, SCHEMA_FOLDER, InputError, describe_file
-from mmrel_kit.pictures.archives import Picture, check_picture, describe_merge, sample_key
+from mmrel_kit.pictures.archives import Picture
+from mmrel_kit.pictures.whole import check_picture
 from mmrel_kit.questions.records import Record, check_record, make_pair_id, parse_question
 from mmrel_kit.questions.taxonomy import find_misfit
 

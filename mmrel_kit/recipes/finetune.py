@@ -26,7 +26,7 @@ import mmrel
 import relation_accuracy
 from mmrel_kit.commands.options import parse_path
 from mmrel_kit.files import InputError
-from mmrel_kit.pictures.archives import check_picture
+from mmrel_kit.pictures.whole import check_picture
 from mmrel_kit.questions.records import make_prompt
 from mmrel_kit.recipes.questions import add_release, is_of_task, make_report, read_pictures, run_command, write_answers
 
