@@ -17,14 +17,14 @@ from tqdm import tqdm
 
 import mmrel
 from mmrel_kit.audit.findings import DROPPABLE, audit_release
-from mmrel_kit.audit.page import make_list, make_report, renew_card
-from mmrel_kit.build.finish import renew_file
+from mmrel_kit.audit.page import make_blocks, make_list, make_report
+from mmrel_kit.build.finish import renew_card
 from mmrel_kit.build.job import Job, build_release, build_share, finish_release
 from mmrel_kit.card.sheet import draw_sheet
 from mmrel_kit.check.release import check_release, check_sample
 from mmrel_kit.cli import AGAIN, run_command
 from mmrel_kit.commands.options import parse_path, parse_positive, parse_share
-from mmrel_kit.files import InputError
+from mmrel_kit.files import InputError, Share
 from mmrel_kit.hub import push as hub
 from mmrel_kit.hub import verify as hub_verify
 from mmrel_kit.pictures.catalogue import check_sources
@@ -47,26 +47,23 @@ GO_ON = {
 
 def build(args: argparse.Namespace) -> int:
     """Build a release from annotation files and pictures."""
-    pictures = PictureSources(args.images)
-    options: dict[str, Any] = {"mapping": args.mapping, "allow_missing": args.allow_missing, "drop": args.drop}
-    options["hub_eval"] = args.hub_eval
-    options["say"] = _say
+    job = Job(
+        annotations=args.annotations,
+        pictures=PictureSources(args.images),
+        out=args.out,
+        split=args.split,
+        mapping=args.mapping,
+        note=args.note,
+        allow_missing=args.allow_missing,
+        drop=args.drop,
+        hub_eval=args.hub_eval,
+        say=_say,
+    )
     if args.shard:
-        job = Job(args.annotations, pictures, args.out, args.split, note=args.note, **options)
-        index, count = args.shard
-        parts = build_share(job, index, count, args.workers)
+        parts = build_share(job, Share(*args.shard), args.workers)
         print(f"{len(parts)} shards packed; when all shares are: python upload.py finish --out {args.out}")
         return 0
-    built = build_release(
-        args.annotations,
-        pictures,
-        args.out,
-        args.split,
-        args.note,
-        workers=args.workers,
-        progress=_show_parts,
-        **options,
-    )
+    built = build_release(job, args.workers, _show_parts)
     print_built(built)
     print(f"\nwritten to {args.out}; hold it against the contract with: python upload.py check {args.out}")
     return 0
@@ -84,8 +81,7 @@ def audit(args: argparse.Namespace) -> int:
     found = audit_release(args.release, thorough=not args.quick, progress=_show_bytes)
     print(make_list(found) if args.json else make_report(found))
     if args.card:
-        card = (args.release / "README.md").read_text("utf-8")
-        renew_file(args.release, "README.md", renew_card(card, found).encode())
+        renew_card(args.release, make_blocks(found))
     return 0
 
 

@@ -19,7 +19,6 @@ from sklearn import metrics
 from mmrel_kit.commands import label as __main__
 from mmrel_kit.endpoint import Endpoint
 from mmrel_kit.files import InputError
-from mmrel_kit.questions.annotations import read_annotations
 from mmrel_kit.questions.records import Triplet, parse_question
 from mmrel_kit.semidc.items import Shard, parse_shard, read_proposals, write_lines, write_proposals
 from mmrel_kit.semidc.model.generate import Wish, generate, make_prompt, read_wishes
@@ -30,6 +29,7 @@ from mmrel_kit.semidc.people import agree, ask
 from mmrel_kit.semidc.people.ask import Verified, make_negatives, make_questions, read_verified
 from mmrel_kit.semidc.people.export import export_label_studio, export_records
 from mmrel_kit.semidc.people.store import Decision, Item, Project, Proposal
+from tests.helpers.questions import read as read_questions
 from tests.helpers.stub_endpoint import Asked, Fault, StubEndpoint
 
 if TYPE_CHECKING:
@@ -610,9 +610,8 @@ def test_records_pass_the_contract_and_say_who_verified(tmp_path: Path) -> None:
     assert item
     project.decide(Decision("cy", item.id, "cy", "correct", Triplet("person", "stand", "surfboard")))
     questions = export_records(project, tmp_path / "json" / "test.jsonl")
-    problems: list[str] = []
-    read = [question.record for question in read_annotations([tmp_path / "json"], problems)]
-    assert (read, problems) == (questions.records, [])
+    read = [question.record for question in read_questions(tmp_path / "json")]
+    assert read == questions.records
     for record in read:
         assert record.verification
         assert (record.verification["annotators"], record.verification["agreed"]) == (["ann", "ben", "cy"], 2)

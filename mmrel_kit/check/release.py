@@ -24,7 +24,7 @@ from mmrel_kit.card.hub_eval import CONFIG, find_splits
 from mmrel_kit.card.readme import EXAMPLE, make_dataset_infos, make_front_matter
 from mmrel_kit.check.viewer import Statistics
 from mmrel_kit.files import INDEX, SCHEMA_FOLDER, InputError, describe_file
-from mmrel_kit.pictures.archives import Picture
+from mmrel_kit.pictures.archives import Sample
 from mmrel_kit.pictures.whole import check_picture
 from mmrel_kit.questions.records import Record, check_record, make_pair_id, parse_question
 from mmrel_kit.questions.taxonomy import find_misfit
@@ -207,7 +207,7 @@ def _check_split(checker: Checker, domain: str, split: str, names: list[str]) ->
     return make_facts(domain, split, counts, sum((checker.root / name).stat().st_size for name in tables))
 
 
-def _compare(checker: Checker, domain: str, lines: Entry, archived: Entry, rows: Entry) -> Picture | None:
+def _compare(checker: Checker, domain: str, lines: Entry, archived: Entry, rows: Entry) -> Sample | None:
     """Hold what the faces say of a picture against each other; null where they differ."""
     if lines.records != archived.records:
         checker.add(archived.where, f"the records differ from {lines.where}")
@@ -220,7 +220,7 @@ def _compare(checker: Checker, domain: str, lines: Entry, archived: Entry, rows:
             return None
     if any(record["domain"] != domain for record in lines.records):
         checker.add(lines.where, f"field domain: expected {domain!r}")
-    return Picture(lines.records[0]["image_id"], archived.data or b"", [Record(**r) for r in lines.records])
+    return Sample(lines.records[0]["image_id"], archived.data or b"", [Record(**r) for r in lines.records])
 
 
 def _read_lines(checker: Checker, stem: str) -> Iterator[Entry]:
@@ -350,13 +350,13 @@ def _check_groups(checker: Checker, name: str, file: pq.ParquetFile) -> None:
             checker.add(where, "expected a dictionary of the pictures, got them once per row")
 
 
-def _note_texts(checker: Checker, picture: Picture, domain: str, split: str) -> None:
+def _note_texts(checker: Checker, picture: Sample, domain: str, split: str) -> None:
     for record in picture.records:
         for column in mmrel.COLUMNS:
             checker.statistics.add_text(domain, split, column, getattr(record, column))
 
 
-def _check_pixels(checker: Checker, picture: Picture, where: str, domain: str, split: str) -> None:
+def _check_pixels(checker: Checker, picture: Sample, where: str, domain: str, split: str) -> None:
     try:
         image = check_picture(picture.data, where)
     except InputError as error:
