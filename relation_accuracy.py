@@ -26,6 +26,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
+from mmrel_kit.scoring.open_ended import (
+    Vocabulary as Vocabulary,
+)
+from mmrel_kit.scoring.open_ended import (
+    inflections as inflections,
+)
+from mmrel_kit.scoring.open_ended import (
+    load_taxonomy as load_taxonomy,
+)
+from mmrel_kit.scoring.open_ended import (
+    read_relation as read_relation,
+)
 from mmrel_kit.scoring.readers import (
     READERS as READERS,
 )
@@ -34,18 +46,6 @@ from mmrel_kit.scoring.readers import (
 )
 from mmrel_kit.scoring.readers import (
     RecordError as RecordError,
-)
-from mmrel_kit.scoring.readers import (
-    Vocabulary as Vocabulary,
-)
-from mmrel_kit.scoring.readers import (
-    inflections as inflections,
-)
-from mmrel_kit.scoring.readers import (
-    load_taxonomy as load_taxonomy,
-)
-from mmrel_kit.scoring.readers import (
-    read_relation as read_relation,
 )
 from mmrel_kit.scoring.readers import (
     read_words as read_words,
