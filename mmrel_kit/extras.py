@@ -13,7 +13,6 @@ SOURCES = {
     **dict.fromkeys(("openai", "fastapi", "uvicorn", "pydantic"), ".[semidc]"),
     **dict.fromkeys(("torch", "transformers", "trl", "peft", "accelerate"), ".[finetune]"),
     "datatrove": ".[cluster]",
-    "evaluate": "evaluate",
     "ray": "datatrove[ray]",
     "imagehash": ".[audit]",
     "inspect_ai": ".[inspect]",
