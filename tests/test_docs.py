@@ -28,11 +28,11 @@ from mmrel_kit.questions.records import Triplet
 from mmrel_kit.semidc.people.store import Decision, Project, Proposal
 from tests.conftest import REPOSITORY
 from tests.helpers.stub_endpoint import StubEndpoint
+from tests.helpers.verbs import list_runnable
 from tests.hub.hub_client import Client
 from tests.hub.loopback_hub import LoopbackHub
 
 if TYPE_CHECKING:
-    from argparse import ArgumentParser
     from collections.abc import Iterator
 
 DOCUMENTS = (
@@ -159,17 +159,9 @@ def test_no_command_is_indented_where_it_would_not_be_seen() -> None:
         assert not re.findall(r"^(?: {4}|\t)(?:python|pip|hf|inspect|import|from) .*", text, re.MULTILINE), document
 
 
-def list_verbs(parser: ArgumentParser) -> Iterator[tuple[str, ArgumentParser]]:
-    """Yield the verbs of a parser, those of `label` after their own parser's words."""
-    choices = next((action.choices for action in parser._actions if action.choices), None)
-    for name, verb in (choices if isinstance(choices, dict) else {}).items():
-        inner = list(list_verbs(verb))
-        yield from [(f"{name} {words}", found) for words, found in inner] or [(name, verb)]
-
-
 def test_the_examples_of_help_are_commands_that_are_understood() -> None:
     parser = cli.make_parser()
-    verbs = list(list_verbs(parser))
+    verbs = list_runnable(parser)
     assert len(verbs) > 20
     for name, verb in verbs:
         example = re.fullmatch(r"example: mmrel (.+)", str(verb.epilog), re.DOTALL)
