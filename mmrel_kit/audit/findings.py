@@ -23,7 +23,8 @@ from mmrel_kit.files import InputError
 from mmrel_kit.questions.annotations import Question
 from mmrel_kit.questions.published import Cell, compare_with_paper
 from mmrel_kit.questions.records import Record
-from mmrel_kit.scoring.compare import LEARN_FROM, blind_baselines
+from mmrel_kit.scoring.baselines import LEARN_FROM, blind_baselines
+from mmrel_kit.scoring.release import load_release
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -253,10 +254,10 @@ def find_baselines(root: Path) -> tuple[list[Finding], list[str]]:
 
     "majority by relation" learns from the split that `LEARN_FROM` names, never from the one it guesses.
     """
-    questions, _ = relation_accuracy.load_release(root)
+    questions, _ = load_release(root)
     splits: dict[str, dict[str, relation_accuracy.Question]] = {}
     for name, question in questions.items():
-        splits.setdefault(str(question.place.split), {})[name] = question
+        splits.setdefault(str(question.group.split), {})[name] = question
     examples, remarks = [], []
     for split, asked in sorted(splits.items()):
         learnt = splits.get(LEARN_FROM[split])

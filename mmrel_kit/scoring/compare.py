@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Comparison of a model with another one, and with answers that need no picture."""
+"""Compare two models on the same questions."""
 
 from __future__ import annotations
 
@@ -8,15 +8,12 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from mmrel_kit.scoring.intervals import COMPARED, _sum, picture_tallies, resample
-from relation_accuracy import RIGHT, SAID, MatchError, Question, Scores, yes_no_figures
-
-# The split from which a blind guesser may learn when another is scored.
-LEARN_FROM = {"train": "test", "test": "train", "adversarial": "train"}
+from mmrel_kit.scoring.intervals import COMPARED, Interval, picture_tallies, resample, sum_tallies
+from relation_accuracy import LABELS, RIGHT, AnswerError, Scores, yes_no_figures
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
-    """Returns the exact two-sided p of McNemar's test, from what only one of two models got right.
+    """Return the exact two-sided p of McNemar's test, from what only one of two models got right.
 
     >>> mcnemar(0, 0), round(mcnemar(1, 9), 6)
     (1.0, 0.021484)
@@ -31,78 +28,60 @@ def mcnemar(only_first: int, only_second: int) -> float:
 
 
 def compare(first: Scores, second: Scores) -> dict[str, Any]:
-    """Compares two models on the same yes/no questions.
+    """Compare two models on the same yes/no questions.
 
     Args:
         first: one model's verdicts.
         second: the other's, of the same questions, by the same reader.
 
     Returns:
-        accuracy, f1, pair_accuracy -> difference (first - second) and its 95 % interval, pictures being drawn
-        for both at once; and mcnemar: only_first, only_second (questions that only one got right), p.
-        McNemar's test takes questions as independent; the intervals do not.
+        accuracy, f1, pair_accuracy -> difference (first - second) and its 95 % interval, pictures
+        being drawn for both at once; and mcnemar: only_first, only_second (questions that only one
+        got right), p. McNemar's test takes questions as independent; the intervals do not.
 
     Raises:
-        MatchError: the questions or the readers differ.
+        AnswerError: the questions or the readers differ.
     """
     other = first.codes.keys() ^ second.codes.keys()
     if other or first.reader.name != second.reader.name:
-        raise MatchError(
+        raise AnswerError(
             f"expected two models on the same questions, read alike; got {len(other):,} questions of one,"
             f" readers {first.reader.name} and {second.reader.name}: compare what both have answered"
         )
-    mine, theirs = (picture_tallies(scores, bool) for scores in (first, second))
+    mine = picture_tallies(first, bool)
+    theirs = picture_tallies(second, bool)
+    clusters = [(tuple(tally), tuple(theirs[image])) for image, tally in mine.items()]
 
     def differences(drawn: Mapping[Any, int]) -> list[float | None]:
-        a, b = (
-            yes_no_figures(_sum((both[at], number) for both, number in drawn.items()), first.reader) for at in (0, 1)
-        )
-        return [None if a[name] is None or b[name] is None else a[name] - b[name] for name in COMPARED]
+        figures = []
+        for at in (0, 1):
+            total = sum_tallies((both[at], number) for both, number in drawn.items())
+            figures.append(yes_no_figures(total, first.reader))
+        return [_subtract(figures[0][name], figures[1][name]) for name in COMPARED]
 
-    clusters = [(tuple(tally), tuple(theirs[image])) for image, tally in mine.items()]
-    found = [None] * len(COMPARED) if None in mine else resample(clusters, differences)
+    found: list[Interval | None] = [None] * len(COMPARED)
+    if None not in mine:  # every picture is named
+        found = resample(clusters, differences)
     whole = differences(Counter(clusters))
-    pairs = Counter((code in RIGHT, second.codes[name] in RIGHT) for name, code in first.codes.items() if code < 8)
-    only_first, only_second = pairs[True, False], pairs[False, True]
-    return {
-        **{name: {"difference": d, "interval": i} for name, d, i in zip(COMPARED, whole, found, strict=False)},
-        "mcnemar": {
-            "only_first": only_first,
-            "only_second": only_second,
-            "p": mcnemar(only_first, only_second),
-        },
-    }
+    compared: dict[str, Any] = {}
+    for name, difference, interval in zip(COMPARED, whole, found, strict=True):
+        compared[name] = {"difference": difference, "interval": interval}
+    only_first, only_second = _count_differing(first, second)
+    p = mcnemar(only_first, only_second)
+    compared["mcnemar"] = {"only_first": only_first, "only_second": only_second, "p": p}
+    return compared
 
 
-def blind_baselines(asked: Mapping[str, Question], learnt: Mapping[str, Question] | None = None) -> dict[str, Scores]:
-    """Scores answers without a picture: always yes, always no, each relation's majority answer.
+def _subtract(value: float | None, other: float | None) -> float | None:
+    return None if value is None or other is None else value - other
 
-    Args:
-        asked: the questions; open-ended ones are passed over.
-        learnt: questions of another split, from which the majority answer of each relation is learnt (a
-            relation
-            that is not there, or is even: the majority of all; even there: yes). Without it there is no third
-                one.
 
-    Returns:
-        "always yes", "always no", "majority by relation" -> scores.
-    """
-    questions = {name: question for name, question in asked.items() if question.label != "open"}
-    guesses = {"always yes": ["yes"] * len(questions), "always no": ["no"] * len(questions)}
-    if learnt:
-        balance: Counter[str | None] = Counter()
-        for question in learnt.values():
-            if question.label != "open":
-                vote = 1 if question.label == "yes" else -1
-                balance[question.place.relation] += vote
-                balance[None] += vote
-        majority = "yes" if balance[None] >= 0 else "no"
-        guesses["majority by relation"] = [
-            "yes" if balance[relation] > 0 else "no" if balance[relation] < 0 else majority
-            for relation in (question.place.relation for question in questions.values())
-        ]
-    baselines = {}
-    for name, said in guesses.items():
-        baselines[name] = Scores()
-        baselines[name].keep(list(questions), list(questions.values()), [SAID[word] for word in said])
-    return baselines
+def _count_differing(first: Scores, second: Scores) -> tuple[int, int]:
+    """Return how many yes/no questions only the first got right, and only the second."""
+    only_first = only_second = 0
+    for name, code in first.codes.items():
+        if code < LABELS["open"]:
+            is_first, is_second = code in RIGHT, second.codes[name] in RIGHT
+            only_first += is_first and not is_second
+            only_second += is_second and not is_first
+    return only_first, only_second

@@ -13,7 +13,7 @@ from relation_accuracy import (
     LABELS,
     PAIRED,
     WRONG_PAIRS,
-    Place,
+    Group,
     Scores,
     is_right,
     is_whole,
@@ -43,24 +43,25 @@ def wilson(right: int, n: int) -> Interval | None:
     return [max(0.0, (middle - half) / (1 + spread)), min(1.0, (middle + half) / (1 + spread))]
 
 
-def picture_tallies(scores: Scores, chosen: Callable[[Place], object]) -> dict[str | None, list[int]]:
+def picture_tallies(scores: Scores, chosen: Callable[[Group], object]) -> dict[str | None, list[int]]:
     """Counts per picture.
 
     Args:
         scores: the verdicts.
-        chosen: which places count; a pair counts where its yes is.
+        chosen: which groups count; a pair counts where its yes is.
 
     Returns:
-        image_id -> tally of 15 (see `relation_accuracy.yes_no_figures`); their sum is the tally of the group.
+        image_id -> tally of 15 (see `relation_accuracy.yes_no_figures`); their sum is the tally of
+        all that count.
     """
-    places = list(scores.places)
-    counted = [bool(chosen(place)) for place in places]
+    groups = list(scores.groups)
+    counted = [bool(chosen(group)) for group in groups]
     tallies: dict[str | None, list[int]] = {}
     picture_of = {}
     rows = zip(scores.where, scores.images, scores.pairs, scores.codes.values(), strict=False)
-    for place, image, pair, code in rows:
-        picture_of[places[place].split, pair] = image
-        if counted[place]:
+    for group, image, pair, code in rows:
+        picture_of[groups[group].split, pair] = image
+        if counted[group]:
             tallies.setdefault(image, [0] * 15)[code] += 1
     for split, pairs in scores.pair_kinds().items():
         for pair, kind in pairs.items():
@@ -69,9 +70,9 @@ def picture_tallies(scores: Scores, chosen: Callable[[Place], object]) -> dict[s
                 tally = tallies.get(picture_of[split, pair], [0] * 15)
                 yes = LABELS["yes"]
                 tally[WRONG_PAIRS + is_right(questions)] += any(
-                    counted[place] for place, code in questions if yes <= code < yes + 4
+                    counted[group] for group, code in questions if yes <= code < yes + 4
                 )
-                tally[PAIRED] += sum(counted[place] for place, _ in questions)
+                tally[PAIRED] += sum(counted[group] for group, _ in questions)
     return tallies
 
 
@@ -108,8 +109,8 @@ def _middle(values: Sequence[float]) -> Interval | None:
     return ends
 
 
-def _sum(drawn: Iterable[tuple[Sequence[int], int]]) -> list[int]:
-    """Adds up tallies, each as often as its number says."""
+def sum_tallies(drawn: Iterable[tuple[Sequence[int], int]]) -> list[int]:
+    """Add up tallies, each as often as its number says."""
     total = [0] * 15
     for tally, number in drawn:
         for slot, count in enumerate(tally):
@@ -118,7 +119,7 @@ def _sum(drawn: Iterable[tuple[Sequence[int], int]]) -> list[int]:
     return total
 
 
-def intervals(scores: Scores, chosen: Callable[[Place], object] = bool) -> dict[str, Interval | None]:
+def intervals(scores: Scores, chosen: Callable[[Group], object] = bool) -> dict[str, Interval | None]:
     """Returns 95 % intervals: Wilson's of accuracy; of F1 and pair accuracy, bootstrapped by picture.
 
     The questions of one picture are not independent, so pictures are drawn, not questions. Wilson's interval
@@ -126,7 +127,7 @@ def intervals(scores: Scores, chosen: Callable[[Place], object] = bool) -> dict[
 
     Args:
         scores: the verdicts.
-        chosen: which places count; all by default.
+        chosen: which groups count; all by default.
 
     Returns:
         accuracy, f1, pair_accuracy -> [low, high]; null where undefined or where a picture is not named.
@@ -135,16 +136,16 @@ def intervals(scores: Scores, chosen: Callable[[Place], object] = bool) -> dict[
     pictures = [tuple(tally) for image, tally in tallies.items() if image is not None]
 
     def figures(drawn: Counter[Any]) -> list[float | None]:
-        result = yes_no_figures(_sum(drawn.items()), scores.reader)
+        result = yes_no_figures(sum_tallies(drawn.items()), scores.reader)
         return [result[name] for name in BOOTSTRAPPED]
 
-    whole = yes_no_figures(_sum((tally, 1) for tally in tallies.values()), scores.reader)
+    whole = yes_no_figures(sum_tallies((tally, 1) for tally in tallies.values()), scores.reader)
     found = [None, None] if None in tallies else resample(pictures, figures)
     return {"accuracy": wilson(whole["tp"] + whole["tn"], whole["n"]), **dict(zip(BOOTSTRAPPED, found, strict=False))}
 
 
 def all_intervals(scores: Scores) -> dict[str, dict[str, Interval | None]]:
     """Returns the intervals of each cell, and under "all" those of everything."""
-    cells = sorted({place.cell for place in scores.places if place.cell})
-    found = {cell: intervals(scores, lambda place, cell=cell: place.cell == cell) for cell in cells}  # type: ignore[misc]
+    cells = sorted({group.cell for group in scores.groups if group.cell})
+    found = {cell: intervals(scores, lambda group, cell=cell: group.cell == cell) for cell in cells}  # type: ignore[misc]
     return {**found, "all": intervals(scores)}

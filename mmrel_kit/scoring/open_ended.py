@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mmrel_kit.scoring.readers import RecordError, _fold, _reply, _words
+from relation_accuracy import AnswerError, fold_text, split_words, take_reply
 
 # Phrases that hold a relation's word and name no relation of the two objects.
 _NO_RELATION = {
@@ -63,7 +63,7 @@ def load_taxonomy(path: str | os.PathLike[str] | None = None) -> dict[str, Vocab
         category -> Vocabulary; verbs (category `action`) stand in all their inflections.
 
     Raises:
-        RecordError: the file is not there or is no taxonomy.
+        AnswerError: the file is not there or is no taxonomy.
     """
     if path is None:
         path = Path(__file__).resolve().parents[2] / "schema" / "taxonomy.json"
@@ -85,7 +85,7 @@ def load_taxonomy(path: str | os.PathLike[str] | None = None) -> dict[str, Vocab
             known = {phrase: frozenset(names) for phrase, names in phrases.items()}
             taxonomy[category] = Vocabulary(known, frozenset(opposites), frozenset(inverses))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RecordError(f"expected the taxonomy of relations in {path}; it cannot be read: {error!r}") from error
+        raise AnswerError(f"expected the taxonomy of relations in {path}; it cannot be read: {error!r}") from error
     return taxonomy
 
 
@@ -154,10 +154,10 @@ def read_relation(text: str, record: Mapping[str, Any], taxonomy: Mapping[str, V
     """
     category = record.get("category")
     vocabulary = taxonomy.get(category or "", Vocabulary({}))
-    wanted = _words(_fold(record.get("relation") or record.get("answer") or ""))
+    wanted = split_words(fold_text(record.get("relation") or record.get("answer") or ""))
     reference = next((names for names, *_ in _find(wanted.split(), vocabulary.phrases)), frozenset({wanted}))
     phrases = {**_NO_RELATION, **vocabulary.phrases, **dict.fromkeys(inflections(wanted), reference)}
-    tokens = _mark_objects(_words(_reply(text)[:_OPEN_CHARACTERS]), record).split()
+    tokens = _mark_objects(split_words(take_reply(text)[:_OPEN_CHARACTERS]), record).split()
     verdicts = set()
     for names, start, end in _find(tokens, phrases):
         if category != "action" and _is_swapped(tokens, start, end, category == "comparative"):
@@ -176,7 +176,7 @@ def read_relation(text: str, record: Mapping[str, Any], taxonomy: Mapping[str, V
 
 def _mark_objects(words: str, record: Mapping[str, Any]) -> str:
     """Puts "S" for the subject and "O" for the object, so that their names are not read as relations."""
-    names = {mark: _words(_fold(record.get(key) or "")) for mark, key in (("S", "subject"), ("O", "object"))}
+    names = {mark: split_words(fold_text(record.get(key) or "")) for mark, key in (("S", "subject"), ("O", "object"))}
     if names["S"] == names["O"]:
         return words
     for mark, name in sorted(names.items(), key=lambda item: -len(item[1])):

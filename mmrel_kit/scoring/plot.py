@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A plot of a report."""
+"""Plot a report: accuracy and pair accuracy of each cell, with intervals."""
 
 from __future__ import annotations
 
@@ -7,26 +7,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mmrel_kit.files import write_whole
 from mmrel_kit.scoring.intervals import Interval
-from mmrel_kit.scoring.text import _cells
-from relation_accuracy import AnswerError, heading
+from mmrel_kit.scoring.text import heading, list_cells
+from relation_accuracy import AnswerError
 
 
 def load_figure() -> Any:
-    """Returns matplotlib's class of figures.
+    """Return matplotlib's class of figures.
 
     Raises:
-        ModuleNotFoundError: matplotlib (the extra `plot`) is not installed, or is broken.
+        ImportError: matplotlib (the extra `plot`) is not installed, or is broken.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        if error.name == "matplotlib":
-            problem = "matplotlib is not installed; install what it needs: pip install '.[plot]'"
-        else:
-            again = "install it anew: pip install --force-reinstall matplotlib"
-            problem = f"matplotlib is installed and cannot be imported: {error}; {again}"
-        raise ModuleNotFoundError(problem) from error
+    from matplotlib.figure import Figure
+
     return Figure
 
 
@@ -38,10 +32,12 @@ def plot(result: Mapping[str, Any], path: str | Path) -> None:
         path: the picture to write; its suffix says the format.
 
     Raises:
-        ModuleNotFoundError: see `load_figure`.
+        AnswerError: the suffix names no format.
+        ImportError: see `load_figure`.
+        OSError: the file cannot be written.
     """
     figure_class = load_figure()
-    cells = _cells(result)
+    cells = list_cells(result)
     figure = figure_class(figsize=(9, 1.6 + 0.42 * len(cells)), layout="constrained")
     axes = figure.subplots(1, 2, sharey=True)
     for axis, name in zip(axes, ("accuracy", "pair_accuracy"), strict=False):
@@ -63,14 +59,18 @@ def plot(result: Mapping[str, Any], path: str | Path) -> None:
     unique = dict(zip(names, handles, strict=False))
     figure.legend(unique.values(), unique.keys(), loc="outside upper center", ncols=2, frameon=False)
     figure.supxlabel(heading(result).splitlines()[0], fontsize="small", color="0.35")
+    path = Path(path)
+    if not path.suffix:
+        path = path.with_name(f"{path.name}.png")
     try:
-        figure.savefig(path, dpi=150)
+        with write_whole(path) as aside:
+            figure.savefig(aside, dpi=150, format=path.suffix[1:])
     except ValueError as error:
         raise AnswerError(f"expected the name of a picture, such as F.png; got {path}: {error}") from error
 
 
 def _best_blind(result: Mapping[str, Any], cell: str, name: str) -> float | None:
-    values = [_cells(figures)[cell][name] for figures in result["baselines"].values()]
+    values = [list_cells(figures)[cell][name] for figures in result["baselines"].values()]
     return max((value for value in values if value is not None), default=None)
 
 

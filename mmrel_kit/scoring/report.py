@@ -1,103 +1,155 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The report on answer files, with intervals and comparisons."""
+"""Score files of answers against a release, and put the report together."""
 
 from __future__ import annotations
 
-import argparse
+import functools
+import json
 import sys
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
-from mmrel_kit.scoring.compare import LEARN_FROM, blind_baselines, compare
-from mmrel_kit.scoring.intervals import all_intervals
-from mmrel_kit.scoring.plot import load_figure, plot
-from mmrel_kit.scoring.text import (
-    PUBLISHED,
-    PUBLISHED_NOTES,
-    baseline_table,
-    comparison_text,
-    interval_table,
-    published_table,
-)
-from relation_accuracy import (
-    choose_release,
-    heading,
-    is_asked,
-    load_release,
-    make_parser,
-    report,
-    run_command,
-    sample_line,
-    score_files,
-    stated,
-    table,
-    write_json,
-)
+import mmrel
+import relation_accuracy
+from mmrel_kit.files import Value, read_json, write_bytes
+from mmrel_kit.questions.published import read_paper
+from mmrel_kit.scoring.baselines import LEARN_FROM, blind_baselines
+from mmrel_kit.scoring.open_ended import load_taxonomy
+from mmrel_kit.scoring.release import TAXONOMY, load_release
+from relation_accuracy import Question, Scores, collect_answers, is_asked, match
 
 
-def make_report(args: argparse.Namespace) -> dict[str, Any]:
-    """Scores answer files as the arguments say, and adds to the report what they ask for.
+class Selection(NamedTuple):
+    """Which questions are asked, and how answers to them are read.
+
+    Attributes:
+        config: a domain, or all.
+        split: a split, or all.
+        task: discriminative, generative or both.
+        reader: how a yes/no answer is read.
+        partial: score what is there, where answers are missing or belong to no known question.
+    """
+
+    config: str = "all"
+    split: str = "test"
+    task: str = relation_accuracy.TASKS[0]
+    reader: str = "words"
+    partial: bool = False
+
+
+class Scored(NamedTuple):
+    """Answers to the questions of a release, scored.
+
+    Attributes:
+        release: the release.
+        questions: its questions, by question_id.
+        chosen: which of them are asked.
+        scores: the verdicts.
+        result: the report.
+    """
+
+    release: mmrel.Release
+    questions: dict[str, Question]
+    chosen: Selection
+    scores: Scores
+    result: dict[str, Any]
+
+
+def read_answers(*paths: str | Path) -> dict[str, str | None]:
+    """Read files of answers, the shards of one; "-" is standard input.
+
+    Raises:
+        OSError: a file cannot be opened or read.
+        InputError: a file is neither JSON lines nor an array.
+        AnswerError: see `relation_accuracy.collect_answers`.
+    """
+    rows: list[Value] = []
+    for path in paths:
+        if str(path) == "-":
+            rows += read_json(sys.stdin.buffer, "standard input", lenient=True)
+        else:
+            rows += read_json(Path(path), lenient=True)
+    return collect_answers(rows)
+
+
+def score_release(
+    release: mmrel.Release,
+    paths: Sequence[str | Path],
+    chosen: Selection,
+    run: Mapping[str, Any] | None = None,
+) -> Scored:
+    """Score files of answers against a release.
+
+    Args:
+        release: the release.
+        paths: see `read_answers`.
+        chosen: which questions are asked, and how answers are read.
+        run: what is stated of `model`, `prompt` and `decoding`.
+    """
+    questions, info = load_release(release, chosen.config, chosen.split)
+    scores, asked = score_answers(read_answers(*paths), questions, release, chosen)
+    result = relation_accuracy.report(scores, asked, info, run)
+    return Scored(release, questions, chosen, scores, result)
+
+
+def score_answers(
+    answers: Mapping[str, str | None],
+    questions: Mapping[str, Question],
+    release: mmrel.Release,
+    chosen: Selection,
+) -> tuple[Scores, int]:
+    """Score answers; open-ended ones by the taxonomy of the release.
+
+    Args:
+        answers: by question_id; None where none came.
+        questions: of the release, by question_id.
+        release: the release.
+        chosen: which questions are asked, and how answers are read.
 
     Returns:
-        The report of `relation_accuracy`, with `intervals` (cell, or "all" -> of `intervals`), and where
-        asked for `against` (of `compare`), `baselines` (name -> figures) and `published`.
+        The scores, and how many questions are asked.
     """
-    folder = choose_release(args)
-    questions, release = load_release(folder, args.config, args.split)
-    scores, asked = score_files(args, folder, args.answers, questions)
-    result = report(scores, asked, release, stated(args))
-    result["intervals"] = all_intervals(scores)
-    if args.against:
-        result["against"] = compare(scores, score_files(args, folder, args.against, questions)[0])
-    if args.baselines or args.plot:
-        other = LEARN_FROM.get(args.split)
-        learnt = {name: q for name, q in questions.items() if other and is_asked(q, "both", args.config, other)}
-        blind = blind_baselines({name: questions[name] for name in scores.codes}, learnt)
-        result["baselines"] = {name: guesses.figures() for name, guesses in blind.items()}
-        if not learnt:
-            result["notes"].append("no majority by relation: there is no other split here to learn it from")
-    if args.published:
-        result["published"] = {"rows": PUBLISHED, "notes": list(PUBLISHED_NOTES)}
-    return result
+    taxonomy = None
+    if chosen.task != relation_accuracy.TASKS[0]:
+        taxonomy = load_taxonomy(release.fetch(TAXONOMY))
+    scores = Scores(chosen.reader, taxonomy=taxonomy)
+    asked = functools.partial(is_asked, task=chosen.task, config=chosen.config, split=chosen.split)
+    return scores, match(answers, questions, scores, asked, chosen.partial)
 
 
-def _command(args: argparse.Namespace) -> str:
-    if args.plot:
-        load_figure()  # what is missing is said before the work, not after it
-    result = make_report(args)
-    if args.json:
-        write_json(result, args.json)
-    if args.plot:
-        plot(result, args.plot)
-    blocks = ["\n".join([*sample_line(args), heading(result)])]
-    if result["n"]:
-        blocks.append(interval_table(result))
-    if result["open_ended"]:
-        blocks.append(table({**result, "n": 0}))
-    if args.against:
-        blocks.append(comparison_text(result["against"]))
-    if args.baselines:
-        blocks.append(baseline_table(result))
-    if args.published:
-        blocks.append(published_table(result))
-    return "\n\n".join(blocks)
+def score_blind(scored: Scored) -> dict[str, dict[str, Any]]:
+    """Return the figures of answers that need no picture, by name.
+
+    Where no other split is there to learn from, a note in the report says so.
+    """
+    chosen, questions = scored.chosen, scored.questions
+    split = LEARN_FROM.get(chosen.split)
+    learnt = {}
+    if split:
+        for name, question in questions.items():
+            if is_asked(question, "both", chosen.config, split):
+                learnt[name] = question
+    if not learnt:
+        missing = "there is no other split here to learn it from"
+        scored.result["notes"].append(f"no majority by relation: {missing}")
+    asked = {name: questions[name] for name in scored.scores.codes}
+    blind = blind_baselines(asked, learnt)
+    return {name: scores.figures() for name, scores in blind.items()}
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Reports on answer files scored against a release; returns the exit status."""
-    parser = make_parser("relation_report", "Scores answers to the questions of MMRel, with intervals and comparisons.")
-    add = parser.add_argument
-    add(
-        "--against",
-        nargs="+",
-        metavar="OTHER",
-        help="compare with another model's answers to the same questions",
-    )
-    add("--baselines", action="store_true", help="show what answers without a picture reach")
-    add("--published", action="store_true", help="show the paper's rows beside these answers")
-    add("--plot", metavar="F.png", help="draw accuracy and pair accuracy of each cell (needs the extra plot)")
-    return run_command(_command, parser, argv)
+def describe_published() -> dict[str, Any]:
+    """Return the rows of the paper by model and cell, and what to know about them."""
+    paper = read_paper()
+    return {"rows": paper.scores, "notes": list(paper.notes)}
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def write_report(result: Mapping[str, Any], path: Path) -> None:
+    """Write a report as JSON, the file whole.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    text = json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    # A lone surrogate, such as a byte of --model that is not UTF-8, becomes an escape of JSON.
+    write_bytes(path, text.encode("utf-8", errors="backslashreplace"))

@@ -1,102 +1,153 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reports as text."""
+"""Format reports as text: the header, the tables of figures, intervals and comparisons."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+from mmrel_kit.files import format_table
+from mmrel_kit.questions.published import read_paper
 from mmrel_kit.scoring.intervals import COMPARED, Interval
-from relation_accuracy import aligned, shown
+from relation_accuracy import GROUPINGS
 
-# The paper's table (arXiv 2406.09121), yes/no questions of the whole benchmark, in percent: accuracy,
-# precision, recall, F1.
-PUBLISHED: dict[str, dict[str, tuple[float, float, float, float]]] = {
-    "LLaVA-1.5": {
-        "real/spatial": (50.45, 50.30, 75.04, 60.23),
-        "real/action": (67.67, 62.98, 88.35, 73.54),
-        "real/comparative": (61.70, 61.56, 62.31, 61.93),
-        "sdxl/spatial": (51.37, 50.87, 80.66, 62.39),
-        "sdxl/comparative": (59.08, 58.75, 60.92, 59.82),
-        "dalle/spatial": (52.98, 51.71, 90.08, 65.70),
-        "dalle/action": (60.27, 60.28, 69.11, 64.39),
-    },
-    "Qwen-VL": {
-        "real/spatial": (54.10, 52.65, 81.34, 63.93),
-        "real/action": (69.87, 64.04, 92.94, 75.83),
-        "real/comparative": (72.19, 69.95, 77.81, 73.67),
-        "sdxl/spatial": (55.84, 54.59, 69.45, 61.13),
-        "sdxl/comparative": (70.15, 77.64, 56.62, 65.48),
-        "dalle/spatial": (57.44, 54.98, 82.15, 65.87),
-        "dalle/action": (62.47, 62.90, 67.80, 65.26),
-    },
-    "GPT-4o": {
-        "real/spatial": (59.08, 55.10, 98.11, 70.57),
-        "real/action": (79.69, 71.91, 98.55, 83.15),
-        "real/comparative": (94.83, 93.26, 96.66, 94.93),
-        "sdxl/spatial": (79.69, 71.91, 98.55, 83.15),
-        "sdxl/comparative": (71.00, 74.58, 68.62, 71.47),
-        "dalle/spatial": (75.21, 67.15, 98.68, 79.92),
-        "dalle/action": (81.07, 78.13, 88.29, 82.90),
-    },
+_YES_NO = {
+    "n": "n", "acc": "accuracy", "prec": "precision", "rec": "recall", "F1": "f1",
+    "pair acc": "pair_accuracy", "pairs": "pairs", "yes": "yes_ratio", "no answer": "no_answer_share",
+}  # fmt: skip
+_OPEN = {
+    "n": "n",
+    "acc": "accuracy",
+    "correct": "correct",
+    "incorrect": "incorrect",
+    "no answer": "no_answer_share",
 }
-PUBLISHED_NOTES = (
-    "published rows: Nie et al., MMRel, arXiv 2406.09121; all yes/no questions of the benchmark, reader vcd",
-    "GPT-4o, sdxl spatial: a misprint of the published table, which repeats real action there",
-)
 
 
-def _cells(result: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """Returns the figures of each cell in the paper's order, then of all."""
+def shown(value: float | None) -> str:
+    """Show a count as it is, a ratio in percent, and an em dash for what is undefined.
+
+    >>> shown(3000), shown(0.855), shown(None)
+    ('3000', '85.50', '—')
+    """
+    if value is None:
+        return "—"
+    return str(value) if isinstance(value, int) else f"{100 * value:.2f}"
+
+
+def heading(result: Mapping[str, Any]) -> str:
+    """Format the header of a report: release, model, reader, coverage, notes."""
+    lines = []
+    release, coverage = result["release"], result["coverage"]
+    if release:
+        where = f"config {release['config']}, split {release['split']}"
+        named = f"{release['name']} {release['version']}"
+        lines.append(f"{named}, checksums.json {release['sha256'][:16]}, {where}")
+        if release["note"]:
+            lines.append(release["note"])
+    lines += [f"{key}: {value}" for key, value in result["run"].items() if value]
+    how = []
+    if result["n"]:
+        how.append(f"reader {result['reader']['name']} {result['reader']['version']}")
+    if result["open_ended"]:
+        how.append(f"open-ended answers judged by {result['open_reader']}")
+    how.append(f"{result['package']['name']} {result['package']['version']}")
+    answered = f"{coverage['answered']:,} of {coverage['questions']:,} questions answered"
+    lines.append(f"{', '.join(how)}; {answered}")
+    if coverage["set_aside"]:
+        others = f"{coverage['set_aside']:,} answers are to questions of another task, config or split"
+        lines.append(f"{others}: set aside")
+    if coverage["unknown"]:
+        lines.append(f"{coverage['unknown']:,} answers are to no known question: left out")
+    lines += [f"note: {note}" for note in result["notes"]]
+    return "\n".join(lines)
+
+
+def table(result: Mapping[str, Any]) -> str:
+    """Format the figures, in percent: the paper's cells, domains, categories, splits, styles, all."""
+    blocks = []
+    parts = (("yes/no", result, _YES_NO), ("open-ended", result["open_ended"], _OPEN))
+    for title, part, columns in parts:
+        if part and part["n"]:
+            blocks.append(_format_part(title, part, columns))
+    return "\n\n".join(blocks)
+
+
+def _format_part(title: str, part: Mapping[str, Any], columns: Mapping[str, str]) -> str:
+    groupings = [part["by"][name] for name in GROUPINGS if name != "relation"]
+    mean = part.get("macro", {}) if part["by"]["cell"] else {}
+    groupings.append({"all": part, "mean of the cells": mean})
+    rows = [[title, *columns]]
+    for grouping in groupings:
+        if grouping:
+            rows.append([""] * len(rows[0]))
+        for name, figures in grouping.items():
+            if figures:
+                cells = [shown(figures[key]) if key in figures else "" for key in columns.values()]
+                rows.append([name, *cells])
+    return format_table(rows)
+
+
+def list_cells(result: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Return the figures of each cell in the paper's order, then of all."""
     return {**result["by"]["cell"], "all": result}
 
 
 def _with_interval(value: float | None, interval: Interval | None) -> str:
-    return shown(value) + (f" [{shown(interval[0])}, {shown(interval[1])}]" if interval else "")
+    if not interval:
+        return shown(value)
+    return f"{shown(value)} [{shown(interval[0])}, {shown(interval[1])}]"
 
 
 def interval_table(result: Mapping[str, Any]) -> str:
-    """Sets accuracy, F1 and pair accuracy with their intervals, in percent."""
+    """Format accuracy, F1 and pair accuracy with their intervals, in percent."""
     rows = [["yes/no", "n", "accuracy", "F1", "pairs", "pair accuracy"]]
-    for cell, figures in _cells(result).items():
-        texts = {name: _with_interval(figures[name], result["intervals"][cell][name]) for name in COMPARED}
+    for cell, figures in list_cells(result).items():
+        intervals = result["intervals"][cell]
+        texts = {name: _with_interval(figures[name], intervals[name]) for name in COMPARED}
         counts = [shown(figures["n"]), texts["accuracy"], texts["f1"], shown(figures["pairs"])]
         rows.append([cell, *counts, texts["pair_accuracy"]])
-    return aligned(rows) + "\n95 % intervals: Wilson for accuracy; the others drawn by picture"
+    note = "95 % intervals: Wilson for accuracy; the others drawn by picture"
+    return f"{format_table(rows)}\n{note}"
 
 
 def baseline_table(result: Mapping[str, Any]) -> str:
-    """Sets accuracy and pair accuracy beside those of the blind baselines, in percent."""
+    """Format accuracy and pair accuracy beside those of the blind baselines, in percent."""
     rows = [["accuracy / pair accuracy", "these answers", *result["baselines"]]]
-    columns = [_cells(result), *(_cells(figures) for figures in result["baselines"].values())]
+    columns = [list_cells(part) for part in (result, *result["baselines"].values())]
     for cell in columns[0]:
-        texts = [f"{shown(part[cell]['accuracy'])} / {shown(part[cell]['pair_accuracy'])}" for part in columns]
+        texts = []
+        for column in columns:
+            figures = column[cell]
+            texts.append(f"{shown(figures['accuracy'])} / {shown(figures['pair_accuracy'])}")
         rows.append([cell, *texts])
-    return aligned(rows) + "\nblind baselines answer from the questions alone: what is above them, the picture added"
+    note = "blind baselines answer from the questions alone: what is above them, the picture added"
+    return f"{format_table(rows)}\n{note}"
 
 
 def published_table(result: Mapping[str, Any]) -> str:
-    """Sets accuracy / precision / recall / F1 of each cell beside the published rows, in percent."""
-    rows = [["accuracy / precision / recall / F1", "these answers", *PUBLISHED]]
-    cells = result["by"]["cell"]
-    for cell in PUBLISHED["GPT-4o"]:
-        own = [cells.get(cell, {}).get(name) for name in ("accuracy", "precision", "recall", "f1")]
-        published = [" / ".join(f"{value:.2f}" for value in model[cell]) for model in PUBLISHED.values()]
-        rows.append([cell, " / ".join(map(shown, own)), *published])
-    return "\n".join([aligned(rows), *PUBLISHED_NOTES])
+    """Format accuracy / precision / recall / F1 of each cell beside the published rows, in percent."""
+    paper = read_paper()
+    rows = [["accuracy / precision / recall / F1", "these answers", *paper.scores]]
+    for cell in next(iter(paper.scores.values())):
+        figures = result["by"]["cell"].get(cell, {})
+        own = [figures.get(name) for name in ("accuracy", "precision", "recall", "f1")]
+        texts = [" / ".join(map(shown, own))]
+        for scores in paper.scores.values():
+            texts.append(" / ".join(f"{value:.2f}" for value in scores[cell]))
+        rows.append([cell, *texts])
+    return "\n".join([format_table(rows), *paper.notes])
 
 
 def comparison_text(compared: Mapping[str, Any]) -> str:
-    """Says how two models differ."""
+    """Format how two models differ."""
     rows = [["first - second", "difference, points", "95 % interval"]]
     for name in COMPARED:
-        interval = compared[name]["interval"]
-        ends = f"[{100 * interval[0]:+.2f}, {100 * interval[1]:+.2f}]" if interval else "\u2014"
-        difference = compared[name]["difference"]
-        text = "\u2014" if difference is None else f"{100 * difference:+.2f}"
+        difference, interval = compared[name]["difference"], compared[name]["interval"]
+        text = "—" if difference is None else f"{100 * difference:+.2f}"
+        ends = f"[{100 * interval[0]:+.2f}, {100 * interval[1]:+.2f}]" if interval else "—"
         rows.append([name.replace("_", " "), text, ends])
     test = compared["mcnemar"]
-    return (
-        f"{aligned(rows)}\nright only in the first: {test['only_first']:,}, second: {test['only_second']:,};"
-        f" McNemar's exact p {test['p']:.3g} (as if questions were independent)"
-    )
+    right = f"right only in the first: {test['only_first']:,}, second: {test['only_second']:,}"
+    p = f"McNemar's exact p {test['p']:.3g} (as if questions were independent)"
+    return f"{format_table(rows)}\n{right}; {p}"
