@@ -30,16 +30,13 @@ from mmrel_kit.scoring.readers import (
     READERS as READERS,
 )
 from mmrel_kit.scoring.readers import (
+    Lexicon as Lexicon,
+)
+from mmrel_kit.scoring.readers import (
     Reader as Reader,
 )
 from mmrel_kit.scoring.readers import (
     RecordError as RecordError,
-)
-from mmrel_kit.scoring.readers import (
-    Vocabulary as Vocabulary,
-)
-from mmrel_kit.scoring.readers import (
-    inflections as inflections,
 )
 from mmrel_kit.scoring.readers import (
     load_taxonomy as load_taxonomy,
@@ -139,7 +136,7 @@ class Scores:
         self,
         reader: str = "words",
         judge: Judge | None = None,
-        taxonomy: Mapping[str, Vocabulary] | None = None,
+        taxonomy: Mapping[str, Lexicon] | None = None,
     ) -> None:
         if reader not in READERS:
             raise AnswerError(f"expected a reader out of {', '.join(READERS)}; got {reader!r}")
