@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads open-ended answers by the relations that they name."""
+"""Read open-ended answers by the relations that they name, without a model."""
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections import defaultdict
@@ -11,7 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from relation_accuracy import AnswerError, fold_text, split_words, take_reply
+from mmrel_kit.questions.taxonomy import Vocabulary, inflections, read_taxonomy
+from relation_accuracy import fold_text, split_words, take_reply
 
 # Phrases that hold a relation's word and name no relation of the two objects.
 _NO_RELATION = {
@@ -25,68 +25,50 @@ _NO_RELATION = {
 _OPEN_CHARACTERS = 20_000  # of an open-ended answer are looked at
 
 
-class Vocabulary(NamedTuple):
-    """The relations of one category that an open-ended answer may name."""
+class Lexicon(NamedTuple):
+    """What an open-ended answer may say of the relations of one category.
 
-    phrases: Mapping[str, frozenset[str]]  # phrase -> the relations it may mean ("on top of": above, on)
-    opposites: frozenset[tuple[str, str]] = frozenset()  # in both orders
-    inverses: frozenset[tuple[str, str]] = frozenset()  # in both orders
-
-
-def inflections(verb: str) -> set[str]:
-    """Returns the regular inflections of a phrase's first word; those that do not exist do no harm.
-
-    >>> sorted(inflections("ride on"))
-    ['ride on', 'rided on', 'ridees on', 'rideing on', 'rides on', 'riding on']
+    Attributes:
+        phrases: phrase -> the relations that it may mean ("on top of": above, on).
+        opposites: pairs of relations that exclude each other, in both orders.
+        inverses: pairs of which one is the other, seen from the object; in both orders.
     """
-    head, space, rest = verb.partition(" ")
-    forms = {head, head + "s", head + "es", head + "ing", head + ("d" if head.endswith("e") else "ed")}
-    if head.endswith("ie"):
-        forms.add(head[:-2] + "ying")
-    elif head.endswith("e"):
-        forms.add(head[:-1] + "ing")
-    elif head.endswith("y"):
-        forms |= {head[:-1] + "ies", head[:-1] + "ied"}
-    else:
-        forms |= {head + head[-1:] + "ing", head + head[-1:] + "ed"}
-    return {form + space + rest for form in forms}
+
+    phrases: Mapping[str, frozenset[str]]
+    opposites: frozenset[tuple[str, str]] = frozenset()
+    inverses: frozenset[tuple[str, str]] = frozenset()
 
 
-def load_taxonomy(path: str | os.PathLike[str] | None = None) -> dict[str, Vocabulary]:
-    """Read the relations from a `taxonomy.json`.
+def load_taxonomy(path: str | os.PathLike[str] | None = None) -> dict[str, Lexicon]:
+    """Return what answers may say of the relations of a `taxonomy.json`.
 
     Args:
-        path: the file; by default the one that came with this module: in `mmrel_schema/` beside it
-            where it was installed, in `schema/` in a clone.
+        path: the file; None takes that of this package.
 
     Returns:
-        category -> Vocabulary; verbs (category `action`) stand in all their inflections.
+        category -> Lexicon; verbs (category `action`) are in it in all their inflections.
 
     Raises:
-        AnswerError: the file is not there or is no taxonomy.
+        InputError: the file cannot be read, or is not a taxonomy.
     """
-    if path is None:
-        path = Path(__file__).resolve().parents[2] / "schema" / "taxonomy.json"
-    path = Path(path)
-    taxonomy = {}
-    try:
-        for category, entry in json.loads(path.read_text(encoding="utf-8"))["categories"].items():
-            phrases: defaultdict[str, set[str]] = defaultdict(set)
-            opposites, inverses = set(), set()
-            for relation in entry["relations"]:
-                name, inverse = relation["name"], relation["inverse"]
-                for phrase in (name, *relation["synonyms"], *relation.get("forms", ())):
-                    for form in inflections(phrase) if category == "action" else (phrase,):
-                        phrases[form].add(name)
-                for other in relation["opposites"]:
-                    opposites |= {(name, other), (other, name)}
-                if inverse:
-                    inverses |= {(name, inverse), (inverse, name)}
-            known = {phrase: frozenset(names) for phrase, names in phrases.items()}
-            taxonomy[category] = Vocabulary(known, frozenset(opposites), frozenset(inverses))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise AnswerError(f"expected the taxonomy of relations in {path}; it cannot be read: {error!r}") from error
-    return taxonomy
+    taxonomy = read_taxonomy(None if path is None else Path(path))
+    return {name: _make_lexicon(vocabulary) for name, vocabulary in taxonomy.categories.items()}
+
+
+def _make_lexicon(vocabulary: Vocabulary) -> Lexicon:
+    phrases: defaultdict[str, set[str]] = defaultdict(set)
+    opposites, inverses = set(), set()
+    for relation in vocabulary.relations.values():
+        name = relation.name
+        for phrase in (name, *relation.synonyms, *relation.forms):
+            for form in inflections(phrase) if vocabulary.has_verbs else (phrase,):
+                phrases[form].add(name)
+        for other in relation.opposites:
+            opposites |= {(name, other), (other, name)}
+        if relation.inverse:
+            inverses |= {(name, relation.inverse), (relation.inverse, name)}
+    known = {phrase: frozenset(names) for phrase, names in phrases.items()}
+    return Lexicon(known, frozenset(opposites), frozenset(inverses))
 
 
 def _find(tokens: Sequence[str], phrases: Mapping[str, frozenset[str]]) -> Iterator[tuple[frozenset[str], int, int]]:
@@ -130,7 +112,7 @@ def _is_denied(tokens: Sequence[str], start: int) -> bool:
     return False
 
 
-def read_relation(text: str, record: Mapping[str, Any], taxonomy: Mapping[str, Vocabulary]) -> str | None:
+def read_relation(text: str, record: Mapping[str, Any], taxonomy: Mapping[str, Lexicon]) -> str | None:
     """Compares the relation that an open-ended answer names with the reference, without a model: version 1.0.
 
     The relations of the record's category are looked for in the answer, by name, synonym and inflection. One
@@ -153,19 +135,19 @@ def read_relation(text: str, record: Mapping[str, Any], taxonomy: Mapping[str, V
     ['correct', 'incorrect', None]
     """
     category = record.get("category")
-    vocabulary = taxonomy.get(category or "", Vocabulary({}))
+    lexicon = taxonomy.get(category or "", Lexicon({}))
     wanted = split_words(fold_text(record.get("relation") or record.get("answer") or ""))
-    reference = next((names for names, *_ in _find(wanted.split(), vocabulary.phrases)), frozenset({wanted}))
-    phrases = {**_NO_RELATION, **vocabulary.phrases, **dict.fromkeys(inflections(wanted), reference)}
+    reference = next((names for names, *_ in _find(wanted.split(), lexicon.phrases)), frozenset({wanted}))
+    phrases = {**_NO_RELATION, **lexicon.phrases, **dict.fromkeys(inflections(wanted), reference)}
     tokens = _mark_objects(split_words(take_reply(text)[:_OPEN_CHARACTERS]), record).split()
     verdicts = set()
     for names, start, end in _find(tokens, phrases):
         if category != "action" and _is_swapped(tokens, start, end, category == "comparative"):
-            holds = any((name, other) in vocabulary.inverses for name in names for other in reference)
+            holds = any((name, other) in lexicon.inverses for name in names for other in reference)
             contradicts = not names.isdisjoint(reference)
         else:
             holds = not names.isdisjoint(reference)
-            contradicts = any((name, other) in vocabulary.opposites for name in names for other in reference)
+            contradicts = any((name, other) in lexicon.opposites for name in names for other in reference)
         if _is_denied(tokens, start):
             holds, contradicts = False, holds
         verdicts.add("contradicts" if contradicts else "holds" if holds else "other")
