@@ -97,7 +97,7 @@ def test_a_release_that_fails_check_is_refused(
         lines.write("{}\n")
     assert run(release, tmp_path / "out") == 1
     told = capsys.readouterr().err
-    assert "expected a release that passes 'python upload.py check'" in told
+    assert "expected a release that passes 'mmrel check'" in told
     assert "data/real/train.jsonl" in told
     assert not (tmp_path / "out").exists()
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import relation_accuracy
+from mmrel_kit import cli
 from tests.conftest import REPOSITORY
 from tests.helpers.routes import read_lines
 
@@ -17,16 +18,12 @@ pytestmark = pytest.mark.recipes
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from mmrel_kit import cli
-
     out = tmp_path_factory.mktemp("export") / "trl"
     assert cli.main(["export", "--root", str(REPOSITORY), "--out", str(out), "--drop-leaks"]) == 0
     return out
 
 
 def run(folder: Path, exported: Path, model: Path, *more: str) -> int:
-    from mmrel_kit import cli
-
     arguments = ["--model", str(model), "--data", str(exported), "--out", str(folder / "tuned"), "--config", "real"]
     return cli.main(["finetune", *arguments, "--max-new-tokens", "2", *more])
 
