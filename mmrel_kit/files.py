@@ -27,6 +27,7 @@ SCHEMA_FOLDER = PROJECT / "schema"
 INDEX = "checksums.json"
 
 MAX_RECORD = 1 << 20  # characters of one JSON value of a file
+MAX_LENIENT = 1 << 24  # the same where reading is lenient
 MAX_PROBLEMS = 1000  # after which a file is read no further
 SHOWN_PROBLEMS = 10  # of those that one error lists
 CHUNK = 1 << 16  # bytes decoded at once
@@ -94,21 +95,30 @@ def make_json(value: object) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def parse_json(text: str) -> Any:
+def parse_json(text: str, lenient: bool = False) -> Any:
     """Parse one JSON value.
+
+    Args:
+        text: the value.
+        lenient: see `scan_json`.
 
     Raises:
         ValueError: it is too long, nested too deeply, or not JSON.
     """
-    if len(text) > MAX_RECORD:
-        raise ValueError(f"a record has at most {MAX_RECORD} characters")
+    rules = _LENIENT if lenient else _STRICT
+    if len(text) > rules.longest:
+        raise ValueError(f"a record has at most {rules.longest} characters")
     try:
-        return _DECODER.decode(text)
+        return rules.decoder.decode(text)
     except RecursionError:
         raise ValueError("nested too deeply") from None
 
 
-def scan_json(source: Path | BinaryIO, name: str | None = None) -> Iterator[Value | Problem]:
+def scan_json(
+    source: Path | BinaryIO,
+    name: str | None = None,
+    lenient: bool = False,
+) -> Iterator[Value | Problem]:
     """Yield the JSON values of a file: one a line, or the elements of one array.
 
     Memory stays constant. After a line that cannot be read the next one is; after an element of an
@@ -117,17 +127,21 @@ def scan_json(source: Path | BinaryIO, name: str | None = None) -> Iterator[Valu
     Args:
         source: a path, or an open binary file; UTF-8, with or without a byte order mark.
         name: what `where` calls the file; default: its path.
+        lenient: accept what other programs write too: NaN and Infinity, values of up to
+            MAX_LENIENT characters, and a file without any value.
 
     Raises:
         OSError: the file cannot be opened or read.
     """
     if isinstance(source, Path):
         with open(source, "rb") as file:
-            yield from scan_json(file, name or str(source))
+            yield from scan_json(file, name or str(source), lenient)
         return
-    text = _Text(source, name or "standard input")
+    text = _Text(source, name or "standard input", lenient)
     try:
         first = text.skip_space()
+        if not first and lenient:
+            return
         if not first:
             yield Problem(f"{text.name}:1", "expected records, the file is empty")
         elif first == "[":
@@ -140,14 +154,18 @@ def scan_json(source: Path | BinaryIO, name: str | None = None) -> Iterator[Valu
         yield Problem(f"{text.name}:{line}", f"expected UTF-8, got byte 0x{byte:02x}")
 
 
-def read_json(source: Path | BinaryIO, name: str | None = None) -> Iterator[Value]:
+def read_json(
+    source: Path | BinaryIO,
+    name: str | None = None,
+    lenient: bool = False,
+) -> Iterator[Value]:
     """Yield the JSON values of a file like `scan_json`; raise at the first problem.
 
     Raises:
         InputError: a value cannot be read, or the file is empty.
         OSError: the file cannot be opened or read.
     """
-    for found in scan_json(source, name):
+    for found in scan_json(source, name, lenient):
         if isinstance(found, Problem):
             raise InputError(str(found))
         yield found
@@ -168,8 +186,10 @@ def read_objects(source: Path | BinaryIO, name: str | None = None) -> Iterator[V
 class _Text:
     """The text of a file that has not been taken yet, and the line at which it begins."""
 
-    def __init__(self, file: BinaryIO, name: str) -> None:
+    def __init__(self, file: BinaryIO, name: str, lenient: bool = False) -> None:
         self.name = name
+        self.lenient = lenient
+        self.rules = _LENIENT if lenient else _STRICT
         self.line = 1
         self._file = file
         # Line ends become "\n"; str.splitlines would also cut at separators inside JSON strings.
@@ -225,9 +245,9 @@ class _Text:
         """Parse the value that the text begins with and move past it."""
         while True:
             try:
-                value, end = _DECODER.raw_decode(self._buffer, self._at)
+                value, end = self.rules.decoder.raw_decode(self._buffer, self._at)
             except ValueError:
-                if len(self) > MAX_RECORD or not self.more():
+                if len(self) > self.rules.longest or not self.more():
                     raise
                 continue
             # A number may go on in the next chunk.
@@ -240,7 +260,7 @@ def _scan_lines(text: _Text) -> Iterator[Value | Problem]:
     problems = 0
     while problems < MAX_PROBLEMS:
         length = text.find_line_end()
-        if not length and len(text) <= MAX_RECORD and text.more():
+        if not length and len(text) <= text.rules.longest and text.more():
             continue
         where = f"{text.name}:{text.line}"
         line = text.take(length or len(text))
@@ -249,12 +269,12 @@ def _scan_lines(text: _Text) -> Iterator[Value | Problem]:
         if not line.strip():
             continue
         try:
-            value = parse_json(line)
+            value = parse_json(line, text.lenient)
         except ValueError as error:
             problems += 1
             got = f"{error}, got {line[:80].strip()!r}"
             yield Problem(where, f"expected one JSON object per line, or one array: {got}")
-            if len(line) > MAX_RECORD:
+            if len(line) > text.rules.longest:
                 return
             continue
         yield Value(where, value)
@@ -290,7 +310,15 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
-_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+class _Rules(NamedTuple):
+    """What a JSON value may be: its most characters, and what parses it."""
+
+    longest: int
+    decoder: json.JSONDecoder
+
+
+_STRICT = _Rules(MAX_RECORD, json.JSONDecoder(parse_constant=_refuse_constant))
+_LENIENT = _Rules(MAX_LENIENT, json.JSONDecoder())
 
 
 # --- Writing ---

@@ -17,8 +17,8 @@ from mmrel_kit.commands import label as __main__
 from mmrel_kit.endpoint import Endpoint
 from mmrel_kit.files import InputError
 from mmrel_kit.questions.records import Triplet
+from mmrel_kit.semidc import words as semidc_words
 from mmrel_kit.semidc.items import read_proposals, write_lines, write_proposals
-from mmrel_kit.semidc.model import vocabulary
 from mmrel_kit.semidc.model.propose import PARAMETERS, propose
 from mmrel_kit.semidc.model.select import Candidate
 from mmrel_kit.semidc.people.audit import Uses, count_names, damage_name, find_damage, read_raw_names
@@ -69,7 +69,7 @@ def damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project
     drops = Counter[str]()
     stub = StubEndpoint(lambda asked: replies[asked.number - 1])
     with monkeypatch.context() as patch, stub:
-        patch.setattr(vocabulary, "tidy_name", old_tidy_name)
+        patch.setattr(semidc_words, "tidy_name", old_tidy_name)
         store = tmp_path / "replies.sqlite"
         asking = Endpoint(stub.url, "m", store, parameters=PARAMETERS, retries=0, concurrency=1)
         proposals = propose(candidates, "action", asking, images, drops)
@@ -147,7 +147,7 @@ def test_both_names_stated_leave_it_open() -> None:
 
 @given(st.lists(st.text("ahnet bc", max_size=8), max_size=12))
 def test_names_that_the_present_version_reads_are_never_certain_damage(said: list[str]) -> None:
-    uses = {vocabulary.tidy_name(name): Uses(1, 0) for name in said}
+    uses = {semidc_words.tidy_name(name): Uses(1, 0) for name in said}
     assert not [damage for damage in find_damage(uses, said) if damage.is_certain]
 
 

@@ -21,15 +21,16 @@ from mmrel_kit.endpoint import Endpoint
 from mmrel_kit.files import InputError
 from mmrel_kit.questions.annotations import read_annotations
 from mmrel_kit.questions.records import Triplet, parse_question
+from mmrel_kit.questions.taxonomy import read_taxonomy
 from mmrel_kit.semidc.items import Shard, parse_shard, read_proposals, write_lines, write_proposals
 from mmrel_kit.semidc.model.generate import Wish, generate, make_prompt, read_wishes
 from mmrel_kit.semidc.model.propose import PARAMETERS, propose, read_prompt
 from mmrel_kit.semidc.model.select import Candidate, Thing, read_candidates, read_folder, read_visual_genome, select
-from mmrel_kit.semidc.model.vocabulary import are_same, load_vocabulary, make_triplet, spoken_article, tidy_name
 from mmrel_kit.semidc.people import agree, ask
 from mmrel_kit.semidc.people.ask import Verified, make_negatives, make_questions, read_verified
 from mmrel_kit.semidc.people.export import export_label_studio, export_records
 from mmrel_kit.semidc.people.store import Decision, Item, Project, Proposal
+from mmrel_kit.semidc.words import are_same, make_triplet, spoken_article, tidy_name
 from tests.helpers.stub_endpoint import Asked, Fault, StubEndpoint
 
 if TYPE_CHECKING:
@@ -535,7 +536,7 @@ def plain_waiting(project: Project) -> tuple[set[int], list[Triplet]]:
 
 
 def plain_rank(truth: Triplet, items: list[Item]) -> list[str]:
-    known = load_vocabulary()["action"].relations.get(truth.relation)
+    known = read_taxonomy().categories["action"].relations.get(truth.relation)
     ranked: list[list[str]] = [list(known.opposites) if known else [], [], [], []]
     for subject, relation, object_ in (item.triplet for item in items):
         same = (subject == truth.subject, object_ == truth.object)

@@ -31,9 +31,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SOURCE_FILES = ("upload.py", "mmrel_kit/check/release.py")  # which the source repository has, and no release
-# What the source repository has in common with a release.
-SAMPLE = ("data", "schema", "dataset_infos.json", "checksums.json")
-REQUIRED = ("README.md", "dataset_infos.json", "schema/record.schema.json", "schema/taxonomy.json", "loader/mmrel.py")
+SCHEMAS = ("schema/record.schema.json", "schema/taxonomy.json")
+# What the source repository has in common with a release; schema/published.json is its own.
+SAMPLE = ("data", *SCHEMAS, "dataset_infos.json", "checksums.json")
+REQUIRED = ("README.md", "dataset_infos.json", *SCHEMAS, "loader/mmrel.py")
 FILE_DECODED_BYTES = 1 << 31  # what pyarrow's ParquetFile.read() can hold of a file once each row has its picture
 EXIF_ORIENTATION = 0x0112
 EXAMPLES = 3  # of a warning that counts questions

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from mmrel_kit.commands.options import parse_share
 from mmrel_kit.files import InputError
 from mmrel_kit.questions.records import Triplet, parse_image_path
-from mmrel_kit.semidc.model.vocabulary import make_triplet
 from mmrel_kit.semidc.people.store import Proposal
+from mmrel_kit.semidc.words import make_triplet
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -16,10 +16,11 @@ from PIL import Image
 from mmrel_kit.endpoint import Request
 from mmrel_kit.files import InputError
 from mmrel_kit.questions.records import Triplet
+from mmrel_kit.questions.taxonomy import read_taxonomy
 from mmrel_kit.semidc.items import read_lines
 from mmrel_kit.semidc.model.propose import newest_prompt, read_prompt
-from mmrel_kit.semidc.model.vocabulary import load_styles, make_triplet, spoken_article
 from mmrel_kit.semidc.people.store import Proposal
+from mmrel_kit.semidc.words import make_triplet, spoken_article
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -76,9 +77,10 @@ def generate(
 
 def read_wishes(path: Path, styles: Iterable[str]) -> Iterator[Wish]:
     """Triplets of a file of JSON lines (category, subject, relation, object), each in every style."""
-    chosen = tuple(styles) or load_styles()
-    if unknown := set(chosen) - set(load_styles()):
-        raise InputError(f"expected styles among {', '.join(load_styles())}, got {', '.join(sorted(unknown))}")
+    known = read_taxonomy().styles
+    chosen = tuple(styles) or known
+    if unknown := sorted(set(chosen) - set(known)):
+        raise InputError(f"expected styles among {', '.join(known)}, got {', '.join(unknown)}")
     for where, value in read_lines(path):
         words = [value.get(name) for name in ("category", *Triplet._fields)]
         if not all(isinstance(word, str) for word in words):

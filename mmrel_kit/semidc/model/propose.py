@@ -13,10 +13,10 @@ import mmrel
 from mmrel_kit.endpoint import Picture, Request
 from mmrel_kit.files import InputError
 from mmrel_kit.questions.records import Triplet, parse_image_path
-from mmrel_kit.questions.taxonomy import find_misfit
+from mmrel_kit.questions.taxonomy import find_misfit, read_taxonomy
 from mmrel_kit.semidc.items import Shard
-from mmrel_kit.semidc.model.vocabulary import load_vocabulary, make_triplet
 from mmrel_kit.semidc.people.store import Proposal
+from mmrel_kit.semidc.words import make_triplet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -162,7 +162,7 @@ def make_prompt(text: str, candidate: Candidate, category: str) -> str:
     """Fill in what is known of the picture, and the words of the category."""
     things = sorted({thing.name for thing in candidate.things})[:SHOWN_THINGS]
     told = f"Speak only of these things in it: {', '.join(things)}." if things else "Speak of its most visible things."
-    relations = list(load_vocabulary()[category].relations)[:SHOWN_RELATIONS]
+    relations = list(read_taxonomy().categories[category].relations)[:SHOWN_RELATIONS]
     return text.replace("{things}", told).replace("{relations}", ", ".join(relations))
 
 
@@ -182,7 +182,7 @@ def _make_requests(
 
 def _read_triplet(stated: dict[str, Any], candidate: Candidate, category: str) -> Triplet:
     """A stated triplet in the project's words; raises with the bare reason, which is counted."""
-    vocabulary, word = load_vocabulary()[category], " ".join(stated["relation"].split()).lower()
+    vocabulary, word = read_taxonomy().categories[category], " ".join(stated["relation"].split()).lower()
     if vocabulary.find(word) is None:
         if not vocabulary.is_open:
             raise InputError("outside the taxonomy")

@@ -8,7 +8,8 @@ import statistics
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
-from mmrel_kit.scoring.report import wilson
+from mmrel_kit.files import format_table
+from mmrel_kit.scoring.intervals import wilson
 from mmrel_kit.semidc.people.ask import read_verified
 
 if TYPE_CHECKING:
@@ -165,13 +166,5 @@ def _shown(value: float | None) -> str:
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Rows of text in columns, the first to the left and the others to the right."""
-    lines = [heads, *rows] if rows else [heads, ("none yet", *[""] * (len(heads) - 1))]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join(
-            cell.rjust(width) if n else cell.ljust(width)
-            for n, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in lines
-    )
+    """Return a table with its heads; a row that says so where there are none."""
+    return format_table([heads, *(rows or [("none yet", *[""] * (len(heads) - 1))])])

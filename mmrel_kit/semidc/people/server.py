@@ -21,8 +21,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from mmrel_kit.endpoint import media_type
 from mmrel_kit.files import InputError
 from mmrel_kit.questions.records import Triplet, make_question, parse_image_path
-from mmrel_kit.semidc.model.vocabulary import load_vocabulary, make_triplet, spoken_article
+from mmrel_kit.questions.taxonomy import read_taxonomy
 from mmrel_kit.semidc.people.store import Decision, Item, Project
+from mmrel_kit.semidc.words import make_triplet, spoken_article
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -231,7 +232,7 @@ def show_vocabulary(annotator: Annotator, request: Request) -> dict[str, Any]:
     """Words to complete what people type: relations by category, names of things."""
     relations = {
         category: [{"name": relation.name, "synonyms": relation.synonyms} for relation in vocabulary.relations.values()]
-        for category, vocabulary in load_vocabulary().items()
+        for category, vocabulary in read_taxonomy().categories.items()
     }
     return {"relations": relations, "names": request.app.state.project.names()}
 
