@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections import Counter
@@ -13,14 +12,10 @@ import PIL
 import pyarrow
 
 import mmrel
-from mmrel_kit.files import describe_file
-from mmrel_kit.files import write_bytes
-from mmrel_kit.files import raise_problems
-from mmrel_kit.pictures.archives import (Picture, check_picture, write_archive)
-from mmrel_kit.files import make_json
-from mmrel_kit.card.readme import Facts
-from mmrel_kit.files import InputError
 from mmrel_kit.build.tables import write_table
+from mmrel_kit.card.facts import Facts, count_picture, list_categories, make_facts
+from mmrel_kit.files import InputError, describe_file, make_json, raise_problems, write_bytes
+from mmrel_kit.pictures.archives import Picture, check_picture, write_archive
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -127,28 +122,6 @@ def count_pictures(pictures: Iterable[Picture], counts: Counter[str]) -> Iterato
     for picture in pictures:
         count_picture(picture, counts)
         yield picture
-
-
-def count_picture(picture: Picture, counts: Counter[str]) -> None:
-    """Add to the counts that `make_facts` needs."""
-    counts["pictures"] += 1
-    for record in picture.records:
-        counts["rows"] += 1
-        counts["num_bytes"] += len(picture.data) + len(picture.image_id)
-        counts["num_bytes"] += sum(len((getattr(record, name) or "").encode()) for name in mmrel.COLUMNS)
-        counts[f"{record.category} {record.task}"] += 1
-
-
-def make_facts(domain: str, split: str, counts: Counter[str], table_bytes: int) -> Facts:
-    """The facts of what `count_picture` counted."""
-    kinds = {kind: number for kind, number in sorted(counts.items()) if " " in kind}
-    return Facts(domain, split, counts["rows"], counts["pictures"], counts["num_bytes"], table_bytes, kinds)
-
-
-def list_categories(kinds: Iterable[str]) -> list[str]:
-    """The categories that some kinds of questions (`"spatial generative"`) begin with, in the paper's order."""
-    present = {kind.partition(" ")[0] for kind in kinds}
-    return [category for category in mmrel.CATEGORIES if category in present]
 
 
 def make_versions() -> dict[str, str]:

@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 import mmrel
+from mmrel_kit.card.facts import describe_features
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -24,11 +25,6 @@ GROUP_STORED_BYTES = 96 << 20
 GROUP_DECODED_BYTES = 256 << 20
 _PLAIN = ("question_id", "question")  # hardly ever twice the same
 _REPEATED = ("image.bytes", "image.path", *(column for column in mmrel.COLUMNS if column not in _PLAIN))
-
-
-def describe_features(columns: Sequence[str] = mmrel.COLUMNS) -> dict[str, Any]:
-    """A picture and columns of text as `datasets` describes them in JSON; only types that datasets 3.6 knows."""
-    return {"image": {"_type": "Image"}} | {name: {"dtype": "string", "_type": "Value"} for name in columns}
 
 
 def make_schema(columns: Sequence[str] = mmrel.COLUMNS) -> pa.Schema:

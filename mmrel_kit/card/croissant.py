@@ -16,7 +16,7 @@ import mmrel
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from mmrel_kit.card.readme import Facts
+    from mmrel_kit.card.facts import Facts
 
 NAME = "croissant.json"
 CC_BY = "https://creativecommons.org/licenses/by/4.0/"

@@ -10,17 +10,18 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import mmrel
-from mmrel_kit.build.tables import describe_features
+from mmrel_kit.card.facts import describe_features, merge_facts
 from mmrel_kit.card.hub_eval import describe_evaluation, make_config
 from mmrel_kit.files import PROJECT, InputError
 from mmrel_kit.pictures.archives import check_picture
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
+
+    from mmrel_kit.card.facts import Facts
 
 TEMPLATE = PROJECT / "README.md"
 _FRONT = re.compile(r"\A---\n(.*?)---\n", re.DOTALL)
@@ -39,30 +40,6 @@ git clone {SOURCE} MMRel && pip install ./MMRel
 EXAMPLE = "data/example.jpg"  # the picture of the row that the card shows
 ROW = ("question", "instruction", "answer", "task", "category", "subject", "relation", "object", "domain", "image_id")
 EXAMPLE_SIDE = 384  # pixels of its longer side, at most
-
-
-class Facts(NamedTuple):
-    """What the card says of a part of a split: a shard, or all shards of a split together."""
-
-    domain: str
-    split: str
-    rows: int
-    pictures: int
-    num_bytes: int  # of all rows, each with its own copy of the picture
-    table_bytes: int  # of the Parquet files
-    counts: dict[str, int]  # questions by "category task"
-
-
-def merge_facts(facts: Iterable[Facts]) -> list[Facts]:
-    """Facts of whole splits from those of their shards, by domain and split."""
-    merged: dict[tuple[str, str], Facts] = {}
-    for part in facts:
-        key = part.domain, part.split
-        whole = merged.get(key, Facts(*key, 0, 0, 0, 0, {}))
-        counts = dict(Counter(whole.counts) + Counter(part.counts))
-        rows, pictures, num_bytes, table_bytes = (a + b for a, b in zip(whole[2:6], part[2:6], strict=True))
-        merged[key] = Facts(*key, rows, pictures, num_bytes, table_bytes, counts)
-    return sorted(merged.values(), key=lambda facts: (facts.domain, mmrel.SPLITS.index(facts.split)))
 
 
 def make_infos(facts: list[Facts]) -> dict[str, dict[str, Any]]:

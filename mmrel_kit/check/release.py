@@ -15,11 +15,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import mmrel
-from mmrel_kit.build.pack import count_picture, list_categories, make_facts
+from mmrel_kit.build.hub_eval import read_texts
 from mmrel_kit.build.tables import GROUP_DECODED_BYTES, GROUP_ROWS, GROUP_STORED_BYTES, make_schema
 from mmrel_kit.card import croissant
-from mmrel_kit.card.hub_eval import CONFIG, find_splits, read_texts
-from mmrel_kit.card.readme import EXAMPLE, Facts, make_dataset_infos, make_front_matter, merge_facts
+from mmrel_kit.card.facts import Facts, count_picture, list_categories, make_facts, merge_facts
+from mmrel_kit.card.hub_eval import CONFIG, find_splits
+from mmrel_kit.card.readme import EXAMPLE, make_dataset_infos, make_front_matter
 from mmrel_kit.check.viewer import Statistics
 from mmrel_kit.files import INDEX, SCHEMA_FOLDER, InputError, describe_file
 from mmrel_kit.pictures.archives import Picture, check_picture, describe_merge, sample_key

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes the train split of a release as trainers read it, checked for leaks into the test and adversarial splits.
+"""Write the train split of a release as trainers read it, checked for leaks into held-out splits.
 
-    python -m recipes.export --root RELEASE --format trl --out FOLDER
+    mmrel export --root RELEASE --format trl --out FOLDER
 
-Formats: `trl` is Parquet with the flat columns prompt, completion, image (TRL, see recipes/finetune.py; any version of
-`datasets`); `messages` is JSON lines with picture paths (ms-swift; LLaMA-Factory by its dataset_info.json); `llava` is
-LLaVA's JSON array. `load_dataset("FOLDER")` opens the first two.
+Formats: `trl` is Parquet with the flat columns prompt, completion, image (TRL, see `mmrel
+finetune`; any version of `datasets`); `messages` is JSON lines with picture paths (ms-swift;
+LLaMA-Factory by its dataset_info.json); `llava` is LLaVA's JSON array. `load_dataset("FOLDER")`
+opens the first two.
 """
 
 from __future__ import annotations
@@ -14,14 +15,8 @@ import argparse
 import json
 import os
 import shutil
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
-
-if __name__ == "__main__":  # Ctrl-C and a missing package are one line while the rest loads, too
-    from mmrel_kit.cli import guard_start
-
-    guard_start("recipes.export")
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -32,10 +27,10 @@ from mmrel_kit.check.release import check_release, check_sample, is_source
 from mmrel_kit.files import InputError, make_json
 from mmrel_kit.questions.records import make_prompt
 from mmrel_kit.recipes.leaks import find_leaks
-from mmrel_kit.recipes.questions import add_release, is_of_task, read_pictures, run_command
+from mmrel_kit.recipes.questions import is_of_task, read_pictures
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
 GROUP_ROWS = 100  # of a row group: what a reader holds at once, each row with its own copy of the picture
 # What LLaMA-Factory wants to know of a file of messages; ms-swift needs nothing.
@@ -118,7 +113,7 @@ FORMATS = {
 
 def export(args: argparse.Namespace) -> int:
     """Check, find leaks, write; `--out` is there whole or not at all."""
-    out = Path(args.out)
+    out: Path = args.out
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out}: expected nothing or an empty folder there; name another --out")
     release = _open_checked(args.root)
@@ -141,25 +136,6 @@ def export(args: argparse.Namespace) -> int:
     return 0
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """The command line."""
-    about, _, _ = str(__doc__).partition("\n")
-    parser = argparse.ArgumentParser("recipes.export", description=about)
-    add_release(parser, split=None)
-    parser.add_argument("--format", choices=FORMATS, default="trl", help="(%(default)s)")
-    parser.add_argument("--out", required=True, metavar="FOLDER", help="the folder to write")
-    leaks = "leave out train questions whose picture or triplet stands in test or adversarial, instead of refusing"
-    parser.add_argument("--drop-leaks", action="store_true", help=leaks)
-    triplets = "keep train questions about a triplet that test or adversarial asks about another picture"
-    parser.add_argument("--allow-triplets", action="store_true", help=triplets)
-    return parser
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command."""
-    return run_command(export, make_parser(), argv)
-
-
 def _open_checked(root: str) -> mmrel.Release:
     if "://" in root:
         raise InputError(f"{root}: expected a folder, since a release is checked before it is exported; download it")
@@ -169,7 +145,7 @@ def _open_checked(root: str) -> mmrel.Release:
     problems = [problem for problem in found if not problem.is_warning]
     if problems:
         raise InputError(
-            f"{root}: expected a release that passes 'python upload.py check', it has {len(problems)} problems, "
+            f"{root}: expected a release that passes 'mmrel check', it has {len(problems)} problems, "
             f"the first: {problems[0]}"
         )
     return release
@@ -218,7 +194,3 @@ def _make_card(release: mmrel.Release, pattern: str, told: str) -> str:
     split = f"- config_name: default\n  data_files:\n  - split: train\n    path: {pattern}\n"
     made = f"Train split of MMRel {release.version}, checksums.json sha256 {release.sha256}: {told}.\n"
     return f"---\nconfigs:\n{split}---\n{release.note or ''}\n\n{made}"
-
-
-if __name__ == "__main__":
-    sys.exit(main())
