@@ -19,6 +19,7 @@ import pytest
 import upload
 from mmrel_kit import cli, extras
 from tests.conftest import REPOSITORY
+from tests.helpers.verbs import list_verbs
 
 pytestmark = pytest.mark.commands
 
@@ -121,20 +122,9 @@ def run_without(folder: Path, missing: Sequence[str], asked: Sequence[str]) -> l
     return [Result(*result) for result in json.loads(done.stdout)]
 
 
-def list_verbs(parser: argparse.ArgumentParser) -> list[str]:
-    """Return every verb of a parser, and the verbs of those that have some."""
-    choices = next((action.choices for action in parser._actions if action.choices), None)
-    if not isinstance(choices, dict):
-        return []
-    found = []
-    for name, verb in choices.items():
-        found += [name, *(f"{name} {inner}" for inner in list_verbs(verb))]
-    return found
-
-
 def list_commands() -> list[str]:
     """Return the three doors, `mmrel` and all of its verbs."""
-    verbs = list_verbs(cli.make_parser())
+    verbs = [name for name, _ in list_verbs(cli.make_parser())]
     return [*DOORS, "mmrel", *(f"mmrel {verb}" for verb in verbs), "upload.py build"]
 
 

@@ -27,12 +27,13 @@ from mmrel_kit import cli
 from mmrel_kit.questions.records import Triplet
 from mmrel_kit.semidc.people.store import Decision, Project, Proposal
 from tests.conftest import REPOSITORY
+from tests.helpers.clones import copy_clone
 from tests.helpers.stub_endpoint import StubEndpoint
+from tests.helpers.verbs import list_runnable
 from tests.hub.hub_client import Client
 from tests.hub.loopback_hub import LoopbackHub
 
 if TYPE_CHECKING:
-    from argparse import ArgumentParser
     from collections.abc import Iterator
 
 DOCUMENTS = (
@@ -159,17 +160,9 @@ def test_no_command_is_indented_where_it_would_not_be_seen() -> None:
         assert not re.findall(r"^(?: {4}|\t)(?:python|pip|hf|inspect|import|from) .*", text, re.MULTILINE), document
 
 
-def list_verbs(parser: ArgumentParser) -> Iterator[tuple[str, ArgumentParser]]:
-    """Yield the verbs of a parser, those of `label` after their own parser's words."""
-    choices = next((action.choices for action in parser._actions if action.choices), None)
-    for name, verb in (choices if isinstance(choices, dict) else {}).items():
-        inner = list(list_verbs(verb))
-        yield from [(f"{name} {words}", found) for words, found in inner] or [(name, verb)]
-
-
 def test_the_examples_of_help_are_commands_that_are_understood() -> None:
     parser = cli.make_parser()
-    verbs = list(list_verbs(parser))
+    verbs = list_runnable(parser)
     assert len(verbs) > 20
     for name, verb in verbs:
         example = re.fullmatch(r"example: mmrel (.+)", str(verb.epilog), re.DOTALL)
@@ -245,20 +238,6 @@ def write_command(path: Path) -> None:
     run = f'#!/bin/sh\nexec "{sys.executable}" -c "from mmrel_kit.cli import run; run()" "$@"\n'
     path.write_text(run)
     path.chmod(0o755)
-
-
-def copy_clone(target: Path) -> None:
-    """Copy what git has of the repository, and what it does not ignore."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=REPOSITORY,
-        capture_output=True,
-        check=True,
-    )
-    for name in filter(None, listed.stdout.decode().split("\0")):
-        if (REPOSITORY / name).is_file():
-            (target / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(REPOSITORY / name, target / name)
 
 
 def copy_installed(target: Path) -> None:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import mmrel
 import relation_accuracy
 from mmrel_kit import endpoint
-from mmrel_kit.files import InputError
+from mmrel_kit.files import InputError, read_objects
 from mmrel_kit.questions.records import make_prompt
 from mmrel_kit.recipes.questions import (
     is_of_task,
@@ -195,12 +195,11 @@ def _check_out(args: argparse.Namespace, url: str) -> None:
             raise InputError(f"{out}: expected {option} and --out to be two files, got one")
     if not out.exists():
         return
+    unnamed = "an endpoint that it does not name"
     try:
-        with open(out, encoding="utf-8") as lines:
-            rows = [json.loads(line) for line in lines]
-        unnamed = "an endpoint that it does not name"
+        rows = [row for _, row in read_objects(out)]
         stated = {(row["model"], row.get("endpoint", unnamed)) for row in rows}
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (InputError, KeyError, TypeError):
         wanted = "expected answers or no file, it holds something else"
         raise InputError(f"{out}: {wanted}; name another --out") from None
     if others := stated - {(args.model, url)}:
