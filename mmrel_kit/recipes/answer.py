@@ -45,7 +45,7 @@ AS_IS = "as in the release"  # the bytes of a picture are sent unchanged
 def make_requests(release: mmrel.Release, config: str, split: str, task: str) -> Iterator[endpoint.Request]:
     """A request for each question, by its question_id; the questions of a picture share its encoding."""
     for records, data in read_pictures(release, config, split):
-        picture = endpoint.Picture(data)
+        picture = endpoint.Attachment(data)
         for record in records:
             if is_of_task(record, task):
                 yield endpoint.Request(record["question_id"], make_prompt(record), picture)
@@ -99,7 +99,7 @@ def make_decoding(parameters: dict[str, Any]) -> dict[str, Any]:
     return {**dict.fromkeys(STATED), **parameters}
 
 
-def describe_picture(picture: endpoint.Picture | None) -> dict[str, Any] | None:
+def describe_picture(picture: endpoint.Attachment | None) -> dict[str, Any] | None:
     """Return the size of a picture as it was sent: width and height in pixels, and bytes."""
     from PIL import Image
 
