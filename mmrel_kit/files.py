@@ -108,7 +108,9 @@ def parse_json(text: str) -> Any:
         raise ValueError("nested too deeply") from None
 
 
-def scan_json(source: Path | BinaryIO, name: str | None = None) -> Iterator[Value | Problem]:
+def scan_json(
+    source: Path | BinaryIO, name: str | None = None, is_strict: bool = False
+) -> Iterator[Value | Problem]:
     """Yield the JSON values of a file: one a line, or the elements of one array.
 
     Memory stays constant. After a line that cannot be read the next one is; after an element of an
@@ -117,13 +119,17 @@ def scan_json(source: Path | BinaryIO, name: str | None = None) -> Iterator[Valu
     Args:
         source: a path, or an open binary file; UTF-8, with or without a byte order mark.
         name: what `where` calls the file; default: its path.
+        is_strict: refuse all but one value in each line: an array, empty lines, a byte order mark.
 
     Raises:
         OSError: the file cannot be opened or read.
     """
     if isinstance(source, Path):
         with open(source, "rb") as file:
-            yield from scan_json(file, name or str(source))
+            yield from scan_json(file, name or str(source), is_strict)
+        return
+    if is_strict:
+        yield from _scan_strictly(source, name or "standard input")
         return
     text = _Text(source, name or "standard input")
     try:
@@ -284,6 +290,22 @@ def _scan_array(text: _Text) -> Iterator[Value | Problem]:
     if text.skip_space():
         got = text.peek(40).strip()
         yield Problem(text.name, f"expected nothing after the array, got {got!r}")
+
+
+def _scan_strictly(file: BinaryIO, name: str) -> Iterator[Value | Problem]:
+    number = 0
+    while line := file.readline(MAX_RECORD):
+        number += 1
+        where = f"{name}:{number}"
+        try:
+            value = parse_json(line.decode())
+        except ValueError as error:
+            message = f"expected a JSON object in each line: {error}, got {line[:80]!r}"
+            yield Problem(where, message)
+            if len(line) == MAX_RECORD:
+                return
+            continue
+        yield Value(where, value)
 
 
 def _refuse_constant(name: str) -> None:
