@@ -517,9 +517,15 @@ def _choose_root(root: str | os.PathLike[str] | None, repo_id: str | None, revis
 
 
 def _release_of_script(folder: str) -> str:
-    """Return the release that a script in `folder` belongs to: the one above its folder `loader/`, or `folder`."""
+    """Return the release that a script in `folder` belongs to.
+
+    It is the one above its folder `loader/`; the drawn sample, where the script was installed; else `folder`.
+    """
     above, name = os.path.split(os.path.abspath(folder))
-    return above if name == "loader" and os.path.isfile(os.path.join(folder, "mmrel.py")) else folder
+    if name == "loader" and os.path.isfile(os.path.join(folder, "mmrel.py")):
+        return above
+    sample = os.path.join(folder, "mmrel_kit", "sample")
+    return sample if os.path.isdir(sample) else folder
 
 
 def _find_release(root: str) -> str:
@@ -583,10 +589,13 @@ def _hub_failures_in_a_sentence(path: str) -> Iterator[None]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Show what a config holds: counts, three questions with their answers, and where they came from."""
+    """Show what a config holds; `python mmrel.py show real` and `python mmrel.py real` are the same."""
+    given = list(sys.argv[1:] if argv is None else argv)
+    parser = argparse.ArgumentParser(prog="mmrel.py", description=show.__doc__)
+    add_arguments(parser)
     try:
         try:
-            return _show(argv)
+            return show(parser.parse_args(given[1:] if given[:1] == ["show"] else given))
         finally:
             print(end="", flush=True)  # argparse's help, too
     except KeyboardInterrupt:
@@ -605,13 +614,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 1
 
 
-def _show(argv: Sequence[str] | None) -> int:
-    parser = argparse.ArgumentParser(prog="mmrel.py", description=main.__doc__)
-    parser.add_argument("config", nargs="?", default="all", choices=CONFIGS)
-    parser.add_argument("--root", help="folder of a release; default: the data beside this file")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `show`."""
+    parser.add_argument("config", nargs="?", default="all", choices=CONFIGS, help="domain (%(default)s)")
+    parser.add_argument("--root", help="folder of a release; default: the drawn sample, or the release of this file")
     parser.add_argument("--repo-id", help="a release on the Hub, for example NS/MMRel")
     parser.add_argument("--revision", help="branch, tag or commit on the Hub")
-    args = parser.parse_args(argv)
+
+
+def show(args: argparse.Namespace) -> int:
+    """Show what a config holds: counts, three questions with their answers, and their source."""
     make_validator({})  # what is missing is said before the work
     importlib.import_module("PIL.Image")
     release = Release(_choose_root(args.root, args.repo_id, args.revision))

@@ -15,7 +15,8 @@ import yaml
 from PIL import Image
 
 import upload
-from mmrel_kit.card.hub_eval import KEPT, MAX_SIDE, PATTERN, make_uri
+from mmrel_kit.build.hub_eval import make_uri
+from mmrel_kit.card.hub_eval import KEPT, MAX_SIDE, PATTERN
 from mmrel_kit.check.release import check_release
 from mmrel_kit.questions.records import make_prompt
 from tests.conftest import make_sources

@@ -7,7 +7,7 @@ import hashlib
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from mmrel_kit.cli import explain_import
+from mmrel_kit.extras import explain_import
 from mmrel_kit.pictures.archives import check_picture, read_archives
 
 if TYPE_CHECKING:

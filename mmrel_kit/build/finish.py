@@ -9,11 +9,13 @@ import shutil
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import mmrel
-from mmrel_kit.files import INDEX, PROJECT
-from mmrel_kit.card import croissant
-from mmrel_kit.pictures.archives import read_archives
 from mmrel_kit.audit.findings import audit_release
 from mmrel_kit.audit.page import make_blocks
+from mmrel_kit.build.hub_eval import write_hub_eval
+from mmrel_kit.build.pack import make_versions
+from mmrel_kit.card import croissant
+from mmrel_kit.card.facts import merge_facts
+from mmrel_kit.card.hub_eval import find_splits
 from mmrel_kit.card.readme import (
     EXAMPLE,
     TEMPLATE,
@@ -23,21 +25,16 @@ from mmrel_kit.card.readme import (
     make_example_picture,
     make_row,
 )
-from mmrel_kit.card.facts import merge_facts
-from mmrel_kit.card.hub_eval import find_splits, write_hub_eval
-from mmrel_kit.build.pack import make_versions
-from mmrel_kit.files import describe_file
-from mmrel_kit.files import write_bytes
-from mmrel_kit.files import SCHEMA_FOLDER
-from mmrel_kit.files import InputError
+from mmrel_kit.files import INDEX, PROJECT, InputError, describe_file, write_bytes
+from mmrel_kit.pictures.archives import read_archives
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from mmrel_kit.card.facts import Facts
     from mmrel_kit.build.pack import Part, Workplace
     from mmrel_kit.build.plan import Partners, Plan
+    from mmrel_kit.card.facts import Facts
 
 MISSING = "missing.jsonl"
 

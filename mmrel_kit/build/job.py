@@ -22,14 +22,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import mmrel
-from mmrel_kit.questions.annotations import (find_files, read_annotations)
-from mmrel_kit.files import SHOWN_PROBLEMS
-from mmrel_kit.files import raise_problems
 from mmrel_kit.audit.findings import drop_questions
 from mmrel_kit.build.finish import MISSING, Built, check_out, join_parts
 from mmrel_kit.build.pack import Part, Workplace, pack_shard, read_part
 from mmrel_kit.build.plan import SHARD_BYTES, Plan
-from mmrel_kit.files import InputError
+from mmrel_kit.files import SHOWN_PROBLEMS, InputError, raise_problems
+from mmrel_kit.questions.annotations import find_files, read_annotations
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

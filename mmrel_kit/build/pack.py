@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections import Counter
@@ -13,14 +12,10 @@ import PIL
 import pyarrow
 
 import mmrel
-from mmrel_kit.files import describe_file
-from mmrel_kit.files import write_bytes
-from mmrel_kit.files import raise_problems
-from mmrel_kit.pictures.archives import (Picture, check_picture, write_archive)
-from mmrel_kit.files import make_json
-from mmrel_kit.card.facts import Facts, count_picture, list_categories, make_facts
-from mmrel_kit.files import InputError
 from mmrel_kit.build.tables import write_table
+from mmrel_kit.card.facts import Facts, count_picture, list_categories, make_facts
+from mmrel_kit.files import InputError, describe_file, make_json, raise_problems, write_bytes
+from mmrel_kit.pictures.archives import Picture, check_picture, write_archive
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

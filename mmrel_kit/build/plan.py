@@ -12,21 +12,17 @@ from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
 import mmrel
-from mmrel_kit.files import SHOWN_PROBLEMS
-from mmrel_kit.files import raise_problems
-from mmrel_kit.pictures.archives import (describe_merge, sample_key)
-from mmrel_kit.files import make_json
-from mmrel_kit.questions.records import Record
-from mmrel_kit.files import InputError
+from mmrel_kit.files import MAX_PROBLEMS, SHOWN_PROBLEMS, InputError, make_json, raise_problems
+from mmrel_kit.pictures.archives import describe_merge, sample_key
 from mmrel_kit.pictures.sources import Place
-from mmrel_kit.files import MAX_PROBLEMS
+from mmrel_kit.questions.records import Record
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    from mmrel_kit.questions.annotations import Question
     from mmrel_kit.pictures.sources import Pictures
+    from mmrel_kit.questions.annotations import Question
 
 SHARD_BYTES = 256 << 20  # of pictures in an archive
 SHARD_DECODED_BYTES = 1 << 30  # once each row has its own copy; some readers fail from 2 GiB on

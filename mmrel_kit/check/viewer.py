@@ -14,7 +14,8 @@ import dataclasses
 from typing import TYPE_CHECKING, NamedTuple
 
 import mmrel
-from mmrel_kit.card.hub_eval import CONFIG, read_texts
+from mmrel_kit.build.hub_eval import read_texts
+from mmrel_kit.card.hub_eval import CONFIG
 from mmrel_kit.files import Problem
 
 if TYPE_CHECKING:

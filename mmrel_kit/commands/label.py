@@ -17,8 +17,8 @@ if __name__ == "__main__":  # Ctrl-C and a missing package are one line while th
 
 import mmrel
 from mmrel_kit import endpoint
-from mmrel_kit.cli import AGAIN, run_command
-from mmrel_kit.commands.options import parse_path
+from mmrel_kit.cli import run_command
+from mmrel_kit.commands.options import AGAIN, parse_path
 from mmrel_kit.files import InputError
 
 if TYPE_CHECKING:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all recipes share: the questions of a split, the prompt of a question, answer files, the report on answers."""
+"""What all recipes share: the questions of a split, answer files, the report on answers."""
 
 from __future__ import annotations
 
@@ -11,14 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import mmrel
 import relation_accuracy
-from mmrel_kit import cli as commands
 from mmrel_kit.files import InputError, make_json, write_bytes
 from mmrel_kit.pictures.archives import read_archives
 from mmrel_kit.questions.records import check_record
 
 if TYPE_CHECKING:
-    import argparse
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping
 
 # What a user can mend: told in one line, without a traceback.
 USER_ERRORS = (
@@ -105,28 +103,6 @@ def make_report(
     report = relation_accuracy.report(scores, count, told, run)
     report["notes"] += notes
     return report
-
-
-def add_release(parser: argparse.ArgumentParser, split: str | None = "test") -> None:
-    """Add the options that say what is asked: --root, --config, --task, and --split unless it is null."""
-    add = parser.add_argument
-    add("--root", default=mmrel.HERE, metavar="RELEASE", help="folder of a release, or hf://datasets/NS/NAME (sample)")
-    add("--config", default="all", choices=mmrel.CONFIGS, help="domain (%(default)s)")
-    if split:
-        add("--split", default=split, choices=mmrel.SPLITS, help="split (%(default)s)")
-    tasks = relation_accuracy.TASKS
-    add("--task", default=tasks[0], choices=tasks, help="yes/no questions, open-ended ones or both (%(default)s)")
-
-
-def run_command(
-    command: Callable[[argparse.Namespace], int],
-    parser: argparse.ArgumentParser,
-    argv: Sequence[str] | None,
-    go_on: str = commands.AGAIN,
-) -> int:
-    """Run a recipe; errors that a user can mend are one line each."""
-    parser.set_defaults(run=command, go_on=go_on)
-    return commands.run_command(parser, argv, USER_ERRORS)
 
 
 def _find_lines(release: mmrel.Release, config: str, split: str) -> list[str]:
