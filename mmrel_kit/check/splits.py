@@ -8,11 +8,13 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 import mmrel
+from mmrel_kit.build.archive import describe_merge, sample_key
 from mmrel_kit.card.facts import Facts, count_picture, make_facts
 from mmrel_kit.check.faces import Entry, Face, read_archives, read_lines
 from mmrel_kit.check.tables import read_tables
 from mmrel_kit.files import InputError, Problem
-from mmrel_kit.pictures.archives import Picture, check_picture, describe_merge, sample_key
+from mmrel_kit.pictures.archives import Picture
+from mmrel_kit.pictures.whole import check_picture
 from mmrel_kit.questions.records import Record
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from PIL import Image
 import mmrel
 import relation_accuracy
 from mmrel_kit.files import InputError
-from mmrel_kit.pictures.archives import check_picture
+from mmrel_kit.pictures.whole import check_picture
 from mmrel_kit.questions.records import make_prompt
 from mmrel_kit.recipes.questions import is_of_task, make_report, read_pictures, write_answers
 
