@@ -19,11 +19,11 @@ import upload
 from mmrel_kit.audit.findings import DROPPABLE, KINDS, Finding, audit_questions, audit_release, drop_questions
 from mmrel_kit.audit.page import MEANINGS
 from mmrel_kit.build.job import build_release
-from mmrel_kit.build.plan import Plan
 from mmrel_kit.check.release import check_release
 from mmrel_kit.pictures.sources import PictureFolder
 from mmrel_kit.questions.published import read_paper
 from mmrel_kit.questions.records import Triplet, make_question
+from mmrel_kit.questions.table import QuestionTable
 from mmrel_kit.questions.taxonomy import judge_relation
 
 DRAWN = "vg/VG_100K/{}.jpg"
@@ -290,7 +290,7 @@ def test_what_is_dropped_is_found_no_more(drawn: list[Any]) -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         write(Path(folder), *asked)
-        plan = Plan(Path(folder) / "plan.sqlite")
+        plan = QuestionTable(Path(folder) / "plan.sqlite")
         plan.add(read_annotations([Path(folder) / "json"], []), [])
         before = {finding.kind: finding.count for finding in audit_questions(plan)}
         kinds = ("repeated_across_splits", "repeated_within_split", "contradiction", "subject_is_object")

@@ -18,11 +18,11 @@ import mmrel
 import relation_accuracy
 from mmrel_kit.audit import pictures as audit_pictures
 from mmrel_kit.audit import words as audit_words
-from mmrel_kit.build.plan import Plan
 from mmrel_kit.files import InputError
 from mmrel_kit.questions.annotations import Question
 from mmrel_kit.questions.published import Cell, compare_with_paper
 from mmrel_kit.questions.records import Record
+from mmrel_kit.questions.table import QuestionTable
 from mmrel_kit.scoring.baselines import LEARN_FROM, blind_baselines
 from mmrel_kit.scoring.release import load_release
 
@@ -141,7 +141,7 @@ def audit_release(
     """
     release = mmrel.Release(str(root))
     with tempfile.TemporaryDirectory(prefix="mmrel-audit-") as folder:
-        plan = Plan(Path(folder) / "audit.sqlite")
+        plan = QuestionTable(Path(folder) / "audit.sqlite")
         try:
             plan.add(read_questions(root), [])
             remarks = ["pictures were compared by their paths alone, and no answers were guessed from questions alone"]
@@ -167,7 +167,7 @@ def read_questions(root: Path) -> Iterator[Question]:
                     raise InputError(f"{root}/{where}: expected a record: {error}; python upload.py check") from None
 
 
-def audit_questions(plan: Plan) -> list[Finding]:
+def audit_questions(plan: QuestionTable) -> list[Finding]:
     """All findings on a plan's questions, worst first, but for what the questions alone give away."""
     _prepare(plan.db)
     findings = [finding for name in KINDS if (finding := _find(plan.db, name)).count]
@@ -176,7 +176,7 @@ def audit_questions(plan: Plan) -> list[Finding]:
     return findings + _find_unbalanced(plan.db)
 
 
-def drop_questions(plan: Plan, kinds: Sequence[str]) -> dict[str, int]:
+def drop_questions(plan: QuestionTable, kinds: Sequence[str]) -> dict[str, int]:
     """Leave out the questions of some kinds of findings; returns how many of each."""
     if unknown := sorted(set(kinds) - set(DROPPABLE)):
         raise InputError(f"--drop: expected kinds among {', '.join(DROPPABLE)}, got {', '.join(unknown)}")
@@ -190,7 +190,7 @@ def drop_questions(plan: Plan, kinds: Sequence[str]) -> dict[str, int]:
     return dropped
 
 
-def count_cells(plan: Plan) -> dict[Cell, int]:
+def count_cells(plan: QuestionTable) -> dict[Cell, int]:
     """Different questions per cell; one that stands in two splits counts once where no split is named."""
     query = "select {} domain, category, task, count(*) from questions group by {} domain, category, task"
     cells = {

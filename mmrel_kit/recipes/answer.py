@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import mmrel
 from mmrel_kit import endpoint
-from mmrel_kit.files import InputError
+from mmrel_kit.files import InputError, read_objects
 from mmrel_kit.questions.records import make_prompt
 from mmrel_kit.recipes.questions import (
     is_of_task,
@@ -45,7 +45,7 @@ AS_IS = "as in the release"  # the bytes of a picture are sent unchanged
 def make_requests(release: mmrel.Release, config: str, split: str, task: str) -> Iterator[endpoint.Request]:
     """A request for each question, by its question_id; the questions of a picture share its encoding."""
     for records, data in read_pictures(release, config, split):
-        picture = endpoint.Picture(data)
+        picture = endpoint.Attachment(data)
         for record in records:
             if is_of_task(record, task):
                 yield endpoint.Request(record["question_id"], make_prompt(record), picture)
@@ -99,7 +99,7 @@ def make_decoding(parameters: dict[str, Any]) -> dict[str, Any]:
     return {**dict.fromkeys(STATED), **parameters}
 
 
-def describe_picture(picture: endpoint.Picture | None) -> dict[str, Any] | None:
+def describe_picture(picture: endpoint.Attachment | None) -> dict[str, Any] | None:
     """Return the size of a picture as it was sent: width and height in pixels, and bytes."""
     from PIL import Image
 
@@ -196,12 +196,11 @@ def _check_out(args: argparse.Namespace, url: str) -> None:
             raise InputError(f"{out}: expected {option} and --out to be two files, got one")
     if not out.exists():
         return
+    unnamed = "an endpoint that it does not name"
     try:
-        with open(out, encoding="utf-8") as lines:
-            rows = [json.loads(line) for line in lines]
-        unnamed = "an endpoint that it does not name"
+        rows = [row for _, row in read_objects(out)]
         stated = {(row["model"], row.get("endpoint", unnamed)) for row in rows}
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (InputError, KeyError, TypeError):
         wanted = "expected answers or no file, it holds something else"
         raise InputError(f"{out}: {wanted}; name another --out") from None
     if others := stated - {(args.model, url)}:

@@ -18,7 +18,7 @@ from PIL import Image
 
 import mmrel
 from mmrel_kit.files import InputError, format_table
-from mmrel_kit.pictures.archives import check_picture
+from mmrel_kit.pictures.whole import check_picture
 from mmrel_kit.questions.records import make_prompt
 from mmrel_kit.recipes.questions import is_of_task, make_report, read_pictures, write_answers
 from mmrel_kit.scoring.text import shown

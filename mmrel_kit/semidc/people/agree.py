@@ -102,14 +102,15 @@ def make_report(project: Project) -> str:
     categories = {item.id: item.category for item in project.items()}
     progress = project.progress("")
     states = f"{progress.items} items: {progress.settled} settled, {progress.disputed} disputed"
+    waiting = progress.items - progress.settled - progress.disputed
+    heads = ("annotator", "decisions", "accept", "correct", "reject", "skip", "raw", "s/item")
+    model = ("model's proposals", "accepted", "settled", "precision", "95 % interval")
     blocks = [
-        states + f", {progress.items - progress.settled - progress.disputed} open; {project.people} people each",
-        _table(("category", "items", "raw", "alpha"), _category_rows(units, categories)),
-        _table(
-            ("annotator", "decisions", "accept", "correct", "reject", "skip", "raw", "s/item"), _people_rows(decisions)
-        ),
-        _table(("pair", "items", "raw", "kappa"), _pair_rows(units)),
-        _table(("model's proposals", "accepted", "settled", "precision", "95 % interval"), _precision_rows(project)),
+        f"{states}, {waiting} open; {project.people} people each",
+        _make_table(("category", "items", "raw", "alpha"), _category_rows(units, categories)),
+        _make_table(heads, _people_rows(decisions)),
+        _make_table(("pair", "items", "raw", "kappa"), _pair_rows(units)),
+        _make_table(model, _precision_rows(project)),
     ]
     return "\n\n".join(blocks)
 
@@ -165,6 +166,8 @@ def _shown(value: float | None) -> str:
     return "—" if value is None else f"{value:.3f}"
 
 
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table with its heads; a row that says so where there are none."""
-    return format_table([heads, *(rows or [("none yet", *[""] * (len(heads) - 1))])])
+def _make_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table; without rows, one that says so."""
+    if not rows:
+        rows = [("none yet", *[""] * (len(heads) - 1))]
+    return format_table([heads, *rows])

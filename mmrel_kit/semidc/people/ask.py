@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mmrel_kit.questions.records import Record, Triplet, make_pair_id, make_question, parse_image_path
 from mmrel_kit.questions.taxonomy import find_misfit, read_taxonomy
-from mmrel_kit.semidc.people.store import Item, Proposal
+from mmrel_kit.semidc.items import Item, Proposal
 from mmrel_kit.semidc.words import are_same, spoken_article
 
 if TYPE_CHECKING:
