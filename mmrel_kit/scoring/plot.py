@@ -25,7 +25,7 @@ def load_figure() -> Any:
 
 
 def plot(result: Mapping[str, Any], path: str | Path) -> None:
-    """Draws accuracy and pair accuracy of each cell, with intervals, beside the best blind baseline.
+    """Draw accuracy and pair accuracy of each cell, with intervals, beside the best blind baseline.
 
     Args:
         result: a report with `intervals` and `baselines`.
@@ -75,7 +75,7 @@ def _best_blind(result: Mapping[str, Any], cell: str, name: str) -> float | None
 
 
 def _plot_cell(axis: Any, at: int, value: float | None, interval: Interval | None, blind: float | None) -> None:
-    """Draws one cell of the plot: the interval and the value, and below them the blind baseline."""
+    """Draw one cell of the plot: the interval and the value, and below them the blind baseline."""
     if blind is not None:
         axis.plot(100 * blind, at + 0.28, "D", color="white", markeredgecolor="0.35", label="best blind baseline")
     if value is None:
