@@ -86,7 +86,11 @@ def load_release(
     return index_questions(rows), info
 
 
-def read_records(release: mmrel.Release, config: str = "all", split: str = "all") -> Iterator[Value]:
+def read_records(
+    release: mmrel.Release,
+    config: str = "all",
+    split: str = "all",
+) -> Iterator[Value]:
     """Yield the records of a config and split, in the release's order, each with its `split`.
 
     Raises:
