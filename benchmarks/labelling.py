@@ -1,4 +1,4 @@
-"""Times what grows with a labelling project: a decision, `semidc ask`, `verify --people`.
+"""Times what grows with a labelling project: a decision, `mmrel label ask`, `verify --people`.
 
     PYTHONPATH=. python benchmarks/labelling.py
 
@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mmrel_kit.questions.records import Triplet
+from mmrel_kit.semidc.items import Proposal
 from mmrel_kit.semidc.people.ask import make_negatives
-from mmrel_kit.semidc.people.store import Decision, Project, Proposal
+from mmrel_kit.semidc.people.store import Decision, Project
 
 GROWTH = 4
 DECISIONS = 100  # of which the median is taken
@@ -108,7 +109,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         small, large = (measure(Path(folder), items) for items in (args.items, GROWTH * args.items))
     print(f"{'':28}{args.items:>10} {GROWTH * args.items:>10}  items")
-    names = ("a decision", "semidc ask", "verify, another --people", "verify, the same --people")
+    names = ("a decision", "label ask", "verify, another --people", "verify, the same --people")
     for name, before, after in zip(names, small, large, strict=True):
         figures = f"{1000 * before:>10.2f} {1000 * after:>10.2f}"
         print(f"{name:28}{figures}  ms, {after / before:.1f} times as long")

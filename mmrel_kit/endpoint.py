@@ -63,7 +63,7 @@ create index if not exists by_key on requests (key, final);
 """
 
 
-class Picture:
+class Attachment:
     """A picture's bytes; hashed and encoded once, however many questions share the object."""
 
     def __init__(self, data: bytes) -> None:
@@ -93,7 +93,7 @@ class Request:
 
     id: str
     prompt: str
-    picture: Picture | None = None
+    picture: Attachment | None = None
     repeat: int = 0
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mmrel_kit import endpoint
-from mmrel_kit.endpoint import Budget, Endpoint, Picture, Prices, Request
+from mmrel_kit.endpoint import Attachment, Budget, Endpoint, Prices, Request
 from mmrel_kit.files import InputError
 from tests.helpers.stub_endpoint import Asked, Fault, Said, StubEndpoint
 
@@ -56,7 +56,7 @@ def test_a_picture_is_encoded_once_for_all_its_questions(tmp_path: Path, monkeyp
     encoded: list[bytes] = []
     encode = endpoint.base64.b64encode
     monkeypatch.setattr(endpoint.base64, "b64encode", lambda data: encoded.append(data) or encode(data))
-    picture = Picture(PNG + b"pixels")
+    picture = Attachment(PNG + b"pixels")
     with StubEndpoint() as stub:
         asking = make(stub, tmp_path, concurrency=1)
         list(asking.ask(Request(str(n), f"question {n}", picture) for n in range(5)))

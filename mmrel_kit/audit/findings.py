@@ -23,7 +23,8 @@ from mmrel_kit.questions.annotations import Question
 from mmrel_kit.questions.published import Cell, compare_with_paper
 from mmrel_kit.questions.records import Record
 from mmrel_kit.questions.table import QuestionTable
-from mmrel_kit.scoring import report as relation_report
+from mmrel_kit.scoring.baselines import LEARN_FROM, blind_baselines
+from mmrel_kit.scoring.release import load_release
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -249,23 +250,21 @@ def _find_unbalanced(db: sqlite3.Connection) -> list[Finding]:
 
 
 def find_baselines(root: Path) -> tuple[list[Finding], list[str]]:
-    """How right one is in each cell of each split without the picture, by `relation_report`; and remarks.
+    """How right one is in each cell of each split without the picture, by `mmrel_kit.scoring`; and remarks.
 
-    "majority by relation" learns from the split that `relation_report.LEARN_FROM` names, never from the one it guesses.
+    "majority by relation" learns from the split that `LEARN_FROM` names, never from the one it guesses.
     """
-    questions, _ = relation_accuracy.load_release(root)
+    questions, _ = load_release(root)
     splits: dict[str, dict[str, relation_accuracy.Question]] = {}
     for name, question in questions.items():
-        splits.setdefault(str(question.place.split), {})[name] = question
+        splits.setdefault(str(question.group.split), {})[name] = question
     examples, remarks = [], []
     for split, asked in sorted(splits.items()):
-        learnt = splits.get(relation_report.LEARN_FROM[split])
+        learnt = splits.get(LEARN_FROM[split])
         if not learnt:
-            remarks.append(
-                f"{split}: no majority by relation, there is no {relation_report.LEARN_FROM[split]} to learn it from"
-            )
+            remarks.append(f"{split}: no majority by relation, there is no {LEARN_FROM[split]} to learn it from")
         cells: dict[str, dict[str, float]] = {}
-        for name, scores in relation_report.blind_baselines(asked, learnt).items():
+        for name, scores in blind_baselines(asked, learnt).items():
             for cell, figures in scores.figures()["by"]["cell"].items():
                 cells.setdefault(cell, {})[name] = figures["accuracy"]
         for cell, accuracies in cells.items():

@@ -62,7 +62,7 @@ def _judge(category: int, relation: str) -> str:
 def _claim(category: int, subject: str, relation: str, object_: str) -> str:
     """A triplet in one wording: "b right of a" becomes "a left of b"."""
     first, second = subject.casefold(), object_.casefold()
-    known = read_taxonomy()[mmrel.CATEGORIES[category]]
+    known = read_taxonomy().categories[mmrel.CATEGORIES[category]].listed
     if found := known.get(relation.casefold()):
         relation = found.name
         if found.inverse and known[found.inverse].inverse == relation and found.inverse < relation:
@@ -72,7 +72,7 @@ def _claim(category: int, subject: str, relation: str, object_: str) -> str:
 
 def _forbids(category: int, subject: str, relation: str, object_: str) -> Iterator[str]:
     """What cannot hold together with a triplet: the same the other way round, and the relation's opposites."""
-    found = read_taxonomy()[mmrel.CATEGORIES[category]].get(relation.casefold())
+    found = read_taxonomy().categories[mmrel.CATEGORIES[category]].listed.get(relation.casefold())
     if mmrel.CATEGORIES[category] == "action" or not found or subject.casefold() == object_.casefold():
         return
     yield from dict.fromkeys(

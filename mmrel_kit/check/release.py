@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
 # Files that the source repository has, and no release.
 SOURCE_FILES = ("upload.py", "mmrel_kit/check/release.py")
-# What the source repository has in common with a release.
-SAMPLE = ("data", "schema", "dataset_infos.json", "checksums.json")
+SCHEMAS = ("schema/record.schema.json", "schema/taxonomy.json")
+# What the source repository has in common with a release; schema/published.json is its own.
+SAMPLE = ("data", *SCHEMAS, "dataset_infos.json", "checksums.json")
 
 
 def check_release(root: Path) -> list[Problem]:
