@@ -96,7 +96,12 @@ class Split:
         tables = [f"{self._stem}-{number:05d}-of-{count:05d}.parquet" for number in range(count)]
         return [f"{self._stem}.jsonl", *archives, *tables]
 
-    def _check_picture(self, lines: Entry, archived: Entry, statistics: Statistics) -> Iterator[Problem]:
+    def _check_picture(
+        self,
+        lines: Entry,
+        archived: Entry,
+        statistics: Statistics,
+    ) -> Iterator[Problem]:
         """Check a picture that all faces agree on, and count it."""
         if any(record["domain"] != self.domain for record in lines.records):
             yield Problem(lines.where, f"field domain: expected {self.domain!r}")
