@@ -21,12 +21,19 @@ from collections.abc import Callable
 from typing import Any
 
 import relation_accuracy
-from relation_accuracy import GROUPINGS, SAID, Place, Question, Scores
+from mmrel_kit.questions.published import read_paper
+from relation_accuracy import GROUPINGS, SAID, Group, Question, Scores
 
+PAPER = read_paper()
 # Thousands of yes/no questions in the paper's cells and in its splits.
-CELLS = {"real/spatial": 4.86, "real/action": 4.62, "real/comparative": 0.66, "sdxl/spatial": 1.75}
-CELLS |= {"sdxl/comparative": 0.65, "dalle/spatial": 1.20, "dalle/action": 1.18}
-SPLITS = {"train": 11.38, "test": 3.91, "adversarial": 0.71}
+CELLS = {
+    f"{domain}/{category}": number
+    for domain, counts in PAPER.whole["discriminative"].items()
+    for category, number in counts.items()
+}
+SPLITS = {
+    split: round(sum(sum(counts.values()) for counts in domains.values()), 2) for split, domains in PAPER.splits.items()
+}
 STYLES = ("photo-realistic", "watercolor", "abstract", "oil-painting", None)
 VERBS = [f"verb{number}" for number in range(380)]
 RELATIONS = {"spatial": ["above", "on", "in", "under", "left", "right"], "comparative": ["bigger", "smaller"]}
@@ -35,7 +42,7 @@ RELATIONS = {"spatial": ["above", "on", "in", "under", "left", "right"], "compar
 def draw(number: int) -> tuple[list[str], list[Question], list[str]]:
     """Draws questions (two or three a pair, six a picture) and answers, in the proportions of MMRel."""
     rng = random.Random(20261124)
-    places: dict[Place, Place] = {}
+    groups: dict[Group, Group] = {}
     identifiers: list[str] = []
     questions: list[Question] = []
     answers: list[str] = []
@@ -48,9 +55,9 @@ def draw(number: int) -> tuple[list[str], list[Question], list[str]]:
         relation = VERBS[at] if category == "action" else rng.choice(RELATIONS[category])
         for label in ("yes", "no", "no")[: 3 if category == "comparative" else 2]:
             named = VERBS[at - rng.randint(1, 3)] if label == "no" and category == "action" else relation
-            place = Place(split, domain, category, style, named)
+            group = Group(split, domain, category, style, named)
             identifiers.append(f"q{len(questions):08d}")
-            questions.append(Question(label, places.setdefault(place, place), picture, pair, {}))
+            questions.append(Question(label, groups.setdefault(group, group), picture, pair, {}))
             answers.append(label if rng.random() < 0.8 else rng.choice(("yes", "no")))
     return identifiers, questions, answers
 
@@ -60,7 +67,7 @@ def members_of(questions: list[Question]) -> dict[tuple[str, str], list[int]]:
     members: dict[tuple[str, str], list[int]] = {("all", "all"): list(range(len(questions)))}
     for grouping in GROUPINGS:
         for row, question in enumerate(questions):
-            name = getattr(question.place, grouping)
+            name = getattr(question.group, grouping)
             if name is not None:
                 members.setdefault((grouping, name), []).append(row)
     return members

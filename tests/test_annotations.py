@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mmrel
-from mmrel_kit.build.plan import Plan
 from mmrel_kit.files import InputError, raise_problems
 from mmrel_kit.questions.annotations import Question, read_annotations
 from mmrel_kit.questions.records import Triplet, make_question
+from mmrel_kit.questions.table import QuestionTable
 
 POPE = {
     "question_id": "b3yiuvb1pl35riq",
@@ -204,7 +204,7 @@ def test_nothing_there(tmp_path: Path) -> None:
 
 def plan(tmp_path: Path, *paths: Path) -> list[tuple[str, str]]:
     """Ids and sources as a plan settles them."""
-    made = Plan(tmp_path / "plan.sqlite")
+    made = QuestionTable(tmp_path / "plan.sqlite")
     problems: list[str] = []
     made.add(read_annotations(paths, problems), problems)
     return made.db.execute("select question_id, json_extract(record, '$.question_id') from questions").fetchall()
@@ -274,7 +274,7 @@ class TestRealRecords:
             assert record.instruction == "Please answer with one word."
 
     def test_partners(self, real_data: Path, tmp_path: Path) -> None:
-        made = Plan(tmp_path / "plan.sqlite")
+        made = QuestionTable(tmp_path / "plan.sqlite")
         problems: list[str] = []
         made.add(read_annotations([real_data / "mmrel" / "mmrel_adversarial.jsonl"], problems), problems)
         partners = {category: counts for (_, category), counts in made.count_partners().items()}

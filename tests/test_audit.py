@@ -19,11 +19,11 @@ import upload
 from mmrel_kit.audit.findings import DROPPABLE, KINDS, Finding, audit_questions, audit_release, drop_questions
 from mmrel_kit.audit.page import MEANINGS
 from mmrel_kit.build.job import build_release
-from mmrel_kit.build.plan import Plan
 from mmrel_kit.check.release import check_release
 from mmrel_kit.pictures.sources import PictureFolder
-from mmrel_kit.questions.published import SPLITS, WHOLE
+from mmrel_kit.questions.published import read_paper
 from mmrel_kit.questions.records import Triplet, make_question
+from mmrel_kit.questions.table import QuestionTable
 from mmrel_kit.questions.taxonomy import judge_relation
 
 DRAWN = "vg/VG_100K/{}.jpg"
@@ -290,7 +290,7 @@ def test_what_is_dropped_is_found_no_more(drawn: list[Any]) -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         write(Path(folder), *asked)
-        plan = Plan(Path(folder) / "plan.sqlite")
+        plan = QuestionTable(Path(folder) / "plan.sqlite")
         plan.add(read_annotations([Path(folder) / "json"], []), [])
         before = {finding.kind: finding.count for finding in audit_questions(plan)}
         kinds = ("repeated_across_splits", "repeated_within_split", "contradiction", "subject_is_object")
@@ -321,14 +321,16 @@ def test_relations_are_judged_by_the_taxonomy() -> None:
 
 
 def test_the_papers_sums() -> None:
+    paper = read_paper()
     totals = {
-        task: sum(number for cells in domains.values() for number in cells.values()) for task, domains in WHOLE.items()
+        task: sum(number for cells in domains.values() for number in cells.values())
+        for task, domains in paper.whole.items()
     }
     assert totals["discriminative"] == pytest.approx(14.93, abs=0.02)
     assert totals["generative"] == pytest.approx(7.51, abs=0.03)
     sums = {
         split: sum(number for cells in domains.values() for number in cells.values())
-        for split, domains in SPLITS.items()
+        for split, domains in paper.splits.items()
     }
     assert sums == pytest.approx({"train": 11.38, "test": 3.91, "adversarial": 0.71})
 

@@ -123,7 +123,7 @@ def test_the_source_repository_is_no_release(capsys: pytest.CaptureFixture[str])
     assert printed.out == ""
     assert printed.err.splitlines() == [
         f"upload.py check: {REPOSITORY}: this is the source repository, not a release; check its sample with: "
-        f"python upload.py check {REPOSITORY} --sample"
+        f"mmrel check {REPOSITORY} --sample"
     ]
     assert upload.main(["check", str(REPOSITORY), "--sample"]) == 0
     assert capsys.readouterr().out == f"{REPOSITORY}: 0 problems, 0 warnings\n"
@@ -349,9 +349,9 @@ class TestTables:
         assert "expected row groups cut between pictures" in edited
 
     def test_large_row_groups(self, release: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("mmrel_kit.check.release.GROUP_ROWS", 2)
-        monkeypatch.setattr("mmrel_kit.check.release.GROUP_DECODED_BYTES", 100)
-        monkeypatch.setattr("mmrel_kit.check.release.FILE_DECODED_BYTES", 100)
+        monkeypatch.setattr("mmrel_kit.check.tables.GROUP_ROWS", 2)
+        monkeypatch.setattr("mmrel_kit.check.tables.GROUP_DECODED_BYTES", 100)
+        monkeypatch.setattr("mmrel_kit.check.tables.FILE_DECODED_BYTES", 100)
         assert "expected at most 2 rows" in told(release)
         assert "bytes of pictures once decoded" in told(release)
         assert "warning: data/dalle/adversarial-00000-of-00002.parquet" in told(release)
@@ -453,7 +453,7 @@ class TestWarnings:
         assert all("column image: values of 30 and 31 pixels" in problem.message for problem in warned)
 
     def test_long_rows(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("mmrel_kit.check.release.MAX_ROW", 100)
+        monkeypatch.setattr("mmrel_kit.check.viewer.MAX_ROW", 100)
         root = self.build(tmp_path, Image.new("RGB", (30, 20)))
         assert "warning: data: a row has" in told(root)
 

@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 import mmrel
 import upload
 from mmrel_kit.build.job import build_release
-from mmrel_kit.build.plan import pad_source
 from mmrel_kit.check.release import check_release, check_sample
 from mmrel_kit.check.viewer import Statistics
 from mmrel_kit.pictures.sources import PictureFolder
+from mmrel_kit.questions.table import pad_source
 from tests.conftest import REPOSITORY, make_sources
 
 if TYPE_CHECKING:

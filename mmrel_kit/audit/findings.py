@@ -18,12 +18,13 @@ import mmrel
 import relation_accuracy
 from mmrel_kit.audit import pictures as audit_pictures
 from mmrel_kit.audit import words as audit_words
-from mmrel_kit.build.plan import Plan
 from mmrel_kit.files import InputError
 from mmrel_kit.questions.annotations import Question
 from mmrel_kit.questions.published import Cell, compare_with_paper
 from mmrel_kit.questions.records import Record
-from mmrel_kit.scoring import report as relation_report
+from mmrel_kit.questions.table import QuestionTable
+from mmrel_kit.scoring.baselines import LEARN_FROM, blind_baselines
+from mmrel_kit.scoring.release import load_release
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -140,7 +141,7 @@ def audit_release(
     """
     release = mmrel.Release(str(root))
     with tempfile.TemporaryDirectory(prefix="mmrel-audit-") as folder:
-        plan = Plan(Path(folder) / "audit.sqlite")
+        plan = QuestionTable(Path(folder) / "audit.sqlite")
         try:
             plan.add(read_questions(root), [])
             remarks = ["pictures were compared by their paths alone, and no answers were guessed from questions alone"]
@@ -166,7 +167,7 @@ def read_questions(root: Path) -> Iterator[Question]:
                     raise InputError(f"{root}/{where}: expected a record: {error}; python upload.py check") from None
 
 
-def audit_questions(plan: Plan) -> list[Finding]:
+def audit_questions(plan: QuestionTable) -> list[Finding]:
     """All findings on a plan's questions, worst first, but for what the questions alone give away."""
     _prepare(plan.db)
     findings = [finding for name in KINDS if (finding := _find(plan.db, name)).count]
@@ -175,7 +176,7 @@ def audit_questions(plan: Plan) -> list[Finding]:
     return findings + _find_unbalanced(plan.db)
 
 
-def drop_questions(plan: Plan, kinds: Sequence[str]) -> dict[str, int]:
+def drop_questions(plan: QuestionTable, kinds: Sequence[str]) -> dict[str, int]:
     """Leave out the questions of some kinds of findings; returns how many of each."""
     if unknown := sorted(set(kinds) - set(DROPPABLE)):
         raise InputError(f"--drop: expected kinds among {', '.join(DROPPABLE)}, got {', '.join(unknown)}")
@@ -189,7 +190,7 @@ def drop_questions(plan: Plan, kinds: Sequence[str]) -> dict[str, int]:
     return dropped
 
 
-def count_cells(plan: Plan) -> dict[Cell, int]:
+def count_cells(plan: QuestionTable) -> dict[Cell, int]:
     """Different questions per cell; one that stands in two splits counts once where no split is named."""
     query = "select {} domain, category, task, count(*) from questions group by {} domain, category, task"
     cells = {
@@ -249,23 +250,21 @@ def _find_unbalanced(db: sqlite3.Connection) -> list[Finding]:
 
 
 def find_baselines(root: Path) -> tuple[list[Finding], list[str]]:
-    """How right one is in each cell of each split without the picture, by `relation_report`; and remarks.
+    """How right one is in each cell of each split without the picture, by `mmrel_kit.scoring`; and remarks.
 
-    "majority by relation" learns from the split that `relation_report.LEARN_FROM` names, never from the one it guesses.
+    "majority by relation" learns from the split that `LEARN_FROM` names, never from the one it guesses.
     """
-    questions, _ = relation_accuracy.load_release(root)
+    questions, _ = load_release(root)
     splits: dict[str, dict[str, relation_accuracy.Question]] = {}
     for name, question in questions.items():
-        splits.setdefault(str(question.place.split), {})[name] = question
+        splits.setdefault(str(question.group.split), {})[name] = question
     examples, remarks = [], []
     for split, asked in sorted(splits.items()):
-        learnt = splits.get(relation_report.LEARN_FROM[split])
+        learnt = splits.get(LEARN_FROM[split])
         if not learnt:
-            remarks.append(
-                f"{split}: no majority by relation, there is no {relation_report.LEARN_FROM[split]} to learn it from"
-            )
+            remarks.append(f"{split}: no majority by relation, there is no {LEARN_FROM[split]} to learn it from")
         cells: dict[str, dict[str, float]] = {}
-        for name, scores in relation_report.blind_baselines(asked, learnt).items():
+        for name, scores in blind_baselines(asked, learnt).items():
             for cell, figures in scores.figures()["by"]["cell"].items():
                 cells.setdefault(cell, {})[name] = figures["accuracy"]
         for cell, accuracies in cells.items():

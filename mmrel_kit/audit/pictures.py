@@ -8,7 +8,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from mmrel_kit.extras import explain_import
-from mmrel_kit.pictures.archives import check_picture, read_archives
+from mmrel_kit.pictures.archives import read_archives
+from mmrel_kit.pictures.whole import check_picture
 
 if TYPE_CHECKING:
     import sqlite3

@@ -33,8 +33,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mmrel_kit.build.pack import Part, Workplace
-    from mmrel_kit.build.plan import Partners, Plan
+    from mmrel_kit.build.plan import Plan
     from mmrel_kit.card.facts import Facts
+    from mmrel_kit.questions.table import Partners
 
 MISSING = "missing.jsonl"
 

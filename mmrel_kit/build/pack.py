@@ -12,10 +12,12 @@ import PIL
 import pyarrow
 
 import mmrel
+from mmrel_kit.build.archive import write_archive
 from mmrel_kit.build.tables import write_table
 from mmrel_kit.card.facts import Facts, count_picture, list_categories, make_facts
 from mmrel_kit.files import InputError, describe_file, make_json, raise_problems, write_bytes
-from mmrel_kit.pictures.archives import Picture, check_picture, write_archive
+from mmrel_kit.pictures.archives import Picture
+from mmrel_kit.pictures.whole import check_picture
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -16,7 +16,7 @@ import mmrel
 from mmrel_kit.card.facts import describe_features, merge_facts
 from mmrel_kit.card.hub_eval import describe_evaluation, make_config
 from mmrel_kit.files import PROJECT, InputError
-from mmrel_kit.pictures.archives import check_picture
+from mmrel_kit.pictures.whole import check_picture
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

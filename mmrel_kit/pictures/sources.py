@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import mmrel
 from mmrel_kit.files import InputError
 from mmrel_kit.pictures.containers import SUFFIXES, Member, list_pictures, read_picture
+from mmrel_kit.pictures.unpack import unpack_pictures
 from mmrel_kit.questions.records import parse_image_path
-from mmrel_kit.questions.rerelease import unpack_pictures
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

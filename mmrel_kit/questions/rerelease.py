@@ -8,10 +8,7 @@ from `relation_type` (`dall-e_action`) and `eval_type`, the picture's name from 
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 import re
-import shutil
 from typing import TYPE_CHECKING, NamedTuple
 
 import mmrel
@@ -25,7 +22,6 @@ if TYPE_CHECKING:
 COLUMNS = ("image", "question_id", "question", "answer", "eval_type", "relation_type")
 ROWS = 8  # in memory at a time; a picture has about 1.5 MB
 _MAGIC = ((b"\x89PNG", "png"), (b"\xff\xd8\xff", "jpg"), (b"RIFF", "webp"))
-_NAME = re.compile(r"Dall-E_generated/[a-z]+/[^/\\:*?\"<>|\0-\x1f]+\.(?i:png|jpe?g|webp)")
 _DALLE = re.compile(r"(?:.*/)?(?:(?P<folder>action|spatial|comparative)/)?(?P<name>[^/]+)")
 
 
@@ -94,38 +90,3 @@ def _name_picture(path: str | None, picture: bytes, category: str) -> str:
     folder = match["folder"] if match and match["folder"] else category
     name = match["name"] if match else f"{hashlib.sha256(picture).hexdigest()[:16]}.{ending}"
     return f"Dall-E_generated/{folder}/{name}"
-
-
-def unpack_pictures(path: Path, folder: Path) -> None:
-    """Write each picture of the re-release once below `folder`, at MMRel's path, if it does not stand there yet.
-
-    The folder is filled beside its place and moved there whole, so that several processes may call this at once.
-
-    Raises:
-        InputError: two pictures of one name differ, or a name is not a picture's.
-    """
-    stat = path.stat()
-    stamp = json.dumps([str(path), stat.st_size, stat.st_mtime_ns])
-    done = folder / "unpacked.json"
-    if done.exists() and done.read_text("utf-8") == stamp:
-        return
-    aside = folder.with_name(f"{folder.name}.{os.getpid()}")
-    for row in read_rerelease(path):
-        _write_picture(row, aside)
-    (aside / done.name).write_text(stamp, "utf-8")
-    shutil.rmtree(folder, ignore_errors=True)
-    try:
-        os.rename(aside, folder)
-    except OSError:  # another process was faster
-        shutil.rmtree(aside)
-
-
-def _write_picture(row: Row, folder: Path) -> None:
-    if not _NAME.fullmatch(row.image_id):
-        raise InputError(f"{row.where}: expected the name of a picture, got {row.image_id!r}")
-    target = folder / row.image_id
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if not target.exists():
-        target.write_bytes(row.picture)
-    elif target.read_bytes() != row.picture:
-        raise InputError(f"{row.where}: picture {row.image_id!r} differs from the one of that name before it")

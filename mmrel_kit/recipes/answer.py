@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import mmrel
-import relation_accuracy
 from mmrel_kit import endpoint
 from mmrel_kit.files import InputError, read_objects
 from mmrel_kit.questions.records import make_prompt
@@ -30,6 +29,8 @@ from mmrel_kit.recipes.questions import (
     read_records,
     write_answers,
 )
+from mmrel_kit.scoring.report import write_report
+from mmrel_kit.scoring.text import heading, table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -159,9 +160,9 @@ def answer(args: argparse.Namespace) -> int:
         print(f"stopped: {reason}; {advice}", file=sys.stderr)
         return 1
     report = _make_report(release, args, answers, asking)
-    print(f"\n{relation_accuracy.heading(report)}\n\n{relation_accuracy.table(report)}")
+    print(f"\n{heading(report)}\n\n{table(report)}")
     if args.json:
-        relation_accuracy.write_json(report, args.json)
+        write_report(report, args.json)
     return 0
 
 

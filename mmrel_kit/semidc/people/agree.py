@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
 from mmrel_kit.files import format_table
-from mmrel_kit.scoring.report import wilson
+from mmrel_kit.scoring.intervals import wilson
 from mmrel_kit.semidc.people.ask import read_verified
 
 if TYPE_CHECKING:
