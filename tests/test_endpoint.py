@@ -231,20 +231,22 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_progress_and_report_say_what_happened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_and_report_say_what_happened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
-    with StubEndpoint() as stub:
+    with StubEndpoint(fault=lambda asked: Fault(delay=0.15)) as stub:  # tqdm draws each 0.1 s
         ask(stub, tmp_path, 2)
-        asking = make(stub, tmp_path, prices=Prices(10, 10))
-        list(asking.ask(Request(str(n), f"question {n}") for n in range(5)))
-        asking.show_progress(total=9)
+        asking = make(stub, tmp_path, prices=Prices(10, 10), concurrency=1)
+        for _ in asking.ask(Request(str(n), f"question {n}") for n in range(5)):
+            asking.show_progress(total=9)
         report = asking.describe()
         asking.close()
     progress = terminal.getvalue()
     assert " 5/9 [" in progress
-    assert ", cost 0.0001]" in progress
-    assert progress.endswith("\r")  # the line is cleared before the report
+    assert "replies/s, cost 0.0001]" in progress
+    assert progress.endswith(" \r")  # the line is cleared before the report
     assert report.splitlines()[0] == "5 answered, 0 failed (2 replies kept from before)"
     assert "this run: 3 requests, 6 + 3 tokens (sent + received), cost 0.0001" in report
     assert "all runs: 5 requests, 10 + 5 tokens" in report
