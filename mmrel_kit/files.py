@@ -185,13 +185,15 @@ def read_json(source: Path | BinaryIO, name: str | None = None, rules: Rules = R
         yield found
 
 
-def read_objects(source: Path | BinaryIO, name: str | None = None) -> Iterator[Value]:
+def read_objects(
+    source: Path | BinaryIO, name: str | None = None, rules: Rules = RECORDS
+) -> Iterator[Value]:
     """Yield the JSON objects of a file like `read_json`; raise where a value is no object.
 
     Raises:
         InputError: see `read_json`, or a value is not an object.
     """
-    for where, value in read_json(source, name):
+    for where, value in read_json(source, name, rules):
         if not isinstance(value, dict):
             raise InputError(f"{where}: expected a JSON object, got {make_json(value)[:80]}")
         yield Value(where, value)
