@@ -185,9 +185,7 @@ def read_json(source: Path | BinaryIO, name: str | None = None, rules: Rules = R
         yield found
 
 
-def read_objects(
-    source: Path | BinaryIO, name: str | None = None, rules: Rules = RECORDS
-) -> Iterator[Value]:
+def read_objects(source: Path | BinaryIO, name: str | None = None, rules: Rules = RECORDS) -> Iterator[Value]:
     """Yield the JSON objects of a file like `read_json`; raise where a value is no object.
 
     Raises:
