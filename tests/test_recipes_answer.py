@@ -20,16 +20,13 @@ from PIL import Image
 
 import mmrel
 import relation_accuracy
-from mmrel_kit import cli, endpoint
+from mmrel_kit import cli
 from mmrel_kit.recipes.questions import read_pictures
 from tests.conftest import REPOSITORY
 from tests.helpers.routes import answers_to, read_lines, say
 from tests.helpers.stub_endpoint import Asked, Fault, Said, StubEndpoint
 
-
-@pytest.fixture(autouse=True)
-def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(endpoint, "FIRST_WAIT", 0.01)
+pytestmark = pytest.mark.usefixtures("no_waiting")
 
 
 def run(arguments: list[str]) -> int:

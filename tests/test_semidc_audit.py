@@ -303,7 +303,7 @@ def test_an_empty_store_or_file_says_nothing(tmp_path: Path) -> None:
     (tmp_path / "empty.jsonl").write_text("")
     assert read_raw_names([tmp_path / "empty.jsonl"]) == set()
     with pytest.raises(InputError, match="expected a JSON object"):
-        (tmp_path / "array.jsonl").write_text("[7]\n")
+        (tmp_path / "array.jsonl").write_text("[]\n")
         read_raw_names([tmp_path / "array.jsonl"])
 
 

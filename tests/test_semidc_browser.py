@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from PIL import Image
 
-from mmrel_kit import cli
+from mmrel_kit.commands.label import run_verb
 from mmrel_kit.questions.records import Triplet
 from mmrel_kit.semidc import demo
 from mmrel_kit.semidc.items import Proposal, write_proposals
@@ -448,7 +448,7 @@ def test_the_paper_s_example_from_proposal_to_score(
         page.find("#again").click()
         page.wait(lambda page=page: page.state == "ready")
         judge(page, truths, corrects=False)
-    assert demo.finish(tmp_path, project, truths, play_on=False, run=cli.main) == 0
+    assert demo.finish(tmp_path, project, truths, play_on=False, run=run_verb) == 0
     told = capfd.readouterr().out
     assert "ann / ben" in told
     assert "release: 0 problems, 0 warnings" in told

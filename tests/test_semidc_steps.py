@@ -21,7 +21,6 @@ from mmrel_kit import cli
 from mmrel_kit.commands.options import parse_share
 from mmrel_kit.endpoint import Endpoint
 from mmrel_kit.files import InputError, Share, write_json_lines
-from mmrel_kit.questions.annotations import read_annotations
 from mmrel_kit.questions.records import Triplet, parse_question
 from mmrel_kit.questions.taxonomy import read_taxonomy
 from mmrel_kit.semidc.items import Item, Proposal, read_proposals, write_proposals
@@ -33,6 +32,7 @@ from mmrel_kit.semidc.people.ask import Verified, make_negatives, make_questions
 from mmrel_kit.semidc.people.export import export_label_studio, export_records
 from mmrel_kit.semidc.people.store import Decision, Project
 from mmrel_kit.semidc.words import are_same, make_triplet, spoken_article, tidy_name
+from tests.helpers.questions import read as read_questions
 from tests.helpers.stub_endpoint import Asked, Fault, StubEndpoint
 
 if TYPE_CHECKING:
@@ -613,9 +613,8 @@ def test_records_pass_the_contract_and_say_who_verified(tmp_path: Path) -> None:
     assert item
     project.decide(Decision("cy", item.id, "cy", "correct", Triplet("person", "stand", "surfboard")))
     questions = export_records(project, tmp_path / "json" / "test.jsonl")
-    problems: list[str] = []
-    read = [question.record for question in read_annotations([tmp_path / "json"], problems)]
-    assert (read, problems) == (questions.records, [])
+    read = [question.record for question in read_questions(tmp_path / "json")]
+    assert read == questions.records
     for record in read:
         assert record.verification
         assert (record.verification["annotators"], record.verification["agreed"]) == (["ann", "ben", "cy"], 2)

@@ -11,7 +11,7 @@ import mmrel
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from mmrel_kit.pictures.archives import Picture
+    from mmrel_kit.pictures.archives import Sample
 
 
 class Facts(NamedTuple):
@@ -60,7 +60,7 @@ def _rank(facts: Facts) -> tuple[str, int]:
     return facts.domain, mmrel.SPLITS.index(facts.split)
 
 
-def count_picture(picture: Picture, counts: Counter[str]) -> None:
+def count_picture(picture: Sample, counts: Counter[str]) -> None:
     """Add a picture and its questions to the counts that `make_facts` needs."""
     counts["pictures"] += 1
     for record in picture.records:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import mmrel
 from mmrel_kit.card.facts import describe_features, merge_facts
 from mmrel_kit.card.hub_eval import describe_evaluation, make_config
-from mmrel_kit.files import PROJECT, InputError
+from mmrel_kit.files import PROJECT, InputError, escape_markdown
 from mmrel_kit.pictures.whole import check_picture
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ _BLOCK = re.compile(
     re.DOTALL,
 )
 _PROJECT = re.compile(r"<!-- project:begin -->.*?<!-- project:end -->\n*", re.DOTALL)
-_MARKS = "<>&`*_[]|\\"  # of Markdown and HTML
 # The Hub's names for sizes, and the number of rows below which each is right.
 _SIZES = (
     (1_000, "n<1K"),
@@ -182,7 +181,7 @@ def make_row(record: dict[str, Any]) -> str:
     """Return one row as the card shows it, under its picture."""
     picture = f"![The picture of the question below]({EXAMPLE})"
     lines = [picture, "", "| column | value |", "| --- | --- |"]
-    lines += [f"| `{name}` | {escape(record[name])} |" for name in ROW if record[name] is not None]
+    lines += [f"| `{name}` | {escape_markdown(record[name])} |" for name in ROW if record[name] is not None]
     return "\n".join(lines)
 
 
@@ -197,15 +196,6 @@ def make_example_picture(data: bytes, where: str) -> bytes:
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=90)
     return buffer.getvalue()
-
-
-def escape(text: str) -> str:
-    """Return text that Markdown shows as it is, whatever marks of Markdown or HTML it holds.
-
-    >>> escape("a_b")
-    'a&#95;b'
-    """
-    return "".join(f"&#{ord(mark)};" if mark in _MARKS else mark for mark in text)
 
 
 def _count(facts: Facts, word: str) -> int:

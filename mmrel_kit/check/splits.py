@@ -13,7 +13,7 @@ from mmrel_kit.card.facts import Facts, count_picture, make_facts
 from mmrel_kit.check.faces import Entry, Face, read_archives, read_lines
 from mmrel_kit.check.tables import read_tables
 from mmrel_kit.files import InputError, Problem
-from mmrel_kit.pictures.archives import Picture
+from mmrel_kit.pictures.archives import Sample
 from mmrel_kit.pictures.whole import check_picture
 from mmrel_kit.questions.records import Record
 
@@ -106,7 +106,7 @@ class Split:
         if any(record["domain"] != self.domain for record in lines.records):
             yield Problem(lines.where, f"field domain: expected {self.domain!r}")
         records = [Record(**record) for record in lines.records]
-        picture = Picture(records[0].image_id, archived.data or b"", records)
+        picture = Sample(records[0].image_id, archived.data or b"", records)
         yield from self._check_name(lines.where, picture.image_id)
         yield from self._check_pixels(archived.where, picture.data, statistics)
         for record in records:

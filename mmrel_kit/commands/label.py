@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 from collections import Counter
@@ -15,7 +16,7 @@ from mmrel_kit.commands.options import Verbs, parse_path, parse_share
 from mmrel_kit.files import InputError, Share, write_json_lines
 
 if TYPE_CHECKING:
-    import argparse
+    from collections.abc import Sequence
 
     from mmrel_kit.endpoint import Endpoint
     from mmrel_kit.semidc.people.store import Project
@@ -192,10 +193,21 @@ def export(args: argparse.Namespace) -> int:
 
 def demo(args: argparse.Namespace) -> int:
     """Run all steps on the drawn sample, with an endpoint of its own; or serve the page for you to verify."""
-    from mmrel_kit import cli
     from mmrel_kit.semidc.demo import run_demo
 
-    return run_demo(args.out, args.serve, args.port, cli.main)
+    return run_demo(args.out, args.serve, args.port, run_verb)
+
+
+def run_verb(words: Sequence[str]) -> int:
+    """Run another verb in this process, as the demonstration does, and return its exit status."""
+    from mmrel_kit.commands import load, release, score
+
+    parser = argparse.ArgumentParser("mmrel")
+    verbs = Verbs(parser)
+    for module in (load, release, score):
+        module.add_verbs(verbs)
+    args = parser.parse_args(words)
+    return int(args.run(args))
 
 
 def add_verbs(verbs: Verbs) -> None:

@@ -11,8 +11,8 @@ from tqdm import tqdm
 
 import mmrel
 from mmrel_kit.audit.findings import DROPPABLE, audit_release
-from mmrel_kit.audit.page import make_list, make_report, renew_card
-from mmrel_kit.build.finish import renew_file
+from mmrel_kit.audit.page import make_blocks, make_list, make_report
+from mmrel_kit.build.finish import renew_card
 from mmrel_kit.build.job import Job, build_release, build_share, finish_release
 from mmrel_kit.card.sheet import draw_sheet
 from mmrel_kit.check.release import check_release, check_sample
@@ -59,16 +59,11 @@ def build(args: argparse.Namespace) -> int:
         say=_say,
     )
     if args.shard:
-        parts = build_share(job, args.shard.number, args.shard.total, args.workers)
+        parts = build_share(job, args.shard, args.workers)
         finish = f"mmrel finish --out {args.out}"
         print(f"{len(parts)} shards packed; when all shares are: {finish}")
         return 0
-    options: dict[str, Any] = {"mapping": args.mapping, "allow_missing": args.allow_missing}
-    options |= {"drop": args.drop, "hub_eval": args.hub_eval, "say": _say}
-    built = build_release(
-        job.annotations, job.pictures, job.out, job.split, job.note,
-        workers=args.workers, progress=_show_parts, **options,
-    )  # fmt: skip
+    built = build_release(job, args.workers, _show_parts)
     _print_built(built, args.out)
     return 0
 
@@ -97,8 +92,7 @@ def audit(args: argparse.Namespace) -> int:
     found = audit_release(args.release, thorough=not args.quick, progress=_show_bytes)
     print(make_list(found) if args.json else make_report(found))
     if args.card:
-        card = (args.release / "README.md").read_text("utf-8")
-        renew_file(args.release, "README.md", renew_card(card, found).encode())
+        renew_card(args.release, make_blocks(found))
     return 0
 
 

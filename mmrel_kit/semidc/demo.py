@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 
     Run = Callable[[Sequence[str]], int]
 
-INTERRUPTED = 130  # exit status of a command after Ctrl-C
 SURF = "vg/VG_100K/9999001.jpg"
 STANDS = Triplet("person", "stand", "surfboard")
 NOTE = "Made by the labelling demonstration from drawn pictures: no benchmark."
@@ -61,7 +60,7 @@ def run_demo(out: Path | None, serve_page: bool, port: int, run: Run) -> int:
         out: where everything is written; None takes a temporary folder.
         serve_page: serve the page for the user to verify; otherwise people follow a script.
         port: of the page.
-        run: runs the command `mmrel` with arguments, and returns its exit status.
+        run: runs a verb of `mmrel` with arguments, and returns its exit status.
 
     Raises:
         InputError: `out` is not empty, or a step failed.
@@ -281,19 +280,14 @@ def _join_things(candidates: Iterator[Candidate], truths: list[Truth]) -> list[C
 
 
 def _run(run: Run, *words: object) -> None:
-    """Print a command and run it in this process.
+    """Print a verb with its arguments and run it.
 
     Raises:
-        InputError: it failed.
-        KeyboardInterrupt: it was stopped.
+        InputError: it ended with another status than 0.
     """
     given = [str(word) for word in words]
     print(f"\n$ mmrel {shlex.join(given)}", flush=True)
-    status = run(given)
-    if status == INTERRUPTED:
-        raise KeyboardInterrupt
-    if status:
-        print(flush=True)  # if nobody reads any more, that is why it ended
+    if status := run(given):
         raise InputError(f"mmrel {given[0]} ended with status {status}; what it printed says why")
 
 

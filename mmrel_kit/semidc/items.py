@@ -7,7 +7,7 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mmrel_kit.files import InputError, Value, make_json, read_objects, write_json_lines
+from mmrel_kit.files import RELEASE, InputError, Value, make_json, read_objects, write_json_lines
 from mmrel_kit.questions.records import Triplet, parse_image_path
 from mmrel_kit.semidc.words import make_triplet
 
@@ -59,14 +59,12 @@ class Item(NamedTuple):
 
 
 def read_lines(path: Path) -> Iterator[Value]:
-    """Yield the objects of a step's file; a step that kept nothing writes an empty one.
+    """Yield the objects of a step's file, one a line; a step that kept nothing writes none.
 
     Raises:
-        InputError: a value is not a JSON object, or has text that UTF-8 cannot hold.
+        InputError: a line is not a JSON object, or has text that UTF-8 cannot hold.
     """
-    if path.is_file() and path.stat().st_size == 0:
-        return
-    for where, value in read_objects(path):
+    for where, value in read_objects(path, rules=RELEASE):
         try:
             make_json(value).encode()
         except UnicodeEncodeError as error:  # half of a surrogate pair
