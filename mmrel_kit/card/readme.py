@@ -181,7 +181,9 @@ def make_row(record: dict[str, Any]) -> str:
     """Return one row as the card shows it, under its picture."""
     picture = f"![The picture of the question below]({EXAMPLE})"
     lines = [picture, "", "| column | value |", "| --- | --- |"]
-    lines += [f"| `{name}` | {escape_markdown(record[name])} |" for name in ROW if record[name] is not None]
+    for name in ROW:
+        if record[name] is not None:
+            lines.append(f"| `{name}` | {escape_markdown(record[name])} |")
     return "\n".join(lines)
 
 
