@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 import pyarrow.parquet as pq
 
 import mmrel
-from mmrel_kit.build.tables import _make_table, cut_groups, make_schema
-from mmrel_kit.pictures.archives import Picture
+from mmrel_kit.build.tables import GROUP_ROWS, make_schema, make_table
+from mmrel_kit.pictures.archives import Sample, read_archives
 from mmrel_kit.questions.records import Record
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -107,17 +107,18 @@ def measure_layouts(root: Path) -> dict[str, int]:
         if (suffix := Path(name).suffix) in sizes and name.startswith("data/"):
             sizes[suffix] += file["size"]
     compression: Any = dict.fromkeys((*mmrel.COLUMNS, "image.path"), "SNAPPY") | {"image.bytes": "NONE"}
-    with pq.ParquetWriter(repeated, make_schema(), use_dictionary=False, compression=compression) as writer:
+    schema = make_schema()
+    with pq.ParquetWriter(repeated, schema, use_dictionary=False, compression=compression) as writer:
         for names in release.archives("all").values():
-            for name in names:
-                with mmrel.open_file(release.path(name)) as file:
-                    pictures = (
-                        Picture(records[0]["image_id"], data, [Record(**record) for record in records])
-                        for records, data in mmrel.read_archive(file, name, release.files[name]["size"])
-                    )
-                    for group in cut_groups(pictures):
-                        writer.write_table(_make_table(group, make_schema()))
-                        questions += sum(len(picture.records) for picture in group)
+            group: list[Sample] = []
+            for records, data in read_archives(release, names):
+                group.append(Sample(records[0]["image_id"], data, [Record(**record) for record in records]))
+                questions += len(records)
+                if sum(len(sample.records) for sample in group) >= GROUP_ROWS:
+                    writer.write_table(make_table(group, schema))
+                    group = []
+            if group:
+                writer.write_table(make_table(group, schema))
     return {**sizes, "repeated": repeated.size, "questions": questions}
 
 

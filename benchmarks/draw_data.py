@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from mmrel_kit.build.job import build_release
+from mmrel_kit.build.job import Job, build_release
 from mmrel_kit.pictures.sources import PictureFolder
 from mmrel_kit.questions.records import Triplet, make_question
 
@@ -93,5 +93,5 @@ def draw_release(folder: Path, counts: dict[str, int], shard_bytes: int = SHARD_
     """Draw `folder/release` unless it stands there already."""
     if not (folder / "release" / "checksums.json").exists():
         sources = draw_sources(folder / "sources", counts)
-        build_release([sources / "json"], PictureFolder(sources), folder / "release", shard_bytes=shard_bytes)
+        build_release(Job([sources / "json"], PictureFolder(sources), folder / "release", shard_bytes=shard_bytes))
     return folder / "release"

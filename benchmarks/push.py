@@ -78,8 +78,9 @@ def write_release(root: Path, files: int, size: int) -> Path:
 @contextmanager
 def running_hub(root: Path) -> Iterator[dict[str, str]]:
     """A Hub in a process of its own; yields its addresses and token."""
-    program = [sys.executable, str(PROJECT / "tests" / "loopback_hub.py"), "--root", str(root)]
-    with subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    program = [sys.executable, "-m", "tests.hub.loopback_hub", "--root", str(root)]
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(program, cwd=PROJECT, **pipes) as process:
         assert process.stdin and process.stdout
         yield json.loads(process.stdout.readline())
         process.stdin.close()

@@ -13,6 +13,7 @@ import io
 import json
 import os
 import re
+import shutil
 import socket
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -184,9 +185,7 @@ def read_json(source: Path | BinaryIO, name: str | None = None, rules: Rules = R
         yield found
 
 
-def read_objects(
-    source: Path | BinaryIO, name: str | None = None, rules: Rules = RECORDS
-) -> Iterator[Value]:
+def read_objects(source: Path | BinaryIO, name: str | None = None, rules: Rules = RECORDS) -> Iterator[Value]:
     """Yield the JSON objects of a file like `read_json`; raise where a value is no object.
 
     Raises:
@@ -336,13 +335,37 @@ def write_whole(path: Path) -> Iterator[Path]:
         yield target
         return
     target.parent.mkdir(parents=True, exist_ok=True)
-    # No other process, on this machine or another, uses the same name.
-    aside = target.with_name(f"{target.name}.{socket.gethostname()}-{os.getpid()}.tmp")
+    aside = _name_aside(target)
     try:
         yield aside
         os.replace(aside, target)
     finally:
         aside.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def fill_folder(folder: Path) -> Iterator[Path]:
+    """Give a folder to fill; move it to `folder` when the block ends without an error.
+
+    A folder that another process has put there meanwhile stays: it holds the same.
+    """
+    aside = _name_aside(folder)
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    try:
+        yield aside
+        try:
+            os.rename(aside, folder)
+        except OSError:
+            if not folder.is_dir():
+                raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _name_aside(path: Path) -> Path:
+    """Return a name beside a file or folder that no other process, on any machine, uses."""
+    return path.with_name(f"{path.name}.{socket.gethostname()}-{os.getpid()}.tmp")
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -399,6 +422,20 @@ def format_table(rows: Sequence[Sequence[str]]) -> str:
         cells += [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
         lines.append("  ".join(cells).rstrip())
     return "\n".join(lines)
+
+
+def escape_markdown(text: str) -> str:
+    """Return text for Markdown that shows as it is, whatever marks of Markdown or HTML it holds."""
+    return "".join(f"&#{ord(mark)};" if mark in "<>&`*_[]|\\" else mark for mark in text)
+
+
+def hide_queries(text: str) -> str:
+    """Return text without the query of any address in it, which may be a signature.
+
+    >>> hide_queries("403 for https://files.example/a.png?X-Amz-Signature=5ec4e7")
+    '403 for https://files.example/a.png?…'
+    """
+    return re.sub(r"(https?://[^\s?'\"]+)\?[^\s'\"]+", r"\1?…", text)
 
 
 def printable(text: str) -> str:

@@ -20,7 +20,7 @@ from PIL import Image
 import mmrel
 import upload
 from mmrel_kit.audit.findings import audit_release
-from mmrel_kit.build.job import build_release
+from mmrel_kit.build.job import Job, build_release
 from mmrel_kit.check.release import check_release
 from mmrel_kit.files import describe_file
 from mmrel_kit.pictures.sources import PictureFolder
@@ -166,7 +166,7 @@ def test_relations_of_another_category_are_counted_as_audit_counts_them(
     verbs = itertools.cycle(("above", "bigger", "behind", "kiss"))
     text = re.sub("look at", lambda match: next(verbs), path.read_text())
     path.write_text(text)
-    build_release([folder / "json"], PictureFolder(folder), root)
+    build_release(Job([folder / "json"], PictureFolder(folder), root))
     findings = audit_release(root, thorough=False).findings
     (found,) = [finding for finding in findings if finding.kind == "impossible_triplet"]
     assert found.count > 3
@@ -419,7 +419,7 @@ class TestWarnings:
             text = f"Is there a cat above to a car{number:02d} in the image?"
             lines.append({"question_id": f"q{number}", "image": "vg/VG_100K/1.jpg", "text": text, "label": "yes"})
         (folder / "a.jsonl").write_text("\n".join(map(json.dumps, lines)))
-        build_release([folder / "a.jsonl"], PictureFolder(folder), folder / "out")
+        build_release(Job([folder / "a.jsonl"], PictureFolder(folder), folder / "out"))
         return folder / "out"
 
     def test_turned_by_exif(self, tmp_path: Path) -> None:
@@ -447,7 +447,7 @@ class TestWarnings:
             record = {"question_id": f"q{number}", "image": image, "text": text, "label": "yes", "split": split}
             lines.append(json.dumps(record))
         (tmp_path / "a.jsonl").write_text("\n".join(lines))
-        build_release([tmp_path / "a.jsonl"], PictureFolder(tmp_path), tmp_path / "out")
+        build_release(Job([tmp_path / "a.jsonl"], PictureFolder(tmp_path), tmp_path / "out"))
         warned = [problem for problem in check_release(tmp_path / "out") if problem.is_warning]
         assert [problem.where for problem in warned] == ["config all, split test", "config real, split test"]
         assert all("column image: values of 30 and 31 pixels" in problem.message for problem in warned)

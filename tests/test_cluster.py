@@ -11,7 +11,7 @@ import pytest
 
 import upload
 from mmrel_kit import cli
-from mmrel_kit.build.job import build_release
+from mmrel_kit.build.job import Job, build_release
 from mmrel_kit.pictures.sources import PictureFolder
 from mmrel_kit.recipes import cluster
 
@@ -43,7 +43,7 @@ def arguments(sources: Path, out: Path) -> list[str]:
 @pytest.fixture(scope="module")
 def whole(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     out = tmp_path_factory.mktemp("whole") / "out"
-    build_release([sources / "json"], PictureFolder(sources), out)
+    build_release(Job([sources / "json"], PictureFolder(sources), out))
     return snapshot(out)
 
 

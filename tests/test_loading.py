@@ -20,7 +20,7 @@ import datasets
 import pytest
 
 import mmrel
-from mmrel_kit.build.job import build_release
+from mmrel_kit.build.job import Job, build_release
 from mmrel_kit.pictures.sources import PictureFolder
 from tests.conftest import REPOSITORY, make_sources
 
@@ -358,7 +358,7 @@ class TestCache:
     @pytest.fixture
     def other(self, tmp_path: Path) -> Path:
         sources = make_sources(tmp_path / "sources", seed=1)
-        build_release([sources / "json"], PictureFolder(sources), tmp_path / "other")
+        build_release(Job([sources / "json"], PictureFolder(sources), tmp_path / "other"))
         return tmp_path / "other"
 
     def test_two_roots(self, built: Path, other: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from PIL import Image
 
 import mmrel
 from mmrel_kit import cli
-from mmrel_kit.build.job import build_release
+from mmrel_kit.build.job import Job, build_release
 from mmrel_kit.pictures.sources import PictureFolder
 from mmrel_kit.questions.records import make_prompt
 from mmrel_kit.recipes import export
@@ -37,7 +37,7 @@ def build(folder: Path, changes: dict[str, str]) -> Path:
     for key, value in changes.items():
         record[key] = value
     train.write_text(train.read_text() + json.dumps(record) + "\n")
-    build_release([sources / "json"], PictureFolder(sources), folder / "release")
+    build_release(Job([sources / "json"], PictureFolder(sources), folder / "release"))
     return folder / "release"
 
 
@@ -128,7 +128,7 @@ def test_the_same_bytes_under_another_name_are_a_leak(tmp_path: Path) -> None:
     record |= {"image": "vg/VG_100K/77.jpg", "split": "train", "question_id": "leak"}
     train = sources / "json" / "train.jsonl"
     train.write_text(train.read_text() + json.dumps(record) + "\n")
-    build_release([sources / "json"], PictureFolder(sources), tmp_path / "release")
+    build_release(Job([sources / "json"], PictureFolder(sources), tmp_path / "release"))
     leaks = find_leaks(_release(tmp_path / "release"))
     assert (list(leaks.by_picture), list(leaks.by_triplet)) == (["leak"], [])
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from mmrel_kit.files import InputError
-from mmrel_kit.questions.annotations import read_annotations
 from mmrel_kit.questions.records import Triplet
 from mmrel_kit.semidc.people.export import export_label_studio, export_records
 from mmrel_kit.semidc.people.store import Decision, Project
@@ -19,6 +18,7 @@ from tests.helpers.labelling import (
     make_project,
     run_label,
 )
+from tests.helpers.questions import read as read_questions
 
 
 def test_records_pass_the_contract_and_say_who_verified(tmp_path: Path) -> None:
@@ -30,9 +30,8 @@ def test_records_pass_the_contract_and_say_who_verified(tmp_path: Path) -> None:
     assert item
     project.decide(Decision("cy", item.id, "cy", "correct", Triplet("person", "stand", "surfboard")))
     questions = export_records(project, tmp_path / "json" / "test.jsonl")
-    problems: list[str] = []
-    read = [question.record for question in read_annotations([tmp_path / "json"], problems)]
-    assert (read, problems) == (questions.records, [])
+    read = [question.record for question in read_questions(tmp_path / "json")]
+    assert read == questions.records
     for record in read:
         assert record.verification
         assert (record.verification["annotators"], record.verification["agreed"]) == (["ann", "ben", "cy"], 2)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from mmrel_kit.files import InputError, write_json_lines
 from mmrel_kit.semidc.model.select import Candidate, read_candidates, read_folder, read_visual_genome, select
@@ -49,6 +50,25 @@ def test_pictures_of_a_folder_are_left_out_where_they_cannot_be_used(tmp_path: P
     drops: Counter[str] = Counter()
     assert [c.image_id for c in select(read_folder(tmp_path), tmp_path, drops)] == [FIRST]
     assert drops == {"picture stands twice": 1, "smaller than 128 pixels": 1, "picture does not open": 1}
+
+
+def test_a_picture_that_no_release_can_hold_is_left_out(tmp_path: Path) -> None:
+    # Whatever Pillow opens was proposed and verified; the build refused it in the end.
+    path = tmp_path / FIRST
+    path.parent.mkdir(parents=True)
+    Image.new("RGB", (200, 200), "teal").save(path, "GIF")
+    drops: Counter[str] = Counter()
+    assert list(select(read_folder(tmp_path), tmp_path, drops)) == []
+    assert drops == {"picture does not open": 1}
+
+
+def test_the_size_comes_from_the_picture_unless_it_is_stated(tmp_path: Path) -> None:
+    draw(tmp_path, FIRST, (300, 150))
+    drops: Counter[str] = Counter()
+    (found,) = select(read_folder(tmp_path), tmp_path, drops)
+    assert (found.width, found.height) == (300, 150)
+    stated = Candidate(FIRST, 600, 300)
+    assert list(select([stated], tmp_path, drops)) == [stated]
 
 
 def make_genome(folder: Path, version: str) -> None:

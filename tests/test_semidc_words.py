@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import ast
+import subprocess
+import sys
+
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from mmrel_kit.files import InputError
 from mmrel_kit.semidc.words import are_same, make_triplet, spoken_article, tidy_name
+from tests.conftest import REPOSITORY
 
 
 @pytest.mark.parametrize("name", ["elephant", "hour", "heir", "honest-man", "umbrella", "x-ray", "SUV", "uncle", "urn"])
@@ -78,3 +83,9 @@ def test_names_in_triplets_stay_whole(name: str) -> None:
 def test_words_that_make_no_question_are_refused(category: str, words: tuple[str, str, str], told: str) -> None:
     with pytest.raises(InputError, match=told):
         make_triplet("real", category, *words)
+
+
+def test_words_need_no_extra() -> None:
+    command = "import sys; from mmrel_kit.semidc import make_triplet; print(set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", command], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert not {"fastapi", "openai", "uvicorn", "PIL"} & ast.literal_eval(done.stdout)

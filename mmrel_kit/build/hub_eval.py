@@ -73,7 +73,12 @@ def _read_rows(archives: list[Path]) -> Iterator[dict[str, Any]]:
                 uri = make_uri(data, f"{path}: {records[0]['image_id']}") if asked else ""
                 for record in asked:
                     kept = {name: record[name] for name in KEPT}
-                    yield {"image": uri, "input": make_prompt(record), "target": record["answer"], **kept}
+                    yield {
+                        "image": uri,
+                        "input": make_prompt(record),
+                        "target": record["answer"],
+                        **kept,
+                    }
 
 
 def _cut(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:

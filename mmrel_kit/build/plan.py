@@ -1,34 +1,55 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plans a release: every question in its place, cut into shards of bounded size, on disk rather than in memory."""
+"""Plan a release: where each picture lies, and which shard of its split it goes into.
+
+The plan is a file, so that memory does not grow with the questions, and other processes read it.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
 import json
-import sqlite3
 from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
+import mmrel
 from mmrel_kit.build.archive import describe_merge, sample_key
-from mmrel_kit.files import SHOWN_PROBLEMS, InputError, raise_problems
-from mmrel_kit.pictures.sources import Place
-from mmrel_kit.questions.records import Record
-from mmrel_kit.questions.table import QuestionTable
+from mmrel_kit.files import SHOWN_PROBLEMS, InputError, Problem, raise_problems
+from mmrel_kit.pictures.sources import Location
+from mmrel_kit.questions.table import FIELDS, QuestionTable, make_order, read_record
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from mmrel_kit.pictures.sources import Pictures
+    from mmrel_kit.questions.records import Record
 
 SHARD_BYTES = 256 << 20  # of pictures in an archive
 SHARD_DECODED_BYTES = 1 << 30  # once each row has its own copy; some readers fail from 2 GiB on
 SHARD_ROWS = 50_000  # of small pictures; a record is about 500 bytes
-CUT_SHARE = 8  # an archive with an eighth of its size ends where the categories of its pictures change
+CUT_SHARE = 8  # an archive with an eighth of its size ends where its pictures' categories change
 _TABLES = """
-create table pictures (domain, split, kinds, image_id, member, rows integer, size integer, shard integer, place);
+create table pictures (
+    domain, split, image_id, member, rows integer, size integer, shard integer, location
+);
 create unique index by_member on pictures (domain, split, member, image_id);
+"""
+# Pictures with the same categories stand together: first those of spatial questions alone.
+_HAS_CATEGORY = ", ".join(f"max(category = '{name}')" for name in reversed(mmrel.CATEGORIES))
+_PICTURES = f"""
+select domain, split, image_id, count(*), {_HAS_CATEGORY} from questions
+group by domain, split, image_id order by domain, split, {_HAS_CATEGORY}, image_id
+"""
+# Pictures are stored in their order. Of one picture, questions with the same `pair_id` stand
+# together, yes before no.
+_ROWS = f"""
+select p.image_id, p.location, {", ".join(f"q.{name}" for name in FIELDS)}
+from pictures p join questions q using (domain, split, image_id)
+where domain = ? and split = ? and shard = ?
+order by p.rowid, {make_order("q.category", mmrel.CATEGORIES)},
+    q.pair_id is null, q.pair_id, q.answer != 'yes', q.question_id
 """
 
 
@@ -58,12 +79,20 @@ class Missing(NamedTuple):
     source: str
 
 
+class PlannedPicture(NamedTuple):
+    """A picture of a shard: where it lies, and the records about it."""
+
+    image_id: str
+    location: Location
+    records: list[Record]
+
+
 class Plan(QuestionTable):
-    """The questions of a release in their order, with its pictures and shards.
+    """The questions of a release, and the pictures and shards that they go into.
 
     Args:
         path: the file.
-        resume: open the file as it stands, to read it, instead of making it anew.
+        resume: open the file read-only instead of making it anew.
     """
 
     def __init__(self, path: Path, resume: bool = False) -> None:
@@ -72,23 +101,26 @@ class Plan(QuestionTable):
             self.db.create_function("sample_key", 1, sample_key, deterministic=True)
             self.db.executescript(_TABLES)
 
-    def place_pictures(self, pictures: Pictures, shard_bytes: int = SHARD_BYTES, allow_missing: bool = False) -> None:
+    def place_pictures(self, pictures: Pictures, shard_bytes: int, allow_missing: bool) -> None:
         """Find every picture and cut the splits into shards.
 
         Raises:
-            InputError: pictures are missing and that is not allowed; it lists them.
+            InputError: pictures are missing and that is not allowed (it lists them), none is
+                there, or WebDataset readers would take two for one.
         """
         self.db.executemany(
-            "insert into pictures values (?,?,?,?,sample_key(?4),?,?,?,?)",
+            "insert into pictures values (?,?,?,sample_key(?3),?,?,?,?)",
             self._place_each(pictures, shard_bytes),
         )
-        self._check_members()
-        if not allow_missing and self.db.execute("select 1 from pictures where shard is null").fetchone():
+        raise_problems(list(self._find_merges()))
+        missing = self.db.execute("select 1 from pictures where shard is null").fetchone()
+        if missing and not allow_missing:
             self._raise_missing(pictures)
         self.db.execute("create index by_picture on questions (domain, split, image_id)")
         self.db.execute("create index by_shard on pictures (domain, split, shard)")
         if not self.db.execute("select 1 from pictures where shard is not null").fetchone():
-            raise InputError(f"expected pictures in {pictures.describe()}, found none of those asked about")
+            wanted = f"expected pictures in {pictures.describe()}"
+            raise InputError(f"{wanted}, found none of those asked about")
         self.db.commit()
 
     def count_placed(self) -> tuple[int, int]:
@@ -98,102 +130,145 @@ class Plan(QuestionTable):
         return int(questions), int(pictures)
 
     def missing(self) -> Iterator[Missing]:
-        """The pictures that no source has."""
+        """Yield the pictures that no source has."""
         rows = self.db.execute(
-            "select domain, split, image_id, rows, json_extract(record, '$.source'), min(q.rowid) from pictures p "
-            "join questions q using (domain, split, image_id) where shard is null "
+            "select domain, split, image_id, rows, q.source, min(q.rowid) "
+            "from pictures p join questions q using (domain, split, image_id) where shard is null "
             "group by domain, split, image_id order by domain, split, image_id"
         )
-        return (Missing(*row) for *row, _ in rows)  # SQLite takes what stands beside a minimum from its row
+        for *row, _ in rows:  # SQLite takes the columns beside a minimum from its row
+            yield Missing(*row)
 
     def shards(self) -> list[Shard]:
-        """The shards of the release, by domain, split and index."""
-        found = self.db.execute(
-            "select domain, split, shard, max(shard) over (partition by domain, split) + 1, sum(size) from pictures "
-            "where shard is not null group by domain, split, shard order by domain, split, shard"
+        """Return the shards of the release, by domain, split and index."""
+        rows = self.db.execute(
+            "select domain, split, shard, max(shard) over (partition by domain, split) + 1, "
+            "sum(size) from pictures where shard is not null "
+            "group by domain, split, shard order by domain, split, shard"
         )
-        return [Shard(*row) for row in found]
+        return [Shard(*row) for row in rows]
 
     def is_current(self, pictures: Pictures, shards: Iterable[Shard]) -> bool:
-        """Whether the pictures of some shards are still as they were planned."""
+        """Return whether the pictures of some shards are still as they were planned."""
+        query = "select location from pictures where domain = ? and split = ? and shard = ?"
         for shard in shards:
-            wanted = (shard.domain, shard.split, shard.index)
-            query = "select place from pictures where domain = ? and split = ? and shard = ?"
-            if not all(pictures.is_current(Place(*json.loads(place))) for (place,) in self.db.execute(query, wanted)):
-                return False
+            for (text,) in self.db.execute(query, (shard.domain, shard.split, shard.index)):
+                if not pictures.is_current(Location(*json.loads(text))):
+                    return False
         return True
 
-    def read(self, shard: Shard) -> Iterator[tuple[str, Place, list[Record]]]:
-        """Each picture of a shard with its place and records, in the order of the release."""
-        for (image_id, place), group in groupby(self._rows(shard), key=lambda row: row[:2]):
-            yield image_id, Place(*json.loads(place)), [Record(**json.loads(record)) for _, _, record in group]
+    def read(self, shard: Shard) -> Iterator[PlannedPicture]:
+        """Yield the pictures of a shard with their records, in the order of the release."""
+        for (image_id, text), rows in groupby(self._rows(shard), key=lambda row: row[:2]):
+            records = [read_record(row[2:]) for row in rows]
+            yield PlannedPicture(image_id, Location(*json.loads(text)), records)
 
     def make_fingerprint(self, shard: Shard) -> str:
-        """A hash of everything that goes into a shard."""
+        """Return a hash of everything that goes into a shard."""
         digest = hashlib.sha256(repr(shard).encode())
         for row in self._rows(shard):
             digest.update(repr(row).encode())
         return digest.hexdigest()
 
-    def _place_each(self, pictures: Pictures, shard_bytes: int) -> Iterator[tuple[object, ...]]:
-        """Rows of the table of pictures.
-
-        A shard ends where the next picture would be too much for it; or is of other categories, so that who wants only
-        these need not read it, unless it would be a small one.
-        """
-        split_now: tuple[str, str] | None = None
-        shard = stored = decoded = questions = kinds_now = 0
-        for domain, split, kinds, image_id, rows in self.db.execute(
-            "select domain, split, sum(distinct 1 << category) as kinds, image_id, count(*) from questions "
-            "group by domain, split, image_id order by domain, split, kinds, image_id"
-        ):
-            if (domain, split) != split_now:
-                split_now, shard, stored, decoded, questions = (domain, split), 0, 0, 0, 0
-            if (place := pictures.find(image_id)) is None:
-                yield domain, split, kinds, image_id, rows, None, None, None
+    def _place_each(
+        self, pictures: Pictures, shard_bytes: int
+    ) -> Iterator[tuple[str, str, str, int, int | None, int | None, str | None]]:
+        """Yield the rows of the table of pictures, without `member`."""
+        cutter = _Cutter(shard_bytes)
+        for domain, split, image_id, rows, *categories in self.db.execute(_PICTURES):
+            location = pictures.find(image_id)
+            if location is None:
+                yield domain, split, image_id, rows, None, None, None
                 continue
-            turns, kinds_now = kinds != kinds_now and stored * CUT_SHARE >= shard_bytes, kinds
-            stored, decoded, questions = stored + place.size, decoded + place.size * rows, questions + rows
-            full = stored > shard_bytes or decoded > SHARD_DECODED_BYTES or questions > SHARD_ROWS
-            if (full or turns) and questions > rows:
-                shard, stored, decoded, questions = shard + 1, place.size, place.size * rows, rows
-            yield domain, split, kinds, image_id, rows, place.size, shard, json.dumps(place)
+            shard = cutter.add((domain, split), categories, location.size, rows)
+            yield domain, split, image_id, rows, location.size, shard, json.dumps(location)
 
-    def _check_members(self) -> None:
-        """Raise where WebDataset readers would take two pictures for one."""
+    def _find_merges(self) -> Iterator[Problem]:
+        """Yield pictures that WebDataset readers would take for one."""
         twins = self.db.execute(
-            "select a.image_id, b.image_id from pictures a join pictures b using (domain, split, member) "
+            "select a.image_id, b.image_id from pictures a "
+            "join pictures b using (domain, split, member) "
             "where a.image_id < b.image_id limit 100"
-        ).fetchall()
-        merges = ((self._place(other), describe_merge(other, image_id)) for image_id, other in twins)
-        raise_problems([f"{place}: {merge}" for place, merge in merges])
+        )
+        for image_id, other in twins.fetchall():
+            yield Problem(self._find_line(other), describe_merge(other, image_id))
 
     def _raise_missing(self, pictures: Pictures) -> None:
-        """List the pictures that are missing: the first ones, then their number by domain and annotation file."""
+        """List the first missing pictures, then their number by domain and annotation file."""
         first = self.db.execute(
-            f"select image_id from pictures where shard is null order by rowid limit {SHOWN_PROBLEMS}"
-        ).fetchall()
-        shown = [f"{self._place(image_id)}: picture {image_id!r} is missing" for (image_id,) in first]
-        totals = self.db.execute(
-            "select q.domain, rtrim(rtrim(q.place, '0123456789'), ':') as file, count(distinct q.image_id), count(*) "
-            "from questions q join pictures p using (domain, split, image_id) where p.shard is null "
-            "group by q.domain, file order by q.domain, file"
-        ).fetchall()
-        counts = [f"{domain}: {n} pictures of {rows} questions in {file}" for domain, file, n, rows in totals]
-        number = sum(row[2] for row in totals)
-        raise InputError(
-            "\n".join(shown + counts) + f"\n{number} pictures are missing in {pictures.describe()}; fetch them "
-            "(python upload.py sources tells from where), or build without their questions: --allow-missing"
+            "select image_id from pictures where shard is null order by rowid limit ?",
+            (SHOWN_PROBLEMS,),
         )
+        lines = []
+        for (image_id,) in first.fetchall():
+            lines.append(f"{self._find_line(image_id)}: picture {image_id!r} is missing")
+        totals = self.db.execute(
+            "select q.domain, rtrim(rtrim(q.line, '0123456789'), ':') as file, "
+            "count(distinct q.image_id), count(*) from questions q "
+            "join pictures p using (domain, split, image_id) where p.shard is null "
+            "group by q.domain, file order by q.domain, file"
+        )
+        number = 0
+        for domain, file, count, rows in totals:
+            lines.append(f"{domain}: {count} pictures of {rows} questions in {file}")
+            number += count
+        lines.append(
+            f"{number} pictures are missing in {pictures.describe()}; fetch them (mmrel fetch says "
+            "from where), or build without their questions: --allow-missing"
+        )
+        raise InputError("\n".join(lines))
 
-    def _place(self, image_id: str) -> str:
-        found = self.db.execute("select place from questions where image_id = ? order by rowid", (image_id,)).fetchone()
-        return str(found[0])
+    def _find_line(self, image_id: str) -> str:
+        """Return file and line of the first question about a picture."""
+        query = "select line from questions where image_id = ? order by rowid"
+        return str(self.db.execute(query, (image_id,)).fetchone()[0])
 
     def _rows(self, shard: Shard) -> sqlite3.Cursor:
-        return self.db.execute(
-            "select p.image_id, p.place, q.record from pictures p join questions q using (domain, split, image_id) "
-            "where domain = ? and split = ? and shard = ? "
-            "order by p.kinds, p.image_id, q.category, q.pair_id is null, q.pair_id, q.answer != 'yes', q.question_id",
-            (shard.domain, shard.split, shard.index),
+        return self.db.execute(_ROWS, (shard.domain, shard.split, shard.index))
+
+
+class _Cutter:
+    """Cuts splits into shards, picture by picture.
+
+    A shard ends where the next picture would be too much for it. It also ends where the categories
+    of its pictures change, unless it would be a small one: who wants some categories need not read
+    the others.
+    """
+
+    def __init__(self, shard_bytes: int) -> None:
+        self._shard_bytes = shard_bytes
+        self._split: tuple[str, str] | None = None
+        self._categories: list[int] = []
+        self._shard = 0
+        self._empty()
+
+    def add(self, split: tuple[str, str], categories: list[int], size: int, rows: int) -> int:
+        """Return the shard that the next picture goes into.
+
+        Args:
+            split: domain and split of the picture.
+            categories: whether there are questions of each category about it, 0 or 1.
+            size: its bytes.
+            rows: the number of questions about it.
+        """
+        if split != self._split:
+            self._split, self._shard = split, 0
+            self._empty()
+        is_full = (
+            self._stored + size > self._shard_bytes
+            or self._decoded + size * rows > SHARD_DECODED_BYTES
+            or self._rows + rows > SHARD_ROWS
         )
+        is_small = self._stored * CUT_SHARE < self._shard_bytes
+        turns = categories != self._categories and not is_small
+        if self._rows and (is_full or turns):
+            self._shard += 1
+            self._empty()
+        self._categories = categories
+        self._stored += size
+        self._decoded += size * rows
+        self._rows += rows
+        return self._shard
+
+    def _empty(self) -> None:
+        self._stored = self._decoded = self._rows = 0

@@ -96,7 +96,11 @@ def read_lines(root: Path, name: str, questions: Questions) -> Iterator[Found]:
         yield _make_entry(group)
 
 
-def read_archives(root: Path, names: Sequence[str], files: Mapping[str, Mapping[str, Any]]) -> Iterator[Found]:
+def read_archives(
+    root: Path,
+    names: Sequence[str],
+    files: Mapping[str, Mapping[str, Any]],
+) -> Iterator[Found]:
     """Read the archives of a split.
 
     Args:

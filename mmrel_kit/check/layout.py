@@ -48,7 +48,11 @@ def is_data_file(name: str) -> bool:
     return _DATA_FILE.fullmatch(name) is not None
 
 
-def check_layout(root: Path, files: Mapping[str, Mapping[str, Any]], found: set[str]) -> Iterator[Problem]:
+def check_layout(
+    root: Path,
+    files: Mapping[str, Mapping[str, Any]],
+    found: set[str],
+) -> Iterator[Problem]:
     """Compare the files of a release with checksums.json and the layout.
 
     Args:

@@ -37,9 +37,8 @@ def check_release(root: Path) -> list[Problem]:
         InputError: `root` is the source repository, whose sample `check_sample` checks.
     """
     if is_source(root):
-        raise InputError(
-            f"{root}: this is the source repository, not a release; check its sample with: mmrel check {root} --sample"
-        )
+        advice = f"check its sample with: mmrel check {root} --sample"
+        raise InputError(f"{root}: this is the source repository, not a release; {advice}")
     return _sort_problems(_check(root))
 
 
@@ -50,7 +49,8 @@ def check_sample(root: Path) -> list[Problem]:
         InputError: `root` is not the source repository.
     """
     if not is_source(root):
-        raise InputError(f"{root}: expected the source repository; leave out --sample for a release")
+        advice = "leave out --sample for a release"
+        raise InputError(f"{root}: expected the source repository; {advice}")
     problems = _sort_problems(_check(root))
     return [found for found in problems if found.is_warning or found.where.startswith(SAMPLE)]
 

@@ -13,7 +13,7 @@ from mmrel_kit.card.facts import Facts, count_picture, make_facts
 from mmrel_kit.check.faces import Entry, Face, read_archives, read_lines
 from mmrel_kit.check.tables import read_tables
 from mmrel_kit.files import InputError, Problem
-from mmrel_kit.pictures.archives import Picture
+from mmrel_kit.pictures.archives import Sample
 from mmrel_kit.pictures.whole import check_picture
 from mmrel_kit.questions.records import Record
 
@@ -96,12 +96,17 @@ class Split:
         tables = [f"{self._stem}-{number:05d}-of-{count:05d}.parquet" for number in range(count)]
         return [f"{self._stem}.jsonl", *archives, *tables]
 
-    def _check_picture(self, lines: Entry, archived: Entry, statistics: Statistics) -> Iterator[Problem]:
+    def _check_picture(
+        self,
+        lines: Entry,
+        archived: Entry,
+        statistics: Statistics,
+    ) -> Iterator[Problem]:
         """Check a picture that all faces agree on, and count it."""
         if any(record["domain"] != self.domain for record in lines.records):
             yield Problem(lines.where, f"field domain: expected {self.domain!r}")
         records = [Record(**record) for record in lines.records]
-        picture = Picture(records[0].image_id, archived.data or b"", records)
+        picture = Sample(records[0].image_id, archived.data or b"", records)
         yield from self._check_name(lines.where, picture.image_id)
         yield from self._check_pixels(archived.where, picture.data, statistics)
         for record in records:

@@ -90,7 +90,12 @@ def _read_rows(name: str, file: pq.ParquetFile) -> Iterator[Entry | Problem]:
         yield Problem(name, message, is_warning=True)
 
 
-def _check_group(where: str, rows: list[dict[str, Any]], size: int, before: list[dict[str, Any]]) -> Iterator[Problem]:
+def _check_group(
+    where: str,
+    rows: list[dict[str, Any]],
+    size: int,
+    before: list[dict[str, Any]],
+) -> Iterator[Problem]:
     """Check one row group.
 
     Args:

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from mmrel_kit.questions.records import Record
 
 
-class Picture(NamedTuple):
-    """A picture as it came, and the records about it."""
+class Sample(NamedTuple):
+    """A picture, its bytes as they are, and the records about it (WebDataset's word)."""
 
     image_id: str
     data: bytes
@@ -22,7 +22,11 @@ class Picture(NamedTuple):
 
 
 def read_archives(release: mmrel.Release, names: Iterable[str]) -> Iterator[tuple[list[dict[str, Any]], bytes]]:
-    """The records about each picture of some of a release's archives, and its bytes, one picture in memory."""
+    """Yield the records about each picture of some archives, and its bytes, one in memory.
+
+    Raises:
+        ReleaseError: an archive is damaged or cut off.
+    """
     for name in names:
         with mmrel.open_file(release.path(name)) as file:
             yield from mmrel.read_archive(file, name, release.files[name]["size"])

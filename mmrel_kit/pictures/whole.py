@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Check that a picture is whole: it decodes, and is of a known format and a bearable size."""
+"""Check that a picture is whole: of a known format, of a bearable size, and decodable."""
 
 from __future__ import annotations
 
@@ -9,37 +9,60 @@ import warnings
 
 from PIL import Image
 
-from mmrel_kit.files import InputError
+from mmrel_kit.files import InputError, Problem
 
 FORMATS = ("JPEG", "PNG", "WEBP")
-# Pillow's own bound, from which on it refuses a picture as a decompression bomb; so does the Hub's viewer.
+# Pillow's own bound, from which on it refuses a picture as a decompression bomb; so does the Hub's
+# viewer.
 MAX_PIXELS = 178_956_970
 MAX_REASON = 120  # characters of what Pillow says
 _ADDRESS = re.compile(r"\s*<[^<>]* at 0x[0-9A-Fa-f]+>")
+# What Pillow's decoders raise for damaged files; its UnidentifiedImageError is an OSError.
+_FAILURES = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    IndexError,
+    TypeError,
+    KeyError,
+    MemoryError,
+)
 
 
 def check_picture(data: bytes, where: str) -> Image.Image:
-    """Decode a picture whole, to know that it opens.
+    """Return the decoded picture.
+
+    Args:
+        data: the bytes of its file.
+        where: what the error calls it.
 
     Raises:
         InputError: it is not a JPEG, PNG or WebP, is damaged, or holds more than `MAX_PIXELS`.
     """
+    image = decode_picture(data, where)
+    if isinstance(image, Problem):
+        raise InputError(str(image))
+    return image
+
+
+def decode_picture(data: bytes, where: str) -> Image.Image | Problem:
+    """Return the decoded picture, or why it is not whole; see `check_picture`."""
+    wanted = f"expected a picture of at most {MAX_PIXELS} pixels"
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # bombs are refused below; other warnings are of metadata
+            # Bombs are refused here; other warnings are of metadata.
+            warnings.simplefilter("ignore")
             image = Image.open(io.BytesIO(data), formats=FORMATS)
             width, height = image.size
             if width * height > MAX_PIXELS:
-                raise InputError(f"{where}: expected a picture of at most {MAX_PIXELS} pixels, got {width} x {height}")
+                return Problem(where, f"{wanted}, got {width} x {height}")
             image.load()
     except Image.DecompressionBombError:
-        raise InputError(f"{where}: expected a picture of at most {MAX_PIXELS} pixels, got far more") from None
-    except InputError:
-        raise
-    # Pillow's decoders let these through for damaged files, beside its own UnidentifiedImageError (an OSError).
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, KeyError, MemoryError) as error:
+        return Problem(where, f"{wanted}, got far more")
+    except _FAILURES as error:
         reason = describe_failure(error)
-        raise InputError(f"{where}: expected a whole {', '.join(FORMATS)} picture: {reason}") from None
+        return Problem(where, f"expected a whole {', '.join(FORMATS)} picture: {reason}")
     return image
 
 

@@ -1,35 +1,44 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Keep the questions of a release in an SQLite file, where a build and an audit ask about them."""
+"""Keep the questions of a release in an SQLite file, which a build and an audit query.
+
+Memory does not grow with the questions. Each field of a record is a column of text.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import operator
 import re
 import sqlite3
-from typing import TYPE_CHECKING, NamedTuple
+from collections import Counter
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import mmrel
-from mmrel_kit.files import MAX_PROBLEMS, InputError, make_json, raise_problems
+from mmrel_kit.files import MAX_PROBLEMS, InputError, Problem, make_json, raise_problems
+from mmrel_kit.questions.records import Record
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from mmrel_kit.questions.annotations import Question
+    from mmrel_kit.questions.annotations import Annotation
 
+# The fields of a record are columns; `verification`, the only object among them, is JSON text.
+FIELDS = tuple(field.name for field in dataclasses.fields(Record))
+_get_fields = operator.attrgetter(*FIELDS)
+# Beside them stand the split, the file and line, and the file alone where the id is a number:
+# such ids may count from the start again in each file.
+_TABLES = f"""
+create table meta (name primary key, value);
+create table questions (split, line, counter, {", ".join(FIELDS)});
+"""
+_INSERT = f"insert into questions values ({', '.join('?' * (3 + len(FIELDS)))})"
 # The number of a source: the line of a file, or the item of a labelling project (see semidc).
 _NUMBER = re.compile(r"(?<=^semidc item )[0-9]+|(?<=:)[0-9]+\Z")
-_TABLES = """
-create table told (name primary key, value);
-create table questions (
-    domain, split, image_id, category integer, task integer, subject, relation, object, question, answer, pair_id,
-    question_id, record, place, counter
-);
-"""
 
 
 class Partners(NamedTuple):
-    """How a category's yes/no questions stand together by `pair_id` within a split."""
+    """How many yes/no questions of a category and split have a partner, by `pair_id`."""
 
     groups: int
     complete: int
@@ -40,21 +49,22 @@ class Partners(NamedTuple):
 
 
 class QuestionTable:
-    """The questions of a release, in an SQLite file, so that memory does not grow with them.
+    """The questions of a release, and values beside them, in an SQLite file.
 
     Args:
         path: the file.
-        resume: open the file as it stands, to read it, instead of making it anew.
+        resume: open the file read-only instead of making it anew.
     """
 
     def __init__(self, path: Path, resume: bool = False) -> None:
         self.path = path
         if resume:
-            self.db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)
+            uri = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
+            self.db = sqlite3.connect(uri, uri=True)
             return
         path.unlink(missing_ok=True)
         self.db = sqlite3.connect(path)
-        # A plan that is not finished is made anew: nothing is lost with it.
+        # A table that is not finished is made anew: nothing is lost with it.
         self.db.execute("pragma journal_mode = off")
         self.db.execute("pragma synchronous = off")
         self.db.create_function("pad_source", 2, pad_source, deterministic=True)
@@ -64,72 +74,110 @@ class QuestionTable:
         """Close the file."""
         self.db.close()
 
-    def tell(self, name: str, value: object) -> None:
-        """Keep something beside the questions: what the plan was made from, what was left out."""
-        self.db.execute("insert or replace into told values (?, ?)", (name, json.dumps(value)))
+    def set_meta(self, name: str, value: object) -> None:
+        """Store a value beside the questions, as JSON."""
+        row = name, json.dumps(value)
+        self.db.execute("insert or replace into meta values (?, ?)", row)
         self.db.commit()
 
-    def told(self, name: str) -> object:
-        """What `tell` has kept, or null."""
-        found = self.db.execute("select value from told where name = ?", (name,)).fetchone()
-        return json.loads(found[0]) if found else None
+    def get_meta(self, name: str) -> Any:
+        """Return a value that `set_meta` has stored; None if there is none."""
+        row = self.db.execute("select value from meta where name = ?", (name,)).fetchone()
+        return json.loads(row[0]) if row else None
 
-    def add(self, questions: Iterable[Question], problems: list[str]) -> None:
-        """Take in all questions; raises `InputError` with all problems, those met before and double ids."""
-        marks = ",".join("?" * 15)
-        lengths: dict[str, int] = {}
-        assumed: dict[str, int] = {}
-        passing = _note(questions, lengths, assumed)
-        self.db.executemany(f"insert into questions values ({marks})", map(_question_row, passing))
+    def add(self, found: Iterable[Annotation | Problem]) -> None:
+        """Store all questions, rename ids that several files count, and pad sources.
+
+        The metadata value `assumed` is then the number of questions whose split nothing names, by
+        annotation file.
+
+        Raises:
+            InputError: with every problem among `found` and every id that occurs twice; or there
+                are no questions.
+        """
+        problems: list[Problem] = []
+        assumed: Counter[str] = Counter()
+        for item in found:
+            if isinstance(item, Problem):
+                problems.append(item)
+                continue
+            self.db.execute(_INSERT, _make_row(item))
+            if item.is_assumed:
+                assumed[item.file] += 1
         self._rename_counters()
-        self._pad_sources(lengths)
-        self.tell("assumed", assumed)
-        doubles = self.db.execute(
-            "select question_id, place, first from (select question_id, place, "
-            "first_value(place) over same as first, row_number() over same as nth from questions "
-            f"window same as (partition by question_id order by rowid)) where nth > 1 limit {MAX_PROBLEMS}"
-        )
-        problems.extend(
-            f"{place}: expected each question once, question_id {id_!r} stands already at {first}"
-            for id_, place, first in doubles
-        )
+        self._pad_sources()
+        self.set_meta("assumed", assumed)
+        problems.extend(self._find_doubles())
         raise_problems(problems)
-        if not self.db.execute("select 1 from questions").fetchone():
-            raise InputError("expected questions about MMRel's pictures in the annotations, found none")
+        if not self.count_questions():
+            wanted = "expected questions about MMRel's pictures in the annotations"
+            raise InputError(f"{wanted}, found none")
 
     def count_questions(self) -> int:
-        """Return how many questions there are, with those whose picture is missing."""
+        """Return the number of questions."""
         return int(self.db.execute("select count(*) from questions").fetchone()[0])
 
     def count_partners(self) -> dict[tuple[str, str], Partners]:
-        """By split and category: groups with a yes and a no, single questions, larger groups that lack one."""
-        found = self.db.execute(
-            "select split, category, count(*), sum(yes and no), sum(yes = 1 and no = 0), sum(yes = 0 and no = 1), "
-            "sum(yes = 0 and no > 1), sum(yes > 1 and no = 0) from (select split, category, "
-            "sum(answer = 'yes') as yes, sum(answer = 'no') as no from questions where pair_id is not null "
-            "group by split, pair_id) group by split, category"
+        """Count groups of yes/no questions by split and category.
+
+        Counted are all groups, those with a yes and a no, questions that are alone in theirs, and
+        groups of several that lack a yes or a no.
+        """
+        rows = self.db.execute(
+            "select split, category, count(*), sum(yes and no), sum(yes = 1 and no = 0), "
+            "sum(yes = 0 and no = 1), sum(yes = 0 and no > 1), sum(yes > 1 and no = 0) "
+            "from (select split, category, sum(answer = 'yes') as yes, sum(answer = 'no') as no "
+            "from questions where pair_id is not null group by split, pair_id) "
+            "group by split, category"
         )
-        return {(split, mmrel.CATEGORIES[category]): Partners(*counts) for split, category, *counts in found}
+        return {(split, category): Partners(*counts) for split, category, *counts in rows}
 
     def _rename_counters(self) -> None:
-        """Ids that count from the start again in each file get a name of their own, file and line."""
+        """Name a question by file and line where its id is a number that several files use."""
         self.db.execute("create index by_id on questions (question_id)")
         self.db.execute(
-            "update questions set question_id = json_extract(record, '$.source'), "
-            "record = json_set(record, '$.question_id', json_extract(record, '$.source')) where counter is not null "
+            "update questions set question_id = source where counter is not null "
             "and question_id in (select question_id from questions where counter is not null "
             "group by question_id having count(distinct counter) > 1)"
         )
 
-    def _pad_sources(self, lengths: dict[str, int]) -> None:
+    def _pad_sources(self) -> None:
         """Make the sources of each split as long as its longest, as the Hub's viewer needs them."""
-        for split, length in lengths.items():
+        query = "select split, max(length(source)) from questions group by split"
+        for split, length in self.db.execute(query).fetchall():
             self.db.execute(
-                "update questions set record = json_set(record, '$.source', "
-                "pad_source(json_extract(record, '$.source'), ?)) "
-                "where split = ? and length(json_extract(record, '$.source')) < ?",
+                "update questions set source = pad_source(source, ?) where split = ? and length(source) < ?",
                 (length, split, length),
             )
+
+    def _find_doubles(self) -> Iterator[Problem]:
+        rows = self.db.execute(
+            "select question_id, line, first from (select question_id, line, "
+            "first_value(line) over same as first, row_number() over same as nth from questions "
+            "window same as (partition by question_id order by rowid)) where nth > 1 limit ?",
+            (MAX_PROBLEMS,),
+        )
+        for id_, line, first in rows:
+            message = f"expected each question once, question_id {id_!r} stands already at {first}"
+            yield Problem(line, message)
+
+
+def read_record(columns: Sequence[Any]) -> Record:
+    """Return the record whose `FIELDS` are the columns of a row."""
+    values = list(columns)
+    if values[-1] is not None:
+        values[-1] = json.loads(values[-1])
+    return Record(*values)
+
+
+def make_order(column: str, values: Sequence[str]) -> str:
+    """Return an SQL expression that sorts a column of text in the order of its values.
+
+    >>> make_order("answer", ("yes", "no"))
+    "case answer when 'yes' then 0 when 'no' then 1 end"
+    """
+    cases = " ".join(f"when '{value}' then {number}" for number, value in enumerate(values))
+    return f"case {column} {cases} end"
 
 
 def pad_source(source: str, length: int) -> str:
@@ -152,27 +200,11 @@ def pad_source(source: str, length: int) -> str:
     return source[: number.start()] + "0" * missing + source[number.start() :]
 
 
-def _note(questions: Iterable[Question], lengths: dict[str, int], assumed: dict[str, int]) -> Iterator[Question]:
-    """Pass questions on; note the longest source of each split, and the questions that name none.
-
-    Args:
-        questions: what is read.
-        lengths: is given the length of the longest source, in characters, by split.
-        assumed: is given the number of questions whose split nothing names, by annotation file.
-    """
-    for question in questions:
-        lengths[question.split] = max(lengths.get(question.split, 0), len(question.record.source))
-        if question.is_assumed:
-            file = question.where.rpartition(":")[0]
-            assumed[file] = assumed.get(file, 0) + 1
-        yield question
-
-
-def _question_row(question: Question) -> tuple[object, ...]:
-    record = question.record
-    return (
-        record.domain, question.split, record.image_id, mmrel.CATEGORIES.index(record.category),
-        mmrel.TASKS.index(record.task), record.subject, record.relation, record.object, record.question, record.answer,
-        record.pair_id, record.question_id, make_json(record.to_json()), question.where,
-        question.where.rpartition(":")[0] if record.question_id.isdigit() else None,
-    )  # fmt: skip
+def _make_row(annotation: Annotation) -> tuple[object, ...]:
+    """Return the columns of a question, in the order of the table."""
+    record = annotation.record
+    counter = annotation.file if record.question_id.isdigit() else None
+    *texts, verification = _get_fields(record)
+    if verification is not None:
+        verification = make_json(verification)
+    return (annotation.split, annotation.where, counter, *texts, verification)

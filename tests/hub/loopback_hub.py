@@ -3,7 +3,7 @@
 
 Two listeners, because the real clients tell them apart: the **Hub** (API, commits, `resolve`) and, on another port, the
 **file store** (LFS objects, and the content-addressed store that hf_xet talks to). The handlers, one for each `@route`,
-are the list of what a client asks; only what `upload.py push`, `verify` and `load_dataset` use is here.
+are the list of what a client asks; only what `mmrel push`, `verify` and `load_dataset` use is here.
 
 What a test can do with it:
 
@@ -18,7 +18,7 @@ What a test can do with it:
 * `hub.repo("ns/name")`: commits, branches, tags, pull requests and files as they stand. Names are looked up without
   regard to case, as on the real Hub.
 
-In a process of its own: `python tests/hub/loopback_hub.py --root DIR` prints one JSON line with the two addresses and
+In a process of its own: `python -m tests.hub.loopback_hub --root DIR` prints one JSON line with the two addresses and
 serves until its standard input closes; `GET /_test/state` and `POST /_test/rules` stand for the attributes above.
 """
 
