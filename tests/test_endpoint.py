@@ -231,9 +231,7 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_progress_and_report_say_what_happened(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_progress_and_report_say_what_happened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     with StubEndpoint(fault=lambda asked: Fault(delay=0.15)) as stub:  # tqdm draws each 0.1 s
