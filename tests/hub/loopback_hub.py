@@ -18,7 +18,7 @@ What a test can do with it:
 * `hub.repo("ns/name")`: commits, branches, tags, pull requests and files as they stand. Names are looked up without
   regard to case, as on the real Hub.
 
-In a process of its own: `python tests/hub/loopback_hub.py --root DIR` prints one JSON line with the two addresses and
+In a process of its own: `python -m tests.hub.loopback_hub --root DIR` prints one JSON line with the two addresses and
 serves until its standard input closes; `GET /_test/state` and `POST /_test/rules` stand for the attributes above.
 """
 
@@ -257,6 +257,7 @@ class HubHandler(Handler):
             super().do_any()
             return
         self.unread, self.chunked, self.rule = int(self.headers.get("Content-Length") or 0), False, None
+        self.entry = Request("external", self.command, self.path)
         if not self.path.startswith("http://datasets-server."):  # the Hub's own; datasets does without its answer
             self.hub.external.append(f"{self.command} {self.path.split('?')[0]}")
         self.refuse(Refusal(404, "nothing but loopback is reached from here", "EntryNotFound"))
