@@ -200,6 +200,8 @@ READERS: dict[str, Callable[[Path], Any]] = {
 
 def prepare(folder: Path) -> None:
     """Write what the peers read: the rows of the release, in as many shards, a picture in each."""
+    import datasets  # noqa: F401  # looks for torchvision itself, so before `import_streaming`
+
     streaming = import_streaming()
     for kind in ("plain", "wds"):
         (folder / kind).mkdir(exist_ok=True)
