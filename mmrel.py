@@ -62,6 +62,7 @@ DESCRIPTION = (
     "DALL-E pictures, as yes/no and open-ended questions, with an adversarial subset of unusual relations."
 )
 _ARCHIVE = r"data/(\w+)/(\w+)-[0-9]{5}\.tar"
+_NO_PATH = re.compile(r"[\\\x00-\x1f\x7f\ud800-\udfff]")  # what no path of a file may hold
 _HUB_ROOT = re.compile(r"hf://datasets/([^/@]+/[^/@]+)(?:@(.+))?")
 # What the Hub's client raises: answers, broken connections (no OSError from huggingface_hub 1 on), no network.
 _HTTP = getattr(huggingface_hub.utils, "httpx", None)
@@ -172,7 +173,7 @@ class Release:
         text, schema = self._read("checksums.json"), self._read("schema/record.schema.json")
         self.sha256 = hashlib.sha256(text).hexdigest()
         try:
-            index = json.loads(text)
+            index = parse_index(text)
             self.version: str = index["version"]
             self.note: str | None = index["note"]
             self.files: dict[str, dict[str, Any]] = {name: {**file} for name, file in index["files"].items()}
@@ -366,6 +367,30 @@ def _is_encoded(value: Any, feature: Any) -> bool:
     if type(feature) is datasets.Value:
         return feature.dtype == "string" and (value is None or type(value) is str)
     return isinstance(feature, datasets.Image) and type(value) is dict and type(value.get("bytes")) is bytes
+
+
+def parse_index(text: bytes) -> dict[str, Any]:
+    """Parse checksums.json; its `files` gives each path inside the release its `sha256` and `size`.
+
+    Raises:
+        ReleaseError: it is something else.
+    """
+    try:
+        index: dict[str, Any] = json.loads(text)
+        for name, described in index["files"].items():
+            _check_listed(name, described)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        got = f"{type(error).__name__}: {error}"
+        raise ReleaseError(f"expected the sha256 and size of each file, got {got}") from None
+    return index
+
+
+def _check_listed(name: str, described: dict[str, Any]) -> None:
+    sha256, size = described["sha256"], described["size"]
+    if {"", ".", ".."} & {*name.split("/")} or _NO_PATH.search(name):
+        raise ValueError(f"{name[:200]!a}, which is no path inside a release")
+    if not re.fullmatch("[0-9a-fA-F]{64}", sha256) or type(size) is not int or size < 0:
+        raise ValueError(f"sha256 {sha256[:80]!a} and size {size!a:.80} of {name[:200]!r}")
 
 
 def make_validator(schema: dict[str, Any]) -> Callable[[Any], str | None]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from mmrel_kit.build.job import build_release
+from mmrel_kit.build.job import Job, build_release
 from mmrel_kit.pictures.sources import PictureFolder
 from mmrel_kit.questions.records import Triplet, make_question
 from mmrel_kit.semidc.items import Proposal
@@ -127,7 +127,7 @@ def draw_release(folder: Path, counts: dict[str, int], shard_bytes: int = SHARD_
     if not (out / "checksums.json").exists():
         sources = draw_sources(folder / "sources", counts)
         pictures = PictureFolder(sources)
-        build_release([sources / "json"], pictures, out, shard_bytes=shard_bytes)
+        build_release(Job([sources / "json"], pictures, out, shard_bytes=shard_bytes))
     return out
 
 

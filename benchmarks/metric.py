@@ -19,24 +19,26 @@ import random
 import runpy
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 import relation_accuracy
 from benchmarks.measuring import time_cpu
 from mmrel_kit.files import format_table
+from mmrel_kit.questions.published import read_paper
 from relation_accuracy import GROUPINGS, SAID, Group, Question, Scores
 
+PAPER = read_paper()
 # Thousands of yes/no questions in the paper's cells and in its splits.
 CELLS = {
-    "real/spatial": 4.86,
-    "real/action": 4.62,
-    "real/comparative": 0.66,
-    "sdxl/spatial": 1.75,
-    "sdxl/comparative": 0.65,
-    "dalle/spatial": 1.20,
-    "dalle/action": 1.18,
+    f"{domain}/{category}": number
+    for domain, counts in PAPER.whole["discriminative"].items()
+    for category, number in counts.items()
 }
-SPLITS = {"train": 11.38, "test": 3.91, "adversarial": 0.71}
+SPLITS = {
+    split: round(sum(chain.from_iterable(counts.values() for counts in domains.values())), 2)
+    for split, domains in PAPER.splits.items()
+}
 STYLES = ("photo-realistic", "watercolor", "abstract", "oil-painting", None)
 VERBS = [f"verb{number}" for number in range(380)]
 RELATIONS = {

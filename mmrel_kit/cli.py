@@ -167,12 +167,12 @@ def _settle_output() -> None:
 def make_parser(prog: str = "mmrel", only: Collection[str] | None = None) -> argparse.ArgumentParser:
     """Return the parser of all verbs, or of a door's."""
     import mmrel
-    from mmrel_kit.commands import load, recipes, release
+    from mmrel_kit.commands import label, load, recipes, release, score
 
     parser = argparse.ArgumentParser(prog=prog, description=ABOUT)
     parser.add_argument("--version", action="version", version=mmrel.__version__)
     verbs = Verbs(parser, only)
-    for module in (load, release, recipes):
+    for module in (load, score, release, recipes, label):
         module.add_verbs(verbs)
     return parser
 

@@ -20,7 +20,7 @@ import hypothesis
 import pytest
 from PIL import Image
 
-from mmrel_kit.build.job import build_release
+from mmrel_kit.build.job import Job, build_release
 from mmrel_kit.pictures.sources import PictureFolder
 from mmrel_kit.questions.records import Triplet, make_question
 
@@ -84,7 +84,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def built(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A release with several shards in a split; do not change it."""
     out = tmp_path_factory.mktemp("built") / "release"
-    build_release([sources / "json"], PictureFolder(sources), out, note="Noise.", shard_bytes=6000)
+    build_release(Job([sources / "json"], PictureFolder(sources), out, note="Noise.", shard_bytes=6000))
     return out
 
 
@@ -101,3 +101,9 @@ def real_data() -> Path:
     if not folder:
         pytest.skip("MMREL_REAL_DATA is not set: tests on MMRel's real records are left out")
     return Path(folder)
+
+
+@pytest.fixture
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests to an endpoint that fails are sent again at once."""
+    monkeypatch.setattr("mmrel_kit.endpoint.asking.FIRST_WAIT", 0.01)

@@ -12,30 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mmrel
-from mmrel_kit.build.plan import Plan
-from mmrel_kit.files import InputError, raise_problems
-from mmrel_kit.questions.annotations import Question, read_annotations
+from mmrel_kit.files import InputError
+from mmrel_kit.questions.annotations import read_annotations
 from mmrel_kit.questions.records import Triplet, make_question
-
-POPE = {
-    "question_id": "b3yiuvb1pl35riq",
-    "image": "vg/VG_100K_2/3122.jpg",
-    "text": "Is there a flower above to a car in the image? Please answer with one word.",
-    "label": "yes",
-}
-
-
-def read(*paths: Path, split: str | None = None) -> list[Question]:
-    problems: list[str] = []
-    questions = list(read_annotations(paths, problems, split))
-    raise_problems(problems)
-    return questions
-
-
-def write(path: Path, *values: Any) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(value) + "\n" for value in values), "utf-8")
-    return path
+from mmrel_kit.questions.table import QuestionTable
+from tests.helpers.questions import POPE, read, write
 
 
 def test_a_pope_record(tmp_path: Path) -> None:
@@ -202,29 +183,27 @@ def test_nothing_there(tmp_path: Path) -> None:
         read(tmp_path)
 
 
-def plan(tmp_path: Path, *paths: Path) -> list[tuple[str, str]]:
-    """Ids and sources as a plan settles them."""
-    made = Plan(tmp_path / "plan.sqlite")
-    problems: list[str] = []
-    made.add(read_annotations(paths, problems), problems)
-    return made.db.execute("select question_id, json_extract(record, '$.question_id') from questions").fetchall()
+def settle(tmp_path: Path, *paths: Path) -> list[str]:
+    """Ids as a table of questions settles them."""
+    made = QuestionTable(tmp_path / "plan.sqlite")
+    made.add(read_annotations(paths))
+    return [name for (name,) in made.db.execute("select question_id from questions order by rowid")]
 
 
 def test_a_question_id_twice_is_an_error(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", POPE, {**POPE, "question_id": 5}, POPE)
     with pytest.raises(InputError, match=r"a.jsonl:3: .*'b3yiuvb1pl35riq' stands already at .*a.jsonl:1"):
-        plan(tmp_path, path)
+        settle(tmp_path, path)
     with pytest.raises(InputError, match=r"b.jsonl:1: .*stands already at .*a.jsonl:1"):
-        plan(tmp_path, write(tmp_path / "a.jsonl", POPE), write(tmp_path / "b.jsonl", POPE))
+        settle(tmp_path, write(tmp_path / "a.jsonl", POPE), write(tmp_path / "b.jsonl", POPE))
     with pytest.raises(InputError, match=r"a.jsonl:2: .*'7' stands already"):
-        plan(tmp_path, write(tmp_path / "a.jsonl", {**POPE, "question_id": 7}, {**POPE, "question_id": "7"}))
+        settle(tmp_path, write(tmp_path / "a.jsonl", {**POPE, "question_id": 7}, {**POPE, "question_id": "7"}))
 
 
 def test_counters_that_restart_in_each_file_are_renamed(tmp_path: Path) -> None:
     first = write(tmp_path / "json" / "a.jsonl", {**POPE, "question_id": 1}, {**POPE, "question_id": 2})
     second = write(tmp_path / "json" / "b.jsonl", {**POPE, "question_id": 1})
-    ids = [("json/a.jsonl:1",) * 2, ("2",) * 2, ("json/b.jsonl:1",) * 2]
-    assert plan(tmp_path, first, second) == ids
+    assert settle(tmp_path, first, second) == ["json/a.jsonl:1", "2", "json/b.jsonl:1"]
 
 
 def test_the_same_file_given_twice_is_read_once(tmp_path: Path) -> None:
@@ -274,9 +253,8 @@ class TestRealRecords:
             assert record.instruction == "Please answer with one word."
 
     def test_partners(self, real_data: Path, tmp_path: Path) -> None:
-        made = Plan(tmp_path / "plan.sqlite")
-        problems: list[str] = []
-        made.add(read_annotations([real_data / "mmrel" / "mmrel_adversarial.jsonl"], problems), problems)
+        made = QuestionTable(tmp_path / "plan.sqlite")
+        made.add(read_annotations([real_data / "mmrel" / "mmrel_adversarial.jsonl"]))
         partners = {category: counts for (_, category), counts in made.count_partners().items()}
         assert partners["spatial"][:2] == (232, 232)
         assert partners["action"]._asdict() == {

@@ -18,12 +18,12 @@ import mmrel
 import upload
 from mmrel_kit.audit.findings import DROPPABLE, KINDS, Finding, audit_questions, audit_release, drop_questions
 from mmrel_kit.audit.page import MEANINGS
-from mmrel_kit.build.job import build_release
-from mmrel_kit.build.plan import Plan
+from mmrel_kit.build.job import Job, build_release
 from mmrel_kit.check.release import check_release
 from mmrel_kit.pictures.sources import PictureFolder
-from mmrel_kit.questions.published import SPLITS, WHOLE
+from mmrel_kit.questions.published import read_paper
 from mmrel_kit.questions.records import Triplet, make_question
+from mmrel_kit.questions.table import QuestionTable
 from mmrel_kit.questions.taxonomy import judge_relation
 
 DRAWN = "vg/VG_100K/{}.jpg"
@@ -48,7 +48,7 @@ def write(folder: Path, *asked: tuple[str, dict[str, str]]) -> Path:
 
 def audit(folder: Path, *asked: tuple[str, dict[str, str]], **options: Any) -> dict[str, Finding]:
     write(folder, *asked)
-    build_release([folder / "json"], PictureFolder(folder), folder / "out")
+    build_release(Job([folder / "json"], PictureFolder(folder), folder / "out"))
     found = audit_release(folder / "out", **options).findings
     assert len({finding.kind for finding in found}) == len(found)
     return {finding.kind: finding for finding in found}
@@ -212,7 +212,7 @@ class TestPictures:
         pictures[2].write_bytes(pictures[1].read_bytes())  # the same bytes by another name
         shown = Image.open(pictures[3]).resize((96, 96))
         shown.save(pictures[4], quality=60)  # the same picture, scaled and saved again
-        build_release([tmp_path / "json"], PictureFolder(tmp_path), tmp_path / "out")
+        build_release(Job([tmp_path / "json"], PictureFolder(tmp_path), tmp_path / "out"))
         return tmp_path / "out"
 
     def test_by_bytes_and_by_what_they_show(self, folder: Path) -> None:
@@ -290,8 +290,8 @@ def test_what_is_dropped_is_found_no_more(drawn: list[Any]) -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         write(Path(folder), *asked)
-        plan = Plan(Path(folder) / "plan.sqlite")
-        plan.add(read_annotations([Path(folder) / "json"], []), [])
+        plan = QuestionTable(Path(folder) / "plan.sqlite")
+        plan.add(read_annotations([Path(folder) / "json"]))
         before = {finding.kind: finding.count for finding in audit_questions(plan)}
         kinds = ("repeated_across_splits", "repeated_within_split", "contradiction", "subject_is_object")
         dropped = drop_questions(plan, kinds)
@@ -321,14 +321,16 @@ def test_relations_are_judged_by_the_taxonomy() -> None:
 
 
 def test_the_papers_sums() -> None:
+    paper = read_paper()
     totals = {
-        task: sum(number for cells in domains.values() for number in cells.values()) for task, domains in WHOLE.items()
+        task: sum(number for cells in domains.values() for number in cells.values())
+        for task, domains in paper.whole.items()
     }
     assert totals["discriminative"] == pytest.approx(14.93, abs=0.02)
     assert totals["generative"] == pytest.approx(7.51, abs=0.03)
     sums = {
         split: sum(number for cells in domains.values() for number in cells.values())
-        for split, domains in SPLITS.items()
+        for split, domains in paper.splits.items()
     }
     assert sums == pytest.approx({"train": 11.38, "test": 3.91, "adversarial": 0.71})
 
@@ -377,7 +379,7 @@ def found(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
         path.write_bytes(buffer.getvalue())
     found = {}
     for name, paths in (("adversarial", files[:1]), ("all", files)):
-        build_release(paths, PictureFolder(folder / "pictures"), folder / name)
+        build_release(Job(paths, PictureFolder(folder / "pictures"), folder / name))
         audited = audit_release(folder / name, thorough=False)
         found[name] = {finding.kind: finding for finding in audited.findings}
         if name == "adversarial":

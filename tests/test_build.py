@@ -15,12 +15,13 @@ from PIL import Image
 
 import mmrel
 import upload
-from mmrel_kit.build.job import build_release
+from mmrel_kit.build.job import Job, build_release
 from mmrel_kit.build.tables import GROUP_ROWS
 from mmrel_kit.check.release import check_release
 from mmrel_kit.files import InputError
 from mmrel_kit.pictures.sources import PictureFolder
 from tests.conftest import make_sources
+from tests.helpers.folders import snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,10 +32,6 @@ POPE = {
     "text": "Is there a cat above to a car in the image?",
     "label": "yes",
 }
-
-
-def snapshot(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def make_png(width: int, height: int, data: bytes = b"") -> bytes:
@@ -70,11 +67,11 @@ def jpeg() -> bytes:
 
 
 def test_same_inputs_give_the_same_bytes(sources: Path, built: Path, tmp_path: Path) -> None:
-    build_release([sources / "json"], PictureFolder(sources), tmp_path / "again", note="Noise.", shard_bytes=6000)
+    build_release(Job([sources / "json"], PictureFolder(sources), tmp_path / "again", note="Noise.", shard_bytes=6000))
     assert snapshot(tmp_path / "again") == snapshot(built)
     # The order in which files are given does not matter either.
     files = [sources / "json" / f"{split}.jsonl" for split in ("test", "adversarial", "train")]
-    build_release(files, PictureFolder(sources), tmp_path / "shuffled", note="Noise.", shard_bytes=6000)
+    build_release(Job(files, PictureFolder(sources), tmp_path / "shuffled", note="Noise.", shard_bytes=6000))
     assert snapshot(tmp_path / "shuffled") == snapshot(built)
 
 
@@ -114,7 +111,7 @@ def test_long_pictures_are_cut_between_row_groups(tmp_path: Path) -> None:
         for n in range(250)
     ]
     (folder / "a.jsonl").write_text("\n".join(lines))
-    build_release([folder / "a.jsonl"], PictureFolder(folder), tmp_path / "out")
+    build_release(Job([folder / "a.jsonl"], PictureFolder(folder), tmp_path / "out"))
     assert check_release(tmp_path / "out") == []
     with pq.ParquetFile(next((tmp_path / "out").rglob("*.parquet"))) as file:
         assert [file.metadata.row_group(n).num_rows for n in range(file.num_row_groups)] == [100, 100, 50]
@@ -122,7 +119,7 @@ def test_long_pictures_are_cut_between_row_groups(tmp_path: Path) -> None:
 
 def test_only_what_exists_is_listed(sources: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    build_release([sources / "json" / "train.jsonl"], PictureFolder(sources), out)
+    build_release(Job([sources / "json" / "train.jsonl"], PictureFolder(sources), out))
     assert check_release(out) == []
     assert set(json.loads((out / "dataset_infos.json").read_text())) == {"all", "real"}
     assert mmrel.load("real", root=out, split="train", streaming=True).features == mmrel.make_features()
@@ -187,7 +184,7 @@ def test_two_pictures_that_differ_by_their_ending(tmp_path: Path) -> None:
     (folder / "vg" / "VG_100K" / "0.png").write_bytes(make_png(2, 2))
     expected = r"twin.jsonl:1: picture .*0.png' agrees with .*0.jpg' up to the first dot of its name"
     with pytest.raises(InputError, match=expected):
-        build_release([folder / "json"], PictureFolder(folder), tmp_path / "out")
+        build_release(Job([folder / "json"], PictureFolder(folder), tmp_path / "out"))
 
 
 def test_two_pictures_that_agree_up_to_their_first_dot(tmp_path: Path) -> None:
@@ -199,7 +196,7 @@ def test_two_pictures_that_agree_up_to_their_first_dot(tmp_path: Path) -> None:
             lines.write(json.dumps(twin) + "\n")
         (folder / "vg" / "VG_100K" / name).write_bytes(jpeg())
     with pytest.raises(InputError) as caught:
-        build_release([folder / "json"], PictureFolder(folder), tmp_path / "out")
+        build_release(Job([folder / "json"], PictureFolder(folder), tmp_path / "out"))
     (line,) = str(caught.value).splitlines()
     assert "picture 'vg/VG_100K/7.right.jpg' agrees with 'vg/VG_100K/7.left.jpg' up to the first dot" in line
     assert line.endswith("rename one of the files, and its path in the annotations")

@@ -20,7 +20,7 @@ from PIL import Image
 import mmrel
 import upload
 from mmrel_kit.audit.findings import audit_release
-from mmrel_kit.build.job import build_release
+from mmrel_kit.build.job import Job, build_release
 from mmrel_kit.check.release import check_release
 from mmrel_kit.files import describe_file
 from mmrel_kit.pictures.sources import PictureFolder
@@ -123,7 +123,7 @@ def test_the_source_repository_is_no_release(capsys: pytest.CaptureFixture[str])
     assert printed.out == ""
     assert printed.err.splitlines() == [
         f"upload.py check: {REPOSITORY}: this is the source repository, not a release; check its sample with: "
-        f"python upload.py check {REPOSITORY} --sample"
+        f"mmrel check {REPOSITORY} --sample"
     ]
     assert upload.main(["check", str(REPOSITORY), "--sample"]) == 0
     assert capsys.readouterr().out == f"{REPOSITORY}: 0 problems, 0 warnings\n"
@@ -166,7 +166,7 @@ def test_relations_of_another_category_are_counted_as_audit_counts_them(
     verbs = itertools.cycle(("above", "bigger", "behind", "kiss"))
     text = re.sub("look at", lambda match: next(verbs), path.read_text())
     path.write_text(text)
-    build_release([folder / "json"], PictureFolder(folder), root)
+    build_release(Job([folder / "json"], PictureFolder(folder), root))
     findings = audit_release(root, thorough=False).findings
     (found,) = [finding for finding in findings if finding.kind == "impossible_triplet"]
     assert found.count > 3
@@ -349,9 +349,9 @@ class TestTables:
         assert "expected row groups cut between pictures" in edited
 
     def test_large_row_groups(self, release: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("mmrel_kit.check.release.GROUP_ROWS", 2)
-        monkeypatch.setattr("mmrel_kit.check.release.GROUP_DECODED_BYTES", 100)
-        monkeypatch.setattr("mmrel_kit.check.release.FILE_DECODED_BYTES", 100)
+        monkeypatch.setattr("mmrel_kit.check.tables.GROUP_ROWS", 2)
+        monkeypatch.setattr("mmrel_kit.check.tables.GROUP_DECODED_BYTES", 100)
+        monkeypatch.setattr("mmrel_kit.check.tables.FILE_DECODED_BYTES", 100)
         assert "expected at most 2 rows" in told(release)
         assert "bytes of pictures once decoded" in told(release)
         assert "warning: data/dalle/adversarial-00000-of-00002.parquet" in told(release)
@@ -419,7 +419,7 @@ class TestWarnings:
             text = f"Is there a cat above to a car{number:02d} in the image?"
             lines.append({"question_id": f"q{number}", "image": "vg/VG_100K/1.jpg", "text": text, "label": "yes"})
         (folder / "a.jsonl").write_text("\n".join(map(json.dumps, lines)))
-        build_release([folder / "a.jsonl"], PictureFolder(folder), folder / "out")
+        build_release(Job([folder / "a.jsonl"], PictureFolder(folder), folder / "out"))
         return folder / "out"
 
     def test_turned_by_exif(self, tmp_path: Path) -> None:
@@ -447,13 +447,13 @@ class TestWarnings:
             record = {"question_id": f"q{number}", "image": image, "text": text, "label": "yes", "split": split}
             lines.append(json.dumps(record))
         (tmp_path / "a.jsonl").write_text("\n".join(lines))
-        build_release([tmp_path / "a.jsonl"], PictureFolder(tmp_path), tmp_path / "out")
+        build_release(Job([tmp_path / "a.jsonl"], PictureFolder(tmp_path), tmp_path / "out"))
         warned = [problem for problem in check_release(tmp_path / "out") if problem.is_warning]
         assert [problem.where for problem in warned] == ["config all, split test", "config real, split test"]
         assert all("column image: values of 30 and 31 pixels" in problem.message for problem in warned)
 
     def test_long_rows(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("mmrel_kit.check.release.MAX_ROW", 100)
+        monkeypatch.setattr("mmrel_kit.check.viewer.MAX_ROW", 100)
         root = self.build(tmp_path, Image.new("RGB", (30, 20)))
         assert "warning: data: a row has" in told(root)
 

@@ -170,7 +170,6 @@ def test_a_missing_extra_is_one_line_that_names_it(workplace: Path) -> None:
     cases = {
         f"mmrel answer --root release --out a.jsonl {endpoint}": ("openai", ".[semidc]"),
         "mmrel finetune --model m --data release --out tuned": ("torch", ".[finetune]"),
-        "-m mmrel_kit.recipes.inspect_task": ("inspect-ai", ".[inspect]"),
         f"{propose} {images} {endpoint}": ("openai", ".[semidc]"),
         f"mmrel label generate empty.jsonl {images} {endpoint}": ("openai", ".[semidc]"),
         "mmrel label verify project.sqlite --images pictures": ("uvicorn", ".[semidc]"),

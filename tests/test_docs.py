@@ -27,6 +27,7 @@ from mmrel_kit import cli
 from mmrel_kit.questions.records import Triplet
 from mmrel_kit.semidc.people.store import Decision, Project, Proposal
 from tests.conftest import REPOSITORY
+from tests.helpers.clones import copy_clone
 from tests.helpers.stub_endpoint import StubEndpoint
 from tests.helpers.verbs import list_runnable
 from tests.hub.hub_client import Client
@@ -237,20 +238,6 @@ def write_command(path: Path) -> None:
     run = f'#!/bin/sh\nexec "{sys.executable}" -c "from mmrel_kit.cli import run; run()" "$@"\n'
     path.write_text(run)
     path.chmod(0o755)
-
-
-def copy_clone(target: Path) -> None:
-    """Copy what git has of the repository, and what it does not ignore."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=REPOSITORY,
-        capture_output=True,
-        check=True,
-    )
-    for name in filter(None, listed.stdout.decode().split("\0")):
-        if (REPOSITORY / name).is_file():
-            (target / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(REPOSITORY / name, target / name)
 
 
 def copy_installed(target: Path) -> None:

@@ -21,6 +21,7 @@ import mmrel
 import upload
 from mmrel_kit.files import InputError
 from mmrel_kit.pictures.containers import list_pictures, read_picture
+from tests.helpers.folders import snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -220,16 +221,12 @@ CASES: dict[str, tuple[Callable[[], bytes], str, str]] = {
 }
 
 
-def listing(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
 @pytest.mark.parametrize("case", CASES)
 def test_refused_by_name(case: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make, name, message = CASES[case]
     (tmp_path / name).write_bytes(make())
     (tmp_path / "q.jsonl").write_text(json.dumps(RECORD))
-    before = listing(tmp_path)
+    before = snapshot(tmp_path)
     arguments = [
         "--annotations",
         tmp_path / "q.jsonl",
@@ -242,7 +239,7 @@ def test_refused_by_name(case: str, tmp_path: Path, capsys: pytest.CaptureFixtur
     told = capsys.readouterr().err
     assert message in told
     assert "Traceback" not in told
-    assert listing(tmp_path) == before
+    assert snapshot(tmp_path) == before
     assert not (tmp_path / "out").exists()
 
 

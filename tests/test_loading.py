@@ -20,7 +20,7 @@ import datasets
 import pytest
 
 import mmrel
-from mmrel_kit.build.job import build_release
+from mmrel_kit.build.job import Job, build_release
 from mmrel_kit.pictures.sources import PictureFolder
 from tests.conftest import REPOSITORY, make_sources
 
@@ -317,8 +317,8 @@ class TestRoots:
         [
             ["mmrel.py", "real", "--root", "my-relaese"],
             ["upload.py", "sheet", "my-relaese", "--out", "sheet.png"],
-            ["-m", "recipes.export", "--root", "my-relaese", "--out", "export"],
-            ["-m", "recipes.answer", "--root", "my-relaese", "--out", "a.jsonl", "--base-url", "http://127.0.0.1:9/v1",
+            ["-m", "mmrel_kit.cli", "export", "--root", "my-relaese", "--out", "export"],
+            ["-m", "mmrel_kit.cli", "answer", "--root", "my-relaese", "--out", "a.jsonl", "--base-url", "http://127.0.0.1:9/v1",
              "--model", "m"],
         ],
         ids=lambda command: command[-1] if len(command) < 6 else command[1],
@@ -358,7 +358,7 @@ class TestCache:
     @pytest.fixture
     def other(self, tmp_path: Path) -> Path:
         sources = make_sources(tmp_path / "sources", seed=1)
-        build_release([sources / "json"], PictureFolder(sources), tmp_path / "other")
+        build_release(Job([sources / "json"], PictureFolder(sources), tmp_path / "other"))
         return tmp_path / "other"
 
     def test_two_roots(self, built: Path, other: Path, tmp_path: Path) -> None:

@@ -23,9 +23,10 @@ from benchmarks.standin import make_standin
 from mmrel_kit.build import pack
 from mmrel_kit.build.job import Job, build_release, build_share, finish_release
 from mmrel_kit.check.release import check_release
-from mmrel_kit.files import InputError
+from mmrel_kit.files import InputError, Share
 from mmrel_kit.pictures.sources import PictureFolder, PictureSources
 from tests.conftest import make_sources
+from tests.helpers.folders import snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,17 +38,14 @@ SMALL_SHARDS = 3000  # bytes of pictures
 BUILD = """
 import json, re, resource, sys
 from pathlib import Path
-from mmrel_kit.build.job import build_release
+from mmrel_kit.build.job import Job, build_release
 from mmrel_kit.pictures.sources import PictureSources
 folder, images, out, shard_bytes, workers = json.loads(sys.argv[1])
-build_release([Path(folder) / "json"], PictureSources(images), Path(out), shard_bytes=shard_bytes, workers=workers)
+job = Job([Path(folder) / "json"], PictureSources(images), Path(out), shard_bytes=shard_bytes)
+build_release(job, workers)
 own = int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
 print(max(own, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss))
 """
-
-
-def snapshot(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def start(folder: Path, images: Sequence[str], out: Path, shard_bytes: int, workers: int = 1) -> subprocess.Popen[str]:
@@ -71,7 +69,7 @@ def calm(sources: Path) -> dict[str, bytes]:
     """What an undisturbed build gives."""
     out = sources.parent / "calm"
     if not out.exists():
-        build_release([sources / "json"], PictureFolder(sources), out, shard_bytes=SMALL_SHARDS)
+        build_release(Job([sources / "json"], PictureFolder(sources), out, shard_bytes=SMALL_SHARDS))
     return snapshot(out)
 
 
@@ -95,8 +93,8 @@ def test_a_build_stopped_at_any_step_goes_on(
                 real = getattr(os, name)
                 patch.setattr(os, name, lambda *paths, name=name, real=real: stop(name, *paths, real=real))
             with contextlib.suppress(Killed):
-                build_release([sources / "json"], PictureFolder(sources), out, shard_bytes=SMALL_SHARDS)
-    build_release([sources / "json"], PictureFolder(sources), out, shard_bytes=SMALL_SHARDS)
+                build_release(Job([sources / "json"], PictureFolder(sources), out, shard_bytes=SMALL_SHARDS))
+    build_release(Job([sources / "json"], PictureFolder(sources), out, shard_bytes=SMALL_SHARDS))
     assert snapshot(out) == calm
     assert not list(out.parent.glob("out.*"))
 
@@ -111,22 +109,33 @@ def test_a_killed_build_goes_on(sources: Path, calm: dict[str, bytes], tmp_path:
             time.sleep(0.01)
         time.sleep(wait * random.Random(number).random())
         kill(process)
-        build_release([sources / "json"], PictureFolder(sources), out, shard_bytes=SMALL_SHARDS)
+        build_release(Job([sources / "json"], PictureFolder(sources), out, shard_bytes=SMALL_SHARDS))
         assert snapshot(out) == calm
+
+
+def note_tables(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Return a list that grows by the path of each table that is written."""
+    written: list[Path] = []
+    real = pack.TableWriter
+
+    def write(path: Path) -> pack.TableWriter:
+        written.append(path)
+        return real(path)
+
+    monkeypatch.setattr(pack, "TableWriter", write)
+    return written
 
 
 def test_finished_shards_are_not_packed_again(
     sources: Path, calm: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    written: list[Path] = []
-    real = pack.write_table
-    monkeypatch.setattr(pack, "write_table", lambda path, pictures: (written.append(path), real(path, pictures)))
+    written = note_tables(monkeypatch)
     job = Job([sources / "json"], PictureFolder(sources), tmp_path / "out", shard_bytes=SMALL_SHARDS)
-    parts = build_share(job, 1, 2)
+    parts = build_share(job, Share(1, 2))
     assert len(written) == len(parts) > 2
-    build_share(job, 1, 2)
+    build_share(job, Share(1, 2))
     assert len(written) == len(parts)
-    build_release([sources / "json"], PictureFolder(sources), tmp_path / "out", shard_bytes=SMALL_SHARDS)
+    build_release(Job([sources / "json"], PictureFolder(sources), tmp_path / "out", shard_bytes=SMALL_SHARDS))
     assert len(written) == sum(name.endswith(".tar") for name in calm)
     assert snapshot(tmp_path / "out") == calm
 
@@ -136,15 +145,13 @@ def test_a_bad_picture_costs_its_own_shard_alone(tmp_path: Path, monkeypatch: py
     bad = folder / "vg" / "VG_100K" / "20.jpg"
     good = bad.read_bytes()
     bad.write_bytes(good[:-300])
-    arguments = ([folder / "json"], PictureFolder(folder), tmp_path / "out")
+    job = Job([folder / "json"], PictureFolder(folder), tmp_path / "out", shard_bytes=SMALL_SHARDS)
     with pytest.raises(InputError, match=r"test.jsonl:\d+: picture 'vg/VG_100K/20.jpg': expected a whole"):
-        build_release(*arguments, shard_bytes=SMALL_SHARDS)
+        build_release(job)
     assert not (tmp_path / "out").exists()
-    written: list[Path] = []
-    real = pack.write_table
-    monkeypatch.setattr(pack, "write_table", lambda path, pictures: (written.append(path), real(path, pictures)))
+    written = note_tables(monkeypatch)
     bad.write_bytes(good)
-    build_release(*arguments, shard_bytes=SMALL_SHARDS)
+    build_release(job)
     assert len(written) <= 3  # its own, and those after it whose cut the other size moved
     assert check_release(tmp_path / "out") == []
 
@@ -152,18 +159,19 @@ def test_a_bad_picture_costs_its_own_shard_alone(tmp_path: Path, monkeypatch: py
 def test_a_picture_that_changes_while_a_build_is_stopped(tmp_path: Path) -> None:
     folder = make_sources(tmp_path / "sources")
     job = Job([folder / "json"], PictureFolder(folder), tmp_path / "out", shard_bytes=SMALL_SHARDS)
-    build_share(job, 1, 2)
+    build_share(job, Share(1, 2))
     changed = folder / "vg" / "VG_100K" / "0.jpg"
     Image.new("RGB", (20, 20), "red").save(changed)
-    build_share(job, 1, 2)
-    build_share(job, 2, 2)
+    build_share(job, Share(1, 2))
+    build_share(job, Share(2, 2))
     finish_release(tmp_path / "out")
-    build_release([folder / "json"], PictureFolder(folder), tmp_path / "new", shard_bytes=SMALL_SHARDS)
+    build_release(Job([folder / "json"], PictureFolder(folder), tmp_path / "new", shard_bytes=SMALL_SHARDS))
     assert snapshot(tmp_path / "out") == snapshot(tmp_path / "new")
 
 
 def test_workers_give_the_same_bytes(sources: Path, calm: dict[str, bytes], tmp_path: Path) -> None:
-    build_release([sources / "json"], PictureFolder(sources), tmp_path / "out", shard_bytes=SMALL_SHARDS, workers=2)
+    job = Job([sources / "json"], PictureFolder(sources), tmp_path / "out", shard_bytes=SMALL_SHARDS)
+    build_release(job, workers=2)
     assert snapshot(tmp_path / "out") == calm
 
 
@@ -254,7 +262,7 @@ class TestScale:
                 killed += 1
         for number in range(4):
             out = tmp_path / f"out{number}"
-            build_release([folder / "json"], PictureSources(images), out, shard_bytes=self.SHARD_BYTES)
+            build_release(Job([folder / "json"], PictureSources(images), out, shard_bytes=self.SHARD_BYTES))
             assert snapshot(out) == expected
             assert not list(tmp_path.glob(f"out{number}.*"))
         print(f"{killed} builds were killed, a whole one takes {takes:.1f} s")

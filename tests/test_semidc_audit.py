@@ -13,16 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from mmrel_kit.commands import label as __main__
+from mmrel_kit import cli
 from mmrel_kit.endpoint import Endpoint
-from mmrel_kit.files import InputError
+from mmrel_kit.files import InputError, write_json_lines
 from mmrel_kit.questions.records import Triplet
-from mmrel_kit.semidc.items import read_proposals, write_lines, write_proposals
-from mmrel_kit.semidc.model import vocabulary
+from mmrel_kit.semidc import words as semidc_words
+from mmrel_kit.semidc.items import Proposal, read_proposals, write_proposals
 from mmrel_kit.semidc.model.propose import PARAMETERS, propose
 from mmrel_kit.semidc.model.select import Candidate
 from mmrel_kit.semidc.people.audit import Uses, count_names, damage_name, find_damage, read_raw_names
-from mmrel_kit.semidc.people.store import Decision, Project, Proposal
+from mmrel_kit.semidc.people.store import Decision, Project
 from tests.helpers.stub_endpoint import StubEndpoint
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project
     drops = Counter[str]()
     stub = StubEndpoint(lambda asked: replies[asked.number - 1])
     with monkeypatch.context() as patch, stub:
-        patch.setattr(vocabulary, "tidy_name", old_tidy_name)
+        patch.setattr(semidc_words, "tidy_name", old_tidy_name)
         store = tmp_path / "replies.sqlite"
         asking = Endpoint(stub.url, "m", store, parameters=PARAMETERS, retries=0, concurrency=1)
         proposals = propose(candidates, "action", asking, images, drops)
@@ -88,7 +88,7 @@ Capture = pytest.CaptureFixture[str]
 
 
 def audit(capsys: Capture, project: Project, *words: object) -> tuple[int, list[str], str]:
-    status = __main__.main(["audit", str(project.path), *map(str, words)])
+    status = cli.main(["label", "audit", str(project.path), *map(str, words)])
     said = capsys.readouterr()
     return status, said.out.splitlines(), said.err
 
@@ -133,7 +133,7 @@ def test_a_word_that_a_file_states_is_not_suspected(tmp_path: Path) -> None:
     uses = {word: Uses(1, 0) for word in ("seat", "sea", "man at desk")}
     assert [d.name for d in find_damage(uses)] == ["seat"]
     things = [{"name": "seat", "x": 0, "y": 0, "w": 1, "h": 1}]
-    write_lines(tmp_path / "candidates.jsonl", [{"image_id": PICTURE.format(1), "things": things}])
+    write_json_lines(tmp_path / "candidates.jsonl", [{"image_id": PICTURE.format(1), "things": things}])
     assert find_damage(uses, read_raw_names([tmp_path / "candidates.jsonl"])) == []
 
 
@@ -147,7 +147,7 @@ def test_both_names_stated_leave_it_open() -> None:
 
 @given(st.lists(st.text("ahnet bc", max_size=8), max_size=12))
 def test_names_that_the_present_version_reads_are_never_certain_damage(said: list[str]) -> None:
-    uses = {vocabulary.tidy_name(name): Uses(1, 0) for name in said}
+    uses = {semidc_words.tidy_name(name): Uses(1, 0) for name in said}
     assert not [damage for damage in find_damage(uses, said) if damage.is_certain]
 
 
@@ -176,10 +176,10 @@ def test_other_commands_point_to_it(damaged: Project, capsys: pytest.CaptureFixt
     decide(damaged, "ann")
     out = damaged.path.with_name("json")
     for words in (["agree"], ["ask"], ["export", "--out", str(out)]):
-        assert __main__.main([words[0], str(damaged.path), *words[1:]]) == 0
+        assert cli.main(["label", words[0], str(damaged.path), *words[1:]]) == 0
         told = capsys.readouterr().err
-        assert told.startswith("semidc: warning: 3 names look damaged, for example ")
-        assert f"python -m semidc audit {damaged.path} lists them" in told
+        assert told.startswith("mmrel label: warning: 3 names look damaged, for example ")
+        assert f"mmrel label audit {damaged.path} lists them" in told
         assert len(told.splitlines()) == 1
 
 
@@ -193,7 +193,7 @@ def test_a_sound_project_is_left_in_peace(tmp_path: Path, capsys: Capture) -> No
         ],
         "",
     )
-    assert __main__.main(["agree", str(project.path)]) == 0
+    assert cli.main(["label", "agree", str(project.path)]) == 0
     assert capsys.readouterr().err == ""
 
 
@@ -273,7 +273,7 @@ def test_a_name_that_makes_no_question_is_said_and_left(tmp_path: Path, capsys: 
         (["--rename", "pandbear=bike", "--rename", "bike=cup"],
          "--rename: expected names that stay, got 'bike' on both sides"),
         (["--raw", "none.jsonl"], "none.jsonl: No such file or directory"),
-        (["--raw", "text"], "text:1: expected a JSON object on each line"),
+        (["--raw", "text"], "text:1: expected one JSON object per line, or one array"),
         (["--raw", "other"], "other:1: expected things, or subject and object, got"),
         (["--raw", "items"], "items:1: expected what models or files said, got an item to verify"),
         (["--raw", "project.sqlite"], "project.sqlite: expected a store of replies: no such table"),
@@ -292,9 +292,9 @@ def test_errors_are_one_line_and_nothing_is_changed(
     (tmp_path / "other").write_text('{"name": "panda bear"}\n')
     (tmp_path / "items").write_text('{"subject": "a", "object": "b", "origin": "model"}\n')
     before = list(project._db.iterdump())
-    assert __main__.main(["audit", "project.sqlite", *words, "--mend"]) == 1
+    assert cli.main(["label", "audit", "project.sqlite", *words, "--mend"]) == 1
     err = capsys.readouterr().err
-    assert err.startswith(f"semidc: {told}")
+    assert err.startswith(f"mmrel label audit: {told}")
     assert len(err.splitlines()) == 1
     assert list(project._db.iterdump()) == before
 

@@ -16,9 +16,9 @@ from schemathesis import GenerationMode  # noqa: E402
 from schemathesis.specs.openapi.checks import positive_data_acceptance  # noqa: E402
 
 from mmrel_kit.questions.records import Triplet  # noqa: E402
-from mmrel_kit.semidc.items import hash_picture  # noqa: E402
+from mmrel_kit.semidc.items import Proposal, hash_picture  # noqa: E402
 from mmrel_kit.semidc.people import server as verify  # noqa: E402
-from mmrel_kit.semidc.people.store import Project, Proposal  # noqa: E402
+from mmrel_kit.semidc.people.store import Project  # noqa: E402
 
 if TYPE_CHECKING:
     from schemathesis import Case

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import random
+from argparse import ArgumentTypeError
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,20 +17,22 @@ from hypothesis import strategies as st
 from PIL import Image
 from sklearn import metrics
 
-from mmrel_kit.commands import label as __main__
+from mmrel_kit import cli
+from mmrel_kit.commands.options import parse_share
 from mmrel_kit.endpoint import Endpoint
-from mmrel_kit.files import InputError
-from mmrel_kit.questions.annotations import read_annotations
+from mmrel_kit.files import InputError, Share, write_json_lines
 from mmrel_kit.questions.records import Triplet, parse_question
-from mmrel_kit.semidc.items import Shard, parse_shard, read_proposals, write_lines, write_proposals
+from mmrel_kit.questions.taxonomy import read_taxonomy
+from mmrel_kit.semidc.items import Item, Proposal, read_proposals, write_proposals
 from mmrel_kit.semidc.model.generate import Wish, generate, make_prompt, read_wishes
 from mmrel_kit.semidc.model.propose import PARAMETERS, propose, read_prompt
 from mmrel_kit.semidc.model.select import Candidate, Thing, read_candidates, read_folder, read_visual_genome, select
-from mmrel_kit.semidc.model.vocabulary import are_same, load_vocabulary, make_triplet, spoken_article, tidy_name
 from mmrel_kit.semidc.people import agree, ask
 from mmrel_kit.semidc.people.ask import Verified, make_negatives, make_questions, read_verified
 from mmrel_kit.semidc.people.export import export_label_studio, export_records
-from mmrel_kit.semidc.people.store import Decision, Item, Project, Proposal
+from mmrel_kit.semidc.people.store import Decision, Project
+from mmrel_kit.semidc.words import are_same, make_triplet, spoken_article, tidy_name
+from tests.helpers.questions import read as read_questions
 from tests.helpers.stub_endpoint import Asked, Fault, StubEndpoint
 
 if TYPE_CHECKING:
@@ -188,7 +191,7 @@ def test_visual_genome_s_files_are_read_in_every_shape(tmp_path: Path, version: 
 def test_visual_genome_s_files_are_told_where_they_are_none(tmp_path: Path) -> None:
     make_genome(tmp_path, "1.2")
     (tmp_path / "objects.json").write_text('[{"image_id": 2, "objects": [')
-    with pytest.raises(InputError, match=r"objects.json: expected a whole JSON array"):
+    with pytest.raises(InputError, match=r"objects.json:1: expected a JSON array of objects"):
         list(read_visual_genome(tmp_path))
     (tmp_path / "objects.json").write_text('[{"image_id": 2}]')
     with pytest.raises(InputError, match=r"expected files of the shapes of Visual Genome 1.0, 1.2 or 1.4"):
@@ -197,7 +200,7 @@ def test_visual_genome_s_files_are_told_where_they_are_none(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("path", ["../x.jpg", "/x.jpg", "vg/../x.jpg", "vg/a\\b.jpg", "C:/x.jpg", "other/x.jpg", 7])
 def test_paths_that_lead_elsewhere_are_refused(tmp_path: Path, path: Any) -> None:
-    write_lines(tmp_path / "c.jsonl", [{"image_id": path, "width": 1, "height": 1}])
+    write_json_lines(tmp_path / "c.jsonl", [{"image_id": path, "width": 1, "height": 1}])
     with pytest.raises(InputError, match=r"c.jsonl:1: expected"):
         list(read_candidates(tmp_path / "c.jsonl"))
 
@@ -302,13 +305,13 @@ def test_the_spread_of_several_answers_is_kept(tmp_path: Path) -> None:
 
 def test_shards_part_the_pictures_among_machines() -> None:
     names = [f"vg/VG_100K/{n}.jpg" for n in range(200)]
-    parts = [[name for name in names if parse_shard(f"{n}/3").holds(name)] for n in (1, 2, 3)]
+    parts = [[name for name in names if parse_share(f"{n}/3").holds(name)] for n in (1, 2, 3)]
     assert sorted(sum(parts, [])) == sorted(names)
     assert min(map(len, parts)) > 40
-    assert parse_shard("1/1") == Shard()
+    assert parse_share("1/1") == Share()
     for wrong in ("0/3", "4/3", "1", "a/b", "1/0", "-1/2"):
-        with pytest.raises(InputError, match="--shard: expected I/N with 1 <= I <= N, such as 3/64, got"):
-            parse_shard(wrong)
+        with pytest.raises(ArgumentTypeError, match="expected I/N with 1 <= I <= N, such as 3/64, got"):
+            parse_share(wrong)
 
 
 # ---- generate
@@ -335,11 +338,11 @@ def test_triplets_to_draw_are_read_whole_or_refused_by_their_line(tmp_path: Path
     # A picture of "pandbear" was asked for.
     path = tmp_path / "t.jsonl"
     wish = {"category": "action", "subject": "a panda bear", "relation": "hold"}
-    write_lines(path, [{**wish, "object": "pizza box"}])
+    write_json_lines(path, [{**wish, "object": "pizza box"}])
     (read,) = read_wishes(path, ["watercolor"])
     assert read.triplet == ("panda bear", "hold", "pizza box")
     assert "It shows a panda bear and a pizza box" in make_prompt(read_prompt("image-1"), read)
-    write_lines(path, [{**wish, "relation": "above", "object": "cup"}])
+    write_json_lines(path, [{**wish, "relation": "above", "object": "cup"}])
     with pytest.raises(InputError, match=r"t\.jsonl:1: .*, got the spatial word 'above'"):
         list(read_wishes(path, []))
 
@@ -535,7 +538,7 @@ def plain_waiting(project: Project) -> tuple[set[int], list[Triplet]]:
 
 
 def plain_rank(truth: Triplet, items: list[Item]) -> list[str]:
-    known = load_vocabulary()["action"].relations.get(truth.relation)
+    known = read_taxonomy().categories["action"].relations.get(truth.relation)
     ranked: list[list[str]] = [list(known.opposites) if known else [], [], [], []]
     for subject, relation, object_ in (item.triplet for item in items):
         same = (subject == truth.subject, object_ == truth.object)
@@ -610,9 +613,8 @@ def test_records_pass_the_contract_and_say_who_verified(tmp_path: Path) -> None:
     assert item
     project.decide(Decision("cy", item.id, "cy", "correct", Triplet("person", "stand", "surfboard")))
     questions = export_records(project, tmp_path / "json" / "test.jsonl")
-    problems: list[str] = []
-    read = [question.record for question in read_annotations([tmp_path / "json"], problems)]
-    assert (read, problems) == (questions.records, [])
+    read = [question.record for question in read_questions(tmp_path / "json")]
+    assert read == questions.records
     for record in read:
         assert record.verification
         assert (record.verification["annotators"], record.verification["agreed"]) == (["ann", "ben", "cy"], 2)
@@ -685,7 +687,7 @@ def test_the_report_tells_people_categories_and_the_model_s_precision(tmp_path: 
 
 
 def command(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
-    status = __main__.main([str(word) for word in words])
+    status = cli.main(["label", *(str(word) for word in words)])
     said = capsys.readouterr()
     return status, said.out, said.err
 
@@ -750,11 +752,11 @@ def test_propose_without_an_answer_ends_with_1(
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("agree", "none.sqlite"), "semidc: none.sqlite: expected a project file, found none"),
-        (("select", "--images", "none", "--out", "c.jsonl"), "semidc: none: expected pictures"),
-        (("verify", "p.sqlite"), "semidc: expected --images, the folder that holds vg/, SPEC/ …, got ''"),
+        (("agree", "none.sqlite"), "mmrel label agree: none.sqlite: expected a project file, found none"),
+        (("select", "--images", "none", "--out", "c.jsonl"), "mmrel label select: none: expected pictures"),
+        (("verify", "p.sqlite"), "mmrel label verify: expected --images, the folder that holds vg/, SPEC/ …, got ''"),
         (("propose", "none.jsonl", "--category", "action", "--images", ".", "--out", "o", "--base-url",
-          "http://127.0.0.1:9/v1", "--model", "m"), "semidc: none.jsonl: No such file or directory"),
+          "http://127.0.0.1:9/v1", "--model", "m"), "mmrel label propose: none.jsonl: No such file or directory"),
     ],
 )  # fmt: skip
 def test_errors_are_one_line(
@@ -770,8 +772,8 @@ def test_errors_are_one_line(
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        (b"\xff\xfe{}\n", "'utf-8' codec can't decode byte 0xff"),
-        (b'{"category": "action", "subject": "a\\ud800"}\n', "surrogates not allowed"),
+        (b"\xff\xfe{}\n", "expected UTF-8, got byte 0xff"),
+        (b'{"category": "action", "subject": "a\\ud800"}\n', "expected text that UTF-8 can hold, got "),
     ],
 )
 def test_lines_that_are_no_text_are_one_error(
@@ -784,15 +786,14 @@ def test_lines_that_are_no_text_are_one_error(
     options = ("--images", images, "--items", path, "--port", 0)
     status, _, err = command(capsys, "verify", tmp_path / "p.sqlite", *options)
     assert status == 1
-    assert err.startswith(f"semidc: {path}:1: expected a JSON object on each line: ")
-    assert problem in err
+    assert err.startswith(f"mmrel label verify: {path}:1: {problem}")
     assert err.count("\n") == 1
 
 
 def test_nothing_is_written_that_is_no_text(tmp_path: Path) -> None:
     told = r"lines\.jsonl: expected text that UTF-8 can hold, got '.*ud800"
     with pytest.raises(InputError, match=told):
-        write_lines(tmp_path / "lines.jsonl", [{"name": "a\ud800"}])
+        write_json_lines(tmp_path / "lines.jsonl", [{"name": "a\ud800"}])
     assert not (tmp_path / "lines.jsonl").exists()
 
 
@@ -804,4 +805,4 @@ def test_an_address_that_cannot_be_is_one_error(
     options = ("--images", tmp_path / "images", "--port", 99999)
     status, _, err = command(capsys, "verify", tmp_path / "p.sqlite", *options)
     assert (status, err.count("\n")) == (1, 1)
-    assert err.startswith("semidc: 127.0.0.1:99999: cannot listen there: ")
+    assert err.startswith("mmrel label verify: 127.0.0.1:99999: cannot listen there: ")

@@ -17,8 +17,9 @@ import pytest
 
 from mmrel_kit.files import InputError
 from mmrel_kit.questions.records import Triplet
+from mmrel_kit.semidc.items import Proposal
 from mmrel_kit.semidc.people import store
-from mmrel_kit.semidc.people.store import Decision, Project, Proposal
+from mmrel_kit.semidc.people.store import Decision, Project
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,9 +13,9 @@ from PIL import Image
 
 from mmrel_kit.files import InputError
 from mmrel_kit.questions.records import Triplet
-from mmrel_kit.semidc.items import hash_picture
+from mmrel_kit.semidc.items import Proposal, hash_picture
 from mmrel_kit.semidc.people import server as verify
-from mmrel_kit.semidc.people.store import Project, Proposal
+from mmrel_kit.semidc.people.store import Project
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -19,31 +19,21 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import upload
-from mmrel_kit.build.job import build_release
+from mmrel_kit.build.job import Job, build_release
 from mmrel_kit.check.release import check_release
-from mmrel_kit.files import InputError, raise_problems
+from mmrel_kit.files import InputError
 from mmrel_kit.pictures import catalogue
 from mmrel_kit.pictures.containers import list_pictures, read_picture
 from mmrel_kit.pictures.sources import PictureFolder, PictureSources, make_layouts, open_source
-from mmrel_kit.questions.annotations import Question, read_annotations
+from tests.helpers.folders import snapshot
+from tests.helpers.questions import read
 
 DOMAINS = {"vg": "real", "SPEC": "sdxl", "Dall-E_generated": "dalle"}
-
-
-def snapshot(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def pictures(sources: Path) -> dict[str, bytes]:
     found = snapshot(sources)
     return {name: data for name, data in found.items() if name.split("/")[0] in DOMAINS}
-
-
-def read(*paths: Path, **options: Any) -> list[Question]:
-    problems: list[str] = []
-    questions = list(read_annotations(paths, problems, **options))
-    raise_problems(problems)
-    return questions
 
 
 def write_zip(path: Path, members: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> Path:
@@ -66,12 +56,12 @@ def write_tar(path: Path, members: dict[str, bytes], form: int = tarfile.PAX_FOR
 def whole(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """A release from pictures in one folder."""
     out = tmp_path_factory.mktemp("whole") / "out"
-    build_release([sources / "json"], PictureFolder(sources), out)
+    build_release(Job([sources / "json"], PictureFolder(sources), out))
     return snapshot(out)
 
 
 def built_from(sources: Path, folder: Path, *specs: object) -> dict[str, bytes]:
-    build_release([sources / "json"], PictureSources(list(map(str, specs))), folder / "out")
+    build_release(Job([sources / "json"], PictureSources(list(map(str, specs))), folder / "out"))
     return snapshot(folder / "out")
 
 
@@ -313,7 +303,7 @@ class TestRerelease:
         table[1]["image"]["bytes"] = self.png("green")
         pq.write_table(pa.Table.from_pylist(table), path)
         with pytest.raises(InputError, match=r"a.parquet:2: picture '.*00001_abstract.png' differs from the one"):
-            build_release([path], PictureSources([str(path)]), tmp_path / "out")
+            build_release(Job([path], PictureSources([str(path)]), tmp_path / "out"))
 
     def test_another_parquet(self, tmp_path: Path) -> None:
         pq.write_table(pa.table({"a": [1]}), tmp_path / "a.parquet")
@@ -405,22 +395,22 @@ class TestMissing:
         (tmp_path / "empty").mkdir()
         with pytest.raises(InputError, match="expected pictures in .*, found none of those asked about"):
             build_release(
-                [sources / "json"], PictureSources([str(tmp_path / "empty")]), tmp_path / "out", allow_missing=True
+                Job([sources / "json"], PictureSources([str(tmp_path / "empty")]), tmp_path / "out", allow_missing=True)
             )
 
 
 def test_what_mmrel_is_made_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     assert upload.main(["sources", str(tmp_path)]) == 0
     told = capsys.readouterr().out
-    for published in catalogue.PUBLISHED:
+    for published in catalogue.SOURCE_FILES:
         assert published.url in told
         assert f"{published.name} ({published.domain}): missing" in told
     assert "9,731,705,982 bytes" in told
     small = [
         p._replace(size=3, sha256="2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae")
-        for p in catalogue.PUBLISHED
+        for p in catalogue.SOURCE_FILES
     ]
-    monkeypatch.setattr(catalogue, "PUBLISHED", small[:3])
+    monkeypatch.setattr(catalogue, "SOURCE_FILES", small[:3])
     for name, data in (("images.zip", b"foo"), ("images2.zip", b"bar"), ("data.zip", b"fo")):
         (tmp_path / name).write_bytes(data)
     assert [state.state[:30] for state in catalogue.check_sources(tmp_path)] == [

@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import mmrel
-from mmrel_kit.build.job import build_release
+from mmrel_kit.build.job import Job, build_release
 from mmrel_kit.pictures.decode import Picture, shuffle_pictures
 from mmrel_kit.pictures.sources import PictureFolder
 from tests.conftest import make_sources
@@ -47,7 +47,7 @@ def releases(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
     folder = tmp_path_factory.mktemp("releases")
     sources = make_sources(folder / "sources")
     for size in (2500, 6000, 1 << 20):
-        build_release([sources / "json"], PictureFolder(sources), folder / str(size), shard_bytes=size)
+        build_release(Job([sources / "json"], PictureFolder(sources), folder / str(size), shard_bytes=size))
     return {stream(folder / str(size)).n_shards: folder / str(size) for size in (2500, 6000, 1 << 20)}
 
 
@@ -270,7 +270,7 @@ class TestFilters:
     def test_statistics_of_row_groups_prune(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("mmrel_kit.build.tables.GROUP_ROWS", 6)
         sources = make_sources(tmp_path / "sources")
-        build_release([sources / "json"], PictureFolder(sources), tmp_path / "out")
+        build_release(Job([sources / "json"], PictureFolder(sources), tmp_path / "out"))
         for path in (tmp_path / "out" / "data").rglob("test-*.parquet"):
             kinds = []
             with pq.ParquetFile(path) as file:

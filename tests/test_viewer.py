@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 
 import mmrel
 import upload
-from mmrel_kit.build.job import build_release
-from mmrel_kit.build.plan import pad_source
+from mmrel_kit.build.job import Job, build_release
 from mmrel_kit.check.release import check_release, check_sample
 from mmrel_kit.check.viewer import Statistics
 from mmrel_kit.pictures.sources import PictureFolder
+from mmrel_kit.questions.table import pad_source
 from tests.conftest import REPOSITORY, make_sources
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ class TestBuild:
     @staticmethod
     def build(folder: Path, *names: str, out: str = "out", **options: Any) -> Path:
         paths = [folder / name for name in names]
-        build_release(paths, PictureFolder(folder), folder / out, **options)
+        build_release(Job(paths, PictureFolder(folder), folder / out, **options))
         return folder / out
 
     @pytest.fixture
@@ -205,7 +205,7 @@ class TestBuild:
                 record["source"] = texts[number % 3].format(number)
             lines = "".join(json.dumps(record) + "\n" for record in records)
             (tmp_path / "mixed" / path.name).write_text(lines)
-        build_release([tmp_path / "mixed"], PictureFolder(folder), tmp_path / "out")
+        build_release(Job([tmp_path / "mixed"], PictureFolder(folder), tmp_path / "out"))
         sources = read_sources(tmp_path / "out")["test"]
         assert len(set(map(len, sources))) == 1
         longest = max(len(text.format(10)) for text in texts)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Words an audit: a page in the card, a list on the screen."""
+"""Word an audit: blocks of Markdown for the card, text for a terminal, JSON."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from mmrel_kit.audit.findings import KINDS
-from mmrel_kit.card.readme import Generated, escape, fill_template, read_generated
+from mmrel_kit.files import escape_markdown, format_table
 
 if TYPE_CHECKING:
     from mmrel_kit.audit.findings import Audit
@@ -32,45 +32,50 @@ def make_sizes(audit: Audit) -> str:
     """Return the paper's numbers of questions beside those of the release, in Markdown."""
     lines = []
     for table in audit.tables:
-        lines += [f"<details><summary>{table.title}</summary>", "", *_make_table(table), "", "</details>", ""]
+        lines += [f"<details><summary>{table.title}</summary>", "", *_make_table(table)]
+        lines += ["", "</details>", ""]
     return "\n".join(lines).strip()
 
 
 def make_page(audit: Audit) -> str:
     """Return the known issues of a release, in Markdown."""
-    lines = ["| finding | count | what it means | what is done about it |", "| --- | ---: | --- | --- |"]
+    lines = [
+        "| finding | count | what it means | what is done about it |",
+        "| --- | ---: | --- | --- |",
+    ]
     for finding in audit.findings:
-        lines.append(f"| `{finding.kind}` | {finding.count:,} | {MEANINGS[finding.kind]} | {finding.action} |")
-    if not audit.findings:
+        kind, meaning = finding.kind, MEANINGS[finding.kind]
+        lines.append(f"| `{kind}` | {finding.count:,} | {meaning} | {finding.action} |")
+    if audit.findings:
+        lines += ["", "For example:", ""]
+    else:
         lines = ["No issues were found."]
-    lines += ["", "For example:", ""] if audit.findings else []
-    lines += [f"- `{f.kind}`: {escape(example)}" for f in audit.findings for example in f.examples[:SHOWN]]
+    for finding in audit.findings:
+        for example in finding.examples[:SHOWN]:
+            lines.append(f"- `{finding.kind}`: {escape_markdown(example)}")
     lines += ["", *(f"Note: {remark}." for remark in audit.remarks)]
     return "\n".join(lines).strip()
 
 
 def make_list(audit: Audit) -> str:
-    """The findings as JSON: a list of kind, count, examples, action."""
-    return json.dumps([asdict(finding) for finding in audit.findings], indent=2, ensure_ascii=False)
+    """Return the findings as JSON: a list of kind, count, examples, action."""
+    findings = [asdict(finding) for finding in audit.findings]
+    return json.dumps(findings, indent=2, ensure_ascii=False)
 
 
 def make_report(audit: Audit) -> str:
-    """The audit as text for a terminal."""
+    """Return the audit as text for a terminal."""
     lines = []
     for finding in audit.findings:
-        lines += [f"{finding.kind}: {finding.count} ({finding.action})", f"  {MEANINGS[finding.kind]}"]
+        lines.append(f"{finding.kind}: {finding.count} ({finding.action})")
+        lines.append(f"  {MEANINGS[finding.kind]}")
         lines += [f"  {example}" for example in finding.examples]
     for table in audit.tables:
-        lines += ["", table.title, f"{'':<36}{'paper (k)':>10}{'here':>10}{'difference':>12}"]
-        lines += [f"{row.name:<36}{row.paper:>10.2f}{row.here:>10,}{row.difference:>+12,}" for row in table.lines]
+        rows = [("", "paper (k)", "here", "difference")]
+        for row in table.lines:
+            rows.append((row.name, f"{row.paper:.2f}", f"{row.here:,}", f"{row.difference:+,}"))
+        lines += ["", table.title, format_table(rows)]
     return "\n".join([*lines, "", *(f"note: {remark}" for remark in audit.remarks)])
-
-
-def renew_card(card: str, audit: Audit) -> str:
-    """Return a release's card with the blocks of another audit."""
-    generated = read_generated(card)
-    blocks = {**generated.blocks, **make_blocks(audit)}
-    return fill_template(card, Generated(generated.front, blocks), of_project=True)
 
 
 def _make_table(table: Comparison) -> list[str]:

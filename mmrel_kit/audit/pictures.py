@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compares pictures of a release's splits: by their bytes, and by what they show (with ImageHash, extra `audit`)."""
+"""Compare pictures of a release's splits: by their bytes, and by what they show.
+
+The latter needs ImageHash (extra `audit`).
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from mmrel_kit.extras import explain_import
-from mmrel_kit.pictures.archives import check_picture, read_archives
+from mmrel_kit.pictures.archives import read_archives
+from mmrel_kit.pictures.whole import check_picture
+from mmrel_kit.questions.table import make_order
 
 if TYPE_CHECKING:
     import sqlite3
@@ -19,13 +24,21 @@ if TYPE_CHECKING:
 NEAR = 4  # of 64 bits; ImageHash's phash of a picture saved anew as JPEG, or scaled, differs in 0 to 4
 BANDS = NEAR + 1  # hashes that differ in 4 bits are equal in one of 5 parts at least
 _BITS = 64
-# Of a picture that stands in two splits the rarer split keeps it: first adversarial, then test, then train.
-RANK = "(case {}split when 'adversarial' then 0 when 'test' then 1 else 2 end)"
+
+
+def rank_split(column: str) -> str:
+    """Return an SQL expression for the rank of a split.
+
+    Of a picture that is in two splits the rarer one keeps it.
+    """
+    return f"({make_order(column, ('adversarial', 'test', 'train'))})"
+
+
 # Pictures of two names and two splits with the same bytes; those of one name the questions tell.
 SAME_BYTES = f"""
 select sha256, id, 0 from (
     select sha256, split, image_id, min(image_id) over same as a, max(image_id) over same as b,
-    min({RANK.format("")}) over same as least, max({RANK.format("")}) over same as most
+    min({rank_split("split")}) over same as least, max({rank_split("split")}) over same as most
     from prints window same as (partition by sha256)
 ) join firsts using (split, image_id) where a < b and least < most
 """
@@ -35,7 +48,7 @@ select * from (
     with twins as (
         select p.split, p.image_id, (
             select y.rowid from near n join prints y on y.phash = n.other where n.one = p.phash
-            and {RANK.format("y.")} < {RANK.format("p.")} and y.sha256 != p.sha256 limit 1
+            and {rank_split("y.split")} < {rank_split("p.split")} and y.sha256 != p.sha256 limit 1
         ) as twin from prints p
     )
     select t.image_id, f.id, 0 from twins t join firsts f using (split, image_id) where twin is not null
@@ -47,7 +60,7 @@ select * from (
 
 
 def make_tables(db: sqlite3.Connection) -> None:
-    """The tables of pictures, empty where they were not read, and the first question about each."""
+    """Make the tables of pictures, empty where they were not read, and their first questions."""
     db.executescript(
         "create table if not exists prints (split, image_id, sha256, phash);"
         "create table if not exists near (one, other);"
@@ -57,16 +70,19 @@ def make_tables(db: sqlite3.Connection) -> None:
 
 
 def read_prints(
-    db: sqlite3.Connection, release: mmrel.Release, progress: Callable[[Iterator[int], int], Iterator[int]]
+    db: sqlite3.Connection,
+    release: mmrel.Release,
+    progress: Callable[[Iterator[int], int], Iterator[int]],
 ) -> list[str]:
-    """Read the pictures of a release and compare what they show; returns what could not be done."""
+    """Read the pictures of a release and compare them; return remarks on what could not be done."""
     make_tables(db)
     imagehash, problem = _load_imagehash()
     archives = release.archives("all")
     total = sum(release.files[name]["size"] for names in archives.values() for name in names)
     for _ in progress(_read_archives(db, release, archives, imagehash), total):
         pass
-    db.executescript("create index by_sha256 on prints (sha256); create index by_phash on prints (phash, split)")
+    db.execute("create index by_sha256 on prints (sha256)")
+    db.execute("create index by_phash on prints (phash, split)")
     if problem:
         return [f"what pictures show was not compared: {problem}"]
     _find_near(db)
@@ -96,18 +112,23 @@ def _read_archives(
 
 
 def _find_near(db: sqlite3.Connection) -> None:
-    """Pairs of perceptual hashes that differ in at most `NEAR` bits, equal ones among them."""
-    db.create_function("differ", 2, lambda one, other: (int(one, 16) ^ int(other, 16)).bit_count(), deterministic=True)
+    """Store pairs of perceptual hashes that differ in at most `NEAR` bits, equal ones too."""
+    db.create_function("differ", 2, _count_different_bits, deterministic=True)
     db.execute("create temp table bands (band, part, phash)")
     db.executemany("insert into bands values (?,?,?)", _cut(db))
     db.execute("create index temp.by_part on bands (band, part)")
     db.execute(
-        "insert into near select distinct a.phash, b.phash from bands a join bands b using (band, part) "
+        "insert into near select distinct a.phash, b.phash from bands a "
+        "join bands b using (band, part) "
         "where a.phash <= b.phash and differ(a.phash, b.phash) <= ?",
         (NEAR,),
     )
     db.execute("insert into near select other, one from near where one != other")
     db.execute("create index by_one on near (one, other)")
+
+
+def _count_different_bits(one: str, other: str) -> int:
+    return (int(one, 16) ^ int(other, 16)).bit_count()
 
 
 def _cut(db: sqlite3.Connection) -> Iterator[tuple[int, int, str]]:

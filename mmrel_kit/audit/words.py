@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the words of questions tell to an audit: contradictions, impossible relations, spellings of one object."""
+"""Find contradictions, impossible relations and spellings of one object in questions' words."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import re
 from itertools import combinations
 from typing import TYPE_CHECKING
 
-import mmrel
 from mmrel_kit.questions.taxonomy import judge_relation, read_taxonomy
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterator
 
-# Claims of one picture that exclude each other: what one forbids, the other says; or both say the same, one with no.
+# Claims of one picture that exclude each other: what one forbids, the other says; or both say the
+# same, one with no.
 CONTRADICTIONS = """
 select * from (
     with conflicts as (
@@ -31,64 +31,70 @@ select * from (
 """
 VARIANT_LENGTH = 7  # letters from which on names that differ by one letter are taken for one misspelt
 EXAMPLES = 5
+_PLURALS = (("ies", "y"), ("shes", "sh"), ("ches", "ch"), ("xes", "x"), ("sses", "ss"))
 
 
 def make_claims(db: sqlite3.Connection) -> None:
-    """Write what each yes/no question claims, in one wording for one meaning, and what a yes to it forbids."""
-    db.create_function("judge", 2, _judge, deterministic=True)
+    """Store what each yes/no question claims, and what a yes to it forbids.
+
+    One meaning has one wording.
+    """
+    db.create_function("judge", 2, judge_relation, deterministic=True)
     db.executescript(
         "drop table if exists temp.claims; drop table if exists temp.forbidden;"
         "create temp table claims (id integer primary key, image_id, category, answer, claim);"
         "create temp table forbidden (id, image_id, category, claim);"
     )
-    rows = "select rowid, image_id, category, answer, subject, relation, object from questions where task = 0"
-    db.executemany(
-        "insert into claims values (?,?,?,?,?)",
-        ((id_, image, kind, answer, _claim(kind, *triplet)) for id_, image, kind, answer, *triplet in db.execute(rows)),
+    rows = db.execute(
+        "select rowid, image_id, category, answer, subject, relation, object from questions "
+        "where task = 'discriminative'"
     )
-    forbidden = (
-        (id_, image, kind, claim)
-        for id_, image, kind, _, *triplet in db.execute(rows)
-        for claim in _forbids(kind, *triplet)
-    )
-    db.executemany("insert into forbidden values (?,?,?,?)", forbidden)
+    insert_claim = "insert into claims values (?,?,?,?,?)"
+    insert_forbidden = "insert into forbidden values (?,?,?,?)"
+    for id_, image, category, answer, *triplet in rows:
+        claim = _claim(category, *triplet)
+        db.execute(insert_claim, (id_, image, category, answer, claim))
+        for forbidden in _forbids(category, *triplet):
+            db.execute(insert_forbidden, (id_, image, category, forbidden))
     db.executescript("create index temp.by_claim on claims (image_id, category, claim)")
 
 
-def _judge(category: int, relation: str) -> str:
-    return judge_relation(mmrel.CATEGORIES[category], relation)
-
-
-def _claim(category: int, subject: str, relation: str, object_: str) -> str:
-    """A triplet in one wording: "b right of a" becomes "a left of b"."""
+def _claim(category: str, subject: str, relation: str, object_: str) -> str:
+    """Return a triplet in one wording: "b right of a" becomes "a left of b"."""
     first, second = subject.casefold(), object_.casefold()
-    known = read_taxonomy()[mmrel.CATEGORIES[category]]
-    if found := known.get(relation.casefold()):
+    known = read_taxonomy().categories[category].listed
+    found = known.get(relation.casefold())
+    if found:
         relation = found.name
-        if found.inverse and known[found.inverse].inverse == relation and found.inverse < relation:
-            first, relation, second = second, found.inverse, first
+        inverse = found.inverse
+        if inverse and known[inverse].inverse == relation and inverse < relation:
+            first, relation, second = second, inverse, first
     return "\t".join((first, relation.casefold(), second))
 
 
-def _forbids(category: int, subject: str, relation: str, object_: str) -> Iterator[str]:
-    """What cannot hold together with a triplet: the same the other way round, and the relation's opposites."""
-    found = read_taxonomy()[mmrel.CATEGORIES[category]].get(relation.casefold())
-    if mmrel.CATEGORIES[category] == "action" or not found or subject.casefold() == object_.casefold():
+def _forbids(category: str, subject: str, relation: str, object_: str) -> Iterator[str]:
+    """Yield claims that cannot hold together with a triplet.
+
+    These are the same relation the other way round, and its opposites.
+    """
+    found = read_taxonomy().categories[category].listed.get(relation.casefold())
+    if category == "action" or not found or subject.casefold() == object_.casefold():
         return
-    yield from dict.fromkeys(
-        [_claim(category, object_, relation, subject)]
-        + [_claim(category, subject, opposite, object_) for opposite in found.opposites]
-    )
+    claims = [_claim(category, object_, relation, subject)]
+    claims += [_claim(category, subject, opposite, object_) for opposite in found.opposites]
+    yield from dict.fromkeys(claims)
 
 
 def find_variants(db: sqlite3.Connection) -> tuple[int, list[str]]:
-    """How many names of objects have several spellings (by case, space, plural, or one letter), and examples."""
-    names = dict(
-        db.execute(
-            "select name, count(*) from (select subject as name from questions union all select object from questions) "
-            "where name is not null group by name"
-        )
+    """Return how many names of objects have several spellings, and examples.
+
+    Spellings differ by case, space, plural, or one letter.
+    """
+    query = (
+        "select name, count(*) from (select subject as name from questions "
+        "union all select object from questions) where name is not null group by name"
     )
+    names = dict(db.execute(query))
     groups: dict[str, list[str]] = {}
     for name in sorted(names):
         groups.setdefault(_fold(name), []).append(name)
@@ -97,25 +103,28 @@ def find_variants(db: sqlite3.Connection) -> tuple[int, list[str]]:
     examples = []
     for group in sorted(spelt, key=lambda group: -sum(names[name] for name in group))[:EXAMPLES]:
         rarest = min(group, key=lambda name: names[name])
-        query = "select place from questions where subject = ? or object = ? order by rowid limit 1"
-        (place,) = db.execute(query, (rarest, rarest)).fetchone()
-        examples.append(f"{place}: {', '.join(f'{name!r} ({names[name]})' for name in group)}")
+        query = "select line from questions where subject = ? or object = ? order by rowid limit 1"
+        (line,) = db.execute(query, (rarest, rarest)).fetchone()
+        spellings = ", ".join(f"{name!r} ({names[name]})" for name in group)
+        examples.append(f"{line}: {spellings}")
     return len(spelt), examples
 
 
 def _fold(name: str) -> str:
-    """A name without case, spaces, hyphens and the plural's ending."""
+    """Return a name without case, spaces, hyphens and the plural's ending."""
     folded = re.sub(r"[\W_]", "", name.casefold())
-    for ending, singular in (("ies", "y"), ("shes", "sh"), ("ches", "ch"), ("xes", "x"), ("sses", "ss")):
+    for ending, singular in _PLURALS:
         if folded.endswith(ending) and len(folded) > len(ending) + 1:
             return folded.removesuffix(ending) + singular
-    return (
-        folded[:-1] if folded.endswith("s") and not folded.endswith(("ss", "us", "is")) and len(folded) > 3 else folded
-    )
+    is_plural = folded.endswith("s") and not folded.endswith(("ss", "us", "is"))
+    return folded[:-1] if is_plural and len(folded) > 3 else folded
 
 
 def _find_near(names: list[str]) -> list[tuple[str, str]]:
-    """Pairs of long names that differ by one letter left out, put in, changed or swapped with the next."""
+    """Return pairs of long names that differ by one letter.
+
+    It is left out, put in, changed or swapped with the next.
+    """
     shortened: dict[str, list[str]] = {}
     for name in names:
         if len(name) >= VARIANT_LENGTH:

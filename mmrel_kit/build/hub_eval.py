@@ -14,7 +14,7 @@ from PIL import Image
 import mmrel
 from mmrel_kit.build.tables import GROUP_ROWS
 from mmrel_kit.card.hub_eval import CONFIG, KEPT, MAX_SIDE, SPLITS, find_splits, make_eval
-from mmrel_kit.pictures.archives import check_picture
+from mmrel_kit.pictures.whole import check_picture
 from mmrel_kit.questions.records import make_prompt
 
 if TYPE_CHECKING:
@@ -73,7 +73,12 @@ def _read_rows(archives: list[Path]) -> Iterator[dict[str, Any]]:
                 uri = make_uri(data, f"{path}: {records[0]['image_id']}") if asked else ""
                 for record in asked:
                     kept = {name: record[name] for name in KEPT}
-                    yield {"image": uri, "input": make_prompt(record), "target": record["answer"], **kept}
+                    yield {
+                        "image": uri,
+                        "input": make_prompt(record),
+                        "target": record["answer"],
+                        **kept,
+                    }
 
 
 def _cut(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Packs one shard of a release: archive, table and records, and what is known of them once they are finished."""
+"""Pack one shard of a release: its archive, table and records, and what is known of them."""
 
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,19 +11,27 @@ import PIL
 import pyarrow
 
 import mmrel
-from mmrel_kit.build.tables import write_table
+from mmrel_kit.build.archive import ArchiveWriter
+from mmrel_kit.build.tables import TableWriter
 from mmrel_kit.card.facts import Facts, count_picture, list_categories, make_facts
-from mmrel_kit.files import InputError, describe_file, make_json, raise_problems, write_bytes
-from mmrel_kit.pictures.archives import Picture, check_picture, write_archive
+from mmrel_kit.files import (
+    InputError,
+    Problem,
+    describe_file,
+    make_json,
+    raise_problems,
+    write_bytes,
+    write_whole,
+)
+from mmrel_kit.pictures.archives import Sample
+from mmrel_kit.pictures.whole import decode_picture
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
-    from mmrel_kit.build.plan import Plan, Shard
+    from mmrel_kit.build.plan import Plan, PlannedPicture, Shard
     from mmrel_kit.pictures.sources import Pictures
-
-CHUNK = 1 << 20
 
 
 class Part(NamedTuple):
@@ -57,82 +64,148 @@ class Workplace(NamedTuple):
 
     @property
     def plan(self) -> Path:
-        """The plan."""
-        return self.root / "plan.sqlite"
+        """The plan.
+
+        The number changes with its tables: a build goes on only from a plan that it can read.
+        """
+        return self.root / "plan-2.sqlite"
 
     @property
     def parts(self) -> Path:
-        """Of each finished shard its records, and its `Part`."""
+        """The records of each finished shard, and its `Part`."""
         return self.root / "parts"
 
     @property
     def release(self) -> Path:
-        """The release as far as it stands, moved to its place once it is whole."""
+        """The release as far as it is built; moved to its place once it is whole."""
         return self.root / "release"
 
 
 def pack_shard(plan: Plan, shard: Shard, pictures: Pictures, work: Workplace) -> Part:
-    """Write a shard's archive, table and records, unless they stand there already.
+    """Write a shard's archive, table and records, unless they are packed already.
 
-    Every picture is decoded once, to know that it opens; its bytes are kept as they came. Files are written aside and
-    moved to their places, the part's own last, so that a process that is killed leaves nothing that is half a shard.
+    Every picture is decoded once, to know that it opens; its bytes stay as they are. The three
+    files are written at once and moved to their places, the part's own file last, so that a
+    process that is killed leaves nothing that is half a shard.
 
     Raises:
         InputError: with all pictures of the shard that do not open.
     """
-    if done := read_part(plan, shard, work):
+    done = read_part(plan, shard, work)
+    if done:
         return done
     stem = f"data/{shard.domain}/{shard.split}-{shard.index:05d}"
-    archive, table = work.release / f"{stem}.tar", work.release / f"{stem}-of-{shard.count:05d}.parquet"
-    lines = work.parts / f"{shard.name}.jsonl"
-    asides = [_make_aside(path) for path in (archive, table, lines)]
-    problems: list[str] = []
-    counts: Counter[str] = Counter()
-    try:
-        passing = count_pictures(_read_pictures(plan, shard, pictures, problems), counts)
-        write_table(asides[1], _write_lines(asides[2], write_archive(asides[0], passing)))
-        raise_problems(problems)
-        described = {name.relative_to(work.release).as_posix(): describe_file(aside)
-                     for name, aside in ((archive, asides[0]), (table, asides[1]))}  # fmt: skip
-        facts = make_facts(shard.domain, shard.split, counts, asides[1].stat().st_size)
-        described[f"{stem}.tar"]["categories"] = list_categories(counts)
-        for aside, path in zip(asides, (archive, table, lines), strict=True):
-            os.replace(aside, path)
-    finally:
-        for aside in asides:
-            aside.unlink(missing_ok=True)
-    part = Part(shard.name, _make_fingerprint(plan, shard), shard.size, facts, described)
+    archive, table = f"{stem}.tar", f"{stem}-of-{shard.count:05d}.parquet"
+    with (
+        write_whole(work.release / archive) as archive_aside,
+        write_whole(work.release / table) as table_aside,
+        write_whole(work.parts / f"{shard.name}.jsonl") as lines_aside,
+    ):
+        samples = _read_samples(plan, shard, pictures)
+        counts = _write_faces(samples, archive_aside, table_aside, lines_aside)
+        files = {archive: describe_file(archive_aside), table: describe_file(table_aside)}
+    files[archive]["categories"] = list_categories(counts)
+    facts = make_facts(shard.domain, shard.split, counts, files[table]["size"])
+    part = Part(shard.name, _make_fingerprint(plan, shard), shard.size, facts, files)
     write_bytes(_part_file(work, shard), json.dumps(part).encode())
     return part
 
 
 def read_part(plan: Plan, shard: Shard, work: Workplace) -> Part | None:
-    """The finished part of a shard, or null where it is not packed, or was from other input or by other versions."""
+    """Return the finished part of a shard.
+
+    None: it is not packed, or was packed from other input or by other versions.
+    """
     try:
-        name, fingerprint, size, facts, files = json.loads(_part_file(work, shard).read_text("utf-8"))
-        whole = all((work.release / path).stat().st_size == file["size"] for path, file in files.items())
+        text = _part_file(work, shard).read_text("utf-8")
+        name, fingerprint, size, facts, files = json.loads(text)
         part = Part(name, fingerprint, size, Facts(*facts), files)
+        for path, described in files.items():
+            if (work.release / path).stat().st_size != described["size"]:
+                return None
     except (OSError, ValueError, TypeError):
         return None
-    return part if whole and fingerprint == _make_fingerprint(plan, shard) else None
+    return part if fingerprint == _make_fingerprint(plan, shard) else None
 
 
-def count_pictures(pictures: Iterable[Picture], counts: Counter[str]) -> Iterator[Picture]:
-    """Count pictures while they pass."""
-    for picture in pictures:
-        count_picture(picture, counts)
-        yield picture
+def make_problem(error: InputError) -> Problem:
+    """Return an error about one thing as a `Problem`: where, and what is wrong there."""
+    where, _, message = str(error).partition(": ")
+    return Problem(where, message)
 
 
 def make_versions() -> dict[str, str]:
-    """Versions of what wrote a release."""
-    return {"mmrel": mmrel.__version__, "pillow": PIL.__version__, "pyarrow": pyarrow.__version__}
+    """Return the versions of what wrote a release."""
+    return {
+        "mmrel": mmrel.__version__,
+        "pillow": PIL.__version__,
+        "pyarrow": pyarrow.__version__,
+    }
 
 
-def _make_aside(path: Path) -> Path:
-    """A name beside a file that no other process uses."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path.with_name(f"{path.name}.{os.uname().nodename}-{os.getpid()}.tmp")
+def _write_faces(
+    samples: Iterator[Sample | Problem], archive_path: Path, table_path: Path, lines_path: Path
+) -> Counter[str]:
+    """Write archive, table and records side by side, one picture in memory.
+
+    Returns:
+        What `count_picture` counts.
+
+    Raises:
+        InputError: with all problems among the samples.
+    """
+    counts: Counter[str] = Counter()
+    problems: list[Problem] = []
+    with (
+        ArchiveWriter(archive_path) as archive,
+        TableWriter(table_path) as table,
+        open(lines_path, "w", encoding="utf-8", newline="\n") as lines,
+    ):
+        for sample in samples:
+            if isinstance(sample, Problem):
+                problems.append(sample)
+                continue
+            count_picture(sample, counts)
+            records = [make_json(record.to_json()) for record in sample.records]
+            archive.add(sample.image_id, records, sample.data)
+            table.add(sample)
+            lines.writelines(record + "\n" for record in records)
+    raise_problems(problems)
+    return counts
+
+
+def _read_samples(plan: Plan, shard: Shard, pictures: Pictures) -> Iterator[Sample | Problem]:
+    for planned in plan.read(shard):
+        sample: Sample | Problem
+        try:
+            sample = _read_sample(planned, pictures)
+        except InputError as error:
+            sample = make_problem(error)
+        except OSError as error:
+            sample = Problem(_name_picture(planned), str(error))
+        yield sample
+
+
+def _read_sample(planned: PlannedPicture, pictures: Pictures) -> Sample | Problem:
+    """Read a picture and decode it once; its bytes stay as they are.
+
+    Raises:
+        InputError: it cannot be read.
+        OSError: the same.
+    """
+    where, expected = _name_picture(planned), planned.location.size
+    data = pictures.read(planned.location)
+    if len(data) != expected:
+        message = f"expected {expected} bytes as planned, got {len(data)}; build again"
+        return Problem(where, message)
+    image = decode_picture(data, where)
+    if isinstance(image, Problem):
+        return image
+    return Sample(planned.image_id, data, planned.records)
+
+
+def _name_picture(planned: PlannedPicture) -> str:
+    return f"{planned.records[0].source}: picture {planned.image_id!r}"
 
 
 def _make_fingerprint(plan: Plan, shard: Shard) -> str:
@@ -141,24 +214,3 @@ def _make_fingerprint(plan: Plan, shard: Shard) -> str:
 
 def _part_file(work: Workplace, shard: Shard) -> Path:
     return work.parts / f"{shard.name}.json"
-
-
-def _read_pictures(plan: Plan, shard: Shard, pictures: Pictures, problems: list[str]) -> Iterator[Picture]:
-    for image_id, place, records in plan.read(shard):
-        where = f"{records[0].source}: picture {image_id!r}"
-        data = b""
-        try:
-            data = pictures.read(place)
-            if len(data) != place.size:
-                raise InputError(f"{where}: expected {place.size} bytes as planned, got {len(data)}; build again")
-            check_picture(data, where)
-        except (InputError, OSError) as error:
-            problems.append(str(error))
-        yield Picture(image_id, data, records)
-
-
-def _write_lines(path: Path, pictures: Iterable[Picture]) -> Iterator[Picture]:
-    with open(path, "w", encoding="utf-8", newline="\n") as lines:
-        for picture in pictures:
-            lines.writelines(make_json(record.to_json()) + "\n" for record in picture.records)
-            yield picture

@@ -11,7 +11,7 @@ import mmrel
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from mmrel_kit.pictures.archives import Picture
+    from mmrel_kit.pictures.archives import Sample
 
 
 class Facts(NamedTuple):
@@ -38,7 +38,7 @@ def merge_facts(facts: Iterable[Facts]) -> list[Facts]:
     return sorted(merged.values(), key=lambda facts: (facts.domain, mmrel.SPLITS.index(facts.split)))
 
 
-def count_picture(picture: Picture, counts: Counter[str]) -> None:
+def count_picture(picture: Sample, counts: Counter[str]) -> None:
     """Add to the counts that `make_facts` needs."""
     counts["pictures"] += 1
     for record in picture.records:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import mmrel
 from mmrel_kit.card.facts import describe_features, merge_facts
 from mmrel_kit.card.hub_eval import describe_evaluation, make_config
-from mmrel_kit.files import PROJECT, InputError
-from mmrel_kit.pictures.archives import check_picture
+from mmrel_kit.files import PROJECT, InputError, escape_markdown
+from mmrel_kit.pictures.whole import check_picture
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -137,7 +137,7 @@ def make_counts_table(facts: list[Facts]) -> str:
 def make_row(record: dict[str, Any]) -> str:
     """Return one row as the card shows it, under its picture."""
     lines = [f"![The picture of the question below]({EXAMPLE})", "", "| column | value |", "| --- | --- |"]
-    lines += [f"| `{name}` | {escape(record[name])} |" for name in ROW if record[name] is not None]
+    lines += [f"| `{name}` | {escape_markdown(record[name])} |" for name in ROW if record[name] is not None]
     return "\n".join(lines)
 
 
@@ -148,11 +148,6 @@ def make_example_picture(data: bytes, where: str) -> bytes:
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=90)
     return buffer.getvalue()
-
-
-def escape(text: str) -> str:
-    """Return text for Markdown that shows as it is, whatever marks of Markdown or HTML it holds."""
-    return "".join(f"&#{ord(mark)};" if mark in "<>&`*_[]|\\" else mark for mark in text)
 
 
 class Generated(NamedTuple):

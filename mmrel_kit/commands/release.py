@@ -11,8 +11,8 @@ from tqdm import tqdm
 
 import mmrel
 from mmrel_kit.audit.findings import DROPPABLE, audit_release
-from mmrel_kit.audit.page import make_list, make_report, renew_card
-from mmrel_kit.build.finish import renew_file
+from mmrel_kit.audit.page import make_blocks, make_list, make_report
+from mmrel_kit.build.finish import renew_card
 from mmrel_kit.build.job import Job, build_release, build_share, finish_release
 from mmrel_kit.card.sheet import draw_sheet
 from mmrel_kit.check.release import check_release, check_sample
@@ -59,16 +59,11 @@ def build(args: argparse.Namespace) -> int:
         say=_say,
     )
     if args.shard:
-        parts = build_share(job, args.shard.number, args.shard.total, args.workers)
+        parts = build_share(job, args.shard, args.workers)
         finish = f"mmrel finish --out {args.out}"
         print(f"{len(parts)} shards packed; when all shares are: {finish}")
         return 0
-    options: dict[str, Any] = {"mapping": args.mapping, "allow_missing": args.allow_missing}
-    options |= {"drop": args.drop, "hub_eval": args.hub_eval, "say": _say}
-    built = build_release(
-        job.annotations, job.pictures, job.out, job.split, job.note,
-        workers=args.workers, progress=_show_parts, **options,
-    )  # fmt: skip
+    built = build_release(job, args.workers, _show_parts)
     _print_built(built, args.out)
     return 0
 
@@ -97,8 +92,7 @@ def audit(args: argparse.Namespace) -> int:
     found = audit_release(args.release, thorough=not args.quick, progress=_show_bytes)
     print(make_list(found) if args.json else make_report(found))
     if args.card:
-        card = (args.release / "README.md").read_text("utf-8")
-        renew_file(args.release, "README.md", renew_card(card, found).encode())
+        renew_card(args.release, make_blocks(found))
     return 0
 
 
@@ -111,12 +105,30 @@ def sheet(args: argparse.Namespace) -> int:
 
 def push(args: argparse.Namespace) -> int:
     """Publish a release on the Hugging Face Hub: all of it in one commit, or nothing."""
-    return hub_push.run_push(args)
+    done = hub_push.push(
+        args.release,
+        args.repo_id,
+        private=args.private,
+        create_pr=args.create_pr,
+        tag=args.tag,
+        message=args.message,
+        dry_run=args.dry_run,
+        show=print,
+    )
+    print(done)
+    return 0
 
 
 def verify(args: argparse.Namespace) -> int:
     """Prove what stands on the Hub: every file, and every config and split by loading it."""
-    return hub_verify.run_verify(args)
+    found = hub_verify.verify(
+        args.release,
+        args.repo_id,
+        revision=args.revision,
+        deep=args.deep,
+    )
+    print(found)
+    return 0 if found.is_good else 1
 
 
 def add_verbs(verbs: Verbs) -> None:
@@ -129,10 +141,8 @@ def add_verbs(verbs: Verbs) -> None:
     _add_check(verbs)
     _add_audit(verbs)
     _add_sheet(verbs)
-    example = "release --repo-id NS/MMRel --tag v1.0.0"
-    hub_push.add_push_arguments(verbs.add("push", push, example, RESUMES_PUSH))
-    example = "release --repo-id NS/MMRel --deep"
-    hub_verify.add_verify_arguments(verbs.add("verify", verify, example))
+    _add_push(verbs)
+    _add_verify(verbs)
 
 
 def _add_fetch(verbs: Verbs) -> None:
@@ -195,6 +205,32 @@ def _add_sheet(verbs: Verbs) -> None:
     add("--out", type=parse_path, required=True, metavar="FILE.png", help="the PNG to write")
     number = "of each domain and split (%(default)s)"
     add("--pictures", type=parse_positive, default=2, metavar="N", help=number)
+
+
+def _add_push(verbs: Verbs) -> None:
+    example = "release --repo-id NS/MMRel --tag v1.0.0"
+    add = verbs.add("push", push, example, RESUMES_PUSH).add_argument
+    release = "a release, as `mmrel build` writes it"
+    repository = "the dataset repository; made if missing"
+    pull = "open a pull request instead of committing to main"
+    title = "title of the commit (name and version of the release)"
+    add("release", type=parse_path, metavar="DIR", help=release)
+    add("--repo-id", required=True, metavar="NS/NAME", help=repository)
+    add("--private", action="store_true", help="make a new repository private")
+    add("--create-pr", action="store_true", help=pull)
+    add("--tag", metavar="vX.Y.Z", help="name the published revision")
+    add("--message", help=title)
+    add("--dry-run", action="store_true", help="show the plan and stop")
+
+
+def _add_verify(verbs: Verbs) -> None:
+    add = verbs.add("verify", verify, "release --repo-id NS/MMRel --deep").add_argument
+    deep = "read and hash every file, not only its metadata"
+    add("release", type=parse_path, metavar="DIR", help="the release that was published")
+    add("--repo-id", required=True, metavar="NS/NAME", help="the dataset repository")
+    revision = "branch, tag or commit (%(default)s)"
+    add("--revision", default="main", metavar="R", help=revision)
+    add("--deep", action="store_true", help=deep)
 
 
 def _add_folder(add: Any) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What MMRel is made from: where each part is published, how large it is, its checksum and licence."""
+"""What MMRel is made from: where each part is published, its size, checksum and licence."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-class Published(NamedTuple):
-    """A file (or repository) that one fetches, and what is known of it; size and sha256 are null for a repository."""
+class SourceFile(NamedTuple):
+    """A file or repository that MMRel is made from; size and sha256 are None for a repository."""
 
     name: str
     domain: str
@@ -25,8 +25,8 @@ class Published(NamedTuple):
     licence: str
 
 
-PUBLISHED = (
-    Published(
+SOURCE_FILES = (
+    SourceFile(
         "images.zip",
         "real",
         "Visual Genome, first part (VG_100K)",
@@ -35,7 +35,7 @@ PUBLISHED = (
         "51c682d2721f880150720bb416e0346a4c787e4c55d7f80dfd1bd3f73ba81646",
         "photographs with terms of their own; annotations CC-BY-4.0",
     ),
-    Published(
+    SourceFile(
         "images2.zip",
         "real",
         "Visual Genome, second part (VG_100K_2)",
@@ -44,7 +44,7 @@ PUBLISHED = (
         "99da1a0ddf87011319ff3b05cf9176ffee2731cc3c52951162d9ef0d68e3cfb5",
         "photographs with terms of their own; annotations CC-BY-4.0",
     ),
-    Published(
+    SourceFile(
         "data.zip",
         "sdxl",
         "SPEC (relative_spatial, relative_size)",
@@ -53,7 +53,7 @@ PUBLISHED = (
         "77ada96030bd2f8fd93dbb5a988cfa097692464be06cd930be5c35fe5dce7186",
         "Apache-2.0",
     ),
-    Published(
+    SourceFile(
         "MMRel",
         "dalle",
         "MMRel: all question files, DALL-E pictures",
@@ -66,62 +66,68 @@ PUBLISHED = (
 
 
 class State(NamedTuple):
-    """What stands in a folder of a published file: `missing`, `whole`, `present` (a repository), or what is wrong."""
+    """Whether a source file is in a folder.
 
-    published: Published
+    Attributes:
+        file: the source file.
+        state: `missing`, `whole`, `present` (a repository), or what is wrong: `expected …`.
+    """
+
+    file: SourceFile
     state: str
 
 
 def check_sources(
-    folder: Path, progress: Callable[[Iterator[int], int], Iterator[int]] = lambda done, total: done
+    folder: Path,
+    progress: Callable[[Iterator[int], int], Iterator[int]] = lambda done, total: done,
 ) -> list[State]:
-    """Look for the published files in a folder and hold them against their size and sha256.
+    """Look for the source files in a folder and check their size and sha256.
 
     Args:
         folder: where they were fetched to.
         progress: wraps the bytes as they are read; its second argument is how many there are.
     """
-    states = []
-    for published in PUBLISHED:
-        path = folder / published.name
-        if not path.exists():
-            states.append(State(published, "missing"))
-        elif published.size is None:
-            states.append(State(published, "present"))
-        elif (size := path.stat().st_size) != published.size:
-            hint = "fetch the rest" if size < published.size else "fetch it again"
-            states.append(State(published, f"expected {published.size} bytes, got {size}; {hint}"))
-        else:
-            digest = hashlib.sha256()
-            for _ in progress(_hash(path, digest), size):
-                pass
-            found = digest.hexdigest()
-            state = "whole" if found == published.sha256 else f"expected sha256 {published.sha256}, got {found}"
-            states.append(State(published, state))
-    return states
+    return [State(file, _find_state(file, folder, progress)) for file in SOURCE_FILES]
 
 
 def make_list(states: list[State], folder: Path) -> str:
-    """Return what to fetch into a folder and what is there, as text, with the commands that follow."""
+    """Return what to fetch into a folder and what is there, with the commands that follow."""
     lines = []
-    for published, state in states:
-        size = f"{published.size:,} bytes" if published.size else "a repository"
-        lines += [
-            f"{published.name} ({published.domain}): {state}",
-            f"  {published.what}; {size}",
-            f"  {published.url}",
-        ]
-        lines += [f"  sha256 {published.sha256}"] if published.sha256 else []
-        lines += [f"  licence: {published.licence}"]
+    for file, state in states:
+        size = f"{file.size:,} bytes" if file.size else "a repository"
+        lines.append(f"{file.name} ({file.domain}): {state}")
+        lines.append(f"  {file.what}; {size}")
+        lines.append(f"  {file.url}")
+        if file.sha256:
+            lines.append(f"  sha256 {file.sha256}")
+        lines.append(f"  licence: {file.licence}")
+    questions = folder / "questions"
+    places = f"real={folder / 'images.zip'} real={folder / 'images2.zip'} sdxl={folder / 'data.zip'}"
     lines += [
         "",
         "Zip files are read as they are, without unpacking; of the repository only the pictures asked for are fetched:",
-        f"  hf download jiahaonie/MMRel --repo-type dataset --include 'json/*' --local-dir {folder / 'questions'}",
-        f"  python upload.py build --annotations {folder / 'questions' / 'json'} --out mmrel --images "
-        f"real={folder / 'images.zip'} real={folder / 'images2.zip'} sdxl={folder / 'data.zip'} "
+        f"  hf download jiahaonie/MMRel --repo-type dataset --include 'json/*' --local-dir {questions}",
+        f"  mmrel build --annotations {questions / 'json'} --out mmrel --images {places} "
         "dalle=hf://datasets/jiahaonie/MMRel",
     ]
     return "\n".join(lines)
+
+
+def _find_state(file: SourceFile, folder: Path, progress: Callable[[Iterator[int], int], Iterator[int]]) -> str:
+    path = folder / file.name
+    if not path.exists():
+        return "missing"
+    if file.size is None:
+        return "present"
+    size = path.stat().st_size
+    if size != file.size:
+        hint = "fetch the rest" if size < file.size else "fetch it again"
+        return f"expected {file.size} bytes, got {size}; {hint}"
+    digest = hashlib.sha256()
+    for _ in progress(_hash(path, digest), size):
+        pass
+    found = digest.hexdigest()
+    return "whole" if found == file.sha256 else f"expected sha256 {file.sha256}, got {found}"
 
 
 def _hash(path: Path, digest: hashlib._Hash) -> Iterator[int]:

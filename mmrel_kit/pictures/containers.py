@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Looks into zip and tar files without unpacking them: where each picture lies, and the bytes of one.
+"""Look into zip and tar files without unpacking them: where each picture lies, and its bytes.
 
-The standard library's zipfile keeps all members of a file in memory (Visual Genome's have 108,000), in each process
-that reads it. Here a file is listed once, one member at a time, and read by position from then on. Whatever is odd is
-refused by its name: nothing that MMRel is made from needs it.
+A file is listed once, by zipfile or tarfile, and read by position from then on: Visual Genome's
+108,000 members take much memory as objects of zipfile, in each process that would hold them.
+Whatever is odd is refused by its name: nothing that MMRel is made from needs it.
 """
 
 from __future__ import annotations
 
 import re
 import stat
-import struct
 import tarfile
+import zipfile
 import zlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -25,71 +25,90 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".zip", ".tar")
 PICTURE = re.compile(r"[^/]\.(?:jpe?g|png|webp)\Z", re.IGNORECASE)
-STORED, DEFLATED = 0, 8
 MAX_HEADER = 1 << 20  # bytes of a tar header with its extensions
 _HOSTILE = re.compile(r"(?:^|/)\.\.(?:/|$)|^/|^[A-Za-z]:|[\\\x00-\x1f\x7f]")
-_END = struct.Struct("<4s4H2LH")
-_END64 = struct.Struct("<4sQ2H2L4Q")
-_LOCATOR = struct.Struct("<4sLQL")
-_ENTRY = struct.Struct("<4s6H3L5H2L")
-_LOCAL = struct.Struct("<4s5H3L2H")
-_FULL = 0xFFFFFFFF  # the number stands in the zip64 field instead
+# Flags of a zip's member: it is encrypted (three ways), or its name is in UTF-8.
+_ENCRYPTED, _UTF8 = 0x2041, 0x800
+# Before each member's bytes, a zip has 30 bytes, then the name and an extra field, both of the
+# lengths that the last four of the 30 state.
+_LOCAL_SIZE, _LOCAL_START = 30, b"PK\3\4"
 
 
 class Member(NamedTuple):
-    """A picture in a zip or tar file: its path there, where it begins, its bytes there and unpacked."""
+    """A picture in a zip or tar file: its path there, where it begins, its bytes there and unpacked.
+
+    Attributes:
+        name: its path in the file.
+        offset: where its header (zip) or its bytes (tar) begin.
+        stored: its bytes in the file.
+        size: its bytes once unpacked.
+        method: how it is compressed, as zipfile numbers it.
+        crc: checksum of its bytes; None in a tar.
+    """
 
     name: str
     offset: int
     stored: int
     size: int
-    method: int = STORED
+    method: int = zipfile.ZIP_STORED
     crc: int | None = None
 
 
 def list_pictures(path: Path) -> Iterator[Member]:
-    """The pictures in a zip or tar file, one at a time.
+    """Yield the pictures in a zip or tar file.
 
     Raises:
-        InputError: the file is damaged or cut off, or a member is not what an archive of pictures needs.
+        InputError: the file is damaged or cut off, or a member is not what an archive of pictures
+            needs.
     """
-    size = path.stat().st_size
-    with open(path, "rb") as file:
-        members = _list_zip(path, file, size) if path.suffix == ".zip" else _list_tar(path, file, size)
-        for member in members:
-            if PICTURE.search(member.name):
-                if member.size > mmrel.MAX_PICTURE_BYTES:
-                    raise _refuse(
-                        path, member.name, f"a picture of at most {mmrel.MAX_PICTURE_BYTES} bytes", member.size
-                    )
-                yield member
+    members = _list_zip(path) if path.suffix == ".zip" else _list_tar(path)
+    for member in members:
+        if not PICTURE.search(member.name):
+            continue
+        if member.size > mmrel.MAX_PICTURE_BYTES:
+            wanted = f"a picture of at most {mmrel.MAX_PICTURE_BYTES} bytes"
+            raise _refuse(path, member.name, wanted, member.size)
+        yield member
 
 
 def read_picture(path: Path, member: Member) -> bytes:
-    """The bytes of a picture that `list_pictures` has found."""
+    """Return the bytes of a picture that `list_pictures` has listed.
+
+    Raises:
+        InputError: they are not there, or damaged.
+    """
     with open(path, "rb") as file:
         file.seek(member.offset)
-        if path.suffix != ".zip":
-            data = file.read(member.size)
-        else:
-            header = file.read(_LOCAL.size)
-            if len(header) < _LOCAL.size or header[:4] != b"PK\3\4":
-                raise _refuse(path, member.name, "its header where the directory says", header[:4])
-            name, extra = _LOCAL.unpack(header)[9:]
-            if _decode(path, file.read(name)) != member.name:
-                raise _refuse(path, member.name, "the same name in the directory and at the picture", "another")
-            file.seek(extra, 1)
-            data = _inflate(path, member, file.read(member.stored))
-    if len(data) != member.size or (member.crc is not None and zlib.crc32(data) != member.crc):
-        raise _refuse(
-            path, member.name, f"{member.size} bytes as packed", f"{len(data)}, damaged; fetch the file again"
-        )
+        data = _read_member(path, member, file)
+    is_damaged = member.crc is not None and zlib.crc32(data) != member.crc
+    if len(data) != member.size or is_damaged:
+        got = f"{len(data)}, damaged; fetch the file again"
+        raise _refuse(path, member.name, f"{member.size} bytes as packed", got)
     return data
+
+
+def _read_member(path: Path, member: Member, file: BinaryIO) -> bytes:
+    if path.suffix == ".zip":
+        return _read_zipped(path, member, file)
+    return file.read(member.size)
+
+
+def _read_zipped(path: Path, member: Member, file: BinaryIO) -> bytes:
+    header = file.read(_LOCAL_SIZE)
+    if len(header) < _LOCAL_SIZE or not header.startswith(_LOCAL_START):
+        raise _refuse(path, member.name, "its header where the directory says", header[:4])
+    name_size = int.from_bytes(header[26:28], "little")
+    extra_size = int.from_bytes(header[28:30], "little")
+    if _decode(path, file.read(name_size)) != member.name:
+        wanted = "the same name in the directory and at the picture"
+        raise _refuse(path, member.name, wanted, "another")
+    file.seek(extra_size, 1)
+    return _inflate(path, member, file.read(member.stored))
 
 
 def _inflate(path: Path, member: Member, data: bytes) -> bytes:
     """Unpack a member, never to more than it says it holds."""
-    if member.method == STORED:
+    if member.method == zipfile.ZIP_STORED:
         return data
     unpack = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
@@ -97,81 +116,54 @@ def _inflate(path: Path, member: Member, data: bytes) -> bytes:
     except zlib.error as error:
         raise _refuse(path, member.name, "deflated data", str(error)) from None
     if len(unpacked) > member.size:
-        raise _refuse(path, member.name, f"{member.size} bytes once unpacked, as it says", "more")
+        wanted = f"{member.size} bytes once unpacked, as it says"
+        raise _refuse(path, member.name, wanted, "more")
     return unpacked
 
 
-def _list_zip(path: Path, file: BinaryIO, size: int) -> Iterator[Member]:
-    start, end, count = _find_directory(path, file, size)
-    file.seek(start)
-    seen = 0
-    while file.tell() < end:
-        header = file.read(_ENTRY.size)
-        if len(header) < _ENTRY.size or header[:4] != b"PK\1\2":
-            raise InputError(f"{path}: expected a zip's directory, it is damaged at byte {file.tell()}; fetch it again")
-        _, _, _, flags, method, _, _, crc, stored, unpacked, name_size, extra, comment, _, _, mode, offset = (
-            _ENTRY.unpack(header)
-        )
-        name = _decode(path, file.read(name_size))
-        sizes = _read_zip64(file.read(extra), [unpacked, stored, offset])
-        file.seek(comment, 1)
-        seen += 1
-        if name.endswith("/"):
-            continue
-        if stat.S_ISLNK(mode >> 16):
-            raise _refuse(path, name, "a plain file", "a link")
-        if flags & 0x2041:
-            raise _refuse(path, name, "a file that is not encrypted", "an encrypted one")
-        if method not in (STORED, DEFLATED):
-            raise _refuse(path, name, "a stored or deflated file", f"compression method {method}; pack it again")
-        if sizes[2] + _LOCAL.size + sizes[1] > start or (method == STORED and sizes[0] != sizes[1]):
-            raise _refuse(path, name, f"it to lie within the {size} bytes of the file", f"{sizes[1]} at {sizes[2]}")
-        yield Member(name, sizes[2], sizes[1], sizes[0], method, crc)
-    if file.tell() != end or (seen - count) % (1 << 16):  # old zips count to 65,535
-        raise InputError(f"{path}: expected {count} members, its directory lists {seen}; fetch the file again")
+def _list_zip(path: Path) -> Iterator[Member]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries, end = archive.infolist(), archive.start_dir
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, OverflowError) as error:
+        wanted = "expected a whole zip file"
+        raise InputError(f"{path}: {wanted}: {error}; fetch the file again") from None
+    for entry in entries:
+        raw = entry.orig_filename.encode("utf-8" if entry.flag_bits & _UTF8 else "cp437")
+        name = _decode(path, raw)
+        if not name.endswith("/"):
+            _check_entry(path, name, entry, end)
+            yield Member(
+                name,
+                entry.header_offset,
+                entry.compress_size,
+                entry.file_size,
+                entry.compress_type,
+                entry.CRC,
+            )
 
 
-def _find_directory(path: Path, file: BinaryIO, size: int) -> tuple[int, int, int]:
-    """Where a zip's directory begins and ends, and how many members it lists."""
-    broken = InputError(f"{path}: expected a whole zip file, found no directory at its end; fetch the file again")
-    tail_size = min(size, _END.size + 0xFFFF + _LOCATOR.size)
-    file.seek(size - tail_size)
-    tail = file.read(tail_size)
-    at = tail.rfind(b"PK\5\6")
-    if at < 0 or at + _END.size > len(tail):
-        raise broken
-    _, disk, first, here, count, length, start, comment = _END.unpack_from(tail, at)
-    position = size - tail_size + at
-    if at + _END.size + comment != len(tail) or (disk, first, here) != (0, 0, count):
-        raise broken
-    if at >= _LOCATOR.size and tail[at - _LOCATOR.size :].startswith(b"PK\6\7"):
-        _, _, position, _ = _LOCATOR.unpack_from(tail, at - _LOCATOR.size)
-        file.seek(min(position, size))
-        record = file.read(_END64.size)
-        if len(record) < _END64.size or record[:4] != b"PK\6\6":
-            raise broken
-        *_, count, length, start = _END64.unpack(record)
-    if start + length != position:
-        raise broken
-    return start, position, count
-
-
-def _read_zip64(extra: bytes, sizes: list[int]) -> list[int]:
-    """Sizes and offset of an entry, those that do not fit into 32 bits from the field for them."""
-    at = 0
-    while at + 4 <= len(extra):
-        kind, length = struct.unpack_from("<2H", extra, at)
-        if kind == 1:
-            field = extra[at + 4 : at + 4 + length]
-            wide = [index for index, value in enumerate(sizes) if value == _FULL]
-            for index, value in zip(wide, struct.iter_unpack("<Q", field[: len(field) // 8 * 8]), strict=False):
-                sizes[index] = value[0]
-        at += 4 + length
-    return sizes
+def _check_entry(path: Path, name: str, entry: zipfile.ZipInfo, end: int) -> None:
+    """Raise an `InputError` unless an entry of a zip is a plain file that lies before `end`."""
+    if stat.S_ISLNK(entry.external_attr >> 16):
+        raise _refuse(path, name, "a plain file", "a link")
+    if entry.flag_bits & _ENCRYPTED:
+        raise _refuse(path, name, "a file that is not encrypted", "an encrypted one")
+    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        got = f"compression method {entry.compress_type}; pack it again"
+        raise _refuse(path, name, "a stored or deflated file", got)
+    if entry.header_offset < 0:
+        wanted = "expected a whole zip file, its beginning is missing"
+        raise InputError(f"{path}: {wanted}; fetch the file again")
+    is_stored = entry.compress_type == zipfile.ZIP_STORED
+    is_beyond = entry.header_offset + _LOCAL_SIZE + entry.compress_size > end
+    if is_beyond or (is_stored and entry.file_size != entry.compress_size):
+        wanted = f"it to lie within the {path.stat().st_size} bytes of the file"
+        raise _refuse(path, name, wanted, f"{entry.compress_size} at {entry.header_offset}")
 
 
 class _Headers:
-    """A file for tarfile, which is asked for headers alone: it refuses to read more than a header has."""
+    """A file for tarfile that gives it headers alone: it reads no more than a header has."""
 
     def __init__(self, path: Path, file: BinaryIO) -> None:
         self._path, self._file = path, file
@@ -180,44 +172,69 @@ class _Headers:
     def read(self, size: int) -> bytes:
         """Read at most `size` bytes."""
         if size > MAX_HEADER:
-            raise InputError(f"{self._path}: expected tar headers of at most {MAX_HEADER} bytes, got one of {size}")
+            wanted = f"expected tar headers of at most {MAX_HEADER} bytes"
+            raise InputError(f"{self._path}: {wanted}, got one of {size}")
         return self._file.read(size)
 
 
-def _list_tar(path: Path, file: BinaryIO, size: int) -> Iterator[Member]:
-    try:
-        # "r:" takes plain tar files alone; a compressed one would have to be unpacked to be looked into.
-        headers: Any = _Headers(path, file)
-        with tarfile.open(fileobj=headers, mode="r:", encoding="utf-8") as archive:
-            while (header := archive.next()) is not None:
-                archive.members = []  # type: ignore[attr-defined]  # tarfile remembers every member it has seen
-                name = _decode(path, header.name.encode("utf-8", "surrogateescape"))
-                if header.isdir():
-                    continue
-                if not header.isreg() or header.issparse():
-                    raise _refuse(path, name, "a plain file", f"a link or device (type {header.type!r}); pack it again")
-                if header.size < 0 or header.offset_data + header.size > size:
-                    raise _refuse(path, name, f"it to lie within the {size} bytes of the file", header.size)
-                yield Member(name, header.offset_data, header.size, header.size)
-            end = archive.offset
-    except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:
-        if isinstance(error, InputError):
+def _list_tar(path: Path) -> Iterator[Member]:
+    size = path.stat().st_size
+    with open(path, "rb") as file:
+        try:
+            # "r:" takes plain tar files alone; a compressed one would have to be unpacked to be
+            # looked into.
+            headers: Any = _Headers(path, file)
+            with tarfile.open(fileobj=headers, mode="r:", encoding="utf-8") as archive:
+                yield from _list_headers(path, archive, size)
+                end = archive.offset
+        except InputError:
             raise
-        raise InputError(f"{path}: expected a plain tar file: {error}; fetch it again, or unpack a .tar.gz") from None
-    # tarfile takes a damaged header for the end, and a file that is cut off between two members for a whole one.
-    file.seek(end)
-    if len(block := file.read(tarfile.BLOCKSIZE)) < tarfile.BLOCKSIZE or block.strip(b"\0"):
-        raise InputError(f"{path}: expected a whole tar file, it is damaged or cut off at byte {end}; fetch it again")
+        except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:
+            wanted = "expected a plain tar file"
+            then = "fetch it again, or unpack a .tar.gz"
+            raise InputError(f"{path}: {wanted}: {error}; {then}") from None
+        # tarfile takes a damaged header for the end, and a file that is cut off between two
+        # members for a whole one.
+        file.seek(end)
+        block = file.read(tarfile.BLOCKSIZE)
+    if len(block) < tarfile.BLOCKSIZE or block.strip(b"\0"):
+        wanted = f"expected a whole tar file, it is damaged or cut off at byte {end}"
+        raise InputError(f"{path}: {wanted}; fetch it again")
+
+
+def _list_headers(path: Path, archive: tarfile.TarFile, size: int) -> Iterator[Member]:
+    while True:
+        header = archive.next()
+        if header is None:
+            return
+        # tarfile remembers every member that it has seen.
+        archive.members = []  # type: ignore[attr-defined]
+        name = _decode(path, header.name.encode("utf-8", "surrogateescape"))
+        if header.isdir():
+            continue
+        if not header.isreg() or header.issparse():
+            got = f"a link or device (type {header.type!r}); pack it again"
+            raise _refuse(path, name, "a plain file", got)
+        if header.size < 0 or header.offset_data + header.size > size:
+            wanted = f"it to lie within the {size} bytes of the file"
+            raise _refuse(path, name, wanted, header.size)
+        yield Member(name, header.offset_data, header.size, header.size)
 
 
 def _decode(path: Path, raw: bytes) -> str:
-    """A member's name as a path below the root of the file, or an error that names it."""
+    """Return a member's name as a path below the root of the file.
+
+    Raises:
+        InputError: it is not UTF-8, empty, or leads out of the file.
+    """
     try:
         name = raw.decode()
     except UnicodeDecodeError:
-        raise _refuse(path, ascii(raw)[2:-1], "a name in UTF-8", "bytes of another encoding; pack it again") from None
+        got = "bytes of another encoding; pack it again"
+        raise _refuse(path, ascii(raw)[2:-1], "a name in UTF-8", got) from None
     if _HOSTILE.search(name) or not name:
-        raise _refuse(path, name, "a path within the file", "one that leads out of it, or no name")
+        got = "one that leads out of it, or no name"
+        raise _refuse(path, name, "a path within the file", got)
     return re.sub(r"(?:^|(?<=/))\./", "", name)
 
 

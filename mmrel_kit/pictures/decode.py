@@ -42,7 +42,10 @@ class Picture(datasets.Image):  # type: ignore[misc]
     """
 
     min_side: int | None = None
-    _last: ClassVar[tuple[bytes | None, Any]] = (None, None)  # of the class: none; each object sets its own
+    _last: ClassVar[tuple[bytes | None, Any]] = (
+        None,
+        None,
+    )  # of the class: none; each object sets its own
 
     def __post_init__(self) -> None:
         if self.min_side is not None and self.min_side < 1:
@@ -75,7 +78,12 @@ class Picture(datasets.Image):  # type: ignore[misc]
 def _share(image: PIL.Image.Image) -> PIL.Image.Image:
     """A picture of the same class, format and pixels, which Pillow copies before it changes them in place."""
     twin = type(image).__new__(type(image))
-    vars(twin).update(vars(image), info=dict(image.info), palette=image.palette and image.palette.copy(), _exif=None)
+    vars(twin).update(
+        vars(image),
+        info=dict(image.info),
+        palette=image.palette and image.palette.copy(),
+        _exif=None,
+    )
     twin.readonly = 1
     return twin
 

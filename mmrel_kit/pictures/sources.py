@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Finds the pictures that questions are about: in folders, zip and tar files, Hub repositories and the re-release."""
+"""Find the pictures that questions are about: in folders, zip and tar files, on the Hub."""
 
 from __future__ import annotations
 
@@ -10,25 +10,34 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import mmrel
-from mmrel_kit.files import InputError
+from mmrel_kit.files import InputError, hide_queries
 from mmrel_kit.pictures.containers import SUFFIXES, Member, list_pictures, read_picture
+from mmrel_kit.pictures.unpack import unpack_pictures
 from mmrel_kit.questions.records import parse_image_path
-from mmrel_kit.questions.rerelease import unpack_pictures
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
 HUB = "hf://datasets/"
+MAX_REASON = 300  # characters of what the Hub's client says
 
 
-class Place(NamedTuple):
-    """Where a picture lies, so that it can be read without looking for it again."""
+class Location(NamedTuple):
+    """Where a picture lies, so that it can be read without looking for it again.
+
+    Attributes:
+        size: its bytes.
+        stamp: differs when the picture has changed.
+        name: its name in its source.
+        member: a `Member`, in zip and tar files.
+        source: the number of its source, of several.
+    """
 
     size: int
-    stamp: str  # differs when the picture has changed
-    name: str  # in its source
-    member: list[Any] | None = None  # a `Member`, in zip and tar files
-    source: int = 0  # of several
+    stamp: str
+    name: str
+    member: list[Any] | None = None
+    source: int = 0
 
 
 class Pictures(Protocol):
@@ -37,21 +46,21 @@ class Pictures(Protocol):
     def prepare(self, folder: Path) -> None:
         """Make ready to find pictures; `folder` may be used for what has to be unpacked."""
 
-    def find(self, image_id: str) -> Place | None:
-        """Where a picture lies, or null where there is none."""
+    def find(self, image_id: str) -> Location | None:
+        """Return where a picture lies, or None where there is none."""
 
-    def read(self, place: Place) -> bytes:
-        """The bytes of a picture as they are."""
+    def read(self, location: Location) -> bytes:
+        """Return the bytes of a picture as they are."""
 
-    def is_current(self, place: Place) -> bool:
-        """Whether a picture that was found in an earlier run is still there as it was."""
+    def is_current(self, location: Location) -> bool:
+        """Return whether a picture that an earlier run has found is still there as it was."""
 
     def describe(self) -> str:
-        """What these pictures come from; differs when an archive or repository among them has changed."""
+        """Name the source; differs when an archive or repository has changed."""
 
 
 def make_layouts(image_id: str) -> list[str]:
-    """Paths at which upstream's folders and archives hold a picture, the likeliest first.
+    """Return paths at which upstream's folders and archives hold a picture, the likeliest first.
 
     >>> make_layouts("vg/VG_100K/7.jpg")
     ['vg/VG_100K/7.jpg', 'VG_100K/7.jpg', 'vg/VG_100K_2/7.jpg', 'VG_100K_2/7.jpg', '7.jpg']
@@ -59,7 +68,8 @@ def make_layouts(image_id: str) -> list[str]:
     root, _, rest = image_id.partition("/")
     layouts = [image_id, rest]
     if root == "vg":
-        # Visual Genome's two folders share one series of ids; which of them holds a picture is not in its id.
+        # Visual Genome's two folders share one series of ids; which of them holds a picture is not
+        # in its id.
         folder, _, name = rest.partition("/")
         if folder in ("VG_100K", "VG_100K_2"):
             other = "VG_100K" if folder == "VG_100K_2" else "VG_100K_2"
@@ -74,14 +84,19 @@ class PictureFolder:
 
     def __init__(self, root: Path) -> None:
         if not root.is_dir():
-            raise InputError(f"{root}: expected a folder that holds vg/, SPEC/ or Dall-E_generated/, found none")
+            wanted = "expected a folder that holds vg/, SPEC/ or Dall-E_generated/"
+            raise InputError(f"{root}: {wanted}, found none")
         self.root = root
 
     def prepare(self, folder: Path) -> None:
-        """Nothing."""
+        """Do nothing: files are looked for one by one."""
 
-    def find(self, image_id: str) -> Place | None:
-        """See `Pictures`; raises `InputError` where a file is too large to be a picture."""
+    def find(self, image_id: str) -> Location | None:
+        """See `Pictures`.
+
+        Raises:
+            InputError: a file is too large to be a picture.
+        """
         for name in make_layouts(image_id):
             path = self.root / name
             try:
@@ -89,24 +104,21 @@ class PictureFolder:
             except OSError:
                 continue
             if path.is_file():
-                if found.st_size > mmrel.MAX_PICTURE_BYTES:
-                    raise InputError(
-                        f"{path}: expected a picture of at most {mmrel.MAX_PICTURE_BYTES} bytes, got {found.st_size}"
-                    )
-                return Place(found.st_size, f"{found.st_size} {found.st_mtime_ns}", name)
+                _check_size(str(path), found.st_size)
+                return Location(found.st_size, _stamp(found), name)
         return None
 
-    def read(self, place: Place) -> bytes:
+    def read(self, location: Location) -> bytes:
         """See `Pictures`."""
-        return (self.root / place.name).read_bytes()
+        return (self.root / location.name).read_bytes()
 
-    def is_current(self, place: Place) -> bool:
+    def is_current(self, location: Location) -> bool:
         """See `Pictures`."""
         try:
-            found = (self.root / place.name).stat()
+            found = (self.root / location.name).stat()
         except OSError:
             return False
-        return place.stamp == f"{found.st_size} {found.st_mtime_ns}"
+        return location.stamp == _stamp(found)
 
     def describe(self) -> str:
         """See `Pictures`."""
@@ -114,7 +126,7 @@ class PictureFolder:
 
 
 class PictureArchive:
-    """Pictures in a zip or tar file, which is listed once and read in place."""
+    """Pictures in a zip or tar file, which is listed once and read by position."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -124,68 +136,68 @@ class PictureArchive:
         return {**self.__dict__, "_index": None}
 
     def prepare(self, folder: Path) -> None:
-        """List the file; raises `InputError` where it is damaged or hostile."""
-        self._index = self._index or _Index(str(self.path), list_pictures(self.path))
+        """List the file.
 
-    def find(self, image_id: str) -> Place | None:
+        Raises:
+            InputError: it is damaged or hostile.
+        """
+        if self._index is None:
+            self._index = _Index(str(self.path), list_pictures(self.path))
+
+    def find(self, image_id: str) -> Location | None:
         """See `Pictures`."""
         assert self._index is not None, "prepare() comes first"
         member = self._index.find(image_id)
-        return Place(member.size, self.describe(), member.name, list(member)) if member else None
+        if member is None:
+            return None
+        return Location(member.size, self.describe(), member.name, list(member))
 
-    def read(self, place: Place) -> bytes:
+    def read(self, location: Location) -> bytes:
         """See `Pictures`."""
-        return read_picture(self.path, Member(*place.member or ()))
+        return read_picture(self.path, Member(*location.member or ()))
 
-    def is_current(self, place: Place) -> bool:
+    def is_current(self, location: Location) -> bool:
         """See `Pictures`."""
-        return place.stamp == self.describe()
+        return location.stamp == self.describe()
 
     def describe(self) -> str:
         """See `Pictures`."""
-        return _stamp_file(self.path)
+        return f"{self.path} {_stamp(self.path.stat())}"
 
 
 class PictureTable(PictureFolder):
-    """Pictures of the DALL-E re-release: Parquet, whose pictures are written out once, beside the plan."""
+    """Pictures of the DALL-E re-release: Parquet, whose pictures are written out once."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.root = Path("/")  # places are absolute, so that they are read without the pictures being unpacked again
+        # Names are absolute, so that pictures are read in a process that has not unpacked them.
+        self.root = Path("/")
 
     def prepare(self, folder: Path) -> None:
-        """Write the pictures out, if they are not there yet."""
+        """Write the pictures out below `folder`, if they are not there yet."""
         self.root = Path(os.path.abspath(folder / f"unpacked-{self.path.stem}"))
         unpack_pictures(self.path, self.root)
 
-    def find(self, image_id: str) -> Place | None:
+    def find(self, image_id: str) -> Location | None:
         """See `Pictures`."""
-        place = super().find(image_id)
-        return place._replace(name=str(self.root / place.name)) if place else None
+        location = super().find(image_id)
+        if location is None:
+            return None
+        return location._replace(name=str(self.root / location.name))
 
     def describe(self) -> str:
         """See `Pictures`."""
-        return _stamp_file(self.path)
-
-
-@contextlib.contextmanager
-def _hub_failures_as(before: str, after: str = "") -> Iterator[None]:
-    """Raise a failure of the Hub as an `InputError`; the client's own words may hold signed addresses."""
-    from mmrel_kit.hub.calls import FAILURES, describe
-
-    try:
-        yield
-    except InputError:
-        raise
-    except FAILURES as error:
-        raise InputError(f"{before}{describe(error)}{after}") from None
+        return f"{self.path} {_stamp(self.path.stat())}"
 
 
 class PictureRepository:
-    """Pictures in a dataset repository on the Hub; only those that are asked for are fetched, into the Hub's cache.
+    """Pictures in a dataset repository on the Hub, fetched one by one into the Hub's cache.
 
     Args:
         url: `hf://datasets/OWNER/NAME[@REVISION]`; a revision that is no commit is resolved once.
+
+    Raises:
+        InputError: the repository cannot be reached.
     """
 
     def __init__(self, url: str) -> None:
@@ -193,61 +205,74 @@ class PictureRepository:
 
         self.repo_id, _, revision = url.removeprefix(HUB).partition("@")
         with _hub_failures_as(f"{url}: expected a dataset repository that can be reached: "):
-            self.commit = str(HfApi().dataset_info(self.repo_id, revision=revision or None).sha)
+            info = HfApi().dataset_info(self.repo_id, revision=revision or None)
+            self.commit = str(info.sha)
         self._index: _Index | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_index": None}
 
     def prepare(self, folder: Path) -> None:
-        """List the repository's files."""
-        from huggingface_hub import HfApi
-        from huggingface_hub.hf_api import RepoFile
+        """List the repository's files.
 
-        if self._index is not None:
-            return
-        options: dict[str, Any] = {"recursive": True, "revision": self.commit, "repo_type": "dataset"}
-        with _hub_failures_as(f"{self.describe()}: its files could not be listed: "):
-            tree = HfApi().list_repo_tree(self.repo_id, **options)
-            entries = (entry for entry in tree if isinstance(entry, RepoFile))
-            members = (Member(entry.path, 0, entry.size, entry.size) for entry in entries)
-            self._index = _Index(self.describe(), members)
+        Raises:
+            InputError: they cannot be listed.
+        """
+        if self._index is None:
+            with _hub_failures_as(f"{self.describe()}: its files could not be listed: "):
+                self._index = _Index(self.describe(), self._list())
 
-    def find(self, image_id: str) -> Place | None:
-        """See `Pictures`."""
+    def find(self, image_id: str) -> Location | None:
+        """See `Pictures`.
+
+        Raises:
+            InputError: a file is too large to be a picture.
+        """
         assert self._index is not None, "prepare() comes first"
         member = self._index.find(image_id)
-        if member and member.size > mmrel.MAX_PICTURE_BYTES:
-            raise InputError(
-                f"{self.describe()}/{member.name}: expected a picture of at most {mmrel.MAX_PICTURE_BYTES} bytes, "
-                f"got {member.size}"
-            )
-        return Place(member.size, self.commit, member.name) if member else None
+        if member is None:
+            return None
+        _check_size(f"{self.describe()}/{member.name}", member.size)
+        return Location(member.size, self.commit, member.name)
 
-    def read(self, place: Place) -> bytes:
-        """See `Pictures`."""
+    def read(self, location: Location) -> bytes:
+        """See `Pictures`.
+
+        Raises:
+            InputError: the picture cannot be fetched.
+        """
         from huggingface_hub import hf_hub_download
 
-        where = f"{self.describe()}/{place.name}"
+        name, commit = location.name, self.commit
+        where = f"{self.describe()}/{name}"
         with _hub_failures_as(f"{where}: the picture could not be fetched: ", "; build again"):
-            path = hf_hub_download(self.repo_id, place.name, repo_type="dataset", revision=self.commit)
+            path = hf_hub_download(self.repo_id, name, repo_type="dataset", revision=commit)
         return Path(path).read_bytes()
 
-    def is_current(self, place: Place) -> bool:
+    def is_current(self, location: Location) -> bool:
         """See `Pictures`; a commit never changes."""
-        return place.stamp == self.commit
+        return location.stamp == self.commit
 
     def describe(self) -> str:
         """See `Pictures`."""
         return f"{HUB}{self.repo_id}@{self.commit}"
 
+    def _list(self) -> Iterator[Member]:
+        from huggingface_hub import HfApi
+        from huggingface_hub.hf_api import RepoFile
+
+        entries = HfApi().list_repo_tree(self.repo_id, recursive=True, revision=self.commit, repo_type="dataset")
+        for entry in entries:
+            if isinstance(entry, RepoFile):
+                yield Member(entry.path, 0, entry.size, entry.size)
+
 
 class PictureSources:
-    """Several sources; each domain's own are asked before those of all domains, in the order given.
+    """Several sources; a domain's own come before those of all domains, in the order given.
 
     Args:
-        specs: `ROOT`, or `real=…`, `sdxl=…`, `dalle=…`: a folder, a zip or tar file, a file of the Parquet re-release,
-            or `hf://datasets/OWNER/NAME[@REVISION]`.
+        specs: `ROOT`, or `real=…`, `sdxl=…`, `dalle=…`: a folder, a zip or tar file, a file of the
+            Parquet re-release, or `hf://datasets/OWNER/NAME[@REVISION]`.
 
     Raises:
         InputError: there is no such source.
@@ -266,32 +291,39 @@ class PictureSources:
         for _, source in self._sources:
             source.prepare(folder)
 
-    def find(self, image_id: str) -> Place | None:
+    def find(self, image_id: str) -> Location | None:
         """See `Pictures`."""
         domain, _ = parse_image_path(image_id)
         for wanted in (domain, ""):
             for number, (name, source) in enumerate(self._sources):
-                if name == wanted and (place := source.find(image_id)):
-                    return place._replace(source=number)
+                location = source.find(image_id) if name == wanted else None
+                if location:
+                    return location._replace(source=number)
         return None
 
-    def read(self, place: Place) -> bytes:
+    def read(self, location: Location) -> bytes:
         """See `Pictures`."""
-        return self._sources[place.source][1].read(place)
+        return self._sources[location.source][1].read(location)
 
-    def is_current(self, place: Place) -> bool:
+    def is_current(self, location: Location) -> bool:
         """See `Pictures`."""
-        return self._sources[place.source][1].is_current(place)
+        return self._sources[location.source][1].is_current(location)
 
     def describe(self) -> str:
         """See `Pictures`."""
-        return ", ".join(f"{domain}={source.describe()}".lstrip("=") for domain, source in self._sources)
+        named = [f"{domain}={source.describe()}" for domain, source in self._sources]
+        return ", ".join(text.lstrip("=") for text in named)
 
 
 def open_source(where: str) -> Pictures:
-    """The source at a path or URL; raises `InputError` where there is none that can be read."""
+    """Return the source at a path or URL.
+
+    Raises:
+        InputError: there is none that can be read.
+    """
     if not where:
-        raise InputError("expected a source of pictures as --images, got ''; write . for the current folder")
+        wanted = "expected a source of pictures as --images, got ''"
+        raise InputError(f"{wanted}; write . for the current folder")
     if where.startswith(HUB):
         return PictureRepository(where)
     path = Path(where)
@@ -301,54 +333,89 @@ def open_source(where: str) -> Pictures:
         return PictureTable(path)
     if path.is_dir():
         return PictureFolder(path)
-    raise InputError(
-        f"{where}: expected a folder, a {', '.join(SUFFIXES)} or .parquet file, or {HUB}OWNER/NAME, found "
-        + ("a file of another kind; unpack it" if path.exists() else "nothing there")
-    )
+    wanted = f"expected a folder, a {', '.join(SUFFIXES)} or .parquet file, or {HUB}OWNER/NAME"
+    found = "a file of another kind; unpack it" if path.exists() else "nothing there"
+    raise InputError(f"{where}: {wanted}, found {found}")
 
 
 class _Index:
-    """Pictures of an archive by the end of their path, in a temporary file of SQLite's rather than in memory."""
+    """Pictures of an archive by the end of their path, in a temporary file of SQLite's."""
 
     def __init__(self, where: str, members: Iterable[Member]) -> None:
         self._where = where
         self._db = sqlite3.connect("")
-        self._db.execute("create table members (tail, name, place, stored, size, method, crc)")
-        self._db.executemany(
-            "insert into members values (?,?,?,?,?,?,?)", ((_tail(member.name), *member) for member in members)
-        )
+        self._db.execute("create table members (tail, name, offset, stored, size, method, crc)")
+        rows = ((_tail(member.name), *member) for member in members)
+        self._db.executemany("insert into members values (?,?,?,?,?,?,?)", rows)
         self._db.execute("create index by_tail on members (tail, name)")
         twins = "select name from members group by tail, name having count(*) > 1 limit 1"
-        if twin := self._db.execute(twins).fetchone():
-            raise InputError(
-                f"{where}: member {twin[0]!r}: expected each name once, it stands there again; pack it anew"
-            )
+        twin = self._db.execute(twins).fetchone()
+        if twin:
+            wanted = "expected each name once, it stands there again"
+            raise InputError(f"{where}: member {twin[0]!r}: {wanted}; pack it anew")
 
     def find(self, image_id: str) -> Member | None:
-        """The member that holds a picture, under whatever folders; raises `InputError` where several could."""
+        """Return the member that holds a picture, under whatever folders.
+
+        Raises:
+            InputError: several could be it.
+        """
+        query = "select name, offset, stored, size, method, crc from members where tail = ?"
         for layout in make_layouts(image_id)[1:]:
-            found = [
-                Member(*row)
-                for row in self._db.execute(
-                    "select name, place, stored, size, method, crc from members where tail = ?", (_tail(layout),)
-                )
-                if row[0] == layout or row[0].endswith(f"/{layout}")
-            ]
-            if len(found) > 1:
-                names = ", ".join(repr(member.name) for member in found[:3])
-                raise InputError(
-                    f"{self._where}: expected one picture {image_id!r}, got {names}; name a smaller source"
-                )
-            if found:
-                return found[0]
+            rows = self._db.execute(query, (_tail(layout),))
+            members = [Member(*row) for row in rows]
+            members = [member for member in members if _ends_with(member.name, layout)]
+            if len(members) > 1:
+                names = ", ".join(repr(member.name) for member in members[:3])
+                wanted = f"expected one picture {image_id!r}"
+                raise InputError(f"{self._where}: {wanted}, got {names}; name a smaller source")
+            if members:
+                return members[0]
         return None
 
 
+@contextlib.contextmanager
+def _hub_failures_as(before: str, after: str = "") -> Iterator[None]:
+    """Raise a failure of the Hub's client as an `InputError`."""
+    import huggingface_hub.utils
+
+    # Broken connections are no OSError; httpx comes with huggingface_hub from 1.0 on.
+    httpx = getattr(huggingface_hub.utils, "httpx", None)
+    failures: tuple[type[Exception], ...] = (OSError, RuntimeError, ValueError, KeyError)
+    if httpx:
+        failures += (httpx.HTTPError,)
+    try:
+        yield
+    except InputError:
+        raise
+    except failures as error:
+        raise InputError(f"{before}{_describe_failure(error)}{after}") from None
+
+
+def _describe_failure(error: Exception) -> str:
+    """Return what the Hub's client says, on one line, without signatures of addresses."""
+    response = getattr(error, "response", None)
+    if response is not None:
+        said = getattr(error, "server_message", None) or getattr(response, "reason_phrase", "")
+        return f"the answer was {response.status_code} ({hide_queries(str(said))[:MAX_REASON]})"
+    line = hide_queries(" ".join(str(error).split())).rstrip(".")
+    return line[:MAX_REASON] or type(error).__name__
+
+
+def _check_size(where: str, size: int) -> None:
+    if size > mmrel.MAX_PICTURE_BYTES:
+        wanted = f"expected a picture of at most {mmrel.MAX_PICTURE_BYTES} bytes"
+        raise InputError(f"{where}: {wanted}, got {size}")
+
+
 def _tail(name: str) -> str:
-    """The last folder and the name: what all layouts of a picture share, and what few pictures do."""
+    """Return the last folder and the name, which all layouts of a picture share."""
     return "/".join(name.split("/")[-2:])
 
 
-def _stamp_file(path: Path) -> str:
-    found = path.stat()
-    return f"{path} {found.st_size} {found.st_mtime_ns}"
+def _ends_with(name: str, layout: str) -> bool:
+    return name == layout or name.endswith(f"/{layout}")
+
+
+def _stamp(found: os.stat_result) -> str:
+    return f"{found.st_size} {found.st_mtime_ns}"

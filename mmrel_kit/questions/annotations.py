@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads annotation files as people have them: POPE/VCD-shaped, LLaVA conversations, the contract's own records."""
+"""Read annotation files as people have them, into records.
+
+Files in POPE/VCD shape, LLaVA conversations, the contract's own records, and the Parquet re-release.
+"""
 
 from __future__ import annotations
 
@@ -26,12 +29,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from typing import Any
 
+    from mmrel_kit.questions.rerelease import Row
+
 ANNOTATION_SUFFIXES = (".json", ".jsonl")
 DEFAULT_SPLIT = "test"
 
 
-class Question(NamedTuple):
-    """A record, the split it belongs to, and where it was read.
+class Annotation(NamedTuple):
+    """A record, the split that it belongs to, and where it was read.
 
     Attributes:
         split: the split.
@@ -45,9 +50,14 @@ class Question(NamedTuple):
     where: str
     is_assumed: bool = False
 
+    @property
+    def file(self) -> str:
+        """The file that the record was read from."""
+        return self.where.rpartition(":")[0]
 
-class Told(NamedTuple):
-    """What a mapping file (or a column of the re-release) tells of questions; null where it tells nothing."""
+
+class Declared(NamedTuple):
+    """What a mapping file, or a row of the re-release, declares of questions; None: nothing."""
 
     split: str | None = None
     task: str | None = None
@@ -55,176 +65,221 @@ class Told(NamedTuple):
 
 
 def read_annotations(
-    paths: Sequence[Path], problems: list[str], split: str | None = None, mapping: Path | None = None
-) -> Iterator[Question]:
-    """Read annotation files, or folders of them, one question at a time, in constant memory.
+    paths: Sequence[Path], split: str | None = None, mapping: Path | None = None
+) -> Iterator[Annotation | Problem]:
+    """Yield the questions of annotation files, one at a time, in constant memory.
+
+    What cannot be read is a `Problem` with file and line; reading goes on behind it, up to
+    `MAX_PROBLEMS` of them.
 
     Args:
-        paths: .json or .jsonl files in POPE/VCD shape, LLaVA conversations or the contract's own records, folders of
-            them, or .parquet files of the DALL-E re-release.
-        problems: what cannot be read is added to it, each with file and line; what can be goes on.
+        paths: .json or .jsonl files in POPE/VCD shape, LLaVA conversations or the contract's own
+            records, folders of them, or .parquet files of the DALL-E re-release.
         split: overrides what the files say.
         mapping: a file that `read_mapping` reads.
 
     Raises:
-        InputError: there is no such file, or no annotation file in a folder, or the mapping cannot be used.
+        InputError: there is no such file, no annotation file in a folder, the mapping cannot be
+            used, or a .parquet file is not one of the re-release.
     """
     files = find_files(paths)
-    told = _map_files(files, mapping)
+    declared = _map_files(files, mapping)
+    problems = 0
     for path in files:
-        for where, value, of_row in _read_file(path, problems):
-            try:
-                yield from _read_value(value, path, where, told[path]._replace(split=split or told[path].split), of_row)
-            except InputError as error:
-                problems.append(f"{where}: {error}")
-                if len(problems) >= MAX_PROBLEMS:
-                    return
+        of_file = declared[path]
+        if split:
+            of_file = of_file._replace(split=split)
+        for found in _read_file(path, of_file):
+            yield found
+            if isinstance(found, Problem):
+                problems += 1
+            if problems >= MAX_PROBLEMS:
+                return
 
 
-def read_mapping(path: Path) -> dict[str, Told]:
-    """Read a mapping file: a JSON object from patterns of file names to a split, or to split, task and category.
+def read_mapping(path: Path) -> dict[str, Declared]:
+    """Read a mapping file: a JSON object from patterns of file names to what their files hold.
 
-    `{"part2*.json": "train", "gen/*.json": {"split": "test", "task": "generative", "category": "action"}}`: task and
-    category let open questions in that no grammar reads; their triplet stays unknown.
+    `{"part2*.json": "train", "gen/*.json": {"split": "test", "task": "generative", "category":
+    "action"}}`: task and category let open questions in that no grammar reads; their triplet stays
+    unknown.
 
     Raises:
         InputError: it is something else.
     """
+    mapping: dict[str, Declared] = {}
     try:
-        found = parse_json(path.read_text("utf-8-sig"))
-        mapping = {
-            name: Told(**({"split": value} if isinstance(value, str) else value)) for name, value in found.items()
-        }
+        for name, value in parse_json(path.read_text("utf-8-sig")).items():
+            fields = {"split": value} if isinstance(value, str) else value
+            mapping[name] = Declared(**fields)
     except (ValueError, AttributeError, TypeError) as error:
-        raise InputError(f"{path}: expected a JSON object from file names to splits: {error}") from None
-    choices = ((0, mmrel.SPLITS), (1, mmrel.TASKS), (2, mmrel.CATEGORIES))
-    for name, told in mapping.items():
-        for index, known in choices:
-            if told[index] not in (None, *known):
-                raise InputError(f"{path}: {name!r}: expected one of {', '.join(known)}, got {told[index]!r}")
+        wanted = "expected a JSON object from file names to splits"
+        raise InputError(f"{path}: {wanted}: {error}") from None
+    known = (mmrel.SPLITS, mmrel.TASKS, mmrel.CATEGORIES)
+    for name, declared in mapping.items():
+        for value, values in zip(declared, known, strict=True):
+            if value is not None and value not in values:
+                wanted = f"expected one of {', '.join(values)}"
+                raise InputError(f"{path}: {name!r}: {wanted}, got {value!r}")
     return mapping
 
 
 def find_files(paths: Sequence[Path]) -> list[Path]:
-    """The files that `read_annotations` reads, each once; raises `InputError` where there are none."""
+    """Return the files that `read_annotations` reads, each once.
+
+    Raises:
+        InputError: there is nothing at a path, or no annotation file in a folder.
+    """
     files: list[Path] = []
     for path in paths:
         if path.is_dir():
-            found = sorted(p for p in path.rglob("*") if p.suffix in ANNOTATION_SUFFIXES and p.is_file())
+            inside = sorted(path.rglob("*"))
+            found = [file for file in inside if file.suffix in ANNOTATION_SUFFIXES]
+            found = [file for file in found if file.is_file()]
             if not found:
-                raise InputError(f"{path}: expected {' or '.join(ANNOTATION_SUFFIXES)} files in the folder, found none")
+                wanted = f"expected {' or '.join(ANNOTATION_SUFFIXES)} files in the folder"
+                raise InputError(f"{path}: {wanted}, found none")
             files.extend(found)
         elif path.is_file():
             files.append(path)
         else:
-            raise InputError(f"{path}: expected an annotation file or a folder of them, found nothing there")
+            wanted = "expected an annotation file or a folder of them"
+            raise InputError(f"{path}: {wanted}, found nothing there")
     return list(dict.fromkeys(path.resolve() for path in files))
 
 
-def _map_files(files: Sequence[Path], mapping: Path | None) -> dict[Path, Told]:
-    """What the mapping says of each file, by the first pattern that fits its name or the end of its path."""
+def _map_files(files: Sequence[Path], mapping: Path | None) -> dict[Path, Declared]:
+    """Return what the mapping declares of each file.
+
+    The first pattern counts that fits the file's name or the end of its path.
+    """
     patterns = read_mapping(mapping) if mapping else {}
-    told = dict.fromkeys(files, Told())
+    declared = dict.fromkeys(files, Declared())
     unused = set(patterns)
     for path in files:
-        fitting = [name for name in patterns if fnmatch(path.name, name) or fnmatch(path.as_posix(), f"*/{name}")]
+        fitting = [name for name in patterns if _fits(path, name)]
         unused -= set(fitting)
         if fitting:
-            told[path] = patterns[fitting[0]]
+            declared[path] = patterns[fitting[0]]
     if unused:
-        raise InputError(
-            f"{mapping}: {min(unused)!r} fits none of the annotation files: {', '.join(map(str, files))[:500]}"
-        )
-    return told
+        named = ", ".join(map(str, files))[:500]
+        wanted = f"{min(unused)!r} fits none of the annotation files"
+        raise InputError(f"{mapping}: {wanted}: {named}")
+    return declared
 
 
-def _read_file(path: Path, problems: list[str]) -> Iterator[tuple[str, Any, Told]]:
+def _fits(path: Path, pattern: str) -> bool:
+    return fnmatch(path.name, pattern) or fnmatch(path.as_posix(), f"*/{pattern}")
+
+
+def _read_file(path: Path, declared: Declared) -> Iterator[Annotation | Problem]:
     if path.suffix == ".parquet":
         for row in read_rerelease(path):
-            value = {"question_id": row.question_id, "image": row.image_id, "text": row.question, "label": row.answer}
-            yield row.where, value, Told(None, row.task, row.category) if row.task else Told()
-    else:
-        for found in scan_json(path):
-            if isinstance(found, Problem):
-                problems.append(str(found))
-            else:
-                yield found.where, found.value, Told()
+            try:
+                yield _read_row(row, path, declared)
+            except InputError as error:
+                yield Problem(row.where, str(error))
+        return
+    for found in scan_json(path):
+        if isinstance(found, Problem):
+            yield found
+            continue
+        try:
+            yield from _read_value(found.value, path, found.where, declared)
+        except InputError as error:
+            yield Problem(found.where, str(error))
 
 
-def _read_value(value: Any, path: Path, where: str, told: Told, of_row: Told) -> list[Question]:
+def _read_row(row: Row, path: Path, declared: Declared) -> Annotation:
+    if not declared.task:
+        category = row.category if row.task else None
+        declared = Declared(declared.split, row.task, category)
+    source = _name_source(path, row.where)
+    text = _check_text(row.question, "question")
+    question_id = _read_id(row.question_id, source)
+    answer = _check_text(row.answer, "answer")
+    record = _make_record(question_id, row.image_id, text, answer, source, declared)
+    return _annotate(record, declared.split or _find_split({}, path), row.where)
+
+
+def _read_value(value: Any, path: Path, where: str, declared: Declared) -> list[Annotation]:
     if not isinstance(value, dict):
         raise InputError(f"expected a JSON object, got {json.dumps(value)[:80]}")
-    source = f"{path.parent.name}/{path.name}:{where.rpartition(':')[2]}"
+    source = _name_source(path, where)
     if "conversations" in value:
-        records = _from_llava(value, source, told)
+        records = _from_llava(value, source, declared)
     elif "image" in value and "text" in value:
-        records = [_from_pope(value, source, told if told.task else of_row)]
+        records = [_from_pope(value, source, declared)]
     elif "image_id" in value and "question" in value:
         records = [_from_contract(value)]
     else:
+        got = ", ".join(map(str, value))[:200] or "no key"
         raise InputError(
-            "expected the keys question_id, image, text, label (POPE), id, image, conversations (LLaVA) or those of "
-            f"schema/record.schema.json, got {', '.join(map(str, value))[:200] or 'no key'}"
+            "expected the keys question_id, image, text, label (POPE), "
+            "id, image, conversations (LLaVA) or those of "
+            f"schema/record.schema.json, got {got}"
         )
-    named = told.split or _find_split(value, path)
-    split, is_assumed = named or DEFAULT_SPLIT, named is None
-    return [Question(split, record, where, is_assumed) for record in records]
+    split = declared.split or _find_split(value, path)
+    return [_annotate(record, split, where) for record in records]
 
 
-def _from_pope(value: dict[str, Any], source: str, told: Told) -> Record:
-    question, instruction = _split_instruction(_text(value, "text"))
-    return _make_record(
-        question_id=_question_id(value.get("question_id"), source),
-        image_id=_text(value, "image"),
-        question=question,
-        instruction=instruction,
-        answer=_text(value, "label"),
-        source=source,
-        told=told,
-    )
+def _annotate(record: Record, split: str | None, where: str) -> Annotation:
+    return Annotation(split or DEFAULT_SPLIT, record, where, is_assumed=split is None)
 
 
-def _from_llava(value: dict[str, Any], source: str, told: Told) -> list[Record]:
-    """The turns of a conversation, one question each; none where the picture is not one of MMRel's."""
+def _name_source(path: Path, where: str) -> str:
+    """Return a record's `source`: folder, file and line."""
+    return f"{path.parent.name}/{path.name}:{where.rpartition(':')[2]}"
+
+
+def _from_pope(value: dict[str, Any], source: str, declared: Declared) -> Record:
+    text = _get_text(value, "text")
+    question_id = _read_id(value.get("question_id"), source)
+    image_id, answer = _get_text(value, "image"), _get_text(value, "label")
+    return _make_record(question_id, image_id, text, answer, source, declared)
+
+
+def _from_llava(value: dict[str, Any], source: str, declared: Declared) -> list[Record]:
+    """Return a record for each turn; none where the picture is not one of MMRel's."""
     turns = value["conversations"]
     if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
         raise InputError("expected conversations to be an array of objects")
     try:
-        image_id = _text(value, "image") if "image" in value else ""
+        image_id = _get_text(value, "image") if "image" in value else ""
         parse_image_path(image_id)
     except InputError:
         return []
     records = []
     for number, (asked, answered) in enumerate(zip(turns[::2], turns[1::2], strict=False), 1):
         if (asked.get("from"), answered.get("from")) != ("human", "gpt"):
-            raise InputError(f"expected turns of human and gpt in turn, got {asked.get('from')!r}")
-        question, instruction = _split_instruction(_text(asked, "value").replace("<image>", ""))
-        question_id = _question_id(value.get("id"), source)
-        records.append(
-            _make_record(
-                question_id=question_id if len(turns) <= 2 else f"{question_id}-{number}",
-                image_id=image_id,
-                question=question,
-                instruction=instruction,
-                answer=_text(answered, "value"),
-                source=source,
-                told=told,
-            )
-        )
+            got = repr(asked.get("from"))
+            raise InputError(f"expected turns of human and gpt in turn, got {got}")
+        text = _get_text(asked, "value").replace("<image>", "")
+        question_id = _read_id(value.get("id"), source)
+        if len(turns) > 2:
+            question_id = f"{question_id}-{number}"
+        answer = _get_text(answered, "value")
+        records.append(_make_record(question_id, image_id, text, answer, source, declared))
     return records
 
 
-def _from_contract(value: dict[str, Any]) -> Record:
-    if problem := check_record(value):
+def _from_contract(fields: dict[str, Any]) -> Record:
+    """Return the record that has these fields.
+
+    Raises:
+        InputError: the contract does not allow them.
+    """
+    problem = check_record(fields)
+    if problem:
         raise InputError(problem)
-    return Record(**value)
+    return Record(**fields)
 
 
-def _make_record(
-    question_id: str, image_id: str, question: str, instruction: str | None, answer: str, source: str, told: Told
-) -> Record:
+def _make_record(question_id: str, image_id: str, text: str, answer: str, source: str, declared: Declared) -> Record:
+    """Make a record from what upstream's files give; `text` is the question and its instruction."""
+    question, instruction = _split_instruction(text)
     domain, style = parse_image_path(image_id)
-    reading = _read_question(question, told)
+    reading = _read_question(question, declared)
     answer = answer.strip()
     pair_id, relation = None, reading.relation
     if reading.task == "discriminative":
@@ -234,39 +289,43 @@ def _make_record(
         pair_id = make_pair_id(image_id, reading.category, reading.subject, reading.object)
     elif reading.subject:
         relation = answer
-    record = Record(
-        question_id=question_id,
-        image_id=image_id,
-        domain=domain,
-        category=reading.category,
-        task=reading.task,
-        subject=reading.subject or None,
-        relation=relation,
-        object=reading.object or None,
-        question=question,
-        instruction=instruction,
-        answer=answer,
-        style=style,
-        pair_id=pair_id,
-        source=source,
-    )
-    if problem := check_record(record.to_json()):
-        raise InputError(problem)
-    return record
+    fields = {
+        "question_id": question_id,
+        "image_id": image_id,
+        "domain": domain,
+        "category": reading.category,
+        "task": reading.task,
+        "subject": reading.subject or None,
+        "relation": relation,
+        "object": reading.object or None,
+        "question": question,
+        "instruction": instruction,
+        "answer": answer,
+        "style": style,
+        "pair_id": pair_id,
+        "source": source,
+    }
+    return _from_contract(fields)
 
 
-def _read_question(question: str, told: Told) -> Reading:
-    """Read a question by its grammar; an open one that none reads has the category it is told and no triplet."""
+def _read_question(question: str, declared: Declared) -> Reading:
+    """Read a question by its grammar.
+
+    An open question that no grammar reads has the category that is declared, and no triplet.
+    """
     try:
         reading = parse_question(question)
     except InputError:
-        if told.task != "generative" or not told.category:
+        if declared.task != "generative" or not declared.category:
             raise
-        return Reading(told.category, told.task, "", None, "")
-    if told.task not in (None, reading.task) or told.category not in (None, reading.category):
+        return Reading(declared.category, declared.task, "", None, "")
+    is_task = declared.task in (None, reading.task)
+    is_category = declared.category in (None, reading.category)
+    if not (is_task and is_category):
+        kinds = " and ".join(filter(None, (declared.category, declared.task)))
         raise InputError(
-            f"expected questions that are {' and '.join(filter(None, (told.category, told.task)))}, as the file is "
-            f"said to hold, got {question[:80]!r}, which is {reading.category} and {reading.task}"
+            f"expected questions that are {kinds}, as the file is said to hold, "
+            f"got {question[:80]!r}, which is {reading.category} and {reading.task}"
         )
     return reading
 
@@ -276,18 +335,22 @@ def _split_instruction(text: str) -> tuple[str, str | None]:
     return question + mark, " ".join(rest.split()) or None
 
 
-def _text(value: dict[str, Any], key: str) -> str:
-    found = value.get(key)
+def _get_text(value: dict[str, Any], key: str) -> str:
+    return _check_text(value.get(key), key)
+
+
+def _check_text(found: Any, key: str) -> str:
     if not isinstance(found, str) or not found.strip():
         raise InputError(f"expected text in {key!r}, got {json.dumps(found)[:80]}")
     return found
 
 
-def _question_id(value: Any, source: str) -> str:
+def _read_id(value: Any, source: str) -> str:
     if value is None or value == "":
         return source
     if isinstance(value, bool) or not isinstance(value, (str, int)):
-        raise InputError(f"expected a string or an integer as question_id, got {json.dumps(value)[:80]}")
+        wanted = "expected a string or an integer as question_id"
+        raise InputError(f"{wanted}, got {json.dumps(value)[:80]}")
     return str(value)
 
 
@@ -299,8 +362,7 @@ def _find_split(value: dict[str, Any], path: Path) -> str | None:
     if named is None and value.get("category") == "adversarial":
         return "adversarial"
     if named not in (None, "", "dalle_normal"):
-        raise InputError(
-            f"expected the split {', '.join(mmrel.SPLITS)} or dalle_normal, got {named!r}; or pass --split or --mapping"
-        )
+        wanted = f"expected the split {', '.join(mmrel.SPLITS)} or dalle_normal"
+        raise InputError(f"{wanted}, got {named!r}; or pass --split or --mapping")
     words = set(re.split(r"[^a-z]+", path.stem.lower()))
     return next((split for split in ("adversarial", "train", "test") if split in words), None)

@@ -1,17 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads the Parquet re-release of MMRel's DALL-E part: a row per question, the picture in each of its rows.
+"""Read the Parquet re-release of MMRel's DALL-E part: a row per question, with its picture.
 
-Its columns are `image, question_id, question, answer, source, eval_type, relation_type`; category and task are read
-from `relation_type` (`dall-e_action`) and `eval_type`, the picture's name from the path that stands beside its bytes.
+Its columns are `image, question_id, question, answer, source, eval_type, relation_type`. Category
+and task are read from `relation_type` (`dall-e_action`) and `eval_type`, the picture's name from
+the path beside its bytes.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 import re
-import shutil
 from typing import TYPE_CHECKING, NamedTuple
 
 import mmrel
@@ -25,7 +23,6 @@ if TYPE_CHECKING:
 COLUMNS = ("image", "question_id", "question", "answer", "eval_type", "relation_type")
 ROWS = 8  # in memory at a time; a picture has about 1.5 MB
 _MAGIC = ((b"\x89PNG", "png"), (b"\xff\xd8\xff", "jpg"), (b"RIFF", "webp"))
-_NAME = re.compile(r"Dall-E_generated/[a-z]+/[^/\\:*?\"<>|\0-\x1f]+\.(?i:png|jpe?g|webp)")
 _DALLE = re.compile(r"(?:.*/)?(?:(?P<folder>action|spatial|comparative)/)?(?P<name>[^/]+)")
 
 
@@ -43,89 +40,64 @@ class Row(NamedTuple):
 
 
 def read_rerelease(path: Path) -> Iterator[Row]:
-    """The rows of a file of the re-release, a few in memory at a time.
+    """Yield the rows of a file of the re-release, a few in memory at a time.
 
     Raises:
-        InputError: the file is no Parquet, lacks a column, or a row lacks its picture or its kind of relation.
+        InputError: the file is no Parquet, lacks a column, or a row lacks its picture or its kind
+            of relation.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         with pq.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False) as file:
-            if missing := set(COLUMNS) - set(file.schema_arrow.names):
-                raise InputError(
-                    f"{path}: expected the columns {', '.join(COLUMNS)}, {', '.join(sorted(missing))} missing"
-                )
+            missing = set(COLUMNS) - set(file.schema_arrow.names)
+            if missing:
+                wanted = f"expected the columns {', '.join(COLUMNS)}"
+                raise InputError(f"{path}: {wanted}, {', '.join(sorted(missing))} missing")
             number = 0
             for batch in file.iter_batches(batch_size=ROWS, columns=list(COLUMNS)):
                 for value in batch.to_pylist():
                     number += 1
                     yield _read_row(value, f"{path}:{number}")
     except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{path}: expected a readable Parquet file: {str(error)[:200]}") from None
+        reason = str(error)[:200]
+        raise InputError(f"{path}: expected a readable Parquet file: {reason}") from None
 
 
 def _read_row(value: dict[str, Any], where: str) -> Row:
     image = value["image"]
     picture = image.get("bytes") if isinstance(image, dict) else None
     if not picture or len(picture) > mmrel.MAX_PICTURE_BYTES:
-        raise InputError(
-            f"{where}: expected a picture of 1 to {mmrel.MAX_PICTURE_BYTES} bytes, got {len(picture or b'')}"
-        )
+        wanted = f"expected a picture of 1 to {mmrel.MAX_PICTURE_BYTES} bytes"
+        raise InputError(f"{where}: {wanted}, got {len(picture or b'')}")
     kind = str(value["relation_type"] or "").lower()
     category = next((name for name in mmrel.CATEGORIES if name in kind), None)
     if category is None:
-        raise InputError(
-            f"{where}: expected a relation_type with {', '.join(mmrel.CATEGORIES)} in it, got {kind[:80]!r}"
-        )
+        wanted = f"expected a relation_type with {', '.join(mmrel.CATEGORIES)} in it"
+        raise InputError(f"{where}: {wanted}, got {kind[:80]!r}")
     evaluated = str(value["eval_type"] or "").lower()
-    task = "generative" if evaluated.startswith(("gen", "open")) else None
     return Row(
-        where, _name_picture(image.get("path"), picture, category), picture, value["question_id"],
-        str(value["question"] or ""), str(value["answer"] or ""), task, category,
-    )  # fmt: skip
+        where=where,
+        image_id=_name_picture(image.get("path"), picture, category),
+        picture=picture,
+        question_id=value["question_id"],
+        question=str(value["question"] or ""),
+        answer=str(value["answer"] or ""),
+        task="generative" if evaluated.startswith(("gen", "open")) else None,
+        category=category,
+    )
 
 
 def _name_picture(path: str | None, picture: bytes, category: str) -> str:
-    """MMRel's path of a picture: by the path beside it, else by its content (then its style is not known)."""
-    ending = next((ending for magic, ending in _MAGIC if picture.startswith(magic)), "png")
+    """Return MMRel's path of a picture.
+
+    It follows from the path beside the picture, or else from its content; its style is not known
+    then.
+    """
     match = _DALLE.fullmatch(path or "")
     folder = match["folder"] if match and match["folder"] else category
-    name = match["name"] if match else f"{hashlib.sha256(picture).hexdigest()[:16]}.{ending}"
-    return f"Dall-E_generated/{folder}/{name}"
-
-
-def unpack_pictures(path: Path, folder: Path) -> None:
-    """Write each picture of the re-release once below `folder`, at MMRel's path, if it does not stand there yet.
-
-    The folder is filled beside its place and moved there whole, so that several processes may call this at once.
-
-    Raises:
-        InputError: two pictures of one name differ, or a name is not a picture's.
-    """
-    stat = path.stat()
-    stamp = json.dumps([str(path), stat.st_size, stat.st_mtime_ns])
-    done = folder / "unpacked.json"
-    if done.exists() and done.read_text("utf-8") == stamp:
-        return
-    aside = folder.with_name(f"{folder.name}.{os.getpid()}")
-    for row in read_rerelease(path):
-        _write_picture(row, aside)
-    (aside / done.name).write_text(stamp, "utf-8")
-    shutil.rmtree(folder, ignore_errors=True)
-    try:
-        os.rename(aside, folder)
-    except OSError:  # another process was faster
-        shutil.rmtree(aside)
-
-
-def _write_picture(row: Row, folder: Path) -> None:
-    if not _NAME.fullmatch(row.image_id):
-        raise InputError(f"{row.where}: expected the name of a picture, got {row.image_id!r}")
-    target = folder / row.image_id
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if not target.exists():
-        target.write_bytes(row.picture)
-    elif target.read_bytes() != row.picture:
-        raise InputError(f"{row.where}: picture {row.image_id!r} differs from the one of that name before it")
+    if match:
+        return f"Dall-E_generated/{folder}/{match['name']}"
+    ending = next((ending for magic, ending in _MAGIC if picture.startswith(magic)), "png")
+    return f"Dall-E_generated/{folder}/{hashlib.sha256(picture).hexdigest()[:16]}.{ending}"

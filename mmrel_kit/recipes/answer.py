@@ -19,9 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import mmrel
-import relation_accuracy
 from mmrel_kit import endpoint
-from mmrel_kit.files import InputError
+from mmrel_kit.files import InputError, read_objects
 from mmrel_kit.questions.records import make_prompt
 from mmrel_kit.recipes.questions import (
     is_of_task,
@@ -30,6 +29,8 @@ from mmrel_kit.recipes.questions import (
     read_records,
     write_answers,
 )
+from mmrel_kit.scoring.report import write_report
+from mmrel_kit.scoring.text import heading, table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,7 +45,7 @@ AS_IS = "as in the release"  # the bytes of a picture are sent unchanged
 def make_requests(release: mmrel.Release, config: str, split: str, task: str) -> Iterator[endpoint.Request]:
     """A request for each question, by its question_id; the questions of a picture share its encoding."""
     for records, data in read_pictures(release, config, split):
-        picture = endpoint.Picture(data)
+        picture = endpoint.Attachment(data)
         for record in records:
             if is_of_task(record, task):
                 yield endpoint.Request(record["question_id"], make_prompt(record), picture)
@@ -98,7 +99,7 @@ def make_decoding(parameters: dict[str, Any]) -> dict[str, Any]:
     return {**dict.fromkeys(STATED), **parameters}
 
 
-def describe_picture(picture: endpoint.Picture | None) -> dict[str, Any] | None:
+def describe_picture(picture: endpoint.Attachment | None) -> dict[str, Any] | None:
     """Return the size of a picture as it was sent: width and height in pixels, and bytes."""
     from PIL import Image
 
@@ -159,9 +160,9 @@ def answer(args: argparse.Namespace) -> int:
         print(f"stopped: {reason}; {advice}", file=sys.stderr)
         return 1
     report = _make_report(release, args, answers, asking)
-    print(f"\n{relation_accuracy.heading(report)}\n\n{relation_accuracy.table(report)}")
+    print(f"\n{heading(report)}\n\n{table(report)}")
     if args.json:
-        relation_accuracy.write_json(report, args.json)
+        write_report(report, args.json)
     return 0
 
 
@@ -195,12 +196,11 @@ def _check_out(args: argparse.Namespace, url: str) -> None:
             raise InputError(f"{out}: expected {option} and --out to be two files, got one")
     if not out.exists():
         return
+    unnamed = "an endpoint that it does not name"
     try:
-        with open(out, encoding="utf-8") as lines:
-            rows = [json.loads(line) for line in lines]
-        unnamed = "an endpoint that it does not name"
+        rows = [row for _, row in read_objects(out)]
         stated = {(row["model"], row.get("endpoint", unnamed)) for row in rows}
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (InputError, KeyError, TypeError):
         wanted = "expected answers or no file, it holds something else"
         raise InputError(f"{out}: {wanted}; name another --out") from None
     if others := stated - {(args.model, url)}:

@@ -44,7 +44,7 @@ LLAMA_FACTORY = {
 }
 
 
-class Sample(NamedTuple):
+class TrainingRow(NamedTuple):
     """One question to train on."""
 
     question_id: str
@@ -53,17 +53,17 @@ class Sample(NamedTuple):
     completion: str
 
 
-class Shown(NamedTuple):
+class TrainingPicture(NamedTuple):
     """A picture and the questions about it that are exported."""
 
     image_id: str
     data: bytes
-    samples: list[Sample]
+    samples: list[TrainingRow]
 
 
-def write_trl(folder: Path, pictures: Iterable[Shown]) -> None:
+def write_trl(folder: Path, pictures: Iterable[TrainingPicture]) -> None:
     """Write `train-00000-of-00001.parquet`; a picture is stored once in each row group."""
-    schema = make_schema(Sample._fields)
+    schema = make_schema(TrainingRow._fields)
     path = folder / "train-00000-of-00001.parquet"
     with pq.ParquetWriter(path, schema, use_dictionary=["image.bytes"], dictionary_pagesize_limit=1 << 30) as writer:
         rows: list[dict[str, Any]] = []
@@ -77,7 +77,7 @@ def write_trl(folder: Path, pictures: Iterable[Shown]) -> None:
             writer.write_table(pa.Table.from_pylist(rows, schema), len(rows))
 
 
-def write_messages(folder: Path, pictures: Iterable[Shown]) -> None:
+def write_messages(folder: Path, pictures: Iterable[TrainingPicture]) -> None:
     """Write `train.jsonl` and `images/`: a conversation a line, `<image>` where the picture goes."""
     with open(folder / "train.jsonl", "w", encoding="utf-8", newline="\n") as lines:
         for shown in pictures:
@@ -89,7 +89,7 @@ def write_messages(folder: Path, pictures: Iterable[Shown]) -> None:
     (folder / "dataset_info.json").write_text(json.dumps(LLAMA_FACTORY, indent=2) + "\n", "utf-8")
 
 
-def write_llava(folder: Path, pictures: Iterable[Shown]) -> None:
+def write_llava(folder: Path, pictures: Iterable[TrainingPicture]) -> None:
     """Write `train.json`, one array, and `images/`, the image folder that its paths are under."""
     with open(folder / "train.json", "w", encoding="utf-8", newline="\n") as file:
         between = "[\n"
@@ -165,25 +165,25 @@ def _find_dropped(release: mmrel.Release, drop: bool, allow_triplets: bool) -> s
     return set(found)
 
 
-def _read(release: mmrel.Release, config: str, task: str, dropped: set[str]) -> Iterable[Shown]:
+def _read(release: mmrel.Release, config: str, task: str, dropped: set[str]) -> Iterable[TrainingPicture]:
     for records, data in read_pictures(release, config, "train"):
         samples = [
-            Sample(record["question_id"], record["image_id"], make_prompt(record), record["answer"])
+            TrainingRow(record["question_id"], record["image_id"], make_prompt(record), record["answer"])
             for record in records
             if is_of_task(record, task) and record["question_id"] not in dropped
         ]
         if samples:
-            yield Shown(records[0]["image_id"], data, samples)
+            yield TrainingPicture(records[0]["image_id"], data, samples)
 
 
-def _count(pictures: Iterable[Shown], counts: dict[str, int]) -> Iterable[Shown]:
+def _count(pictures: Iterable[TrainingPicture], counts: dict[str, int]) -> Iterable[TrainingPicture]:
     for shown in pictures:
         counts["pictures"] += 1
         counts["questions"] += len(shown.samples)
         yield shown
 
 
-def _write_picture(folder: Path, shown: Shown) -> None:
+def _write_picture(folder: Path, shown: TrainingPicture) -> None:
     path = folder / "images" / shown.image_id
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(shown.data)

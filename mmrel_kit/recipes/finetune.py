@@ -17,11 +17,11 @@ from datasets import load_dataset
 from PIL import Image
 
 import mmrel
-import relation_accuracy
-from mmrel_kit.files import InputError
-from mmrel_kit.pictures.archives import check_picture
+from mmrel_kit.files import InputError, format_table
+from mmrel_kit.pictures.whole import check_picture
 from mmrel_kit.questions.records import make_prompt
 from mmrel_kit.recipes.questions import is_of_task, make_report, read_pictures, write_answers
+from mmrel_kit.scoring.text import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -167,6 +167,6 @@ def make_table(reports: dict[str, dict[str, Any]]) -> str:
     for cell in (*reports["before"]["by"]["cell"], None):
         for when, report in reports.items():
             figures = report["by"]["cell"][cell] if cell else report
-            shown = [relation_accuracy.shown(figures[name]) for name in COLUMNS.values()]
-            rows.append([cell or "all", when, str(figures["n"]), *shown])
-    return relation_accuracy.aligned(rows)
+            cells = [shown(figures[name]) for name in COLUMNS.values()]
+            rows.append([cell or "all", when, str(figures["n"]), *cells])
+    return format_table(rows)

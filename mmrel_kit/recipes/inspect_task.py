@@ -18,11 +18,6 @@ from typing import TYPE_CHECKING, Any
 # inspect loads this file by its path; the metric is to be the one beside it, whatever is installed.
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-if __name__ == "__main__":  # inspect imports this file; run by itself it says what is missing
-    from mmrel_kit.cli import guard_start
-
-    guard_start("mmrel_kit.recipes.inspect_task")
-
 from inspect_ai import Task, task
 from inspect_ai._util.error import PrerequisiteError
 from inspect_ai._util.path import chdir_python

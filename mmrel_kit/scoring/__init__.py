@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the metric itself leaves out: other readers, intervals, comparisons, reports.
+"""Score a release: other readers, open-ended answers, files of answers, intervals, comparisons, reports.
 
-`relation_accuracy.py` counts; this room says how sure the counts are.
+`relation_accuracy.py` reads `words` and counts; this room says how sure the counts are.
 """

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from mmrel_kit.build.job import build_release
+from mmrel_kit.build.job import Job, build_release
 from mmrel_kit.files import INDEX, describe_file
 from mmrel_kit.pictures.sources import PictureFolder
 from tests.conftest import make_sources
@@ -18,7 +18,7 @@ from tests.conftest import make_sources
 def make_release(root: Path, seed: int) -> Path:
     """Build a small release in `root`; another seed gives other pictures and questions."""
     sources = make_sources(root.with_name(f"{root.name}-sources"), copies=2, seed=seed)
-    build_release([sources / "json"], PictureFolder(sources), root, shard_bytes=6000)
+    build_release(Job([sources / "json"], PictureFolder(sources), root, shard_bytes=6000))
     return root
 
 
@@ -33,7 +33,7 @@ def make_large_release(root: Path, pictures: int, side: int = 1000) -> Path:
         asked = {"image": name, "text": "Is there a cat on to a mat in the image?", "label": "yes"}
         lines.append(json.dumps({"question_id": number, **asked}) + "\n")
     (sources / "test.jsonl").write_text("".join(lines))
-    build_release([sources / "test.jsonl"], PictureFolder(sources), root)
+    build_release(Job([sources / "test.jsonl"], PictureFolder(sources), root))
     return root
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Publish against a Hub that misbehaves, once for each fault at each step, and print what came of it.
 
-    python tests/hub/fault_table.py [--only TEXT] [--jobs N]
+    python -m tests.hub.fault_table [--only TEXT] [--jobs N]
 
 In every line the release must be there whole and exactly once, or `main` as before and the command ended with one clear
 sentence; nothing lost, nothing doubled, no token in any output. The exit status is 1 when a line breaks that.
@@ -183,7 +183,7 @@ def judge(hub: LoopbackHub, case: Case, root: Path, before: int, done: Any) -> s
         if case.outcome == "published" and (repo is None or repo.tags != {"v1.1.0": history[0].id}):
             return "should be tagged"
     last = done.stderr.strip().splitlines()[-1:] if done.returncode else []
-    if done.returncode and not (last and last[0].startswith("upload.py push: ") and case.says in last[0]):
+    if done.returncode and not (last and last[0].startswith("mmrel push: ") and case.says in last[0]):
         return f"should say {case.says!r} in one sentence"
     return ""
 
@@ -200,7 +200,7 @@ def main(argv: list[str] | None = None) -> int:
     print("| by | fault | outcome | status | s | what the command said |\n|---|---|---|---|---|---|")  # noqa: T201
     for line in lines:
         outcome = f"WRONG: {line.wrong}" if line.wrong else line.case.outcome
-        said = line.said.splitlines()[-1].removeprefix("upload.py push: ") if line.status and line.said else ""
+        said = line.said.splitlines()[-1].removeprefix("mmrel push: ") if line.status and line.said else ""
         way = "Xet" if line.case.xet else "LFS"
         print(f"| {way} | {line.case.title} | {outcome} | {line.status} | {line.seconds:.1f} | {said} |")  # noqa: T201
     wrong = sum(bool(line.wrong) for line in lines)

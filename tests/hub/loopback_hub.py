@@ -3,7 +3,7 @@
 
 Two listeners, because the real clients tell them apart: the **Hub** (API, commits, `resolve`) and, on another port, the
 **file store** (LFS objects, and the content-addressed store that hf_xet talks to). The handlers, one for each `@route`,
-are the list of what a client asks; only what `upload.py push`, `verify` and `load_dataset` use is here.
+are the list of what a client asks; only what `mmrel push`, `verify` and `load_dataset` use is here.
 
 What a test can do with it:
 

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Write the archives of a release: WebDataset shards with each picture once, behind its records."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+    from types import TracebackType
+
+
+def records_member(image_id: str) -> str:
+    """Return the name of the archive member that holds the records about a picture."""
+    return image_id.rpartition(".")[0] + ".json"
+
+
+def sample_key(image_id: str) -> str:
+    """Return what WebDataset readers call a picture: its path, up to the first dot of its name.
+
+    >>> sample_key("Dall-E_generated/v1.2/00001.left.png")
+    'Dall-E_generated/v1.2/00001'
+    """
+    folder, slash, name = image_id.rpartition("/")
+    return folder + slash + name.partition(".")[0]
+
+
+def describe_merge(image_id: str, other: str) -> str:
+    """Return what is wrong with two pictures of one `sample_key`, and what to do."""
+    return (
+        f"picture {image_id!r} agrees with {other!r} up to the first dot of its name, and "
+        "WebDataset readers would merge them; rename one of the files, and its path in the "
+        "annotations"
+    )
+
+
+class ArchiveWriter:
+    """Writes a shard: the records about each picture as a JSON array, then the picture.
+
+    The same pictures give the same bytes.
+    """
+
+    def __init__(self, path: Path) -> None:
+        # Closed by __exit__.
+        self._archive = tarfile.open(path, "w", format=tarfile.PAX_FORMAT)  # noqa: SIM115
+
+    def __enter__(self) -> ArchiveWriter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._archive.__exit__(kind, error, trace)
+
+    def add(self, image_id: str, records: Sequence[str], data: bytes) -> None:
+        """Add a picture.
+
+        Args:
+            image_id: its path.
+            records: the records about it, each as JSON.
+            data: its bytes.
+        """
+        array = f"[{', '.join(records)}]\n"
+        self._add_member(records_member(image_id), array.encode())
+        self._add_member(image_id, data)
+        # tarfile remembers every member that it has written.
+        self._archive.members = []  # type: ignore[attr-defined]
+
+    def _add_member(self, name: str, data: bytes) -> None:
+        header = tarfile.TarInfo(name)
+        header.size = len(data)
+        self._archive.addfile(header, io.BytesIO(data))

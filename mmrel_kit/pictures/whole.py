@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Check that a picture is whole: of a known format, of a bearable size, and decodable."""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+
+from PIL import Image
+
+from mmrel_kit.files import InputError, Problem
+
+FORMATS = ("JPEG", "PNG", "WEBP")
+# Pillow's own bound, from which on it refuses a picture as a decompression bomb; so does the Hub's
+# viewer.
+MAX_PIXELS = 178_956_970
+MAX_REASON = 120  # characters of what Pillow says
+_ADDRESS = re.compile(r"\s*<[^<>]* at 0x[0-9A-Fa-f]+>")
+# What Pillow's decoders raise for damaged files; its UnidentifiedImageError is an OSError.
+_FAILURES = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    IndexError,
+    TypeError,
+    KeyError,
+    MemoryError,
+)
+
+
+def check_picture(data: bytes, where: str) -> Image.Image:
+    """Return the decoded picture.
+
+    Args:
+        data: the bytes of its file.
+        where: what the error calls it.
+
+    Raises:
+        InputError: it is not a JPEG, PNG or WebP, is damaged, or holds more than `MAX_PIXELS`.
+    """
+    image = decode_picture(data, where)
+    if isinstance(image, Problem):
+        raise InputError(str(image))
+    return image
+
+
+def decode_picture(data: bytes, where: str) -> Image.Image | Problem:
+    """Return the decoded picture, or why it is not whole; see `check_picture`."""
+    wanted = f"expected a picture of at most {MAX_PIXELS} pixels"
+    try:
+        with warnings.catch_warnings():
+            # Bombs are refused here; other warnings are of metadata.
+            warnings.simplefilter("ignore")
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
+            width, height = image.size
+            if width * height > MAX_PIXELS:
+                return Problem(where, f"{wanted}, got {width} x {height}")
+            image.load()
+    except Image.DecompressionBombError:
+        return Problem(where, f"{wanted}, got far more")
+    except _FAILURES as error:
+        reason = describe_failure(error)
+        return Problem(where, f"expected a whole {', '.join(FORMATS)} picture: {reason}")
+    return image
+
+
+def describe_failure(error: BaseException) -> str:
+    """Return what Pillow says of a picture, on one line, without addresses of objects.
+
+    >>> describe_failure(OSError("cannot identify image file <_io.BytesIO object at 0x7f3a>"))
+    'cannot identify image file'
+    """
+    text = _ADDRESS.sub("", " ".join(str(error).split()))
+    return text[:MAX_REASON] or type(error).__name__

@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Annotation files of the tests."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from mmrel_kit.files import Problem, raise_problems
+from mmrel_kit.questions.annotations import Annotation, read_annotations
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# A line of upstream's adversarial file.
+POPE = {
+    "question_id": "b3yiuvb1pl35riq",
+    "image": "vg/VG_100K_2/3122.jpg",
+    "text": "Is there a flower above to a car in the image? Please answer with one word.",
+    "label": "yes",
+}
+
+
+def read(*paths: Path, split: str | None = None, mapping: Path | None = None) -> list[Annotation]:
+    """Return the questions of annotation files; raise where there is a problem."""
+    found = list(read_annotations(paths, split, mapping))
+    raise_problems([item for item in found if isinstance(item, Problem)])
+    return [item for item in found if isinstance(item, Annotation)]
+
+
+def write(path: Path, *values: Any) -> Path:
+    """Write values as lines of JSON."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(value) + "\n" for value in values), "utf-8")
+    return path
