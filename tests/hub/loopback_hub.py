@@ -253,6 +253,7 @@ class HubHandler(Handler):
             super().do_any()
             return
         self.unread, self.chunked, self.rule = int(self.headers.get("Content-Length") or 0), False, None
+        self.entry = Request("external", self.command, self.path)
         if not self.path.startswith("http://datasets-server."):  # the Hub's own; datasets does without its answer
             self.hub.external.append(f"{self.command} {self.path.split('?')[0]}")
         self.refuse(Refusal(404, "nothing but loopback is reached from here", "EntryNotFound"))
