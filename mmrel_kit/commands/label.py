@@ -240,8 +240,8 @@ def _add_propose(steps: Verbs) -> None:
     )
     parser = steps.add("propose", propose, example, RESUMES_ASKING)
     add = parser.add_argument
-    add("candidates", type=parse_path, metavar="CANDIDATES.jsonl")
-    add("--category", required=True, choices=mmrel.CATEGORIES)
+    add("candidates", type=parse_path, metavar="CANDIDATES.jsonl", help="what select wrote")
+    add("--category", required=True, choices=mmrel.CATEGORIES, help="kind of relation")
     _add_images(parser)
     _add_out(parser)
     add("--times", type=int, default=1, metavar="N", help="ask about each picture so often")
@@ -325,7 +325,7 @@ def _add_images(parser: argparse.ArgumentParser, about: str = HOLDS_IMAGES) -> N
 
 
 def _add_out(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", type=parse_path, required=True, metavar="FILE.jsonl")
+    parser.add_argument("--out", type=parse_path, required=True, metavar="FILE.jsonl", help="the file to write")
 
 
 def _finish(asking: Endpoint, count: int, out: Path, drops: Counter[str]) -> int:

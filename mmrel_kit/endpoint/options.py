@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add: Any = parser.add_argument_group("endpoint", about).add_argument
     address = "for example http://127.0.0.1:8000/v1"
     add("--base-url", required=True, metavar="URL", help=address)
-    add("--model", required=True, metavar="NAME")
+    add("--model", required=True, metavar="NAME", help="the model that is asked")
     store = "keeps every reply, so that none is asked twice (OUT.store.sqlite, beside --out)"
     add("--store", type=Path, metavar="FILE", help=store)
     parameter = "sent along, for example temperature=0; NAME=null leaves out a default one"
