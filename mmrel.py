@@ -62,6 +62,7 @@ DESCRIPTION = (
     "DALL-E pictures, as yes/no and open-ended questions, with an adversarial subset of unusual relations."
 )
 _ARCHIVE = r"data/(\w+)/(\w+)-[0-9]{5}\.tar"
+_NO_PATH = re.compile(r"[\\\x00-\x1f\x7f\ud800-\udfff]")  # what no path of a file may hold
 _HUB_ROOT = re.compile(r"hf://datasets/([^/@]+/[^/@]+)(?:@(.+))?")
 # What the Hub's client raises: answers, broken connections (no OSError from huggingface_hub 1 on), no network.
 _HTTP = getattr(huggingface_hub.utils, "httpx", None)
@@ -172,7 +173,7 @@ class Release:
         text, schema = self._read("checksums.json"), self._read("schema/record.schema.json")
         self.sha256 = hashlib.sha256(text).hexdigest()
         try:
-            index = json.loads(text)
+            index = parse_index(text)
             self.version: str = index["version"]
             self.note: str | None = index["note"]
             self.files: dict[str, dict[str, Any]] = {name: {**file} for name, file in index["files"].items()}
@@ -368,6 +369,30 @@ def _is_encoded(value: Any, feature: Any) -> bool:
     return isinstance(feature, datasets.Image) and type(value) is dict and type(value.get("bytes")) is bytes
 
 
+def parse_index(text: bytes) -> dict[str, Any]:
+    """Parse checksums.json; its `files` gives each path inside the release its `sha256` and `size`.
+
+    Raises:
+        ReleaseError: it is something else.
+    """
+    try:
+        index: dict[str, Any] = json.loads(text)
+        for name, described in index["files"].items():
+            _check_listed(name, described)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        got = f"{type(error).__name__}: {error}"
+        raise ReleaseError(f"expected the sha256 and size of each file, got {got}") from None
+    return index
+
+
+def _check_listed(name: str, described: dict[str, Any]) -> None:
+    sha256, size = described["sha256"], described["size"]
+    if {"", ".", ".."} & {*name.split("/")} or _NO_PATH.search(name):
+        raise ValueError(f"{name[:200]!a}, which is no path inside a release")
+    if not re.fullmatch("[0-9a-fA-F]{64}", sha256) or type(size) is not int or size < 0:
+        raise ValueError(f"sha256 {sha256[:80]!a} and size {size!a:.80} of {name[:200]!r}")
+
+
 def make_validator(schema: dict[str, Any]) -> Callable[[Any], str | None]:
     """A function that says what is wrong with a record (`field: message`), or null.
 
@@ -492,9 +517,15 @@ def _choose_root(root: str | os.PathLike[str] | None, repo_id: str | None, revis
 
 
 def _release_of_script(folder: str) -> str:
-    """Return the release that a script in `folder` belongs to: the one above its folder `loader/`, or `folder`."""
+    """Return the release that a script in `folder` belongs to.
+
+    It is the one above its folder `loader/`; the drawn sample, where the script was installed; else `folder`.
+    """
     above, name = os.path.split(os.path.abspath(folder))
-    return above if name == "loader" and os.path.isfile(os.path.join(folder, "mmrel.py")) else folder
+    if name == "loader" and os.path.isfile(os.path.join(folder, "mmrel.py")):
+        return above
+    sample = os.path.join(folder, "mmrel_kit", "sample")
+    return sample if os.path.isdir(sample) else folder
 
 
 def _find_release(root: str) -> str:
@@ -558,10 +589,13 @@ def _hub_failures_in_a_sentence(path: str) -> Iterator[None]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Show what a config holds: counts, three questions with their answers, and where they came from."""
+    """Show what a config holds; `python mmrel.py show real` and `python mmrel.py real` are the same."""
+    given = list(sys.argv[1:] if argv is None else argv)
+    parser = argparse.ArgumentParser(prog="mmrel.py", description=show.__doc__)
+    add_arguments(parser)
     try:
         try:
-            return _show(argv)
+            return show(parser.parse_args(given[1:] if given[:1] == ["show"] else given))
         finally:
             print(end="", flush=True)  # argparse's help, too
     except KeyboardInterrupt:
@@ -580,13 +614,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 1
 
 
-def _show(argv: Sequence[str] | None) -> int:
-    parser = argparse.ArgumentParser(prog="mmrel.py", description=main.__doc__)
-    parser.add_argument("config", nargs="?", default="all", choices=CONFIGS)
-    parser.add_argument("--root", help="folder of a release; default: the data beside this file")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `show`."""
+    parser.add_argument("config", nargs="?", default="all", choices=CONFIGS, help="domain (%(default)s)")
+    parser.add_argument("--root", help="folder of a release; default: the drawn sample, or the release of this file")
     parser.add_argument("--repo-id", help="a release on the Hub, for example NS/MMRel")
     parser.add_argument("--revision", help="branch, tag or commit on the Hub")
-    args = parser.parse_args(argv)
+
+
+def show(args: argparse.Namespace) -> int:
+    """Show what a config holds: counts, three questions with their answers, and their source."""
     make_validator({})  # what is missing is said before the work
     importlib.import_module("PIL.Image")
     release = Release(_choose_root(args.root, args.repo_id, args.revision))

@@ -1,55 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads answers to MMRel's questions, counts them and says how accurate they are.
+"""Score answers to MMRel's questions: read each answer, count, and report how accurate they are.
 
-The reference metric of MMRel, in the standard library alone: what is counted, what becomes of an answer that
-cannot be read, and what a report must say to be comparable. How an answer is read stands in `relation_readers`.
-METRIC.md explains every figure; `relation_report` adds intervals, comparisons, blind baselines and the plot.
+The reference metric of MMRel, in the standard library alone; this file works when it is copied
+alone. The readers of other benchmarks, open-ended answers, files of answers and releases need the
+package `mmrel_kit` beside it:
 
     python relation_accuracy.py ANSWERS --root RELEASE --config all --split test
-    python relation_accuracy.py ANSWERS --repo-id NS/MMRel
+    python relation_accuracy.py report ANSWERS --repo-id NS/MMRel --baselines
+
+docs/metric.md explains every figure.
 """
 
 from __future__ import annotations
 
-import argparse
 import functools
-import hashlib
-import json
-import os
 import re
 import sys
+import unicodedata
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
-from urllib.parse import unquote
-
-from mmrel_kit.scoring.readers import (
-    READERS as READERS,
-)
-from mmrel_kit.scoring.readers import (
-    Reader as Reader,
-)
-from mmrel_kit.scoring.readers import (
-    RecordError as RecordError,
-)
-from mmrel_kit.scoring.readers import (
-    Vocabulary as Vocabulary,
-)
-from mmrel_kit.scoring.readers import (
-    inflections as inflections,
-)
-from mmrel_kit.scoring.readers import (
-    load_taxonomy as load_taxonomy,
-)
-from mmrel_kit.scoring.readers import (
-    read_relation as read_relation,
-)
-from mmrel_kit.scoring.readers import (
-    read_words as read_words,
-)
+from typing import Any, Literal, NamedTuple
 
 __version__ = "1.0.0"
 
@@ -70,31 +43,147 @@ WRONG_PAIRS, RIGHT_PAIRS, PAIRED = 12, 13, 14
 GROUPINGS = ("cell", "domain", "category", "split", "style", "relation")
 MEANS = ("accuracy", "precision", "recall", "f1", "pair_accuracy")
 
-INDEX, TAXONOMY = "checksums.json", "schema/taxonomy.json"
-_RECORDS_FILE = re.compile(r"data/(\w+)/(\w+)\.jsonl")
-_ROOTS = "the folder of a release, or hf://datasets/NS/NAME[@REVISION],"
-_HUB_ROOT = re.compile(r"hf://datasets/([\w.-]+/[\w.-]+)(?:@(.+))?")
-
 # What harnesses write in place of an answer when the request failed: lmms-eval 0.7, VLMEvalKit.
 FAILED = ("[LMMS_EVAL_REQUEST_FAILED", "Failed to obtain answer via API")
-
 
 Judge = Callable[[str, Mapping[str, Any]], "str | None"]
 
 
 class AnswerError(ValueError):
-    """The answers are not in a shape that can be read."""
+    """The answers or the references cannot be scored; the message says which, and why."""
 
 
-class MatchError(LookupError):
-    """Answers and questions do not belong together, one to one."""
+# --- Reading yes and no ---
+
+_INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff]")
+_TAG = re.compile(r"</?(?!yes\b|no\b)[a-z][^<>]*>")
+_TOKEN = re.compile(r"[^\W_]+(?:['-][^\W_]+)*|[.,:;!?/\n\r\u2013\u2014\u3001\u3002\u2028\u2029-]")
+# normalize() sorts a run of combining marks in quadratic time (80,000 take 6 s): it is given short runs.
+_NOT_ASCII = re.compile(r"[\x00-\x7f]?[^\x00-\x7f]{1,64}")
+
+_LABEL = (
+    r"(?:the |my )?(?:final |correct |right |short |best )?"
+    r"(?:answer|response|reply|output|prediction|conclusion)"
+    r"(?: to (?:the|this|that|your) question)?(?: (?:is|would be|should be))?|assistant|gpt|model|boxed|text"
+)
+_LEAD = re.compile(rf"[. ]*(?:(?:\d{{1,3}}|[a-h]|{_LABEL})(?= |$)[. ]*){{0,6}}(yes|no)(?= |$)")
+_IDIOM = re.compile(
+    r"(?:^|(?<= ))(?:no (?:idea|clue|doubt|question|matter|problem|worries|wonder|comment|information"
+    r"|response|(?:\w+ )?answer|way (?:to|of)|(?:image|picture|photo)s?(?: is| was| has been)? "
+    r"(?:provided|attached|uploaded|given|available|included))"
+    r"|(?:not|cannot|[a-z]{1,8}n't) (?:say |answer )?(?:yes|no)(?: n?or (?:yes|no))?)(?= |$)"
+)
+# "no" stands on its own at the end of its part of the sentence, or before a word that it cannot belong to.
+_OWN_NO = re.compile(
+    r"(?:^| )no(?= \.|$| (?:yes|no|and|or|but|i|it|it's|there|there's|the|a|an|this|that|that's|these|those"
+    r"|they|he|she|we|you)(?: |$))"
+)
 
 
-# ---- counting ----------------------------------------------------------------------------------------------
+def fold_text(text: str) -> str:
+    """Return the text in Unicode's compatibility form, without case and invisible characters."""
+    if not text.isascii():
+        text = _NOT_ASCII.sub(lambda run: unicodedata.normalize("NFKC", run[0]), text)
+        text = _INVISIBLE.sub("", text).replace("\u2019", "'").replace("\u2010", "-")
+    return text.casefold()
 
 
-class Place(NamedTuple):
-    """The groups that a question stands in; null where the reference does not say."""
+def take_reply(text: str) -> str:
+    """Return the folded text after a model's reasoning; nothing if the reasoning does not end."""
+    reply = fold_text(text).rpartition("</think>")[2]
+    return "" if "<think>" in reply else reply
+
+
+def split_words(folded: str) -> str:
+    """Return the words of a folded text, a space between them; "." is what divides a sentence."""
+    tokens = _TOKEN.findall(_TAG.sub(" ", folded))
+    return " ".join(token if token[0].isalnum() else "." for token in tokens)
+
+
+def read_words(text: str, label: str = "") -> str | None:
+    """Reads yes, no or no answer by the words `yes` and `no` alone: the reader of MMRel, version 1.0.
+
+    1. Case, mark-up, quotes and brackets do not count; Unicode is normalised (NFKC). Where a model shows its
+       reasoning, only what follows the last `</think>` is read; reasoning that does not end holds no answer.
+    2. `yes` and `no` are whole words ("eyes", "nope" and "no-one" hold neither). Idioms in which they answer
+       nothing are passed over ("no idea", "no doubt", "no way to tell", "no image provided", "not yes").
+    3. The one that *leads* is the answer. Before it may stand numbering ("1.", "(b)") and a label ("Answer:",
+       "The answer is", "Assistant:").
+    4. Without a lead, the one of the two words that stands in the text is; if both stand there, there is no
+       answer.
+    5. There is no answer, either, when the opposite of the lead *stands on its own* further on: any other
+       "yes", and a "no" that belongs to no noun, being at the end of its part of the sentence or before
+       "and", "or", "but", an article or a pronoun. ("Yes, there is no dog" has one answer, "Yes. No." and
+       "No, yes it is" have none.)
+
+    Args:
+        text: the answer, of any length (time is linear in it).
+        label: not looked at; published readers do.
+
+    Returns:
+        "yes", "no", or None for no answer.
+
+    >>> [read_words(text) for text in ("**Yes**, no dog is there", "There is no dog", "Yes/No", "No idea")]
+    ['yes', 'no', None, None]
+    """
+    return _read_words(text) if len(text) > 80 else _read_short(text)
+
+
+def _read_words(text: str) -> str | None:
+    words = _IDIOM.sub("~", split_words(take_reply(text)))
+    yes, no = (f" {word} " in f" {words} " for word in ("yes", "no"))
+    lead = _LEAD.match(words)
+    if not lead:
+        return None if yes == no else "yes" if yes else "no"
+    opposite = yes if lead[1] == "no" else _OWN_NO.search(words)
+    return None if opposite else lead[1]
+
+
+_read_short = functools.lru_cache(maxsize=4096)(_read_words)  # most answers are the same few words
+
+
+class Reader(NamedTuple):
+    """A way to read answers, and to count what it could not read."""
+
+    name: str
+    version: str  # a change that moves old numbers raises the first figure
+    read: Callable[[str, str], str | None]  # (answer, label) -> "yes", "no" or None
+    positive: Literal["yes", "no"] = "yes"
+    recall_over_read: bool = False  # recall leaves out what could not be read; elsewhere that is missed
+
+
+WORDS = Reader("words", "1.0", read_words)
+
+
+def find_reader(name: str) -> Reader:
+    """Return a reader by its name.
+
+    Raises:
+        AnswerError: there is none of that name.
+        ModuleNotFoundError: it is in the package `mmrel_kit`, which is missing.
+    """
+    if name == WORDS.name:
+        return WORDS
+    try:
+        from mmrel_kit.scoring.readers import READERS
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(_explain_missing(f"the reader {name!r}"), name=error.name) from error
+    if name not in READERS:
+        raise AnswerError(f"expected a reader out of {', '.join(READERS)}; got {name!r}")
+    return READERS[name]
+
+
+def _explain_missing(wanted: str) -> str:
+    """Return the line that names `mmrel_kit`, where this file was copied without it."""
+    missing = f"{wanted} needs the package mmrel_kit, which is not beside {Path(__file__).name}"
+    return f"{missing}: use a clone of MMRel, or run 'pip install .' in one"
+
+
+# --- Counting ---
+
+
+class Group(NamedTuple):
+    """What a question is grouped by; None where the reference does not say."""
 
     split: str | None
     domain: str | None
@@ -112,7 +201,7 @@ class Question(NamedTuple):
     """What the metric needs to know of a question."""
 
     label: str  # "yes", "no" or "open"
-    place: Place
+    group: Group
     image_id: str | None
     pair_id: str | None
     record: Mapping[str, Any]
@@ -122,16 +211,17 @@ class Scores:
     """One small verdict per question, from which every figure is counted; parts merge in any order.
 
     Args:
-        reader: a name in READERS.
-        judge: (answer, record) -> "correct", "incorrect" or None; judges open-ended answers in place of the
-            taxonomy.
-        taxonomy: of `load_taxonomy`; by default read when the first open-ended answer comes.
+        reader: `words`, or the name of a reader in `mmrel_kit.scoring.readers`.
+        judge: (answer, record) -> "correct", "incorrect" or None; judges open-ended answers in
+            place of the taxonomy.
+        taxonomy: of `mmrel_kit.scoring.open_ended`; by default read when the first open-ended
+            answer comes.
 
     Attributes:
         codes: question_id -> verdict, label + said (see LABELS and SAID).
-        where, images, pairs: for each question, in the order of `codes`: number in `places`, image_id,
-            pair_id.
-        places: Place -> its number.
+        where, images, pairs: for each question, in the order of `codes`: number in `groups`,
+            image_id, pair_id.
+        groups: Group -> its number.
         unknown, set_aside: how many answers were to no known question, or to one that was not asked.
     """
 
@@ -139,17 +229,16 @@ class Scores:
         self,
         reader: str = "words",
         judge: Judge | None = None,
-        taxonomy: Mapping[str, Vocabulary] | None = None,
+        taxonomy: Mapping[str, Any] | None = None,
     ) -> None:
-        if reader not in READERS:
-            raise AnswerError(f"expected a reader out of {', '.join(READERS)}; got {reader!r}")
-        self.reader = READERS[reader]
-        self.judge, self.taxonomy = judge, taxonomy
+        self.reader = find_reader(reader)
+        self.judge = judge
+        self.taxonomy = taxonomy
         self.codes: dict[str, int] = {}
         self.where = array("L")
         self.images: list[str | None] = []
         self.pairs: list[str | None] = []
-        self.places: dict[Place, int] = {}
+        self.groups: dict[Group, int] = {}
         self.unknown = self.set_aside = 0
 
     def add(self, rows: Iterable[tuple[str, Question, str | None]]) -> None:
@@ -159,8 +248,7 @@ class Scores:
             rows: (question_id, question, answer).
 
         Raises:
-            MatchError: a question has a verdict already.
-            AnswerError: the judge returned something that is no verdict.
+            AnswerError: a question has a verdict already, or the judge returned no verdict.
         """
         identifiers, questions, said = [], [], []
         for identifier, question, answer in rows:
@@ -173,7 +261,7 @@ class Scores:
         """Keeps the verdicts on answers that have been read: values of SAID, or SILENT.
 
         Raises:
-            MatchError: a question has a verdict already.
+            AnswerError: a question has a verdict already.
         """
         codes = dict(
             zip(
@@ -184,14 +272,14 @@ class Scores:
         )
         if len(codes) < len(identifiers):
             twice = [name for name, number in Counter(identifiers).items() if number > 1]
-            raise MatchError(f"expected one answer to each question; with two: {_some(twice)}: leave one of each")
+            raise AnswerError(f"expected one answer to each question; with two: {_some(twice)}: leave one of each")
         both = sorted(self.codes.keys() & codes.keys())
         if both:
-            raise MatchError(f"expected no question that has been scored; got {_some(both)} again: leave one of each")
+            raise AnswerError(f"expected no question that has been scored; got {_some(both)} again: leave one of each")
         self.codes.update(codes)
-        places = {id(question.place): question.place for question in questions}  # few, and no hash of five texts
-        numbers = {key: self.places.setdefault(place, len(self.places)) for key, place in places.items()}
-        self.where.extend([numbers[id(question.place)] for question in questions])
+        groups = {id(question.group): question.group for question in questions}  # few, and no hash of five texts
+        numbers = {key: self.groups.setdefault(group, len(self.groups)) for key, group in groups.items()}
+        self.where.extend([numbers[id(question.group)] for question in questions])
         self.images += [question.image_id for question in questions]
         self.pairs += [question.pair_id for question in questions]
 
@@ -206,11 +294,16 @@ class Scores:
         raise AnswerError(f"expected correct, incorrect or None of {self.judge_name}; got {_shown(verdict)}")
 
     def _judge_open(self, answer: str, record: Mapping[str, Any]) -> str | None:
-        if self.judge:
+        if self.judge is not None:
             return self.judge(answer, record)
+        try:
+            from mmrel_kit.scoring import open_ended
+        except ModuleNotFoundError as error:
+            line = _explain_missing("an open-ended answer")
+            raise ModuleNotFoundError(line, name=error.name) from error
         if self.taxonomy is None:
-            self.taxonomy = load_taxonomy()
-        return read_relation(answer, record, self.taxonomy)
+            self.taxonomy = open_ended.load_taxonomy()
+        return open_ended.read_relation(answer, record, self.taxonomy)
 
     @property
     def judge_name(self) -> str:
@@ -221,16 +314,16 @@ class Scores:
         """Takes over the verdicts of another process or shard, and returns itself.
 
         Raises:
-            MatchError: a question stands in both, or they were not read alike.
+            AnswerError: a question stands in both, or they were not read alike.
         """
         mine, theirs = ((part.reader.name, part.judge_name) for part in (self, other))
         if mine != theirs:
-            raise MatchError(f"expected parts that were read alike; got {mine} and {theirs}: read them again")
+            raise AnswerError(f"expected parts that were read alike; got {mine} and {theirs}: read them again")
         both = sorted(self.codes.keys() & other.codes.keys())
         if both:
-            raise MatchError(f"expected every question in one part only; in both: {_some(both)}: leave one of each")
+            raise AnswerError(f"expected every question in one part only; in both: {_some(both)}: leave one of each")
         self.codes.update(other.codes)
-        numbers = [self.places.setdefault(place, len(self.places)) for place in other.places]
+        numbers = [self.groups.setdefault(group, len(self.groups)) for group in other.groups]
         self.where.extend([numbers[number] for number in other.where])
         self.images += other.images
         self.pairs += other.pairs
@@ -239,7 +332,7 @@ class Scores:
         return self
 
     def figures(self) -> dict[str, Any]:
-        """Counts everything; METRIC.md explains each figure, its range and when it is null.
+        """Counts everything; docs/metric.md explains each figure, its range and when it is null.
 
         Returns:
             The figures of all yes/no questions, then `macro` (their means over the cells), `by` (grouping ->
@@ -247,8 +340,8 @@ class Scores:
             none).
         """
         counts = self._count()
-        total = _tally(counts, ["all"] * len(self.places)).get("all", [0] * 15)
-        parts = {name: _tally(counts, [getattr(place, name) for place in self.places]) for name in GROUPINGS}
+        total = _tally(counts, ["all"] * len(self.groups)).get("all", [0] * 15)
+        parts = {name: _tally(counts, [getattr(group, name) for group in self.groups]) for name in GROUPINGS}
         yes_no, opened = (
             {
                 name: {key: make(tally) for key, tally in part.items() if any(tally[asked])}
@@ -273,32 +366,32 @@ class Scores:
         Equal pairs give equal integers, which count fast; `unpacked` takes one apart. A pair_id is unique
         within its split only.
         """
-        kinds: dict[str | None, dict[str | None, int]] = {place.split: {} for place in self.places}
-        of_place = [kinds[place.split] for place in self.places]
-        for place, pair, code in zip(self.where, self.pairs, self.codes.values(), strict=False):
-            pairs = of_place[place]
-            pairs[pair] = pairs.get(pair, 0) << 32 | 16 * place + code + 1
+        kinds: dict[str | None, dict[str | None, int]] = {group.split: {} for group in self.groups}
+        of_group = [kinds[group.split] for group in self.groups]
+        for group, pair, code in zip(self.where, self.pairs, self.codes.values(), strict=False):
+            pairs = of_group[group]
+            pairs[pair] = pairs.get(pair, 0) << 32 | 16 * group + code + 1
         for pairs in kinds.values():
             pairs.pop(None, None)
         return kinds
 
     def _count(self) -> Counter[tuple[tuple[int, ...], int]]:
-        """Counts by (places, slot of a tally); a pair counts in the places of its yes questions."""
-        verdicts = Counter([16 * place + code for place, code in zip(self.where, self.codes.values(), strict=False)])
+        """Counts by (groups, slot of a tally); a pair counts in the groups of its yes questions."""
+        verdicts = Counter([16 * group + code for group, code in zip(self.where, self.codes.values(), strict=False)])
         counts: Counter[tuple[tuple[int, ...], int]] = Counter()
         counts.update({((key // 16,), key % 16): number for key, number in verdicts.items()})
         for kind, number in Counter(chain.from_iterable(map(dict.values, self.pair_kinds().values()))).items():
             questions = unpacked(kind)
             if is_whole(questions):
-                homes = {place for place, code in questions if 4 <= code < 8}
+                homes = {group for group, code in questions if 4 <= code < 8}
                 counts[tuple(homes), WRONG_PAIRS + is_right(questions)] += number
-                for place, _ in questions:
-                    counts[(place,), PAIRED] += number
+                for group, _ in questions:
+                    counts[(group,), PAIRED] += number
         return counts
 
 
 def unpacked(kind: int) -> list[tuple[int, int]]:
-    """Takes apart what `Scores.pair_kinds` packed: (place, verdict) of each question."""
+    """Takes apart what `Scores.pair_kinds` packed: (group, verdict) of each question."""
     questions = []
     while kind:
         key = (kind & 0xFFFFFFFF) - 1
@@ -318,13 +411,13 @@ def is_right(questions: Iterable[tuple[int, int]]) -> bool:
 
 
 def _tally(counts: Mapping[tuple[tuple[int, ...], int], int], names: Sequence[str | None]) -> dict[str, list[int]]:
-    """Adds counts up by the names of the places (null: in no group), in the paper's order of names."""
+    """Adds counts up by the names of the groups (null: in no group), in the paper's order of names."""
     order = {part: at for at, part in enumerate((*DOMAINS, *CATEGORIES, *SPLITS))}
     known = {name for name in names if name is not None}
     ordered = sorted(known, key=lambda name: [(order.get(part, 99), part) for part in name.split("/")])
     tallies = {name: [0] * 15 for name in ordered}
-    for (places, slot), number in counts.items():
-        for name in {names[place] for place in places}:
+    for (groups, slot), number in counts.items():
+        for name in {names[group] for group in groups}:
             if name is not None:
                 tallies[name][slot] += number
     return tallies
@@ -340,7 +433,7 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return sum(known) / len(known) if known and len(known) == len(values) else None
 
 
-def yes_no_figures(tally: Sequence[int], reader: Reader = READERS["words"]) -> dict[str, Any]:
+def yes_no_figures(tally: Sequence[int], reader: Reader = WORDS) -> dict[str, Any]:
     """Returns the figures of the yes/no questions of a tally.
 
     No answer is wrong in accuracy, stands in none of tp, fp, tn, fn, never enters precision, and is a miss in
@@ -385,7 +478,7 @@ def open_figures(tally: Sequence[int]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-# ---- answers and questions ---------------------------------------------------------------------------------
+# --- Answers and references ---
 
 
 def _some(names: Sequence[str]) -> str:
@@ -398,14 +491,14 @@ def _shown(value: object) -> str:
     return f"{type(value).__name__} {repr(value)[:60]}"
 
 
-def _text(row: Mapping[str, Any], key: str, where: str, error: type[ValueError]) -> str | None:
+def _text(row: Mapping[str, Any], key: str, where: str) -> str | None:
     """Returns an id or a name as text, so that 17 and "17" are one; null where there is none."""
     value = row.get(key)
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
-    raise error(f"expected text or a whole number as {key}; got {_shown(value)} at {where}")
+    raise AnswerError(f"expected text or a whole number as {key}; got {_shown(value)} at {where}")
 
 
 def collect_answers(rows: Iterable[tuple[str, Any]]) -> dict[str, str | None]:
@@ -417,15 +510,15 @@ def collect_answers(rows: Iterable[tuple[str, Any]]) -> dict[str, str | None]:
             came.
 
     Raises:
-        AnswerError: a row without id or answer, with two answers, or with one that is neither text nor null.
-        MatchError: a question is answered twice.
+        AnswerError: a row has no id or answer, has two answers, or one that is neither text nor
+            null; or a question is answered twice.
     """
     answers: dict[str, str | None] = {}
     twice = []
     for where, row in rows:
         if not isinstance(row, Mapping):
             raise AnswerError(f"expected an object with question_id and answer; got {_shown(row)} at {where}")
-        identifier = _text(row, "question_id" if "question_id" in row else "id", where, AnswerError)
+        identifier = _text(row, "question_id" if "question_id" in row else "id", where)
         keys = [key for key in ("answer", "response", "prediction") if key in row] or ["text"]
         if identifier is None or keys[0] not in row:
             keys = list(map(str, row))
@@ -441,7 +534,7 @@ def collect_answers(rows: Iterable[tuple[str, Any]]) -> dict[str, str | None]:
             twice.append(f"{identifier} at {where}")
         answers[identifier] = answer
     if twice:
-        raise MatchError(f"expected one answer to each question; answered again: {_some(twice)}: leave one of each")
+        raise AnswerError(f"expected one answer to each question; answered again: {_some(twice)}: leave one of each")
     return answers
 
 
@@ -454,34 +547,34 @@ def index_questions(rows: Iterable[tuple[str, Any]]) -> dict[str, Question]:
             the questions that state its key. `task` is generative for an open-ended question.
 
     Raises:
-        RecordError: a record without id or answer, with a label other than yes or no, or that stands twice.
+        AnswerError: a record without id or answer, with a label other than yes or no, or that stands twice.
     """
     questions: dict[str, Question] = {}
-    places: dict[Place, Place] = {}
+    groups: dict[Group, Group] = {}
     for where, row in rows:
         if not isinstance(row, Mapping) or row.get("question_id") is None or not isinstance(row.get("answer"), str):
-            raise RecordError(f"expected a record with question_id and, as text, answer; got {_shown(row)} at {where}")
-        identifier, image_id, pair_id, *names = (_text(row, key, where, RecordError) for key in _KEYS)
+            raise AnswerError(f"expected a record with question_id and, as text, answer; got {_shown(row)} at {where}")
+        identifier, image_id, pair_id, *names = (_text(row, key, where) for key in _KEYS)
         label = "open" if row.get("task") == "generative" else row["answer"].strip().casefold()
         if label not in ("open", "yes", "no") or (label == "open" and row.get("task") != "generative"):
-            raise RecordError(
+            raise AnswerError(
                 f"expected the label yes or no; got {_shown(row['answer'])} at {where}"
                 " (an open-ended question states the task generative)"
             )
         if identifier in questions:
-            raise RecordError(f"expected each question once; {identifier!r} stands again at {where}")
-        place = Place(*names)
-        questions[str(identifier)] = Question(label, places.setdefault(place, place), image_id, pair_id, row)
+            raise AnswerError(f"expected each question once; {identifier!r} stands again at {where}")
+        group = Group(*names)
+        questions[str(identifier)] = Question(label, groups.setdefault(group, group), image_id, pair_id, row)
     return questions
 
 
-_KEYS = ("question_id", "image_id", "pair_id", *Place._fields)
+_KEYS = ("question_id", "image_id", "pair_id", *Group._fields)
 
 
 def is_asked(question: Question, task: str = TASKS[0], config: str = "all", split: str = "all") -> bool:
     """Says whether a question is of a task, config (domain) and split; "both" and "all" take in every one."""
     of_task = task == "both" or (task == "generative") == (question.label == "open")
-    return of_task and config in ("all", question.place.domain) and split in ("all", question.place.split)
+    return of_task and config in ("all", question.group.domain) and split in ("all", question.group.split)
 
 
 def match(
@@ -504,22 +597,22 @@ def match(
         How many questions are asked.
 
     Raises:
-        MatchError: nothing is asked; or answers are missing or to no known question (unless partial); or all
+        AnswerError: nothing is asked; or answers are missing or to no known question (unless partial); or all
             are.
     """
     chosen = {identifier: question for identifier, question in questions.items() if asked(question)}
     if questions and not chosen:
-        raise MatchError(f"expected questions of the task, config and split chosen; none of {len(questions):,} is one")
+        raise AnswerError(f"expected questions of the task, config and split chosen; none of {len(questions):,} is one")
     missing = [identifier for identifier in chosen if identifier not in answers]
     unknown = [identifier for identifier in answers if identifier not in questions]
     if chosen and len(missing) == len(chosen):
-        raise MatchError(
+        raise AnswerError(
             f"expected answers to {len(chosen):,} questions, such as {next(iter(chosen))!r}; got answers to"
             f" {_some(list(answers))}, none of them asked: give the answers to these questions"
         )
     if (missing or unknown) and not partial:
         faults = [f"{text} {_some(names)}" for text, names in (("missing", missing), ("unknown", unknown)) if names]
-        raise MatchError(
+        raise AnswerError(
             f"expected one answer to each of {len(chosen):,} questions; {'; '.join(faults)}."
             " Give them all, or score what is there with --partial (partial=True)"
         )
@@ -529,7 +622,7 @@ def match(
     return len(chosen)
 
 
-# ---- ways in -----------------------------------------------------------------------------------------------
+# --- Scoring ---
 
 
 def report(
@@ -540,7 +633,7 @@ def report(
     Args:
         scores: the verdicts, all parts merged.
         asked: how many questions were asked, in all parts.
-        release: what was scored (see `load_release`); null if not known.
+        release: what was scored (see `mmrel_kit.scoring.release`); None if not known.
         run: what the caller states of `model`, `prompt` and `decoding`.
 
     Returns:
@@ -595,7 +688,7 @@ def compute(
         references: records of the contract (see `index_questions`); what `load_dataset` returns,
             plain or streaming: its pictures are not decoded, its questions are of its split; or,
             beside plain answers, plain labels.
-        reader: a name in READERS.
+        reader: `words`, or the name of a reader in `mmrel_kit.scoring.readers`.
         task: discriminative (the yes/no questions), generative (the open-ended ones) or both; answers to the
             others are set aside and counted.
         partial: score what is there, where answers are missing or belong to no known question.
@@ -606,7 +699,8 @@ def compute(
         The report (see `report`): plain numbers, texts, lists and dicts.
 
     Raises:
-        AnswerError, RecordError, MatchError: see `collect_answers`, `index_questions` and `match`.
+        AnswerError: see `collect_answers`, `index_questions` and `match`.
+        ModuleNotFoundError: see `find_reader`; open-ended answers need `mmrel_kit` too.
 
     >>> compute(predictions=["Yes.", "There is no dog"], references=["yes", "yes"])["accuracy"]
     0.5
@@ -619,7 +713,7 @@ def compute(
     plain = not any(isinstance(answer, Mapping) for answer in answers)
     if plain:
         if len(answers) != len(records):
-            raise MatchError(
+            raise AnswerError(
                 f"expected as many plain answers as references, in the same order; got {len(answers):,} and"
                 f" {len(records):,}: give objects with question_id and answer to match them by id"
             )
@@ -636,7 +730,7 @@ def compute(
     asked = match(collected, questions, scores, functools.partial(is_asked, task=task), partial)
     result = report(scores, asked, run=run)
     paired = (question for question in questions.values() if question.pair_id)
-    if hasattr(references, "split") and any(question.place.split is None for question in paired):
+    if hasattr(references, "split") and any(question.group.split is None for question in paired):
         result["notes"].append(
             "the references do not say the split of each question: a pair_id that is in two splits"
             " counts as one pair; give the dict of all splits to keep them apart"
@@ -675,490 +769,20 @@ def _rows_of(rows: Any, split: str | None = None) -> Iterator[Any]:
         yield {**stated, **row} if isinstance(row, Mapping) else row
 
 
-def _rows(path: str) -> Iterator[tuple[str, Any]]:
-    """Reads JSON lines or an array from a file or "-": (file:line or file[index], value)."""
-    name = "standard input" if path == "-" else path
-    data = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
+def _run() -> int:
+    """Run this file as the command `score`, or `report` where that is the first word."""
+    given = sys.argv[1:]
+    if given[:1] not in (["score"], ["report"]):
+        given = ["score", *given]
     try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise AnswerError(
-            f"expected UTF-8 text, JSON lines or an array, in {name}; got other bytes: {error}"
-        ) from error
-    is_array = text.lstrip()[:1] == "["
-    for number, line in enumerate([text] if is_array else text.split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            value = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            got = _shown(line.strip())
-            raise AnswerError(
-                f"expected JSON, an object a line or one array; got {got} at {name}:{number}: {error}"
-            ) from error
-        if is_array:
-            yield from ((f"{name}[{at}]", row) for at, row in enumerate(value))
-        else:
-            yield f"{name}:{number}", value
-
-
-def read_answers(*paths: str) -> dict[str, str | None]:
-    """Reads answer files, the shards of one; "-" is standard input.
-
-    Raises:
-        OSError: a file cannot be read.
-        AnswerError, MatchError: see `collect_answers`.
-    """
-    return collect_answers(row for path in paths for row in _rows(path))
-
-
-def find_release(root: str | os.PathLike[str] | None = None) -> Path:
-    """Return the folder of a release; fetch the records first where it is on the Hub.
-
-    Args:
-        root: a folder, or hf://datasets/NS/NAME[@REVISION]; None is the drawn sample of a clone.
-
-    Raises:
-        RecordError: there is no sample beside this file, or the Hub has no such release.
-        ConnectionError: the Hub cannot be reached, and its records were not fetched before.
-        ModuleNotFoundError: huggingface_hub is not installed.
-    """
-    if root is None:
-        folder = Path(__file__).resolve().parent
-        if not (folder / INDEX).is_file():
-            raise RecordError(
-                f"expected a release to score against; none is beside {Path(__file__).name}:"
-                " give --root, the folder of one, or --repo-id, its repository on the Hub"
-            )
-        return folder
-    text = os.fspath(root)
-    if "://" in text:
-        return fetch_records(text)
-    if not text:
-        raise RecordError(f"expected {_ROOTS} as root; got an empty text: name the release")
-    return Path(os.path.expanduser(text))
-
-
-def fetch_records(root: str) -> Path:
-    """Fetch what scoring needs of a release on the Hub: index, records, taxonomy; no pictures.
-
-    All files come from one commit, are compared with checksums.json, and stay in the cache of
-    huggingface_hub: a second call needs no network.
-
-    Args:
-        root: hf://datasets/NS/NAME[@REVISION]: a branch, tag or commit; by default the main branch.
-
-    Returns:
-        The folder of that commit in the cache.
-
-    Raises:
-        RecordError: no such repository or revision, no release in it, or files that differ from
-            its checksums.json.
-        ConnectionError: the Hub cannot be reached, and a file was not fetched before.
-        ModuleNotFoundError: huggingface_hub is not installed.
-    """
-    named = _HUB_ROOT.fullmatch(root.rstrip("/"))
-    if not named or ".." in root:
-        raise RecordError(f"expected {_ROOTS} as root; got {root!r}: correct the address")
-    repo_id, revision = named[1], unquote(named[2] or "main")
-    unreachable = _ask_hub(repo_id, revision)
-    index = _download(repo_id, revision, INDEX, unreachable)
-    commit = index.parent.name
-    _, files = _read_index(index)
-    for name, sha256 in files.items():
-        if name != TAXONOMY and not _RECORDS_FILE.fullmatch(name):
-            continue
-        path = _download(repo_id, commit, name, unreachable)
-        if _sha256(path) != sha256 and not unreachable:
-            # The copy in the cache may be damaged: fetch it once more.
-            path = _download(repo_id, commit, name, unreachable, force=True)
-        if _sha256(path) != sha256:
-            fault = f"expected {name} of {repo_id}@{commit} to be what its checksums.json states"
-            raise RecordError(f"{fault}; it differs: choose another revision, or push it again")
-    return index.parent
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _broken_connections() -> tuple[type[Exception], ...]:
-    """Return what huggingface_hub raises when no answer comes; raise where it is not installed."""
-    try:
-        import huggingface_hub.utils
+        from mmrel_kit.cli import guard_start, main
     except ModuleNotFoundError as error:
-        missing = "expected huggingface_hub, to read a release on the Hub; it is not installed"
-        raise ModuleNotFoundError(f"{missing}: pip install huggingface_hub") from error
-    # The client of huggingface_hub 1 and later has errors of its own, which are no OSError.
-    httpx = getattr(huggingface_hub.utils, "httpx", None)
-    return (OSError, httpx.HTTPError) if httpx else (OSError,)
-
-
-def _ask_hub(repo_id: str, revision: str) -> str | None:
-    """Return why the Hub does not answer, or None if it does.
-
-    Asked first because `hf_hub_download` tries for 25 seconds, with a log line each time, to reach
-    a Hub that is not there.
-    """
-    broken = _broken_connections()
-    from huggingface_hub import errors, get_hf_file_metadata, hf_hub_url
-
-    url = hf_hub_url(repo_id, INDEX, repo_type="dataset", revision=revision)
-    try:
-        get_hf_file_metadata(url, timeout=10.0)  # seconds
-    except errors.HfHubHTTPError:
-        return None  # an answer, which `_download` gets again and reports
-    except broken as error:
-        return _first_line(error)
-    return None
-
-
-def _download(
-    repo_id: str,
-    revision: str,
-    name: str,
-    unreachable: str | None,
-    force: bool = False,
-) -> Path:
-    """Return the path in the cache of one file of a dataset repository.
-
-    Args:
-        repo_id: the repository.
-        revision: branch, tag or commit.
-        name: the file's path in it.
-        unreachable: of `_ask_hub`; only the cache is read where the Hub does not answer.
-        force: fetch the file even if the cache has it.
-    """
-    failed: tuple[type[Exception], ...] = (ValueError, RuntimeError, *_broken_connections())
-    from huggingface_hub import constants, errors, hf_hub_download
-
-    wanted = f"{name} of {repo_id}@{revision}"
-    login = "log in with `hf auth login`"
-    try:
-        path = hf_hub_download(
-            repo_id,
-            name,
-            repo_type="dataset",
-            revision=revision,
-            force_download=force,
-            local_files_only=unreachable is not None,
-        )
-    except errors.GatedRepoError:
-        fault = f"{repo_id} is gated: ask for access on its page, then {login}"
-        raise RecordError(fault) from None
-    except errors.RepositoryNotFoundError:
-        fault = f"the Hub has no dataset {repo_id}, or it is private: correct the name, or {login}"
-        raise RecordError(fault) from None
-    except errors.RevisionNotFoundError:
-        fault = f"{repo_id} has no branch, tag or commit {revision!r}: correct the revision"
-        raise RecordError(fault) from None
-    except errors.LocalEntryNotFoundError as error:
-        reason = unreachable or _first_line(error.__cause__ or error)
-        fault = f"the Hub cannot be reached ({reason}): run again with a network"
-        if constants.HF_HUB_OFFLINE:
-            fault = "HF_HUB_OFFLINE is set: run once without it"
-        raise ConnectionError(f"{wanted} was not fetched before, and {fault}") from None
-    except errors.EntryNotFoundError:
-        fault = f"expected a release, but there is no {wanted}: choose another"
-        raise RecordError(f"{fault} repository or revision") from None
-    except failed as error:
-        fault = f"{wanted} could not be fetched ({_first_line(error)})"
-        raise ConnectionError(f"{fault}: run again; what was fetched is kept") from None
-    return Path(path)
-
-
-def _first_line(error: BaseException) -> str:
-    """Return the first line of an error, short, without signed addresses."""
-    lines = re.sub(r"\?\S+", "", str(error)).strip().splitlines()
-    return lines[0][:200] if lines else type(error).__name__
-
-
-def load_release(
-    root: str | os.PathLike[str] | None = None, config: str = "all", split: str = "all"
-) -> tuple[dict[str, Question], dict[str, Any]]:
-    """Read the records of a release and compare them with its checksums.
-
-    Args:
-        root: see `find_release`.
-        config: all, or the domain that is needed; others are read where they are on disk.
-        split: all, or the split that is needed.
-
-    Returns:
-        question_id -> Question; and the release's name, version, note, sha256 (of checksums.json), config and
-        split.
-
-    Raises:
-        RecordError: no release, nothing of that config and split, or records that differ from the checksums.
-        ConnectionError, ModuleNotFoundError: see `find_release`.
-    """
-    folder = find_release(root)
-    info, files = _read_index(folder / INDEX)
-    rows: list[tuple[str, Any]] = []
-    found = False
-    for name, sha256 in files.items():
-        parts = _RECORDS_FILE.fullmatch(name)
-        if parts:
-            needed = config in ("all", parts[1]) and split in ("all", parts[2])
-            found |= needed
-            if needed or (folder / name).exists():
-                rows += _records(folder / name, sha256, parts[2])
-    if not found:
-        wanted = f"records of config {config} and split {split}"
-        raise RecordError(f"expected {wanted}; {folder / INDEX} lists none: choose others")
-    return index_questions(rows), {**info, "config": config, "split": split}
-
-
-def _read_index(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
-    """Read checksums.json: name, version, note, sha256 of the release; path -> sha256 of a file."""
-    try:
-        sums = path.read_bytes()
-        stated = json.loads(sums)
-        info = {"name": stated["name"], "version": stated["version"], "note": stated.get("note")}
-        files = {name: entry["sha256"] for name, entry in sorted(stated["files"].items())}
-        if not all(isinstance(value, (str, type(None))) for value in info.values()):
-            raise TypeError("name, version and note are not text")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise RecordError(
-            f"expected a release, described by {path}; got {error!r}: give its folder as --root"
-        ) from error
-    return {**info, "sha256": hashlib.sha256(sums).hexdigest()}, files
-
-
-def _records(path: Path, sha256: str, split: str) -> Iterator[tuple[str, Any]]:
-    """Read a file of records and add the split, which only its name states."""
-    try:
-        data = path.read_bytes()
-        if hashlib.sha256(data).hexdigest() != sha256:
-            raise RecordError(f"expected {path} to be what checksums.json states; it differs: fetch the release again")
-        rows = [json.loads(line) for line in data.decode("utf-8").split("\n") if line]
-    except OSError as error:
-        raise RecordError(
-            f"expected {path}, which checksums.json lists; got {error}: fetch the release again"
-        ) from error
-    except (ValueError, RecursionError) as error:
-        raise RecordError(f"expected JSON lines in {path}; got {error}") from error
-    for number, row in enumerate(rows, 1):
-        yield f"{path}:{number}", {**row, "split": split} if isinstance(row, dict) else row
-
-
-# ---- command line ------------------------------------------------------------------------------------------
-
-_YES_NO = {
-    "n": "n", "acc": "accuracy", "prec": "precision", "rec": "recall", "F1": "f1",
-    "pair acc": "pair_accuracy", "pairs": "pairs", "yes": "yes_ratio", "no answer": "no_answer_share",
-}  # fmt: skip
-_OPEN = {
-    "n": "n",
-    "acc": "accuracy",
-    "correct": "correct",
-    "incorrect": "incorrect",
-    "no answer": "no_answer_share",
-}
-
-
-def shown(value: float | None) -> str:
-    """Shows a count as it is, a ratio in percent, and an em dash for what is undefined.
-
-    >>> shown(3000), shown(0.855), shown(None)
-    ('3000', '85.50', '—')
-    """
-    return "—" if value is None else str(value) if isinstance(value, int) else f"{100 * value:.2f}"
-
-
-def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Sets rows of text in columns, the first to the left and the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=False)]
-    lines = (
-        [
-            cell.rjust(width) if at else cell.ljust(width)
-            for at, (cell, width) in enumerate(zip(row, widths, strict=False))
-        ]
-        for row in rows
-    )
-    return "\n".join("  ".join(line).rstrip() for line in lines)
-
-
-def heading(result: Mapping[str, Any]) -> str:
-    """Says in a few lines what was scored and how: release, model, reader, coverage, notes."""
-    lines, release, coverage = [], result["release"], result["coverage"]
-    if release:
-        where = f"config {release['config']}, split {release['split']}"
-        lines.append(f"{release['name']} {release['version']}, checksums.json {release['sha256'][:16]}, {where}")
-        lines += [release["note"]] * bool(release["note"])
-    lines += [f"{key}: {value}" for key, value in result["run"].items() if value]
-    how = [f"reader {result['reader']['name']} {result['reader']['version']}"] * bool(result["n"])
-    how += [f"open-ended answers judged by {result['open_reader']}"] * bool(result["open_ended"])
-    how += [f"{result['package']['name']} {result['package']['version']}"]
-    lines.append(f"{', '.join(how)}; {coverage['answered']:,} of {coverage['questions']:,} questions answered")
-    if coverage["set_aside"]:
-        lines.append(f"{coverage['set_aside']:,} answers are to questions of another task, config or split: set aside")
-    if coverage["unknown"]:
-        lines.append(f"{coverage['unknown']:,} answers are to no known question: left out")
-    return "\n".join([*lines, *(f"note: {note}" for note in result["notes"])])
-
-
-def table(result: Mapping[str, Any]) -> str:
-    """Sets a report in tables, in percent: the paper's cells, domains, categories, splits, styles, all."""
-    blocks = []
-    for title, part, columns in (("yes/no", result, _YES_NO), ("open-ended", result["open_ended"], _OPEN)):
-        if part and part["n"]:
-            groupings = [part["by"][name] for name in GROUPINGS if name != "relation"]
-            groupings.append({"all": part, "mean of the cells": part["by"]["cell"] and part.get("macro", {})})
-            rows = [[title, *columns]]
-            for group in filter(None, groupings):
-                rows.append([""] * len(rows[0]))
-                rows += [[key, *_row(figures, columns)] for key, figures in group.items() if figures]
-            blocks.append(aligned(rows))
-    return "\n\n".join(blocks)
-
-
-def _row(figures: Mapping[str, Any], columns: Mapping[str, str]) -> list[str]:
-    return [shown(figures[name]) if name in figures else "" for name in columns.values()]
-
-
-def make_parser(prog: str, description: str) -> argparse.ArgumentParser:
-    """Returns a parser of the arguments that this command and relation_report share."""
-    parser = argparse.ArgumentParser(prog=prog, description=description, epilog="METRIC.md explains every figure.")
-    add = parser.add_argument
-    given = "JSON lines or array of question_id and answer; - is standard input; several files are shards of one"
-    add("answers", nargs="+", metavar="ANSWERS", help=given)
-    where = "folder of a release, or hf://datasets/NS/NAME[@REVISION] (default: the drawn sample of a clone)"
-    add("--root", metavar="RELEASE", help=where)
-    add("--repo-id", metavar="NS/NAME", help="a release on the Hub; only its records are fetched")
-    add("--revision", metavar="REV", help="branch, tag or commit of --repo-id (main)")
-    add("--config", default="all", choices=("all", *DOMAINS), help="domain (all)")
-    add("--split", default="test", choices=("all", *SPLITS), help="split (test)")
-    add(
-        "--task",
-        default=TASKS[0],
-        choices=TASKS,
-        help="yes/no questions, open-ended ones or both (discriminative)",
-    )
-    add("--reader", default="words", choices=READERS, help="how a yes/no answer is read (words)")
-    add("--partial", action="store_true", help="score what is there, though answers are missing or unknown")
-    add("--json", metavar="F", help="write the report, with the figures of every relation, into this file")
-    for name in ("model", "prompt", "decoding"):
-        add(f"--{name}", metavar="TEXT", help=f"what you state of the {name}; goes into the report")
-    return parser
-
-
-def choose_release(args: argparse.Namespace) -> Path:
-    """Return the folder of the release that the arguments of `make_parser` name."""
-    if args.repo_id is None and args.revision is not None:
-        address = f"hf://datasets/NS/NAME@{args.revision}"
-        raise RecordError(f"--revision belongs to --repo-id; with --root write {address}")
-    if args.repo_id is None:
-        return find_release(args.root)
-    if args.root is not None:
-        raise RecordError("--root and --repo-id each name a release: give one of them")
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", args.repo_id):
-        raise RecordError(f"expected NS/NAME, a dataset on the Hub, as --repo-id; got {args.repo_id!r}")
-    revision = "" if args.revision is None else f"@{args.revision}"
-    return find_release(f"hf://datasets/{args.repo_id}{revision}")
-
-
-def score_files(
-    args: argparse.Namespace, folder: Path, paths: Sequence[str], questions: Mapping[str, Question]
-) -> tuple[Scores, int]:
-    """Score answer files by the arguments of `make_parser`.
-
-    Args:
-        args: the arguments.
-        folder: of `choose_release`.
-        paths: the answer files.
-        questions: of `load_release`.
-
-    Returns:
-        The scores, and how many questions are asked.
-    """
-    taxonomy = load_taxonomy(folder / TAXONOMY) if args.task != TASKS[0] else None
-    scores = Scores(args.reader, taxonomy=taxonomy)
-    asked = functools.partial(is_asked, task=args.task, config=args.config, split=args.split)
-    return scores, match(read_answers(*paths), questions, scores, asked, args.partial)
-
-
-def stated(args: argparse.Namespace) -> dict[str, str | None]:
-    """Returns what the caller states of the run."""
-    return {"model": args.model, "prompt": args.prompt, "decoding": args.decoding}
-
-
-def write_json(result: Mapping[str, Any], path: str) -> None:
-    """Writes a report; raises OSError if the file cannot be written."""
-    text = json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False)
-    # A lone surrogate, such as a byte of --model that is not UTF-8, becomes an escape of JSON.
-    Path(path).write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
-
-
-_UNPRINTABLE = re.compile(r"[^\n -~\u00a0-\ud7ff\ue000-\U0010ffff]")
-
-
-def printable(text: str) -> str:
-    r"""Return text with control characters and lone surrogates escaped; line ends stay.
-
-    >>> printable("a\x1b[2J\n\ud800")
-    'a\\x1b[2J\n\\ud800'
-    """
-    return _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], text)
-
-
-def sample_line(args: argparse.Namespace) -> list[str]:
-    """Return the first line of the output where the arguments name no release, else nothing."""
-    if args.root is not None or args.repo_id is not None:
-        return []
-    others = "name a release with --root or --repo-id"
-    return [f"Scored on the drawn sample of this clone, not on the benchmark: {others}."]
-
-
-def run_command(
-    command: Callable[[argparse.Namespace], str], parser: argparse.ArgumentParser, argv: Sequence[str] | None
-) -> int:
-    """Prints what a command returns, and returns the exit status.
-
-    A user's error is one line on standard error, with status 1; so is Ctrl-C, with status 130. When
-    nobody reads the output any more, as after `| head`, the status is 1 and nothing is said.
-    """
-    try:
-        try:
-            print(printable(command(parser.parse_args(argv))))
-        finally:
-            print(end="", flush=True)  # argparse's help, too
-    except BrokenPipeError:
-        status = 1
-    except KeyboardInterrupt:
-        again = "the same command starts again from the beginning"
-        print(f"{parser.prog}: stopped; {again}", file=sys.stderr)
-        status = 130
-    except (AnswerError, RecordError, MatchError, OSError, ModuleNotFoundError) as error:
-        print(f"{parser.prog}: {printable(str(error))}", file=sys.stderr)
-        status = 1
-    else:
-        return 0
-    _settle_output()
-    return status
-
-
-def _settle_output() -> None:
-    """Drops what cannot be written to standard output; Python complains of it at its end."""
-    try:
-        print(end="", flush=True)
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _command(args: argparse.Namespace) -> str:
-    folder = choose_release(args)
-    questions, release = load_release(folder, args.config, args.split)
-    scores, asked = score_files(args, folder, args.answers, questions)
-    result = report(scores, asked, release, stated(args))
-    if args.json:
-        write_json(result, args.json)
-    return "\n".join([*sample_line(args), heading(result), "", table(result)])
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Scores answer files against a release, prints the paper's table, and returns the exit status."""
-    return run_command(_command, make_parser("relation_accuracy", "Scores answers to the questions of MMRel."), argv)
+        if error.name != "mmrel_kit":
+            raise
+        sys.exit(f"{Path(__file__).name}: {_explain_missing('the command')}")
+    guard_start("relation_accuracy.py")
+    return main(given, verbs=("score", "report"), prog="relation_accuracy.py")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(_run())

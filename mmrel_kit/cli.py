@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run a command, so that errors, missing packages, Ctrl-C and closed pipes take one line at most.
+"""The command `mmrel`: one parser for all verbs, one place where an error becomes one line.
 
-The one runner of upload.py, semidc, recipes and release.cluster. It loads in no time, so that it is
-there before what takes seconds (`guard_start`). `mmrel.py` and `relation_accuracy.py` work without
-this package and have a few such lines of their own.
+Errors that a user can mend, missing packages, Ctrl-C and closed pipes take one line at most. The
+module loads in no time, so that `guard_start` is there before what takes seconds. `mmrel.py` works
+without this package and has a few such lines of its own.
 """
 
 from __future__ import annotations
@@ -14,40 +14,17 @@ import os
 import signal
 import sys
 import threading
-import traceback
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from mmrel_kit.files import printable
+from mmrel_kit.commands.options import AGAIN, Verbs
+from mmrel_kit.extras import explain_import
+from mmrel_kit.files import InputError, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
+ABOUT = "Load, score, build and publish MMRel, a benchmark of relations between objects in images."
 INTERRUPTED = 130  # exit status after Ctrl-C, as shells have it
-AGAIN = "the same command starts again from the beginning"
-
-# What `pip install` needs to be given for a module, in a clone: "." is the core, the others are
-# the extras of pyproject.toml.
-SOURCES = {
-    **dict.fromkeys(("datasets", "fsspec", "huggingface_hub", "jsonschema", "numpy", "PIL"), "."),
-    **dict.fromkeys(("pyarrow", "tqdm", "yaml"), "."),
-    **dict.fromkeys(("openai", "fastapi", "uvicorn", "pydantic"), ".[semidc]"),
-    **dict.fromkeys(("torch", "transformers", "trl", "peft", "accelerate"), ".[finetune]"),
-    "datatrove": ".[cluster]",
-    "ray": "datatrove[ray]",
-    "imagehash": ".[audit]",
-    "inspect_ai": ".[inspect]",
-    "jsonschema_rs": ".[fast]",
-    "matplotlib": ".[plot]",
-    "mlcroissant": ".[croissant]",
-}
-# Packages whose name is not that of their module.
-PACKAGES = {
-    "PIL": "Pillow",
-    "imagehash": "ImageHash",
-    "inspect_ai": "inspect-ai",
-    "jsonschema_rs": "jsonschema-rs",
-    "yaml": "PyYAML",
-}
 
 
 def run_command(
@@ -130,22 +107,6 @@ def describe(error: BaseException) -> str:
     return error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
 
 
-def explain_import(error: ImportError) -> str | None:
-    """Return which package is missing or broken and what to install; None if none of `SOURCES` is.
-
-    A module that an installed package misses (torch without its sympy) is that package's problem,
-    and the line names both.
-    """
-    if isinstance(error, ModuleNotFoundError) and error.name in SOURCES:
-        package, source = PACKAGES.get(error.name, error.name), SOURCES[error.name]
-        return f"{package} is not installed; install what it needs: pip install {_quote(source)}"
-    if (module := _find_importing(error)) is None:
-        return None
-    package = PACKAGES.get(module, module)
-    again = f"pip install --force-reinstall {package}"
-    return f"{package} is installed and cannot be imported: {error}; install it anew: {again}"
-
-
 class _CtrlC:
     """Remembers Ctrl-C, since what runs may make another error of it, as functions in SQLite do."""
 
@@ -167,20 +128,6 @@ class _CtrlC:
     def _raise(self, *_: object) -> None:
         self.came = True
         raise KeyboardInterrupt
-
-
-def _find_importing(error: ImportError) -> str | None:
-    """Return the module of `SOURCES` in whose code an import failed, or that lacks a name."""
-    for frame, _ in traceback.walk_tb(error.__traceback__):
-        module = str(frame.f_globals.get("__name__")).partition(".")[0]
-        if module in SOURCES:
-            return module
-    module = str(error.name).partition(".")[0]
-    return module if module in SOURCES else None
-
-
-def _quote(source: str) -> str:
-    return f"'{source}'" if "[" in source else source
 
 
 def _stop(prog: str, go_on: str) -> int:
@@ -215,3 +162,52 @@ def _settle_output() -> None:
     except OSError:
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def make_parser(prog: str = "mmrel", only: Collection[str] | None = None) -> argparse.ArgumentParser:
+    """Return the parser of all verbs, or of a door's."""
+    import mmrel
+    from mmrel_kit.commands import label, load, recipes, release, score
+
+    parser = argparse.ArgumentParser(prog=prog, description=ABOUT)
+    parser.add_argument("--version", action="version", version=mmrel.__version__)
+    verbs = Verbs(parser, only)
+    for module in (load, score, release, recipes, label):
+        module.add_verbs(verbs)
+    return parser
+
+
+def main(
+    argv: Sequence[str] | None = None,
+    verbs: Collection[str] | None = None,
+    prog: str = "mmrel",
+) -> int:
+    """Run a verb and return the exit status.
+
+    Args:
+        argv: the arguments; None takes those of the process.
+        verbs: the verbs of the door that is used; None takes all.
+        prog: what messages begin with.
+    """
+    given = list(sys.argv[1:] if argv is None else argv)
+    parser = make_parser(prog, verbs)
+    if given[:1] == ["cluster"] and "--" in given:
+        # argparse gives no verb what follows options and "--".
+        cut = given.index("--")
+        parser.set_defaults(arguments=given[cut + 1 :])
+        given = given[:cut]
+    import mmrel
+    import relation_accuracy
+
+    errors = (InputError, mmrel.ReleaseError, relation_accuracy.AnswerError)
+    return run_command(parser, given, errors)
+
+
+def run() -> NoReturn:
+    """Run the command of the process."""
+    guard_start("mmrel")
+    sys.exit(main())
+
+
+if __name__ == "__main__":
+    run()

@@ -95,21 +95,49 @@ def make_json(value: object) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def parse_json(text: str) -> Any:
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+class Rules(NamedTuple):
+    """What a file of JSON may hold.
+
+    Attributes:
+        longest: the most characters of a value.
+        decoder: parses a value.
+        is_lines_only: whether there must be one value in each line: no array, no empty line, no
+            byte order mark.
+        may_be_empty: whether there may be no value at all.
+    """
+
+    longest: int
+    decoder: json.JSONDecoder
+    is_lines_only: bool
+    may_be_empty: bool
+
+
+_STRICT = json.JSONDecoder(parse_constant=_refuse_constant)
+RECORDS = Rules(MAX_RECORD, _STRICT, is_lines_only=False, may_be_empty=False)
+RELEASE = Rules(MAX_RECORD, _STRICT, is_lines_only=True, may_be_empty=True)
+# Other programs write answers: with NaN, and with a whole conversation in a row.
+ANSWERS = Rules(1 << 24, json.JSONDecoder(), is_lines_only=False, may_be_empty=True)
+
+
+def parse_json(text: str, rules: Rules = RECORDS) -> Any:
     """Parse one JSON value.
 
     Raises:
         ValueError: it is too long, nested too deeply, or not JSON.
     """
-    if len(text) > MAX_RECORD:
-        raise ValueError(f"a record has at most {MAX_RECORD} characters")
+    if len(text) > rules.longest:
+        raise ValueError(f"a record has at most {rules.longest} characters")
     try:
-        return _DECODER.decode(text)
+        return rules.decoder.decode(text)
     except RecursionError:
         raise ValueError("nested too deeply") from None
 
 
-def scan_json(source: Path | BinaryIO, name: str | None = None) -> Iterator[Value | Problem]:
+def scan_json(source: Path | BinaryIO, name: str | None = None, rules: Rules = RECORDS) -> Iterator[Value | Problem]:
     """Yield the JSON values of a file: one a line, or the elements of one array.
 
     Memory stays constant. After a line that cannot be read the next one is; after an element of an
@@ -118,18 +146,22 @@ def scan_json(source: Path | BinaryIO, name: str | None = None) -> Iterator[Valu
     Args:
         source: a path, or an open binary file; UTF-8, with or without a byte order mark.
         name: what `where` calls the file; default: its path.
+        rules: what the file may hold.
 
     Raises:
         OSError: the file cannot be opened or read.
     """
     if isinstance(source, Path):
         with open(source, "rb") as file:
-            yield from scan_json(file, name or str(source))
+            yield from scan_json(file, name or str(source), rules)
         return
-    text = _Text(source, name or "standard input")
+    if rules.is_lines_only:
+        yield from _scan_each_line(source, name or "standard input", rules)
+        return
+    text = _Text(source, name or "standard input", rules)
     try:
         first = text.skip_space()
-        if not first:
+        if not first and not rules.may_be_empty:
             yield Problem(f"{text.name}:1", "expected records, the file is empty")
         elif first == "[":
             yield from _scan_array(text)
@@ -141,26 +173,26 @@ def scan_json(source: Path | BinaryIO, name: str | None = None) -> Iterator[Valu
         yield Problem(f"{text.name}:{line}", f"expected UTF-8, got byte 0x{byte:02x}")
 
 
-def read_json(source: Path | BinaryIO, name: str | None = None) -> Iterator[Value]:
+def read_json(source: Path | BinaryIO, name: str | None = None, rules: Rules = RECORDS) -> Iterator[Value]:
     """Yield the JSON values of a file like `scan_json`; raise at the first problem.
 
     Raises:
         InputError: a value cannot be read, or the file is empty.
         OSError: the file cannot be opened or read.
     """
-    for found in scan_json(source, name):
+    for found in scan_json(source, name, rules):
         if isinstance(found, Problem):
             raise InputError(str(found))
         yield found
 
 
-def read_objects(source: Path | BinaryIO, name: str | None = None) -> Iterator[Value]:
+def read_objects(source: Path | BinaryIO, name: str | None = None, rules: Rules = RECORDS) -> Iterator[Value]:
     """Yield the JSON objects of a file like `read_json`; raise where a value is no object.
 
     Raises:
         InputError: see `read_json`, or a value is not an object.
     """
-    for where, value in read_json(source, name):
+    for where, value in read_json(source, name, rules):
         if not isinstance(value, dict):
             raise InputError(f"{where}: expected a JSON object, got {make_json(value)[:80]}")
         yield Value(where, value)
@@ -169,8 +201,9 @@ def read_objects(source: Path | BinaryIO, name: str | None = None) -> Iterator[V
 class _Text:
     """The text of a file that has not been taken yet, and the line at which it begins."""
 
-    def __init__(self, file: BinaryIO, name: str) -> None:
+    def __init__(self, file: BinaryIO, name: str, rules: Rules) -> None:
         self.name = name
+        self.rules = rules
         self.line = 1
         self._file = file
         # Line ends become "\n"; str.splitlines would also cut at separators inside JSON strings.
@@ -226,9 +259,9 @@ class _Text:
         """Parse the value that the text begins with and move past it."""
         while True:
             try:
-                value, end = _DECODER.raw_decode(self._buffer, self._at)
+                value, end = self.rules.decoder.raw_decode(self._buffer, self._at)
             except ValueError:
-                if len(self) > MAX_RECORD or not self.more():
+                if len(self) > self.rules.longest or not self.more():
                     raise
                 continue
             # A number may go on in the next chunk.
@@ -241,7 +274,7 @@ def _scan_lines(text: _Text) -> Iterator[Value | Problem]:
     problems = 0
     while problems < MAX_PROBLEMS:
         length = text.find_line_end()
-        if not length and len(text) <= MAX_RECORD and text.more():
+        if not length and len(text) <= text.rules.longest and text.more():
             continue
         where = f"{text.name}:{text.line}"
         line = text.take(length or len(text))
@@ -250,12 +283,30 @@ def _scan_lines(text: _Text) -> Iterator[Value | Problem]:
         if not line.strip():
             continue
         try:
-            value = parse_json(line)
+            value = parse_json(line, text.rules)
         except ValueError as error:
             problems += 1
             got = f"{error}, got {line[:80].strip()!r}"
             yield Problem(where, f"expected one JSON object per line, or one array: {got}")
-            if len(line) > MAX_RECORD:
+            if len(line) > text.rules.longest:
+                return
+            continue
+        yield Value(where, value)
+
+
+def _scan_each_line(file: BinaryIO, name: str, rules: Rules) -> Iterator[Value | Problem]:
+    """Yield the value of each line; a line that is not UTF-8 does not hide those around it."""
+    longest = 4 * rules.longest  # bytes
+    number = 0
+    while line := file.readline(longest):
+        number += 1
+        where = f"{name}:{number}"
+        try:
+            value = parse_json(line.decode(), rules)
+        except ValueError as error:
+            got = f"{error}, got {line[:80]!r}"
+            yield Problem(where, f"expected a JSON object in each line: {got}")
+            if len(line) == longest:
                 return
             continue
         yield Value(where, value)
@@ -285,13 +336,6 @@ def _scan_array(text: _Text) -> Iterator[Value | Problem]:
     if text.skip_space():
         got = text.peek(40).strip()
         yield Problem(text.name, f"expected nothing after the array, got {got!r}")
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
-
-
-_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
 # --- Writing ---

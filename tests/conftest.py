@@ -101,3 +101,9 @@ def real_data() -> Path:
     if not folder:
         pytest.skip("MMREL_REAL_DATA is not set: tests on MMRel's real records are left out")
     return Path(folder)
+
+
+@pytest.fixture
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests to an endpoint that fails are sent again at once."""
+    monkeypatch.setattr("mmrel_kit.endpoint.asking.FIRST_WAIT", 0.01)

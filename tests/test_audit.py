@@ -21,7 +21,7 @@ from mmrel_kit.audit.page import MEANINGS
 from mmrel_kit.build.job import Job, build_release
 from mmrel_kit.check.release import check_release
 from mmrel_kit.pictures.sources import PictureFolder
-from mmrel_kit.questions.published import SPLITS, WHOLE
+from mmrel_kit.questions.published import read_paper
 from mmrel_kit.questions.records import Triplet, make_question
 from mmrel_kit.questions.table import QuestionTable
 from mmrel_kit.questions.taxonomy import judge_relation
@@ -321,14 +321,16 @@ def test_relations_are_judged_by_the_taxonomy() -> None:
 
 
 def test_the_papers_sums() -> None:
+    paper = read_paper()
     totals = {
-        task: sum(number for cells in domains.values() for number in cells.values()) for task, domains in WHOLE.items()
+        task: sum(number for cells in domains.values() for number in cells.values())
+        for task, domains in paper.whole.items()
     }
     assert totals["discriminative"] == pytest.approx(14.93, abs=0.02)
     assert totals["generative"] == pytest.approx(7.51, abs=0.03)
     sums = {
         split: sum(number for cells in domains.values() for number in cells.values())
-        for split, domains in SPLITS.items()
+        for split, domains in paper.splits.items()
     }
     assert sums == pytest.approx({"train": 11.38, "test": 3.91, "adversarial": 0.71})
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import upload
+from mmrel_kit import cli
 from mmrel_kit.build.job import Job, build_release
 from mmrel_kit.pictures.sources import PictureFolder
 from mmrel_kit.recipes import cluster
@@ -48,7 +49,7 @@ def whole(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
 
 def test_local(sources: Path, whole: dict[str, bytes], tmp_path: Path) -> None:
     command = ["local", "--tasks", "3", "--workers", "2", "--logs", str(tmp_path / "logs"), "--"]
-    assert cluster.main([*command, *arguments(sources, tmp_path / "out")]) == 0
+    assert cli.main(["cluster", *command, *arguments(sources, tmp_path / "out")]) == 0
     assert upload.main(["finish", "--out", str(tmp_path / "out")]) == 0
     assert snapshot(tmp_path / "out") == whole
 
@@ -71,11 +72,11 @@ def test_slurm(sources: Path, whole: dict[str, bytes], tmp_path: Path, monkeypat
         str(tmp_path / "logs"),
         "--",
     ]
-    assert cluster.main([*command, *arguments(sources, tmp_path / "out")]) == 0
+    assert cli.main(["cluster", *command, *arguments(sources, tmp_path / "out")]) == 0
     script = (tmp_path / "logs" / "launch_script.slurm").read_text()
     for line in ("--partition=cpu", "--time=01:00:00", "--array=0-1", "--job-name=mmrel", "--cpus-per-task=1"):
         assert f"#SBATCH {line}\n" in script
-    assert re.search(rf"export PYTHONPATH={re.escape(str(cluster.REPOSITORY))}", script)
+    assert re.search(rf"export PYTHONPATH={re.escape(str(cluster.PACKAGES))}", script)
     assert re.search(r"^srun .*launch_pickled_pipeline .*/logs/executor.pik$", script, re.MULTILINE)
     subprocess.run(["bash", "-n", tmp_path / "logs" / "launch_script.slurm"], check=True)
     assert upload.main(["finish", "--out", str(tmp_path / "out")]) == 0, (tmp_path / "log").read_text()
@@ -84,13 +85,13 @@ def test_slurm(sources: Path, whole: dict[str, bytes], tmp_path: Path, monkeypat
 
 def test_ray(sources: Path, whole: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("ray", reason="ray is not installed: pip install 'datatrove[ray]'")
-    monkeypatch.setenv("PYTHONPATH", str(cluster.REPOSITORY))
+    monkeypatch.setenv("PYTHONPATH", str(cluster.PACKAGES))
     command = ["ray", "--tasks", "2", "--logs", str(tmp_path / "logs"), "--"]
-    assert cluster.main([*command, *arguments(sources, tmp_path / "out")]) == 0
+    assert cli.main(["cluster", *command, *arguments(sources, tmp_path / "out")]) == 0
     assert upload.main(["finish", "--out", str(tmp_path / "out")]) == 0
     assert snapshot(tmp_path / "out") == whole
 
 
 def test_what_slurm_needs(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cluster.main(["slurm", "--tasks", "2", "--", "--out", "x"]) == 1
+    assert cli.main(["cluster", "slurm", "--tasks", "2", "--", "--out", "x"]) == 1
     assert "slurm: expected --partition and --time" in capsys.readouterr().err

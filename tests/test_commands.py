@@ -16,20 +16,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-import mmrel_kit.commands.label
 import upload
-from mmrel_kit import cli as commands
+from mmrel_kit import cli, extras
 from tests.conftest import REPOSITORY
+from tests.helpers.verbs import list_verbs
 
 pytestmark = pytest.mark.commands
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-RECIPES = ("recipes.answer", "recipes.export", "recipes.finetune")
-FILES = ("mmrel.py", "relation_accuracy.py", "relation_report.py")
+DOORS = ("mmrel.py", "relation_accuracy.py", "upload.py")
 # Every module that an extra brings, those of the tests' oracles among them.
-EXTRAS = sorted(name for name, source in commands.SOURCES.items() if source != ".")
+EXTRAS = sorted(name for name, source in extras.SOURCES.items() if source != ".")
 ALONE = "; install what it needs: pip install datasets jsonschema pillow"  # mmrel.py
 ORACLES = ("evaluate", "krippendorff", "scipy", "sklearn", "statsmodels")
 
@@ -53,8 +52,8 @@ def end(error):
 results = []
 for words in asked:
     out, err = io.StringIO(), io.StringIO()
-    is_module = not words[0].endswith(".py")
-    sys.argv = words
+    is_module = words[0] == "-m"
+    sys.argv = words = words[1:] if is_module else words
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
             (runpy.run_module if is_module else runpy.run_path)(words[0], run_name="__main__")
@@ -101,14 +100,17 @@ def make_environment(*folders: Path, **settings: str) -> dict[str, str]:
     return {**kept, "PYTHONPATH": path, **settings}
 
 
-def find_file(word: str) -> str:
-    """Where a command's file is, if the word names one."""
-    return str(REPOSITORY / word) if word in ("upload.py", *FILES) else word
+def make_words(command: str) -> list[str]:
+    """Return what Python is given to run `mmrel VERB`, a door or a module."""
+    first, *rest = command.split()
+    if first == "mmrel":
+        return ["-m", "mmrel_kit.cli", *rest]
+    return [str(REPOSITORY / first) if first in DOORS else first, *rest]
 
 
 def run_without(folder: Path, missing: Sequence[str], asked: Sequence[str]) -> list[Result]:
     """Run commands where modules are missing."""
-    words = [[find_file(word) for word in command.split()] for command in asked]
+    words = [make_words(command) for command in asked]
     done = subprocess.run(
         [sys.executable, "-c", DRIVER, json.dumps([words, missing])],
         cwd=folder,
@@ -121,13 +123,9 @@ def run_without(folder: Path, missing: Sequence[str], asked: Sequence[str]) -> l
 
 
 def list_commands() -> list[str]:
-    """Every command and sub-command."""
-    asked = ["upload.py", "semidc", "release.cluster", *FILES, *RECIPES]
-    parsers = {"upload.py": upload.make_parser(), "semidc": mmrel_kit.commands.label.make_parser()}
-    for name, parser in parsers.items():
-        choices = next(action.choices for action in parser._actions if action.choices)
-        asked += [f"{name} {choice}" for choice in choices or ()]
-    return asked
+    """Return the three doors, `mmrel` and all of its verbs."""
+    verbs = [name for name, _ in list_verbs(cli.make_parser())]
+    return [*DOORS, "mmrel", *(f"mmrel {verb}" for verb in verbs), "upload.py build"]
 
 
 @pytest.fixture
@@ -150,15 +148,15 @@ def workplace(tmp_path: Path, sources: Path, built: Path) -> Path:
 
 
 def test_help_of_every_command_works_without_any_extra(tmp_path: Path) -> None:
-    # `recipes.finetune --help` and `recipes.answer --help` used to end in a traceback, and
-    # `semidc propose --help` left out the options of the endpoint.
+    # `finetune --help` and `answer --help` used to end in a traceback, and `propose --help` left
+    # out the options of the endpoint.
     asked = list_commands()
-    assert len(asked) > 20
+    assert len(asked) > 30
     results = run_without(tmp_path, [*EXTRAS, *ORACLES], [f"{words} --help" for words in asked])
     for words, result in zip(asked, results, strict=True):
         assert (result.status, result.err) == (0, ""), words
         assert result.out.startswith("usage: "), words
-        if words in ("semidc propose", "semidc generate", "recipes.answer"):
+        if words in ("mmrel label propose", "mmrel label generate", "mmrel answer"):
             for option in ("--base-url", "--model", "--store", "--parameter", "--max-requests"):
                 assert option in result.out, words
 
@@ -168,18 +166,17 @@ def test_a_missing_extra_is_one_line_that_names_it(workplace: Path) -> None:
     before = sorted(workplace.iterdir())
     endpoint = "--base-url http://127.0.0.1:9/v1 --model m --store replies.sqlite"
     images = "--images pictures --out items.jsonl"
-    propose = "semidc propose empty.jsonl --category action"
+    propose = "mmrel label propose empty.jsonl --category action"
     cases = {
-        f"recipes.answer --root release --out a.jsonl {endpoint}": ("openai", ".[semidc]"),
-        "recipes.finetune --model m --data release --out tuned": ("torch", ".[finetune]"),
-        "recipes.inspect_task": ("inspect-ai", ".[inspect]"),
+        f"mmrel answer --root release --out a.jsonl {endpoint}": ("openai", ".[semidc]"),
+        "mmrel finetune --model m --data release --out tuned": ("torch", ".[finetune]"),
         f"{propose} {images} {endpoint}": ("openai", ".[semidc]"),
-        f"semidc generate empty.jsonl {images} {endpoint}": ("openai", ".[semidc]"),
-        "semidc verify project.sqlite --images pictures": ("uvicorn", ".[semidc]"),
-        "semidc demo --out demo": ("openai", ".[semidc]"),
-        "relation_report.py answers.jsonl --root release --plot p.png": ("matplotlib", ".[plot]"),
-        "release.cluster local --tasks 2 -- --out x": ("datatrove", ".[cluster]"),
-        "release.cluster ray --tasks 2 -- --out x": ("ray", "datatrove[ray]"),
+        f"mmrel label generate empty.jsonl {images} {endpoint}": ("openai", ".[semidc]"),
+        "mmrel label verify project.sqlite --images pictures": ("uvicorn", ".[semidc]"),
+        "mmrel label demo --out demo": ("openai", ".[semidc]"),
+        "mmrel report answers.jsonl --root release --plot p.png": ("matplotlib", ".[plot]"),
+        "mmrel cluster local --tasks 2 -- --out x": ("datatrove", ".[cluster]"),
+        "mmrel cluster ray --tasks 2 -- --out x": ("ray", "datatrove[ray]"),
     }
     results = run_without(workplace, EXTRAS, list(cases))
     for (words, (package, source)), result in zip(cases.items(), results, strict=True):
@@ -192,11 +189,11 @@ def test_a_missing_extra_is_one_line_that_names_it(workplace: Path) -> None:
 
 def test_missing_pillow_is_one_line(tmp_path: Path) -> None:
     # `datasets` does not bring it, and `python mmrel.py real` printed a table and a traceback.
-    asked = ["mmrel.py real", "upload.py check x", "recipes.export --out x"]
+    asked = ["mmrel.py real", "upload.py check x", "mmrel export --out x"]
     first, *others = run_without(tmp_path, ["PIL"], asked)
     assert (first.status, first.out) == (1, "")
     assert re.fullmatch(rf"mmrel\.py: .*PIL.*{ALONE}\n", first.err)
-    for name, result in zip(("upload.py", "recipes.export"), others, strict=True):
+    for name, result in zip(("upload.py", "mmrel"), others, strict=True):
         line = f"{name}: Pillow is not installed; install what it needs: pip install .\n"
         assert (result.status, result.out, result.err) == (1, "", line)
 
@@ -227,14 +224,14 @@ def test_a_broken_package_is_not_called_missing(
     with pytest.raises(ImportError) as caught:
         __import__("trl")
     again = "install it anew: pip install --force-reinstall trl"
-    told = commands.explain_import(caught.value)
+    told = extras.explain_import(caught.value)
     assert re.fullmatch(f"trl is installed and cannot be imported: {problem}; {again}", str(told))
 
 
 def test_a_broken_import_of_our_own_is_a_bug() -> None:
     with pytest.raises(ImportError) as caught:
         from mmrel_kit.cli import no_such_name  # type: ignore[attr-defined]  # noqa: F401
-    assert commands.explain_import(caught.value) is None
+    assert extras.explain_import(caught.value) is None
 
     def run(args: argparse.Namespace) -> int:
         raise caught.value
@@ -242,7 +239,7 @@ def test_a_broken_import_of_our_own_is_a_bug() -> None:
     parser = argparse.ArgumentParser()
     parser.set_defaults(run=run)
     with pytest.raises(ImportError):
-        commands.run_command(parser, [])
+        cli.run_command(parser, [])
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="tomllib is in Python 3.11 and later")
@@ -254,8 +251,8 @@ def test_every_extra_of_the_project_is_known() -> None:
     for group in (".[test]", ".[browser]", ".[dev]"):
         groups.pop(group)
     known: dict[str, set[str]] = {}
-    for module, source in commands.SOURCES.items():
-        name = commands.PACKAGES.get(module, module).lower().replace("_", "-")
+    for module, source in extras.SOURCES.items():
+        name = extras.PACKAGES.get(module, module).lower().replace("_", "-")
         known.setdefault(name, set()).add(source)
     for source, needed in {".": project["dependencies"], **groups}.items():
         for requirement in needed:
@@ -278,7 +275,7 @@ class Session:
         self.server.settimeout(300)  # so that a command that ends too early fails the test
         self.port = str(self.server.getsockname()[1])
         environment = make_environment(folder / "pause", PAUSE_PORT=self.port, **settings)
-        words = [find_file(word).replace("PORT", self.port) for word in command.split()]
+        words = [word.replace("PORT", self.port) for word in make_words(command)]
         self.process = subprocess.Popen(
             [sys.executable, *words],
             cwd=folder,
@@ -312,25 +309,25 @@ ENDPOINT = "--base-url http://127.0.0.1:PORT/v1 --model m --concurrency 2"
     [
         (BUILD, "open:.jpg", RESUMES),
         (f"{BUILD} --shard 1/2", "sqlite3.connect:plan.sqlite", RESUMES),
-        ("upload.py check release", "open:release/data/", STARTS_AGAIN),
-        ("upload.py audit release", "open:release/data/", STARTS_AGAIN),
-        ("upload.py sheet release --out sheet.png", "open:release/data/", STARTS_AGAIN),
+        ("mmrel check release", "open:release/data/", STARTS_AGAIN),
+        ("mmrel audit release", "open:release/data/", STARTS_AGAIN),
+        ("mmrel sheet release --out sheet.png", "open:release/data/", STARTS_AGAIN),
         ("mmrel.py real --root release", "open:.tar", STARTS_AGAIN),
         ("relation_accuracy.py answers.jsonl --root release", "open:answers", STARTS_AGAIN),
-        ("relation_report.py answers.jsonl --root release", "open:answers", STARTS_AGAIN),
-        ("-m recipes.export --root release --out export", "open:release/data/", STARTS_AGAIN),
-        ("-m semidc select --images pictures --out c.jsonl", "open:.jpg", STARTS_AGAIN),
+        ("mmrel report answers.jsonl --root release", "open:answers", STARTS_AGAIN),
+        ("mmrel export --root release --out export", "open:release/data/", STARTS_AGAIN),
+        ("mmrel label select --images pictures --out c.jsonl", "open:.jpg", STARTS_AGAIN),
         # While modules load, which takes seconds.
         (BUILD, "import:datasets", NOT_BEGUN),
         ("mmrel.py real", "import:datasets", NOT_BEGUN),
-        ("-m semidc agree x", "import:datasets", NOT_BEGUN),
-        ("-m recipes.answer --out x", "import:datasets", NOT_BEGUN),
-        ("-m release.cluster local", "import:datasets", NOT_BEGUN),
+        ("mmrel label agree x", "import:datasets", NOT_BEGUN),
+        ("mmrel answer --out x", "import:datasets", NOT_BEGUN),
+        ("mmrel cluster local", "import:datasets", NOT_BEGUN),
         # The server that never answers is the Hub, or the endpoint of a model.
-        ("upload.py push release --repo-id ns/MMRel", "", "the same command goes on"),
-        ("upload.py verify release --repo-id ns/MMRel", "", STARTS_AGAIN),
-        (f"-m recipes.answer --root release --out a.jsonl {ENDPOINT}", "", RESUMES),
-        (f"-m semidc generate wishes.jsonl --images new --out g.jsonl {ENDPOINT}", "", RESUMES),
+        ("mmrel push release --repo-id ns/MMRel", "", "the same command goes on"),
+        ("mmrel verify release --repo-id ns/MMRel", "", STARTS_AGAIN),
+        (f"mmrel answer --root release --out a.jsonl {ENDPOINT}", "", RESUMES),
+        (f"mmrel label generate wishes.jsonl --images new --out g.jsonl {ENDPOINT}", "", RESUMES),
     ],
 )
 def test_ctrl_c_is_one_line_that_says_how_to_go_on(
@@ -387,7 +384,7 @@ def test_ctrl_c_ends_the_workers_of_a_build_in_silence(workplace: Path, where: s
 
 
 def test_ctrl_c_ends_the_verifying_page(workplace: Path) -> None:
-    session = Session(workplace, "-m semidc verify p.sqlite --images pictures --port 0")
+    session = Session(workplace, "mmrel label verify p.sqlite --images pictures --port 0")
     assert session.process.stdout is not None
     while "verify at" not in session.process.stdout.readline():
         assert session.process.poll() is None
@@ -395,7 +392,7 @@ def test_ctrl_c_ends_the_verifying_page(workplace: Path) -> None:
     result = session.end()
     assert (result.status, result.err) == (
         130,
-        "semidc: stopped; every decision is kept; the same command goes on\n",
+        "mmrel label verify: stopped; every decision is kept; the same command goes on\n",
     )
 
 
@@ -407,7 +404,7 @@ def test_ctrl_c_while_answers_are_typed(workplace: Path) -> None:
     result = session.end()
     assert result.status == 130
     (line,) = result.err.splitlines()
-    assert line.startswith("relation_accuracy: stopped; ")
+    assert line.startswith("relation_accuracy.py score: stopped; ")
 
 
 def test_ctrl_c_that_a_library_turns_into_another_error() -> None:
@@ -421,7 +418,7 @@ def test_ctrl_c_that_a_library_turns_into_another_error() -> None:
     parser = argparse.ArgumentParser(prog="x")
     parser.set_defaults(run=run)
     before = signal.getsignal(signal.SIGINT)
-    assert commands.run_command(parser, []) == 130
+    assert cli.run_command(parser, []) == 130
     assert signal.getsignal(signal.SIGINT) is before
 
 
@@ -435,7 +432,7 @@ def test_ctrl_c_that_is_ignored_stays_ignored() -> None:
     parser.set_defaults(run=run)
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        assert commands.run_command(parser, []) == 0
+        assert cli.run_command(parser, []) == 0
     finally:
         signal.signal(signal.SIGINT, before)
 
@@ -451,8 +448,8 @@ def test_ctrl_c_that_is_ignored_stays_ignored() -> None:
         "relation_accuracy.py answers.jsonl --root release --partial",
         "upload.py check release",
         "upload.py audit release --quick",
-        "-m semidc select --images pictures --out c.jsonl",
-        "-m recipes.export --root release --out export --allow-triplets",
+        "mmrel label select --images pictures --out c.jsonl",
+        "mmrel export --root release --out export --allow-triplets",
         "upload.py build --help",
         "relation_accuracy.py --help",
         "mmrel.py --help",
@@ -490,7 +487,7 @@ def print_into(
 ) -> subprocess.CompletedProcess[str]:
     """Run a command whose standard output is this file or descriptor."""
     return subprocess.run(
-        [sys.executable, *map(find_file, command.split())],
+        [sys.executable, *make_words(command)],
         cwd=folder,
         env=make_environment(**settings),
         stdout=target,
@@ -529,26 +526,26 @@ def test_what_a_user_can_fix_is_one_line(
 
     parser = argparse.ArgumentParser(prog="x")
     parser.set_defaults(run=run)
-    assert commands.run_command(parser, [], (Mistake,)) == 1
+    assert cli.run_command(parser, [], (Mistake,)) == 1
     assert capsys.readouterr().err == line + "\n"
 
 
 def test_a_bug_keeps_its_traceback() -> None:
-    # semidc used to print every ValueError as if the user had made a mistake.
+    # The labelling commands used to print every ValueError as if the user had made a mistake.
     def run(args: argparse.Namespace) -> int:
         raise ValueError("a bug")
 
     parser = argparse.ArgumentParser(prog="x")
     parser.set_defaults(run=run)
     with pytest.raises(ValueError, match="a bug"):
-        commands.run_command(parser, [], (Mistake,))
+        cli.run_command(parser, [], (Mistake,))
 
 
 def test_the_status_of_a_command_is_kept(capsys: pytest.CaptureFixture[Any]) -> None:
     parser = argparse.ArgumentParser(prog="x")
     parser.set_defaults(run=lambda args: 3)
-    assert commands.run_command(parser, []) == 3
+    assert cli.run_command(parser, []) == 3
     with pytest.raises(SystemExit) as caught:
-        commands.run_command(parser, ["--unknown"])
+        cli.run_command(parser, ["--unknown"])
     assert caught.value.code == 2
     assert "unrecognized arguments: --unknown" in capsys.readouterr().err

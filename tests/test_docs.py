@@ -8,6 +8,8 @@ stands in no table here fails, and so does a row of a table whose block is gone.
 
 from __future__ import annotations
 
+import ast
+import hashlib
 import json
 import os
 import re
@@ -21,22 +23,26 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-import mmrel_kit.commands.label
-import mmrel_kit.recipes.answer
-import mmrel_kit.recipes.export
-import mmrel_kit.recipes.finetune
-import relation_accuracy
-import upload
+from mmrel_kit import cli
+from mmrel_kit.questions.records import Triplet
+from mmrel_kit.semidc.people.store import Decision, Project, Proposal
 from tests.conftest import REPOSITORY
+from tests.helpers.clones import copy_clone
 from tests.helpers.stub_endpoint import StubEndpoint
+from tests.helpers.verbs import list_runnable
 from tests.hub.hub_client import Client
 from tests.hub.loopback_hub import LoopbackHub
 
 if TYPE_CHECKING:
-    from argparse import ArgumentParser
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
-DOCUMENTS = ("README.md", "METRIC.md", "benchmarks/BUILD.md")
+DOCUMENTS = (
+    "README.md",
+    "docs/labelling.md",
+    "docs/maintaining.md",
+    "docs/metric.md",
+    "benchmarks/BUILD.md",
+)
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 ENDPOINT = "http://127.0.0.1:8000/v1"  # the address that the documentation gives an endpoint
 CLONE = "MMRel-source"
@@ -72,13 +78,13 @@ class Case(NamedTuple):
     is_long: bool = False
 
 
-# Commands of the clone run in a clone of another name elsewhere; those of the card, which goes to the
-# Hub, and all snippets run in a folder that holds a release called mmrel, with the wheel's files.
+# Blocks run in a folder that holds a release called mmrel, with what the wheel installs; those that
+# name a file of the clone run in a clone of another name.
 CASES = [
-    Case("python relation_accuracy.py recipes/sample_answers/made_up_80.jsonl", "real/spatial"),
-    Case("python upload.py sources downloads", "images.zip"),
+    Case('mmrel score "$(mmrel path answers)/made_up_80.jsonl"', "real/spatial"),
+    Case("mmrel fetch downloads", "images.zip"),
     Case(
-        "python upload.py build --annotations downloads/questions/json --out mmrel --workers 2 --images \\",
+        "mmrel build --annotations downloads/questions/json --out mmrel --workers 2 --images \\",
         "mmrel: 0 problems",
         is_long=True,
     ),
@@ -86,20 +92,27 @@ CASES = [
     Case("from datasets import load_dataset\n\nrows =", "Is there a"),
     Case("import mmrel\n\nrows =", "10 Is a"),
     Case("from datasets import load_dataset\n\nonly =", "{'spatial'}"),
-    Case("python -m relation_accuracy answers.jsonl --repo-id NS/MMRel --split test", "GPT-4o", is_long=True),
+    Case("mmrel score answers.jsonl --repo-id NS/MMRel --split test", "GPT-4o", is_long=True),
     Case("from datasets import load_dataset\nfrom relation_accuracy import compute", "0.5 0.0 0.66"),
     Case("import mmrel\nfrom relation_accuracy import compute", "0.", needs="transformers"),
-    Case("python -m recipes.answer --root mmrel --base-url", "64 of 64 answered"),
+    Case("mmrel answer --root mmrel --base-url", "64 of 64 answered"),
     Case("MMREL_RELEASE=NS/MMRel python -m lmms_eval", "mmrel_accuracy", needs="lmms_eval"),
     Case("export LOCAL_BASE_URL=http://127.0.0.1:8000/v1", "pair_accuracy", needs="inspect_ai"),
-    Case("python -m recipes.export --root mmrel --drop-leaks", "false positives", needs="trl"),
-    Case("python relation_report.py recipes/sample_answers/made_up_80.jsonl", "McNemar"),
-    Case("python relation_accuracy.py --root . --config real", "open-ended"),
+    Case("mmrel export --root mmrel --drop-leaks", "false positives", needs="trl"),
+    Case('mmrel report "$(mmrel path answers)/made_up_80.jsonl"', "McNemar"),
+    Case('mmrel score --root "$(mmrel path sample)" --config real', "open-ended"),
     Case("from relation_accuracy import compute\n\nreport =", "0.5"),
     Case("import mmrel\nimport relation_accuracy", "0.5 0.0"),
-    Case("import mmrel\nfrom decode_once import Picture", ""),
-    Case("python -m semidc demo", "accuracy", is_long=True),
-    Case("python upload.py push mmrel --repo-id NS/MMRel --tag", "dry run: nothing was changed", is_long=True),
+    Case("import mmrel\nfrom mmrel_kit.pictures import Picture", ""),
+    Case("mmrel label demo\n", "accuracy", is_long=True),
+    Case("mmrel label demo --out demo", "accuracy", is_long=True),
+    Case("mmrel label select --images pictures", "0 items to verify written to proposals.jsonl"),
+    Case("mmrel label ask project.sqlite", "3 records written to records/train.jsonl"),
+    Case("mmrel label audit project.sqlite", "0 of"),
+    Case("sample=$(mmrel path sample)", "release: 0 problems", is_long=True),
+    Case("mmrel build --annotations json --images pictures --out mmrel --shard 1/2", "mmrel check mmrel"),
+    Case("mmrel cluster local --tasks 2", "mmrel check mmrel", needs="datatrove"),
+    Case("mmrel push mmrel --repo-id NS/MMRel --tag", "dry run: nothing was changed", is_long=True),
 ]
 # What is not run here, and why.
 NOT_RUN = {
@@ -109,6 +122,9 @@ NOT_RUN = {
     "A drawn sample in the layout of a release": "the output of a command; `test_the_output_that_is_shown` compares it",
     "@article{nie2024mmrel,": "BibTeX",
     "PYTHONPATH=. python benchmarks/standin.py": "it takes many minutes; tests/test_scale.py runs its parts",
+    "PYTHONPATH=. python -m tests.drawing.draw_sample": "it writes into the clone; test_project.py runs its parts",
+    "mmrel label generate triplets.jsonl": "the stub has no image model; tests of the step have one",
+    "mmrel label verify project.sqlite": "it serves until Ctrl-C; tests/test_commands.py starts and stops it",
 }
 
 
@@ -144,46 +160,30 @@ def test_no_command_is_indented_where_it_would_not_be_seen() -> None:
         assert not re.findall(r"^(?: {4}|\t)(?:python|pip|hf|inspect|import|from) .*", text, re.MULTILINE), document
 
 
-def is_of_clone(block: Block) -> bool:
-    """Tell whether a block is a command of the clone; those of the card, and all snippets, are not."""
-    if block.language == "python":
-        return False
-    text = (REPOSITORY / "README.md").read_text("utf-8")
-    card = re.sub(r"<!-- project:begin -->.*?<!-- project:end -->", "", text, flags=re.DOTALL)
-    return block.text not in card
-
-
-@pytest.mark.parametrize(
-    "make_parser", [upload.make_parser, mmrel_kit.commands.label.make_parser], ids=["upload", "semidc"]
-)
-def test_the_examples_of_help_are_commands_that_are_understood(make_parser: Callable[[], ArgumentParser]) -> None:
-    parser = make_parser()
-    commands = next(action.choices for action in parser._actions if action.choices)
-    assert commands is not None
-    for name, command in dict(commands).items():
-        example = re.fullmatch(r"example: python (?:upload\.py|-m semidc) (.+)", command.epilog, re.DOTALL)
+def test_the_examples_of_help_are_commands_that_are_understood() -> None:
+    parser = cli.make_parser()
+    verbs = list_runnable(parser)
+    assert len(verbs) > 20
+    for name, verb in verbs:
+        example = re.fullmatch(r"example: mmrel (.+)", str(verb.epilog), re.DOTALL)
         assert example, name
         words = shlex.split(example[1])
-        assert words[0] == name
-        assert parser.parse_args(words).run.__name__ == name
+        assert " ".join(words[: len(name.split())]) == name
+        if "--" in words:  # cli.main takes what follows
+            words = words[: words.index("--")]
+        assert parser.parse_args(words).prog == f"mmrel {name}"
 
 
-# Whose docstrings hold commands: module -> its parser.
-PARSERS = {
-    "relation_accuracy": lambda: relation_accuracy.make_parser("relation_accuracy", ""),
-    "recipes.answer": lambda: mmrel_kit.recipes.answer.make_parser(),
-    "recipes.export": lambda: mmrel_kit.recipes.export.make_parser(),
-    "recipes.finetune": lambda: mmrel_kit.recipes.finetune.make_parser(),
-}
-
-
-@pytest.mark.parametrize("module", PARSERS)
-def test_the_commands_of_docstrings_are_understood(module: str) -> None:
-    text = sys.modules[module].__doc__ or ""
-    commands = re.findall(r"^    python (?:-m )?([\w.]+?)(?:\.py)? (.+)$", text, re.MULTILINE)
-    assert module in [name for name, _ in commands]
-    for name, arguments in commands:
-        PARSERS[name]().parse_args(shlex.split(arguments))
+def test_the_commands_of_docstrings_are_understood() -> None:
+    parser = cli.make_parser()
+    found = 0
+    for path in [*REPOSITORY.glob("*.py"), *REPOSITORY.glob("mmrel_kit/**/*.py")]:
+        text = ast.get_docstring(ast.parse(path.read_text("utf-8"))) or ""
+        for command in re.findall(r"^    mmrel ((?:.+\\\n)*.+)$", text, re.MULTILINE):
+            words = shlex.split(command.replace("\\\n", " "))
+            parser.parse_args(words[: words.index("--")] if "--" in words else words)
+            found += 1
+    assert found >= 5
 
 
 class Reader:
@@ -199,56 +199,61 @@ class Reader:
         self.environment["HOME"] = str(client.home)
         self.environment["HF_HUB_DISABLE_UPDATE_CHECK"] = "1"  # hf would look for its newest version
         programs = [str(Path(sys.executable).parent), os.environ["PATH"]]
-        self.environment["PATH"] = os.pathsep.join(programs)
+        self.environment["PATH"] = os.pathsep.join([str(folder / "bin"), *programs])
         self.environment.pop("PYTHONPATH", None)
+        write_command(folder / "bin" / "mmrel")
 
-    def find_folder(self, block: Block) -> Path:
-        """Return the folder in which a block runs: the clone, or one beside it that holds no code."""
-        folder = self.clone if is_of_clone(block) else self.folder / "beside"
+    @property
+    def beside(self) -> Path:
+        """A folder that holds no code."""
+        folder = self.folder / "beside"
         folder.mkdir(exist_ok=True)
         return folder
 
-    def run(self, block: Block) -> str:
+    def run(self, block: Block, where: Path | None = None) -> str:
         """Run a block, which must succeed, and return what it printed."""
         text = block.text.replace(ENDPOINT, self.endpoint.url)
         command = ["bash", "-euo", "pipefail", "-c", text]
         if block.language == "python":
             command = [sys.executable, "-c", text]
         environment = self.environment
-        if not is_of_clone(block):
+        if where is None:
             environment = {**environment, "PYTHONPATH": str(self.folder / "installed")}
-        where = self.find_folder(block)
         done = subprocess.run(
-            command, cwd=where, env=environment, text=True, capture_output=True, timeout=900, stdin=subprocess.DEVNULL
+            command,
+            cwd=where or self.beside,
+            env=environment,
+            text=True,
+            capture_output=True,
+            timeout=900,
+            stdin=subprocess.DEVNULL,
         )
         assert done.returncode == 0, f"{block.text}\n{done.stdout}\n{done.stderr}"
         return done.stdout
 
 
-def copy_clone(target: Path) -> None:
-    """Copy what git has of the repository, and what it does not ignore."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=REPOSITORY,
-        capture_output=True,
-        check=True,
-    )
-    for name in filter(None, listed.stdout.decode().split("\0")):
-        if (REPOSITORY / name).is_file():
-            (target / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(REPOSITORY / name, target / name)
+def write_command(path: Path) -> None:
+    """Write the command that the wheel installs."""
+    path.parent.mkdir()
+    run = f'#!/bin/sh\nexec "{sys.executable}" -c "from mmrel_kit.cli import run; run()" "$@"\n'
+    path.write_text(run)
+    path.chmod(0o755)
 
 
 def copy_installed(target: Path) -> None:
-    """Copy what the wheel installs."""
+    """Copy what the wheel installs, by the list of setup.py."""
     target.mkdir()
-    text = (REPOSITORY / "pyproject.toml").read_text("utf-8")
-    modules = re.search(r"^py-modules = \[([^\]]*)\]", text, re.MULTILINE)
-    assert modules
-    for name in re.findall(r'"(\w+)"', modules[1]):
-        shutil.copy2(REPOSITORY / f"{name}.py", target)
-    (target / "mmrel_schema").mkdir()
-    shutil.copy2(REPOSITORY / "schema" / "taxonomy.json", target / "mmrel_schema")
+    for name in ("mmrel.py", "relation_accuracy.py"):
+        shutil.copy2(REPOSITORY / name, target)
+    shutil.copytree(REPOSITORY / "mmrel_kit", target / "mmrel_kit")
+    beside = re.search(r"^BESIDE = (\(.*\))$", (REPOSITORY / "setup.py").read_text("utf-8"), re.M)
+    assert beside
+    listed = json.loads((REPOSITORY / "checksums.json").read_text("utf-8"))["files"]
+    schemas = [f"schema/{path.name}" for path in (REPOSITORY / "schema").glob("*.json")]
+    for name in {*listed, *ast.literal_eval(beside[1]), *schemas}:
+        copy = target / "mmrel_kit" / "sample" / name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(REPOSITORY / name, copy)
 
 
 def pack(target: Path, root: Path, folders: str) -> None:
@@ -278,7 +283,7 @@ def reader(built: Path, sources: Path, tmp_path: Path) -> Iterator[Reader]:
 
 def prepare(reader: Reader, block: Block, built: Path, sources: Path) -> None:
     """Put in place what earlier steps of the documentation leave behind."""
-    where = reader.find_folder(block)
+    where = reader.beside
     if "--out mmrel" not in block.text and "--local-dir mmrel" not in block.text:
         shutil.copytree(built, where / "mmrel")
     if "downloads/images.zip" in block.text:
@@ -286,9 +291,14 @@ def prepare(reader: Reader, block: Block, built: Path, sources: Path) -> None:
         pack(where / "downloads" / "images2.zip", sources / "vg", "VG_100K_2")
         pack(where / "downloads" / "data.zip", sources / "SPEC", "*")
         shutil.copytree(sources / "json", where / "downloads" / "questions" / "json")
-    if "upload.py push" in block.text:
+    if "mmrel push" in block.text:
         reader.hub.repos.clear()  # nothing is published yet
-    if re.search(r"relation_accuracy answers\.jsonl", block.text):
+    if "--images pictures" in block.text:
+        (where / "pictures").symlink_to(sources)
+        (where / "json").symlink_to(sources / "json")
+    if "project.sqlite" in block.text:
+        verify_a_relation(where / "project.sqlite", sources)
+    if "score answers.jsonl" in block.text:
         lines = [line for path in built.glob("data/*/test.jsonl") for line in path.open()]
         rows = [{"question_id": json.loads(line)["question_id"], "answer": "Yes"} for line in lines]
         (where / "answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -296,6 +306,27 @@ def prepare(reader: Reader, block: Block, built: Path, sources: Path) -> None:
         from tests.helpers.tiny_models import make_model
 
         make_model("llava", where / "path" / "to" / "model")
+
+
+def verify_a_relation(path: Path, sources: Path) -> None:
+    """Make a project in which two people have accepted a spatial triplet."""
+    proposal = Proposal(
+        image_id="vg/VG_100K/0.jpg",
+        category="spatial",
+        triplet=Triplet("cat", "above", "orange"),
+        confidence=0.9,
+        spread=None,
+        origin="model",
+        source="proposals.jsonl:1",
+    )
+    project = Project(path, make=True)
+    sha256 = hashlib.sha256((sources / proposal.image_id).read_bytes()).hexdigest()
+    assert project.add([(proposal, sha256)]) == 1
+    for name in ("ann", "ben"):
+        item = project.next_item(name)
+        assert item is not None
+        project.decide(Decision(f"{name}-1", item.id, name, "accept"))
+    project.close()
 
 
 def marks(case: Case) -> list[pytest.MarkDecorator]:
@@ -315,7 +346,8 @@ def test_a_block_runs(case: Case, reader: Reader, built: Path, sources: Path) ->
 
 def test_the_output_that_is_shown(reader: Reader) -> None:
     shown = find_block("A drawn sample in the layout of a release")
-    printed = reader.run(Block("README.md", "bash", "python mmrel.py real\n"))
+    command = f'"{sys.executable}" mmrel.py real\n'
+    printed = reader.run(Block("README.md", "bash", command), reader.clone)
     lines = [line.rstrip() for line in printed.splitlines()]
     for line in filter(None, shown.text.splitlines()):
         assert line.rstrip() in lines

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import email.utils
+import io
 import json
 import os
 import signal
@@ -11,19 +13,22 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from mmrel_kit import endpoint
-from mmrel_kit.endpoint import Budget, Endpoint, Picture, Prices, Request
+from mmrel_kit.endpoint import Attachment, Budget, Endpoint, Prices, Request
+from mmrel_kit.endpoint.client import Sender
 from mmrel_kit.files import InputError
 from tests.helpers.stub_endpoint import Asked, Fault, Said, StubEndpoint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.usefixtures("no_waiting")
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -39,11 +44,6 @@ def ask(stub: StubEndpoint, folder: Path, count: int = 1, **options: object) -> 
     return replies, asking
 
 
-@pytest.fixture(autouse=True)
-def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(endpoint, "FIRST_WAIT", 0.01)
-
-
 def test_replies_come_with_the_ids_of_their_requests(tmp_path: Path) -> None:
     with StubEndpoint(lambda asked: asked.prompt[-1]) as stub:
         replies, asking = ask(stub, tmp_path, 9)
@@ -54,9 +54,9 @@ def test_replies_come_with_the_ids_of_their_requests(tmp_path: Path) -> None:
 
 def test_a_picture_is_encoded_once_for_all_its_questions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     encoded: list[bytes] = []
-    encode = endpoint.base64.b64encode
-    monkeypatch.setattr(endpoint.base64, "b64encode", lambda data: encoded.append(data) or encode(data))
-    picture = Picture(PNG + b"pixels")
+    encode = base64.b64encode
+    monkeypatch.setattr(base64, "b64encode", lambda data: encoded.append(data) or encode(data))
+    picture = Attachment(PNG + b"pixels")
     with StubEndpoint() as stub:
         asking = make(stub, tmp_path, concurrency=1)
         list(asking.ask(Request(str(n), f"question {n}", picture) for n in range(5)))
@@ -144,6 +144,9 @@ def test_too_long_a_wait_is_a_failure(tmp_path: Path) -> None:
         (Fault(body=b"[" * 100_000), "reply that is not JSON", 1),
         (Fault(body=b"\xff\xfe"), "reply that is not JSON", 1),
         (Fault(body=b" " * (20 << 20)), "reply of more than 16 MiB", 1),
+        # The client read the body of an error whole, whatever its size and however long it took.
+        (Fault(500, body=b" " * (20 << 20)), "reply of more than 16 MiB", 1),
+        (Fault(400, body=b"slow" * 9, drip=0.02), "no whole reply within 0.2 s", 3),
         (Fault(400), "HTTP 400", 1),
         (Fault(401), "HTTP 401", 1),
         (Fault(500), "HTTP 500", 3),
@@ -153,7 +156,7 @@ def test_too_long_a_wait_is_a_failure(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_what_goes_wrong_is_a_failure_with_its_reason(tmp_path: Path, fault: Fault, failure: str, sent: int) -> None:
     with StubEndpoint(fault=lambda asked: fault if asked.prompt == "question 0" else None) as stub:
-        replies, asking = ask(stub, tmp_path, 2, timeout=0.2 if fault.delay else 5)
+        replies, asking = ask(stub, tmp_path, 2, timeout=0.2 if fault.delay or fault.drip else 5)
     by_id = {reply.request.id: reply for reply in replies}
     assert (by_id["0"].text, by_id["0"].failure) == (None, failure)
     assert by_id["1"].text == "yes"
@@ -223,15 +226,25 @@ def test_an_endpoint_that_is_down_stops_the_run(tmp_path: Path) -> None:
     assert (asking.stopped or "").startswith("20 requests in a row failed, the last with: HTTP 503")
 
 
-def test_progress_and_report_say_what_happened(tmp_path: Path) -> None:
-    with StubEndpoint() as stub:
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_progress_and_report_say_what_happened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with StubEndpoint(fault=lambda asked: Fault(delay=0.15)) as stub:  # tqdm draws each 0.1 s
         ask(stub, tmp_path, 2)
-        asking = make(stub, tmp_path, prices=Prices(10, 10))
-        list(asking.ask(Request(str(n), f"question {n}") for n in range(5)))
-        progress, report = asking.describe_progress(total=9), asking.describe()
+        asking = make(stub, tmp_path, prices=Prices(10, 10), concurrency=1)
+        for _ in asking.ask(Request(str(n), f"question {n}") for n in range(5)):
+            asking.show_progress(total=9)
+        report = asking.describe()
         asking.close()
-    assert progress.startswith("5 of 9 replies, ")
-    assert " left, cost 0.0001" in progress
+    progress = terminal.getvalue()
+    assert " 5/9 [" in progress
+    assert "replies/s, cost 0.0001]" in progress
+    assert progress.endswith(" \r")  # the line is cleared before the report
     assert report.splitlines()[0] == "5 answered, 0 failed (2 replies kept from before)"
     assert "this run: 3 requests, 6 + 3 tokens (sent + received), cost 0.0001" in report
     assert "all runs: 5 requests, 10 + 5 tokens" in report
@@ -242,7 +255,7 @@ def test_pictures_are_drawn_through_the_images_endpoint(tmp_path: Path) -> None:
         asking = make(stub, tmp_path, kind="images", parameters={"size": "64x64"})
         (reply,) = asking.ask([Request("a", "a crocodile")])
         asking.close()
-    assert endpoint.base64.b64decode(reply.text or "") == PNG
+    assert base64.b64decode(reply.text or "") == PNG
     assert stub.asked[0].body == {"model": "model", "prompt": "a crocodile", "size": "64x64"}
 
 
@@ -415,15 +428,16 @@ def test_a_host_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_a_run_survives_a_short_outage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    create, outage = Endpoint._create, [2, 3, 4]
+    create, outage, sent = Sender._create, [2, 3, 4], Counter[str]()
 
-    def fail(asking: Endpoint, request: Request) -> object:
-        if outage and asking.run.requests == outage[0]:
+    def fail(sender: Sender, request: Request) -> object:
+        sent["requests"] += 1
+        if outage and sent["requests"] == outage[0]:
             outage.pop(0)
-            raise asking._http.ConnectError("[Errno 111] Connection refused")
-        return create(asking, request)
+            raise sender._http.ConnectError("[Errno 111] Connection refused")
+        return create(sender, request)
 
-    monkeypatch.setattr(Endpoint, "_create", fail)
+    monkeypatch.setattr(Sender, "_create", fail)
     with StubEndpoint() as stub:
         replies, asking = ask(stub, tmp_path, 5, concurrency=1, retries=5)
     assert not outage

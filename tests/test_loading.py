@@ -317,8 +317,8 @@ class TestRoots:
         [
             ["mmrel.py", "real", "--root", "my-relaese"],
             ["upload.py", "sheet", "my-relaese", "--out", "sheet.png"],
-            ["-m", "recipes.export", "--root", "my-relaese", "--out", "export"],
-            ["-m", "recipes.answer", "--root", "my-relaese", "--out", "a.jsonl", "--base-url", "http://127.0.0.1:9/v1",
+            ["-m", "mmrel_kit.cli", "export", "--root", "my-relaese", "--out", "export"],
+            ["-m", "mmrel_kit.cli", "answer", "--root", "my-relaese", "--out", "a.jsonl", "--base-url", "http://127.0.0.1:9/v1",
              "--model", "m"],
         ],
         ids=lambda command: command[-1] if len(command) < 6 else command[1],

@@ -20,17 +20,17 @@ from PIL import Image
 
 import mmrel
 import relation_accuracy
-from mmrel_kit import endpoint
-from mmrel_kit.recipes import answer
+from mmrel_kit import cli
 from mmrel_kit.recipes.questions import read_pictures
 from tests.conftest import REPOSITORY
 from tests.helpers.routes import answers_to, read_lines, say
 from tests.helpers.stub_endpoint import Asked, Fault, Said, StubEndpoint
 
+pytestmark = pytest.mark.usefixtures("no_waiting")
 
-@pytest.fixture(autouse=True)
-def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(endpoint, "FIRST_WAIT", 0.01)
+
+def run(arguments: list[str]) -> int:
+    return cli.main(["answer", *arguments])
 
 
 def command(stub: StubEndpoint, root: Path, folder: Path, *more: str) -> list[str]:
@@ -53,7 +53,7 @@ def talk(asked: Asked) -> str:
 
 def test_every_question_is_asked_once_with_its_picture(built: Path, tmp_path: Path) -> None:
     with StubEndpoint(talk) as stub:
-        assert answer.main(command(stub, built, tmp_path)) == 0
+        assert run(command(stub, built, tmp_path)) == 0
     records = read_lines(built, "test")
     expected = sorted(f"{record['question']} {record['instruction']}" for record in records)
     assert sorted(asked.prompt for asked in stub.asked) == expected
@@ -64,7 +64,7 @@ def test_every_question_is_asked_once_with_its_picture(built: Path, tmp_path: Pa
 
 def test_the_answer_file_says_how_it_came_about(built: Path, tmp_path: Path) -> None:
     with StubEndpoint(talk) as stub:
-        answer.main(command(stub, built, tmp_path, "--parameter", "max_tokens=9"))
+        run(command(stub, built, tmp_path, "--parameter", "max_tokens=9"))
     rows = read(tmp_path)
     assert [row["question_id"] for row in rows] == [record["question_id"] for record in read_lines(built, "test")]
     assert rows[0]["answer"] == say(str(rows[0]["prompt"]))
@@ -84,8 +84,8 @@ def test_the_answer_file_says_how_it_came_about(built: Path, tmp_path: Path) -> 
 def test_a_seed_is_sent_and_stated_where_it_is_given(built: Path, tmp_path: Path) -> None:
     null = ("--parameter", "max_tokens=null", "--parameter", "max_completion_tokens=99")
     with StubEndpoint(talk) as stub:
-        assert answer.main(command(stub, built, tmp_path, "--seed", "7", *null)) == 0
-        assert answer.main(command(stub, built, tmp_path, "--seed", "8", *null)) == 0
+        assert run(command(stub, built, tmp_path, "--seed", "7", *null)) == 0
+        assert run(command(stub, built, tmp_path, "--seed", "8", *null)) == 0
     stated = {"temperature": 0, "max_tokens": None, "seed": 8, "max_completion_tokens": 99}
     assert {json.dumps(row["decoding"]) for row in read(tmp_path)} == {json.dumps(stated)}
     assert {asked.body["seed"] for asked in stub.asked} == {7, 8}
@@ -94,7 +94,7 @@ def test_a_seed_is_sent_and_stated_where_it_is_given(built: Path, tmp_path: Path
 
 def test_the_report_is_that_of_the_metric_s_own_command(built: Path, tmp_path: Path) -> None:
     with StubEndpoint(talk) as stub:
-        answer.main(command(stub, built, tmp_path))
+        run(command(stub, built, tmp_path))
     own = tmp_path / "own.json"
     arguments = [str(tmp_path / "answers.jsonl"), "--root", str(built), "--task", "both", "--json", str(own)]
     assert relation_accuracy.main(arguments) == 0
@@ -124,10 +124,10 @@ def test_every_fault_ends_in_an_answer_or_in_no_answer(
         return faults[asked.number - 1] if asked.number <= len(faults) else None
 
     with StubEndpoint(talk, fail) as stub:
-        assert answer.main(command(stub, built, tmp_path, "--prices", "1", "2")) == 0
+        assert run(command(stub, built, tmp_path, "--prices", "1", "2")) == 0
         told, silent = capsys.readouterr().out, coverage(tmp_path)["silent"]
         before, tokens, rows = len(stub.asked), list(stub.tokens), read(tmp_path)
-        assert answer.main(command(stub, built, tmp_path)) == 0
+        assert run(command(stub, built, tmp_path)) == 0
     failures = sorted(str(row["failure"]) for row in rows if row["answer"] is None)
     assert failures == ["reply of more than 16 MiB", "reply without a choice"]
     cost = (tokens[0] + 2 * tokens[1]) / 1e6
@@ -148,13 +148,13 @@ def test_an_endpoint_that_is_down_leaves_what_can_be_gone_on_with(
 
     more = ("--retries", "0", "--concurrency", "1")
     with StubEndpoint(talk, down_after_forty) as stub:
-        assert answer.main(command(stub, built, tmp_path, *more)) == 1
+        assert run(command(stub, built, tmp_path, *more)) == 1
         answered = [row for row in read(tmp_path) if row["answer"] is not None]
         assert len(answered) == 40
         err = capsys.readouterr().err
         assert f"HTTP 503: fault; the endpoint is {stub.url}; the same command goes on" in err
         before, stub.fault = len(stub.asked), lambda asked: None
-        assert answer.main(command(stub, built, tmp_path, *more)) == 0
+        assert run(command(stub, built, tmp_path, *more)) == 0
         assert len(stub.asked) - before == len(read_lines(built, "test")) - 40
         told = capsys.readouterr().out.splitlines()
         kept = f"40 of 96 replies come from {tmp_path / 'store.sqlite'} (asked before)"
@@ -167,7 +167,7 @@ def test_an_endpoint_that_is_down_leaves_what_can_be_gone_on_with(
 
 def test_a_budget_stops_cleanly(built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with StubEndpoint(talk) as stub:
-        assert answer.main(command(stub, built, tmp_path, "--max-requests", "10")) == 1
+        assert run(command(stub, built, tmp_path, "--max-requests", "10")) == 1
     assert (len(stub.asked), len(read(tmp_path))) == (10, 10)
     assert "stopped: the budget of 10 requests is spent" in capsys.readouterr().err
 
@@ -175,14 +175,17 @@ def test_a_budget_stops_cleanly(built: Path, tmp_path: Path, capsys: pytest.Capt
 def test_after_kill_9_the_same_command_goes_on(built: Path, tmp_path: Path) -> None:
     with StubEndpoint(talk, lambda asked: Fault(delay=0.02)) as stub:
         arguments = command(stub, built, tmp_path, "--concurrency", "4")
-        process = subprocess.Popen([sys.executable, "-m", "recipes.answer", *arguments], cwd=REPOSITORY, env=os.environ)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "mmrel_kit.cli", "answer", *arguments], cwd=REPOSITORY, env=os.environ
+        )
         with process:
             while len(stub.asked) < 30:
+                assert process.poll() is None  # it used to be waited for without an end
                 time.sleep(0.002)  # a loop without a rest would starve the stub, which runs in this process
             process.send_signal(signal.SIGKILL)
         assert not (tmp_path / "answers.jsonl").exists()
         assert len(stub.asked) < len(read_lines(built, "test"))
-        assert answer.main(arguments) == 0
+        assert run(arguments) == 0
         assert len(stub.asked) - len(read_lines(built, "test")) <= 4
     assert [row["answer"] for row in read(tmp_path)] == [row["answer"] for row in answers_to(built, "test")]
 
@@ -209,7 +212,7 @@ def test_bad_input_is_one_line(
 ) -> None:
     more = [word.format(tmp_path) for word in more]
     with StubEndpoint() as stub:
-        assert answer.main(command(stub, built, tmp_path, *more)) == 1
+        assert run(command(stub, built, tmp_path, *more)) == 1
         assert not stub.asked
     told = capsys.readouterr().err
     assert message in told
@@ -219,9 +222,9 @@ def test_bad_input_is_one_line(
 
 def test_another_model_s_answers_are_not_written_over(built: Path, tmp_path: Path) -> None:
     with StubEndpoint(talk) as stub:
-        assert answer.main(command(stub, built, tmp_path)) == 0
+        assert run(command(stub, built, tmp_path)) == 0
         before = read(tmp_path)
-        assert answer.main(command(stub, built, tmp_path, "--model", "other")) == 1
+        assert run(command(stub, built, tmp_path, "--model", "other")) == 1
     assert read(tmp_path) == before
 
 
@@ -230,16 +233,16 @@ def test_another_endpoint_s_answers_are_neither_taken_nor_written_over(
 ) -> None:
     """The second endpoint's answers were those of the first, from the store, with exit 0."""
     with StubEndpoint(lambda asked: "yes") as first, StubEndpoint(lambda asked: "no") as second:
-        assert answer.main(command(first, built, tmp_path)) == 0
+        assert run(command(first, built, tmp_path)) == 0
         before = (tmp_path / "answers.jsonl").read_bytes()
-        assert answer.main(command(second, built, tmp_path)) == 1
+        assert run(command(second, built, tmp_path)) == 1
         assert (tmp_path / "answers.jsonl").read_bytes() == before
         told = capsys.readouterr().err
         assert f"expected answers of 'tiny' at {second.url}, or no file" in told
         assert f"it holds answers of 'tiny' at {first.url}; name another --out" in told
         assert not second.asked
         other = ("--out", str(tmp_path / "other.jsonl"))
-        assert answer.main(command(second, built, tmp_path, *other)) == 0
+        assert run(command(second, built, tmp_path, *other)) == 0
     answers = relation_accuracy.read_answers(str(tmp_path / "other.jsonl"))
     assert (len(answers), set(answers.values())) == (96, {"no"})
 
@@ -251,7 +254,7 @@ def test_another_endpoint_s_answers_are_neither_taken_nor_written_over(
 def test_answers_of_no_endpoint_stay_as_they_are(built: Path, tmp_path: Path, line: str) -> None:
     (tmp_path / "answers.jsonl").write_text(f"{line}\n")
     with StubEndpoint(talk) as stub:
-        assert answer.main(command(stub, built, tmp_path)) == 1
+        assert run(command(stub, built, tmp_path)) == 1
     assert not stub.asked
     assert (tmp_path / "answers.jsonl").read_text() == f"{line}\n"
 
@@ -283,7 +286,7 @@ def test_each_output_has_a_store_of_its_own(
     with StubEndpoint(talk) as stub:
         for name in ("a.jsonl", "b.jsonl"):
             asked = ["--out", name, "--root", str(built), "--base-url", stub.url, "--model", "tiny"]
-            assert answer.main(asked) == 0
+            assert run(asked) == 0
     assert {path.name for path in tmp_path.iterdir()} == {
         *("a.jsonl", "a.jsonl.store.sqlite", "b.jsonl", "b.jsonl.store.sqlite"),
     }
@@ -295,11 +298,11 @@ def test_what_comes_from_the_store_is_said_first(
 ) -> None:
     """A run without a single request said so after its score, if one knew where to look."""
     with StubEndpoint(talk) as stub:
-        assert answer.main(command(stub, built, tmp_path)) == 0
+        assert run(command(stub, built, tmp_path)) == 0
         first = capsys.readouterr().out
         before = (tmp_path / "answers.jsonl").read_bytes()
     # The endpoint is gone, and not needed.
-    assert answer.main(command(stub, built, tmp_path)) == 0
+    assert run(command(stub, built, tmp_path)) == 0
     second = capsys.readouterr().out
     store = tmp_path / "store.sqlite"
     assert "asked before" not in first
@@ -319,7 +322,7 @@ def test_a_run_in_which_every_request_failed_has_no_score(
 
     with StubEndpoint(fault=fault) as stub:
         one_by_one = ("--config", "real", "--concurrency", "1")
-        assert answer.main(command(stub, built, tmp_path, *one_by_one)) == 1
+        assert run(command(stub, built, tmp_path, *one_by_one)) == 1
         told = capsys.readouterr()
         summary = ["0 of 48 answered, 20 failed, 28 not asked", "  19 x HTTP 400: fault"]
         assert told.out.splitlines()[:2] == summary
@@ -328,7 +331,7 @@ def test_a_run_in_which_every_request_failed_has_no_score(
         assert stub.url in told.err
         stub.fault = lambda asked: Fault(400) if asked.number % 2 else Fault(body=b"{}")
         few = ("--config", "sdxl", "--task", "generative")
-        assert answer.main(command(stub, built, tmp_path, *few)) == 1
+        assert run(command(stub, built, tmp_path, *few)) == 1
     told = capsys.readouterr()
     assert told.out.startswith("0 of 8 answered, 8 failed\n")
     assert "every request failed" in told.err
@@ -344,10 +347,10 @@ def test_an_endpoint_that_is_down_from_the_start_is_named(
         url = f"http://127.0.0.1:{taken.getsockname()[1]}/v1"
         with StubEndpoint(talk) as stub:
             arguments = [*command(stub, built, tmp_path), "--base-url", url]
-            assert answer.main(arguments) == 1
+            assert run(arguments) == 1
     told = capsys.readouterr()
     assert told.out.startswith("0 of 96 answered, 0 failed, 96 not asked\n")
-    assert told.err.startswith(f"recipes.answer: {url} cannot be reached: ")
+    assert told.err.startswith(f"mmrel answer: {url} cannot be reached: ")
     assert told.err.count("\n") == 1
     assert {path.name for path in tmp_path.iterdir()} == {"store.sqlite"}
 
@@ -357,9 +360,9 @@ def test_an_outage_leaves_the_answers_of_before(
 ) -> None:
     """The file was written anew with what came before the first failure."""
     with StubEndpoint(talk, lambda asked: Fault(400) if asked.number in (3, 9) else None) as stub:
-        assert answer.main(command(stub, built, tmp_path, "--concurrency", "1")) == 0
+        assert run(command(stub, built, tmp_path, "--concurrency", "1")) == 0
     capsys.readouterr()
-    assert answer.main(command(stub, built, tmp_path)) == 1  # its port is closed
+    assert run(command(stub, built, tmp_path)) == 1  # its port is closed
     told = capsys.readouterr()
     summary = "94 of 96 answered, 0 failed, 2 not asked (94 replies kept from before)"
     assert told.out.splitlines()[1] == summary
@@ -374,10 +377,10 @@ def test_a_key_that_has_expired_gives_no_score(
 ) -> None:
     """What is left to ask is too little for twenty failures in a row."""
     with StubEndpoint(talk) as stub:
-        assert answer.main(command(stub, built, tmp_path, "--max-requests", "90")) == 1
+        assert run(command(stub, built, tmp_path, "--max-requests", "90")) == 1
         stub.fault = lambda asked: Fault(401)
         capsys.readouterr()
-        assert answer.main(command(stub, built, tmp_path)) == 1
+        assert run(command(stub, built, tmp_path)) == 1
     told = capsys.readouterr()
     assert told.out.splitlines()[1] == "90 of 96 answered, 6 failed (90 replies kept from before)"
     assert "acc" not in told.out
@@ -392,7 +395,7 @@ def test_a_question_that_always_fails_keeps_no_one_from_the_score(
     with StubEndpoint(talk, lambda asked: Fault(400) if asked.prompt == failing else None) as stub:
         reports = []
         for _ in range(2):
-            assert answer.main(command(stub, built, tmp_path)) == 0
+            assert run(command(stub, built, tmp_path)) == 0
             reports.append(json.loads((tmp_path / "report.json").read_text()))
     assert reports[0] == reports[1]
     failed = sum(row["answer"] is None for row in read(tmp_path))
@@ -412,7 +415,7 @@ def test_reasoning_and_answers_that_were_cut_off(
 
     with StubEndpoint(reason) as stub:
         for _ in range(2):  # the second from the store
-            assert answer.main(command(stub, built, tmp_path)) == 0
+            assert run(command(stub, built, tmp_path)) == 0
             told = capsys.readouterr().out
             report = json.loads((tmp_path / "report.json").read_text())
             assert "64 of 96 answered, 32 failed, 32 cut off at the limit of tokens" in told
@@ -441,7 +444,7 @@ def test_half_a_surrogate_pair_does_not_block_the_run(built: Path, tmp_path: Pat
 
     with StubEndpoint(lambda asked: broken, fault) as stub:
         for _ in range(2):
-            assert answer.main(command(stub, built, tmp_path)) == 0
+            assert run(command(stub, built, tmp_path)) == 0
     assert len(stub.asked) == 96 + 1
     rows = read(tmp_path)
     assert {(row["answer"], row["finish_reason"], row["reasoning"]) for row in rows} == {
@@ -462,7 +465,7 @@ def test_the_secret_is_in_no_file_and_no_message(
         return Fault(400, body=b"sk-very-secret is not known") if asked.number == 5 else None
 
     with StubEndpoint(lambda asked: "yes, sk-very-secret", fault) as stub:
-        assert answer.main(command(stub, built, tmp_path)) == 0
+        assert run(command(stub, built, tmp_path)) == 0
     told = capsys.readouterr()
     assert "  1 x HTTP 400: [secret] is not known\n" in told.out
     assert "sk-very-secret" not in told.out + told.err
@@ -485,7 +488,7 @@ def test_half_a_surrogate_pair_in_a_question_is_one_line(
     index["files"]["data/real/test-00000.tar"]["size"] = path.stat().st_size
     (release / "checksums.json").write_text(json.dumps(index))
     with StubEndpoint(talk) as stub:
-        assert answer.main(command(stub, release, tmp_path, "--config", "real")) == 1
+        assert run(command(stub, release, tmp_path, "--config", "real")) == 1
     told = capsys.readouterr().err
     assert "field question: expected text, got half of a surrogate pair" in told
     assert told.count("\n") == 1

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 import mmrel
+from mmrel_kit import cli
 from mmrel_kit.build.job import Job, build_release
 from mmrel_kit.pictures.sources import PictureFolder
 from mmrel_kit.questions.records import make_prompt
@@ -24,7 +25,7 @@ FORMATS = ("trl", "messages", "llava")
 
 
 def run(root: Path, out: Path, *more: str) -> int:
-    return export.main(["--root", str(root), "--out", str(out), *more])
+    return cli.main(["export", "--root", str(root), "--out", str(out), *more])
 
 
 def build(folder: Path, changes: dict[str, str]) -> Path:
@@ -96,13 +97,13 @@ def test_a_release_that_fails_check_is_refused(
         lines.write("{}\n")
     assert run(release, tmp_path / "out") == 1
     told = capsys.readouterr().err
-    assert "expected a release that passes 'python upload.py check'" in told
+    assert "expected a release that passes 'mmrel check'" in told
     assert "data/real/train.jsonl" in told
     assert not (tmp_path / "out").exists()
 
 
 def test_a_release_on_the_hub_is_to_be_downloaded_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert export.main(["--root", "hf://datasets/NS/MMRel", "--out", str(tmp_path / "out")]) == 1
+    assert cli.main(["export", "--root", "hf://datasets/NS/MMRel", "--out", str(tmp_path / "out")]) == 1
     assert "hf://datasets/NS/MMRel: expected a folder" in capsys.readouterr().err
 
 

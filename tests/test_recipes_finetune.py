@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import relation_accuracy
+from mmrel_kit import cli
 from tests.conftest import REPOSITORY
 from tests.helpers.routes import read_lines
 
@@ -17,18 +18,14 @@ pytestmark = pytest.mark.recipes
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from mmrel_kit.recipes import export
-
     out = tmp_path_factory.mktemp("export") / "trl"
-    assert export.main(["--root", str(REPOSITORY), "--out", str(out), "--drop-leaks"]) == 0
+    assert cli.main(["export", "--root", str(REPOSITORY), "--out", str(out), "--drop-leaks"]) == 0
     return out
 
 
 def run(folder: Path, exported: Path, model: Path, *more: str) -> int:
-    from mmrel_kit.recipes import finetune
-
     arguments = ["--model", str(model), "--data", str(exported), "--out", str(folder / "tuned"), "--config", "real"]
-    return finetune.main([*arguments, "--max-new-tokens", "2", *more])
+    return cli.main(["finetune", *arguments, "--max-new-tokens", "2", *more])
 
 
 @pytest.mark.parametrize("architecture", ["llava", "idefics3"])
@@ -96,11 +93,10 @@ def test_no_model_is_one_line(tmp_path: Path, exported: Path, capsys: pytest.Cap
 
 
 def test_an_export_of_another_format_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from mmrel_kit.recipes import export
     from tests.helpers.tiny_models import make_model
 
     arguments = ["--root", str(REPOSITORY), "--format", "messages", "--out", str(tmp_path / "messages")]
-    assert export.main([*arguments, "--drop-leaks"]) == 0
+    assert cli.main(["export", *arguments, "--drop-leaks"]) == 0
     assert run(tmp_path, tmp_path / "messages", make_model("llava", tmp_path / "model")) == 1
     assert "expected an export of --format trl, it has no column completion, image, prompt" in capsys.readouterr().err
 

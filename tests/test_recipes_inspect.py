@@ -41,7 +41,9 @@ def evaluate(folder: Path, *arguments: str, **environment: str) -> dict[str, Any
 
 def test_the_local_task_gives_the_report_of_the_metric(tmp_path: Path) -> None:
     release = build_sample(tmp_path)
-    (log,) = evaluate(tmp_path, "recipes/inspect_task.py", "-T", f"root={release}", "-T", "task=both").values()
+    (log,) = evaluate(
+        tmp_path, "mmrel_kit/recipes/inspect_task.py", "-T", f"root={release}", "-T", "task=both"
+    ).values()
     answers, records = answers_to(release, "test"), read_lines(release, "test")
     expected = relation_accuracy.compute(answers, records, task="both")
     metrics = {name: metric.value for name, metric in log.results.scores[0].metrics.items()}

@@ -21,7 +21,7 @@ from tests.hub.hub_client import Client
 from tests.hub.loopback_hub import LoopbackHub
 
 pytestmark = pytest.mark.recipes
-TASKS = REPOSITORY / "recipes" / "lmms_eval"
+TASKS = REPOSITORY / "mmrel_kit" / "recipes" / "lmms_eval"
 
 
 def run(folder: Path, model: str, model_args: str, tasks: str = "mmrel", **environment: str) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from pathlib import Path
@@ -11,18 +10,17 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
 
-from mmrel_kit.commands import label as __main__
 from mmrel_kit.endpoint import Endpoint
-from mmrel_kit.files import InputError
+from mmrel_kit.files import InputError, write_json_lines
 from mmrel_kit.questions.records import Triplet
-from mmrel_kit.semidc.items import read_proposals, write_lines, write_proposals
-from mmrel_kit.semidc.model import vocabulary
+from mmrel_kit.semidc import words as semidc_words
+from mmrel_kit.semidc.items import read_proposals, write_proposals
 from mmrel_kit.semidc.model.propose import PARAMETERS, propose
 from mmrel_kit.semidc.model.select import Candidate
 from mmrel_kit.semidc.people.audit import Uses, count_names, damage_name, find_damage, read_raw_names
-from mmrel_kit.semidc.people.store import Decision, Project, Proposal
+from mmrel_kit.semidc.people.store import Project
+from tests.helpers.labelling import add_unchecked, decide, draw, run_label, state_triplets
 from tests.helpers.stub_endpoint import StubEndpoint
 
 if TYPE_CHECKING:
@@ -59,17 +57,12 @@ def damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project
     images = tmp_path / "images"
     candidates = []
     for number in range(len(SAID)):
-        path = images / PICTURE.format(number)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", (200, 200), (30 * number, 0, 0)).save(path)
-        candidates.append(Candidate(PICTURE.format(number), 200, 200))
-    keys = ("subject", "relation", "object")
-    stated = [{**dict(zip(keys, said, strict=True)), "confidence": 0.5} for said in SAID]
-    replies = [json.dumps({"triplets": [triplet]}) for triplet in stated]
+        candidates.append(Candidate(draw(images, PICTURE.format(number)), 200, 200))
+    replies = [state_triplets((*said, 0.5)) for said in SAID]
     drops = Counter[str]()
     stub = StubEndpoint(lambda asked: replies[asked.number - 1])
     with monkeypatch.context() as patch, stub:
-        patch.setattr(vocabulary, "tidy_name", old_tidy_name)
+        patch.setattr(semidc_words, "tidy_name", old_tidy_name)
         store = tmp_path / "replies.sqlite"
         asking = Endpoint(stub.url, "m", store, parameters=PARAMETERS, retries=0, concurrency=1)
         proposals = propose(candidates, "action", asking, images, drops)
@@ -88,9 +81,8 @@ Capture = pytest.CaptureFixture[str]
 
 
 def audit(capsys: Capture, project: Project, *words: object) -> tuple[int, list[str], str]:
-    status = __main__.main(["audit", str(project.path), *map(str, words)])
-    said = capsys.readouterr()
-    return status, said.out.splitlines(), said.err
+    status, out, err = run_label(capsys, "audit", project.path, *words)
+    return status, out.splitlines(), err
 
 
 @given(st.text(max_size=30))
@@ -133,7 +125,7 @@ def test_a_word_that_a_file_states_is_not_suspected(tmp_path: Path) -> None:
     uses = {word: Uses(1, 0) for word in ("seat", "sea", "man at desk")}
     assert [d.name for d in find_damage(uses)] == ["seat"]
     things = [{"name": "seat", "x": 0, "y": 0, "w": 1, "h": 1}]
-    write_lines(tmp_path / "candidates.jsonl", [{"image_id": PICTURE.format(1), "things": things}])
+    write_json_lines(tmp_path / "candidates.jsonl", [{"image_id": PICTURE.format(1), "things": things}])
     assert find_damage(uses, read_raw_names([tmp_path / "candidates.jsonl"])) == []
 
 
@@ -147,7 +139,7 @@ def test_both_names_stated_leave_it_open() -> None:
 
 @given(st.lists(st.text("ahnet bc", max_size=8), max_size=12))
 def test_names_that_the_present_version_reads_are_never_certain_damage(said: list[str]) -> None:
-    uses = {vocabulary.tidy_name(name): Uses(1, 0) for name in said}
+    uses = {semidc_words.tidy_name(name): Uses(1, 0) for name in said}
     assert not [damage for damage in find_damage(uses, said) if damage.is_certain]
 
 
@@ -157,7 +149,7 @@ def test_hostile_names_take_no_time() -> None:
 
 
 def test_the_command_lists_and_mends(damaged: Project, capsys: Capture) -> None:
-    decide(damaged, "ann")
+    decide_all(damaged, "ann")
     status, lines, _ = audit(capsys, damaged)
     assert (status, lines[0]) == (0, "3 of 14 names look damaged")
     assert "  'pandbear' (1 items, 0 corrections): perhaps 'panda bear'" in lines
@@ -173,18 +165,18 @@ def test_the_command_lists_and_mends(damaged: Project, capsys: Capture) -> None:
 
 
 def test_other_commands_point_to_it(damaged: Project, capsys: pytest.CaptureFixture[str]) -> None:
-    decide(damaged, "ann")
+    decide_all(damaged, "ann")
     out = damaged.path.with_name("json")
     for words in (["agree"], ["ask"], ["export", "--out", str(out)]):
-        assert __main__.main([words[0], str(damaged.path), *words[1:]]) == 0
-        told = capsys.readouterr().err
-        assert told.startswith("semidc: warning: 3 names look damaged, for example ")
-        assert f"python -m semidc audit {damaged.path} lists them" in told
+        status, _, told = run_label(capsys, words[0], damaged.path, *words[1:])
+        assert status == 0
+        assert told.startswith("mmrel label: warning: 3 names look damaged, for example ")
+        assert f"mmrel label audit {damaged.path} lists them" in told
         assert len(told.splitlines()) == 1
 
 
 def test_a_sound_project_is_left_in_peace(tmp_path: Path, capsys: Capture) -> None:
-    project = make_project(tmp_path, Triplet("panda bear", "ride", "bike"))
+    project = make_named(tmp_path, Triplet("panda bear", "ride", "bike"))
     assert audit(capsys, project) == (
         0,
         [
@@ -193,37 +185,32 @@ def test_a_sound_project_is_left_in_peace(tmp_path: Path, capsys: Capture) -> No
         ],
         "",
     )
-    assert __main__.main(["agree", str(project.path)]) == 0
-    assert capsys.readouterr().err == ""
+    status, _, err = run_label(capsys, "agree", project.path)
+    assert (status, err) == (0, "")
 
 
-def make_project(folder: Path, *triplets: Triplet, category: str = "action") -> Project:
+def make_named(folder: Path, *triplets: Triplet, category: str = "action") -> Project:
     project = Project(folder / "project.sqlite", make=True)
     project.set_people(1)
-    picture = PICTURE.format(1)
-    proposals = [Proposal(picture, category, t, 0.5, None, "model", "test") for t in triplets]
-    project.add((proposal, "0" * 64) for proposal in proposals)
+    add_unchecked(project, *((category, triplet, "model") for triplet in triplets))
     return project
 
 
-def decide(project: Project, name: str, *said: tuple[str, Triplet | None]) -> None:
+def decide_all(project: Project, name: str, *said: tuple[str, Triplet | None]) -> None:
     """Decide on the items in their order; without `said`, accept all."""
-    verdicts = iter(said or [("accept", None)] * project.progress("").items)
-    for verdict, triplet in verdicts:
-        item = project.next_item(name)
-        assert item
-        project.decide(Decision(f"{name}-{item.id}", item.id, name, verdict, triplet))
+    for verdict, triplet in said or [("accept", None)] * project.progress("").items:
+        decide(project, name, verdict, triplet)
 
 
 def test_a_renamed_item_is_merged_with_its_twin_and_no_decision_is_lost(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     right, wrong = (Triplet(name, "ride", "bike") for name in ("panda bear", "pandbear"))
-    project = make_project(tmp_path, right, wrong)
+    project = make_named(tmp_path, right, wrong)
     project.set_people(2)
-    decide(project, "ann")
-    decide(project, "ben", ("accept", None))
-    decide(project, "cy", ("reject", None))
+    decide_all(project, "ann")
+    decide_all(project, "ben", ("accept", None))
+    decide_all(project, "cy", ("reject", None))
     assert [item.triplet for item in project.items("disputed")] == [wrong]
     status, lines, _ = audit(capsys, project, "--rename", "pandbear=a panda bear")
     assert (status, lines[-1][:12]) == (0, "1 names mend")
@@ -241,9 +228,9 @@ def test_corrections_are_renamed_and_one_that_says_the_same_accepts(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     item, other = Triplet("min hat", "ride", "horse"), Triplet("cup", "hold", "dog")
-    project = make_project(tmp_path, item, other)
+    project = make_named(tmp_path, item, other)
     once = item._replace(subject="min a hat")  # typed as "man in a hat", and read once
-    decide(project, "ann", ("correct", once), ("correct", once))
+    decide_all(project, "ann", ("correct", once), ("correct", once))
     words = ("--rename", "min hat=man in a hat", "--rename", "min a hat=man in a hat")
     assert audit(capsys, project, *words)[0] == 0
     mended = item._replace(subject="man in a hat")
@@ -254,7 +241,7 @@ def test_corrections_are_renamed_and_one_that_says_the_same_accepts(
 
 
 def test_a_name_that_makes_no_question_is_said_and_left(tmp_path: Path, capsys: Capture) -> None:
-    project = make_project(tmp_path, Triplet("min hat", "above", "horse"), category="spatial")
+    project = make_named(tmp_path, Triplet("min hat", "above", "horse"), category="spatial")
     lines = audit(capsys, project, "--rename", "min hat=man in a hat")[1]
     assert lines[-1] == (
         "  left as it is: spatial: no question can be asked about 'man in a hat above horse'; "
@@ -273,7 +260,7 @@ def test_a_name_that_makes_no_question_is_said_and_left(tmp_path: Path, capsys: 
         (["--rename", "pandbear=bike", "--rename", "bike=cup"],
          "--rename: expected names that stay, got 'bike' on both sides"),
         (["--raw", "none.jsonl"], "none.jsonl: No such file or directory"),
-        (["--raw", "text"], "text:1: expected a JSON object on each line"),
+        (["--raw", "text"], "text:1: expected one JSON object per line, or one array"),
         (["--raw", "other"], "other:1: expected things, or subject and object, got"),
         (["--raw", "items"], "items:1: expected what models or files said, got an item to verify"),
         (["--raw", "project.sqlite"], "project.sqlite: expected a store of replies: no such table"),
@@ -287,14 +274,14 @@ def test_errors_are_one_line_and_nothing_is_changed(
     told: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    project = make_project(tmp_path, Triplet("pandbear", "ride", "bike"))
+    project = make_named(tmp_path, Triplet("pandbear", "ride", "bike"))
     (tmp_path / "text").write_text("panda bear\n")
     (tmp_path / "other").write_text('{"name": "panda bear"}\n')
     (tmp_path / "items").write_text('{"subject": "a", "object": "b", "origin": "model"}\n')
     before = list(project._db.iterdump())
-    assert __main__.main(["audit", "project.sqlite", *words, "--mend"]) == 1
-    err = capsys.readouterr().err
-    assert err.startswith(f"semidc: {told}")
+    status, _, err = run_label(capsys, "audit", "project.sqlite", *words, "--mend")
+    assert status == 1
+    assert err.startswith(f"mmrel label audit: {told}")
     assert len(err.splitlines()) == 1
     assert list(project._db.iterdump()) == before
 
@@ -309,8 +296,8 @@ def test_an_empty_store_or_file_says_nothing(tmp_path: Path) -> None:
 
 def test_relations_of_another_category_are_counted(tmp_path: Path, capsys: Capture) -> None:
     above, hold = Triplet("cup", "above", "dog"), Triplet("cup", "hold", "dog")
-    project = make_project(tmp_path, above, hold)
-    decide(project, "ann", ("reject", None), ("correct", hold._replace(relation="bigger")))
+    project = make_named(tmp_path, above, hold)
+    decide_all(project, "ann", ("reject", None), ("correct", hold._replace(relation="bigger")))
     lines = audit(capsys, project)[1]
     verb = "expected a verb (hold, ride, eat …), got the"
     assert lines[1:] == [

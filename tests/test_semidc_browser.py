@@ -22,10 +22,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from PIL import Image
 
+from mmrel_kit.commands.label import run_verb
 from mmrel_kit.questions.records import Triplet
 from mmrel_kit.semidc import demo
-from mmrel_kit.semidc.items import write_proposals
-from mmrel_kit.semidc.people.store import Project, Proposal
+from mmrel_kit.semidc.items import Proposal, write_proposals
+from mmrel_kit.semidc.people.store import Project
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -45,6 +46,7 @@ FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
     "--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage",
 )  # fmt: skip
+VERIFY = (sys.executable, "-m", "mmrel_kit.cli", "label", "verify")
 SURF = Triplet("person", "sit", "surfboard")
 DESKTOP, PHONE = (1280, 800), (390, 844)
 PAUSE = 0.3  # seconds: longer than the page's own quiet time before a key counts
@@ -65,10 +67,19 @@ def make_items(folder: Path, count: int = 6, pictures: int = 3) -> None:
 
 
 class Server:
-    """`python -m semidc verify` in a process of its own."""
+    """`mmrel label verify` in a process of its own."""
 
     def __init__(self, folder: Path, people: int = 2, port: int = 0, **environment: str) -> None:
-        command = [sys.executable, "-m", "semidc", "verify", str(folder / "project.sqlite"), "--port", str(port)]
+        command = [
+            sys.executable,
+            "-m",
+            "mmrel_kit.cli",
+            "label",
+            "verify",
+            str(folder / "project.sqlite"),
+            "--port",
+            str(port),
+        ]
         command += ["--items", str(folder / "items.jsonl"), "--images", str(folder / "images"), "--people", str(people)]
         self.process = subprocess.Popen(
             command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True, env={**os.environ, **environment}
@@ -431,13 +442,13 @@ def test_the_paper_s_example_from_proposal_to_score(
     cy.wait(lambda: cy.state == "ready")
     assert cy.triplet == "person sit surfboard"
     cy.correct(relation="stand")
-    command = [sys.executable, "-m", "semidc", "ask", str(tmp_path / "project.sqlite")]
+    command = [sys.executable, "-m", "mmrel_kit.cli", "label", "ask", str(tmp_path / "project.sqlite")]
     subprocess.run(command, cwd=REPOSITORY, check=True)
     for page in (ann, ben):
         page.find("#again").click()
         page.wait(lambda page=page: page.state == "ready")
         judge(page, truths, corrects=False)
-    assert demo.finish(tmp_path, project, truths, play_on=False) == 0
+    assert demo.finish(tmp_path, project, truths, play_on=False, run=run_verb) == 0
     told = capfd.readouterr().out
     assert "ann / ben" in told
     assert "release: 0 problems, 0 warnings" in told
@@ -536,8 +547,17 @@ def test_the_port_of_a_server_is_told_when_it_is_taken(tmp_path: Path) -> None:
     make_items(tmp_path, 1)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        command = [sys.executable, "-m", "semidc", "verify", str(tmp_path / "p.sqlite"), "--port", str(port)]
+        command = [
+            sys.executable,
+            "-m",
+            "mmrel_kit.cli",
+            "label",
+            "verify",
+            str(tmp_path / "p.sqlite"),
+            "--port",
+            str(port),
+        ]
         command += ["--images", str(tmp_path / "images")]
         done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert done.stderr.startswith(f"semidc: 127.0.0.1:{port}: cannot listen there")
+    assert done.stderr.startswith(f"mmrel label verify: 127.0.0.1:{port}: cannot listen there")

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from PIL import Image
 
 schemathesis = pytest.importorskip("schemathesis", reason="pip install .[test,browser]")
 from hypothesis import HealthCheck, given, settings  # noqa: E402
@@ -16,23 +15,23 @@ from schemathesis import GenerationMode  # noqa: E402
 from schemathesis.specs.openapi.checks import positive_data_acceptance  # noqa: E402
 
 from mmrel_kit.questions.records import Triplet  # noqa: E402
-from mmrel_kit.semidc.items import hash_picture  # noqa: E402
+from mmrel_kit.semidc.items import Proposal, hash_picture  # noqa: E402
 from mmrel_kit.semidc.people import server as verify  # noqa: E402
-from mmrel_kit.semidc.people.store import Project, Proposal  # noqa: E402
+from mmrel_kit.semidc.people.store import Project  # noqa: E402
+from tests.helpers.labelling import FIRST as PICTURE  # noqa: E402
+from tests.helpers.labelling import draw  # noqa: E402
 
 if TYPE_CHECKING:
     from schemathesis import Case
 
 pytestmark = pytest.mark.browser
 HOST = "127.0.0.1:8008"
-PICTURE = "vg/VG_100K/1.jpg"
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     folder = tmp_path_factory.mktemp("fuzz")
-    (folder / PICTURE).parent.mkdir(parents=True)
-    Image.new("RGB", (64, 48), "teal").save(folder / PICTURE)
+    draw(folder, PICTURE)
     made = Project(folder / "project.sqlite", make=True)
     sha256 = hash_picture(folder, PICTURE, "")
     triplets = (Triplet("person", "ride", f"horse {n}") for n in range(500))

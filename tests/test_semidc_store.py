@@ -17,8 +17,10 @@ import pytest
 
 from mmrel_kit.files import InputError
 from mmrel_kit.questions.records import Triplet
+from mmrel_kit.semidc.items import Proposal
 from mmrel_kit.semidc.people import store
-from mmrel_kit.semidc.people.store import Decision, Project, Proposal
+from mmrel_kit.semidc.people.store import Decision, Project
+from tests.helpers.labelling import decide
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,14 +40,6 @@ def project(tmp_path: Path) -> Iterator[Project]:
     made.add(propose(4))
     yield made
     made.close()
-
-
-def decide(project: Project, name: str, verdict: str = "accept", adjudicate: bool = False, **options: object) -> int:
-    item = project.next_item(name, adjudicate)
-    assert item
-    number = f"{name}-{item.id}-{project.progress(name).mine}"
-    project.decide(Decision(number, item.id, name, verdict, **options))  # type: ignore[arg-type]
-    return item.id
 
 
 def states(project: Project) -> list[str]:
@@ -212,6 +206,7 @@ WORK = """
 import sys
 from pathlib import Path
 from mmrel_kit.semidc.people.store import Decision, Project
+from tests.helpers.labelling import decide
 project = Project(Path(sys.argv[1]))
 while item := project.next_item("ann"):
     project.decide(Decision(f"ann-{item.id}", item.id, "ann", "accept"))

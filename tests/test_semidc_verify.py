@@ -9,27 +9,26 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from fastapi.testclient import TestClient
-from PIL import Image
 
 from mmrel_kit.files import InputError
 from mmrel_kit.questions.records import Triplet
-from mmrel_kit.semidc.items import hash_picture
+from mmrel_kit.semidc.items import Proposal, hash_picture
 from mmrel_kit.semidc.people import server as verify
-from mmrel_kit.semidc.people.store import Project, Proposal
+from mmrel_kit.semidc.people.store import Project
+from tests.helpers.labelling import FIRST as PICTURE
+from tests.helpers.labelling import draw
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 HOST = "127.0.0.1:8008"
-PICTURE = "vg/VG_100K/1.jpg"
 SECRET = "a long shared secret"
 ID = "0123456789abcdef" * 2
 
 
 @pytest.fixture
 def project(tmp_path: Path) -> Iterator[Project]:
-    (tmp_path / "images/vg/VG_100K").mkdir(parents=True)
-    Image.new("RGB", (64, 48), "teal").save(tmp_path / "images" / PICTURE)
+    draw(tmp_path / "images", PICTURE)
     (tmp_path / "images/secret.txt").write_text("not for anybody")
     made = Project(tmp_path / "project.sqlite", make=True)
     sha256 = hash_picture(tmp_path / "images", PICTURE, "")

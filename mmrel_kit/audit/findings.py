@@ -24,7 +24,8 @@ from mmrel_kit.questions.annotations import Annotation
 from mmrel_kit.questions.published import Cell, compare_with_paper
 from mmrel_kit.questions.records import Record
 from mmrel_kit.questions.table import QuestionTable, make_order
-from mmrel_kit.scoring import report as relation_report
+from mmrel_kit.scoring.baselines import LEARN_FROM, blind_baselines
+from mmrel_kit.scoring.release import load_release
 
 if TYPE_CHECKING:
     import sqlite3
@@ -263,25 +264,25 @@ def count_cells(table: QuestionTable) -> dict[Cell, int]:
 def find_baselines(root: Path) -> tuple[list[Finding], list[str]]:
     """Find cells whose answers can be guessed without the picture, by `relation_report`.
 
-    "majority by relation" learns from the split that `relation_report.LEARN_FROM` names, never
+    "majority by relation" learns from the split that `LEARN_FROM` names, never
     from the one it guesses.
 
     Returns:
         The finding, if there is one, and remarks.
     """
-    questions, _ = relation_accuracy.load_release(root)
+    questions, _ = load_release(root)
     splits: dict[str, dict[str, relation_accuracy.Question]] = {}
     for name, question in questions.items():
-        splits.setdefault(str(question.place.split), {})[name] = question
+        splits.setdefault(str(question.group.split), {})[name] = question
     examples, remarks = [], []
     for split, asked in sorted(splits.items()):
-        source = relation_report.LEARN_FROM[split]
+        source = LEARN_FROM[split]
         learnt = splits.get(source)
         if not learnt:
             why = f"there is no {source} to learn it from"
             remarks.append(f"{split}: no majority by relation, {why}")
         cells: dict[str, dict[str, float]] = {}
-        for name, scores in relation_report.blind_baselines(asked, learnt).items():
+        for name, scores in blind_baselines(asked, learnt).items():
             for cell, figures in scores.figures()["by"]["cell"].items():
                 cells.setdefault(cell, {})[name] = figures["accuracy"]
         for cell, accuracies in cells.items():

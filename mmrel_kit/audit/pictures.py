@@ -10,7 +10,7 @@ import hashlib
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from mmrel_kit.cli import explain_import
+from mmrel_kit.extras import explain_import
 from mmrel_kit.pictures.archives import read_archives
 from mmrel_kit.pictures.whole import check_picture
 from mmrel_kit.questions.table import make_order

@@ -65,7 +65,7 @@ def make_claims(db: sqlite3.Connection) -> None:
 def _claim(category: str, subject: str, relation: str, object_: str) -> str:
     """Return a triplet in one wording: "b right of a" becomes "a left of b"."""
     first, second = subject.casefold(), object_.casefold()
-    known = read_taxonomy()[category]
+    known = read_taxonomy().categories[category].listed
     found = known.get(relation.casefold())
     if found:
         relation = found.name
@@ -80,7 +80,7 @@ def _forbids(category: str, subject: str, relation: str, object_: str) -> Iterat
 
     These are the same relation the other way round, and its opposites.
     """
-    found = read_taxonomy()[category].get(relation.casefold())
+    found = read_taxonomy().categories[category].listed.get(relation.casefold())
     if category == "action" or not found or subject.casefold() == object_.casefold():
         return
     claims = [_claim(category, object_, relation, subject)]

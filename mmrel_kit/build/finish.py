@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import mmrel
@@ -32,7 +33,6 @@ from mmrel_kit.pictures.archives import read_archives
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from mmrel_kit.build.pack import Part, Workplace
     from mmrel_kit.build.plan import Plan
@@ -166,7 +166,7 @@ def _write_texts(plan: Plan, release: Path, facts: list[Facts]) -> None:
     """Write what a release has beside its data."""
     for name in ("schema/record.schema.json", "schema/taxonomy.json", "LICENSE"):
         _copy(PROJECT / name, release / name)
-    _copy(PROJECT / "mmrel.py", release / "loader" / "mmrel.py")
+    _copy(Path(mmrel.__file__), release / "loader" / "mmrel.py")
     if plan.get_meta("missing"):
         write_json_lines(release / MISSING, (missing._asdict() for missing in plan.missing()))
     infos = make_dataset_infos(facts)

@@ -13,14 +13,23 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, NamedTuple
 
+import mmrel
+from mmrel_kit.build.hub_eval import read_texts
+from mmrel_kit.card.hub_eval import CONFIG
+from mmrel_kit.files import Problem
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
+
+    from mmrel_kit.questions.records import Record
 
 # A text column is a label with at most ALWAYS_LABELS distinct values (null is one), or with at most
 # MAX_LABELS that are also at most this share of the rows.
 ALWAYS_LABELS = 10
 MAX_LABELS = 1000
 MAX_LABEL_SHARE = 0.2
+MAX_ROW = 2000  # characters of a row's text, up to which the viewer shows all of the first hundred
 ALL = "all"  # the config that holds the rows of every domain
 
 
@@ -96,10 +105,23 @@ class _Column:
 
 
 class Statistics:
-    """Collects lengths of text and widths of pictures by config, split and column."""
+    """Collects lengths of text and widths of pictures by config, split and column.
+
+    Attributes:
+        longest_row: characters of the longest row.
+    """
 
     def __init__(self) -> None:
+        self.longest_row = 0
         self._columns: dict[tuple[str, str, str], _Column] = {}
+
+    def add_row(self, config: str, split: str, record: Record) -> None:
+        """Add the texts of a question."""
+        texts = {column: getattr(record, column) for column in mmrel.COLUMNS}
+        for column, text in texts.items():
+            self.add_text(config, split, column, text)
+        length = sum(len(text) for text in texts.values() if text is not None)
+        self.longest_row = max(self.longest_row, length)
 
     def add_text(self, config: str, split: str, column: str, value: str | None) -> None:
         """Add a row's text."""
@@ -131,3 +153,22 @@ class Statistics:
         if found is None:
             found = self._columns[key] = _Column(unit)
         return found
+
+
+def check_values(root: Path, statistics: Statistics) -> Iterator[Problem]:
+    """Warn of what the viewer's statistics and preview cannot show.
+
+    Args:
+        root: folder of the release.
+        statistics: of the rows of all domains; the other configs are added.
+    """
+    statistics.unite(mmrel.DOMAINS)
+    for split, column, text in read_texts(root):
+        statistics.add_text(CONFIG, split, column, text)
+    for failure in statistics.find_failures():
+        where = f"config {failure.config}, split {failure.split}"
+        yield Problem(where, str(failure), is_warning=True)
+    if statistics.longest_row > MAX_ROW:
+        message = f"a row has {statistics.longest_row} characters"
+        message += f"; from {MAX_ROW} on the viewer shows fewer rows"
+        yield Problem("data", message, is_warning=True)

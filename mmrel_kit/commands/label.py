@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Collects relations semi-automatically: a model proposes, people verify, records come out."""
+"""The verb `label`: a model proposes relations, people verify them, records come out."""
 
 from __future__ import annotations
 
@@ -10,16 +10,10 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-if __name__ == "__main__":  # Ctrl-C and a missing package are one line while the rest loads, too
-    from mmrel_kit.cli import guard_start
-
-    guard_start("semidc")
-
 import mmrel
 from mmrel_kit import endpoint
-from mmrel_kit.cli import AGAIN, run_command
-from mmrel_kit.commands.options import parse_path
-from mmrel_kit.files import InputError
+from mmrel_kit.commands.options import Verbs, parse_path, parse_share
+from mmrel_kit.files import InputError, Share, write_json_lines
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,40 +21,42 @@ if TYPE_CHECKING:
     from mmrel_kit.endpoint import Endpoint
     from mmrel_kit.semidc.people.store import Project
 
+ABOUT = "Collect relations semi-automatically: a model proposes, people verify, records come out."
 # How to go on after Ctrl-C, where the command does not start again from the beginning.
-GO_ON = {
-    "propose": "every reply is kept; the same command goes on where this one stopped",
-    "generate": "every reply is kept; the same command goes on where this one stopped",
-    "verify": "every decision is kept; the same command goes on",
-    "demo": "start it again, with --out in another folder",
-}
+RESUMES_ASKING = "every reply is kept; the same command goes on where this one stopped"
+RESUMES_VERIFY = "every decision is kept; the same command goes on"
+RESUMES_DEMO = "start it again, with --out in another folder"
+HOLDS_IMAGES = "folder that holds vg/, SPEC/ …"
+PORT = 8008
 
 
 def select(args: argparse.Namespace) -> int:
     """Select pictures that a model can be asked about."""
-    from mmrel_kit.semidc.items import write_lines
-    from mmrel_kit.semidc.model.select import candidate_to_json, read_folder, read_visual_genome, select
+    from mmrel_kit.semidc.model import select as selecting
 
-    found = read_visual_genome(args.visual_genome) if args.visual_genome else read_folder(args.images)
+    candidates = selecting.read_folder(args.images)
+    if args.visual_genome:
+        candidates = selecting.read_visual_genome(args.visual_genome)
     drops: Counter[str] = Counter()
-    kept = write_lines(args.out, map(candidate_to_json, select(found, args.images, drops)))
+    chosen = selecting.select(candidates, args.images, drops)
+    kept = write_json_lines(args.out, map(selecting.candidate_to_json, chosen))
     _tell(kept, "pictures", args.out, drops)
     return 0
 
 
 def propose(args: argparse.Namespace) -> int:
     """Ask a model for the relations in each picture."""
-    from mmrel_kit.semidc.items import parse_shard, write_proposals
+    from mmrel_kit.semidc.items import write_proposals
     from mmrel_kit.semidc.model.propose import PARAMETERS, propose
     from mmrel_kit.semidc.model.select import read_candidates
 
     drops: Counter[str] = Counter()
-    shard, candidates = parse_shard(args.shard), list(read_candidates(args.candidates))
-    total = args.times * sum(shard.holds(candidate.image_id) for candidate in candidates)
+    candidates = list(read_candidates(args.candidates))
+    total = args.times * sum(args.shard.holds(candidate.image_id) for candidate in candidates)
     asking = endpoint.from_arguments(args, defaults=PARAMETERS)
     _tell_store(asking)
     proposals = propose(
-        candidates, args.category, asking, args.images, drops, args.times, shard, args.prompt,
+        candidates, args.category, asking, args.images, drops, args.times, args.shard, args.prompt,
         lambda: asking.show_progress(total),
     )  # fmt: skip
     return _finish(asking, write_proposals(args.out, proposals), args.out, drops)
@@ -179,7 +175,7 @@ def agree(args: argparse.Namespace) -> int:
 
 
 def export(args: argparse.Namespace) -> int:
-    """Write records for `upload.py build`, and on demand tasks for Label Studio."""
+    """Write records for `mmrel build`, and on demand tasks for Label Studio."""
     from mmrel_kit.semidc.people.export import export_label_studio, export_records
     from mmrel_kit.semidc.people.store import Project
 
@@ -199,113 +195,137 @@ def demo(args: argparse.Namespace) -> int:
     """Run all steps on the drawn sample, with an endpoint of its own; or serve the page for you to verify."""
     from mmrel_kit.semidc.demo import run_demo
 
-    return run_demo(args.out, args.serve, args.port)
+    return run_demo(args.out, args.serve, args.port, run_verb)
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m semidc", description=__doc__)
-    parser.add_argument("--version", action="version", version=mmrel.__version__)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+def run_verb(words: Sequence[str]) -> int:
+    """Run another verb in this process, as the demonstration does, and return its exit status."""
+    from mmrel_kit.commands import load, release, score
 
-    command = _add(commands, select, "--visual-genome vg_json/ --images pictures/ --out candidates.jsonl")
-    command.add_argument(
-        "--images", type=parse_path, required=True, metavar="ROOT", help="folder that holds vg/, SPEC/ …"
+    parser = argparse.ArgumentParser("mmrel")
+    verbs = Verbs(parser)
+    for module in (load, release, score):
+        module.add_verbs(verbs)
+    args = parser.parse_args(words)
+    return int(args.run(args))
+
+
+def add_verbs(verbs: Verbs) -> None:
+    """Add the verb `label`, whose own verbs are the steps of labelling."""
+    steps = verbs.add_group("label", ABOUT)
+    _add_select(steps)
+    _add_propose(steps)
+    _add_generate(steps)
+    _add_verify(steps)
+    _add_project(steps.add("ask", ask, "project.sqlite"))
+    _add_project(steps.add("agree", agree, "project.sqlite"))
+    _add_audit(steps)
+    _add_export(steps)
+    _add_demo(steps)
+
+
+def _add_select(steps: Verbs) -> None:
+    example = "--visual-genome vg_json/ --images pictures/ --out candidates.jsonl"
+    parser = steps.add("select", select, example)
+    _add_images(parser)
+    genome = "folder of image_data.json, objects.json …"
+    parser.add_argument("--visual-genome", type=parse_path, metavar="DIR", help=genome)
+    _add_out(parser)
+
+
+def _add_propose(steps: Verbs) -> None:
+    example = (
+        "candidates.jsonl --category action --images pictures/ --out proposals.jsonl "
+        "--base-url http://127.0.0.1:8000/v1 --model NAME --max-requests 1000"
     )
-    command.add_argument(
-        "--visual-genome", type=parse_path, metavar="DIR", help="folder of image_data.json, objects.json …"
-    )
-    command.add_argument("--out", type=parse_path, required=True, metavar="FILE.jsonl")
-
-    command = _add(
-        commands, propose, "candidates.jsonl --category action --images pictures/ --out proposals.jsonl "
-        "--base-url http://127.0.0.1:8000/v1 --model NAME --max-requests 1000",
-    )  # fmt: skip
-    command.add_argument("candidates", type=parse_path, metavar="CANDIDATES.jsonl")
-    command.add_argument("--category", required=True, choices=mmrel.CATEGORIES)
-    command.add_argument(
-        "--images", type=parse_path, required=True, metavar="ROOT", help="folder that holds vg/, SPEC/ …"
-    )
-    command.add_argument("--out", type=parse_path, required=True, metavar="FILE.jsonl")
-    command.add_argument("--times", type=int, default=1, metavar="N", help="ask about each picture so often")
-    command.add_argument(
-        "--shard", default="1/1", metavar="i/n", help="only this part of the pictures, from 1/n to n/n"
-    )
-    command.add_argument("--prompt", metavar="NAME", help="a prompt file of semidc/prompts; default: the newest")
-    endpoint.add_arguments(command)
-
-    command = _add(
-        commands, generate, "triplets.jsonl --images pictures/ --out drawn.jsonl "
-        "--base-url https://images.example/v1 --model NAME",
-    )  # fmt: skip
-    command.add_argument(
-        "triplets", type=parse_path, metavar="TRIPLETS.jsonl", help="category, subject, relation, object"
-    )
-    command.add_argument("--style", action="append", default=[], help="may be repeated; default: all four")
-    command.add_argument(
-        "--images", type=parse_path, required=True, metavar="ROOT", help="folder that gets the pictures"
-    )
-    command.add_argument("--out", type=parse_path, required=True, metavar="FILE.jsonl")
-    endpoint.add_arguments(command)
-
-    command = _add(commands, verify, "project.sqlite --items proposals.jsonl --images pictures/ --people 2")
-    command.add_argument("project", type=parse_path, metavar="DB", help="project file; made where it is missing")
-    command.add_argument(
-        "--items", type=parse_path, nargs="+", metavar="FILE.jsonl", help="items to add; known ones stay"
-    )
-    command.add_argument("--images", type=parse_path, metavar="ROOT", help="folder that holds vg/, SPEC/ …; remembered")
-    command.add_argument("--people", type=int, choices=range(1, 21), metavar="K", help="who decide on each item (2)")
-    command.add_argument("--host", default="127.0.0.1", help="address to listen at; beyond loopback: SEMIDC_SECRET")
-    command.add_argument("--port", type=int, default=8008, help="0 takes a free one (%(default)s)")
-    command.add_argument("--name", action="append", default=[], help="another host name, with its port if it has one")
-
-    command = _add(commands, ask, "project.sqlite")
-    command.add_argument("project", type=parse_path, metavar="DB")
-
-    command = _add(commands, agree, "project.sqlite")
-    command.add_argument("project", type=parse_path, metavar="DB")
-
-    command = _add(commands, audit, "project.sqlite --raw replies.sqlite candidates.jsonl --mend")
-    command.add_argument("project", type=parse_path, metavar="DB")
-    command.add_argument(
-        "--raw", type=parse_path, nargs="+", default=[], metavar="FILE",
-        help="what models and files said: stores of replies, candidates.jsonl, triplets to draw",
-    )  # fmt: skip
-    command.add_argument("--mend", action="store_true", help="rename what --raw states otherwise")
-    command.add_argument(
-        "--rename", action="append", default=[], metavar="OLD=NEW",
-        help="rename this too; may be repeated",
-    )  # fmt: skip
-
-    command = _add(commands, export, "project.sqlite --out json/ --split test")
-    command.add_argument("project", type=parse_path, metavar="DB")
-    command.add_argument("--out", type=parse_path, metavar="DIR", help="folder of the records, for upload.py build")
-    command.add_argument("--split", choices=mmrel.SPLITS, default="test", help="names the file (%(default)s)")
-    command.add_argument("--label-studio", type=parse_path, metavar="DIR", help="folder of tasks.json and config.xml")
-    command.add_argument("--prefix", default="/data/local-files/?d=", help="stands before each picture's path there")
-
-    command = _add(commands, demo, "--out demo/ --serve")
-    command.add_argument("--out", type=parse_path, metavar="DIR", help="where all is kept; default: a temporary folder")
-    command.add_argument("--serve", action="store_true", help="serve the page for you instead of scripted people")
-    command.add_argument("--port", type=int, default=8008, help="of the page (%(default)s)")
-    return parser
+    parser = steps.add("propose", propose, example, RESUMES_ASKING)
+    add = parser.add_argument
+    add("candidates", type=parse_path, metavar="CANDIDATES.jsonl", help="what select wrote")
+    add("--category", required=True, choices=mmrel.CATEGORIES, help="kind of relation")
+    _add_images(parser)
+    _add_out(parser)
+    add("--times", type=int, default=1, metavar="N", help="ask about each picture so often")
+    share = "only the Ith of N shares of the pictures"
+    add("--shard", type=parse_share, default=Share(), metavar="I/N", help=share)
+    prompt = "a prompt file of mmrel_kit/semidc/model/prompts (the newest)"
+    add("--prompt", metavar="NAME", help=prompt)
+    endpoint.add_arguments(parser)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; errors that a user can mend are one line each, without a traceback."""
-    errors = (InputError, mmrel.ReleaseError)
-    return run_command(make_parser(), argv, errors)
+def _add_generate(steps: Verbs) -> None:
+    example = "triplets.jsonl --images pictures/ --out drawn.jsonl --base-url https://images.example/v1 --model NAME"
+    parser = steps.add("generate", generate, example, RESUMES_ASKING)
+    add = parser.add_argument
+    wishes = "category, subject, relation, object"
+    add("triplets", type=parse_path, metavar="TRIPLETS.jsonl", help=wishes)
+    add("--style", action="append", default=[], help="may be repeated (all four)")
+    _add_images(parser, "folder that gets the pictures")
+    _add_out(parser)
+    endpoint.add_arguments(parser)
 
 
-def _add(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser], run: object, example: str
-) -> argparse.ArgumentParser:
-    name, doc = run.__name__, run.__doc__  # type: ignore[attr-defined]
-    command: argparse.ArgumentParser = commands.add_parser(
-        name, help=doc, description=doc, epilog=f"example: python -m semidc {name} {example}"
-    )
-    command.set_defaults(run=run, prog="semidc", go_on=GO_ON.get(name, AGAIN))
-    return command
+def _add_verify(steps: Verbs) -> None:
+    example = "project.sqlite --items proposals.jsonl --images pictures/ --people 2"
+    parser = steps.add("verify", verify, example, RESUMES_VERIFY)
+    add = parser.add_argument
+    _add_project(parser, "project file; made where it is missing")
+    items = "items to add; known ones stay"
+    add("--items", type=parse_path, nargs="+", metavar="FILE.jsonl", help=items)
+    images = f"{HOLDS_IMAGES}; remembered"
+    add("--images", type=parse_path, metavar="ROOT", help=images)
+    people = "who decide on each item (2)"
+    add("--people", type=int, choices=range(1, 21), metavar="K", help=people)
+    host = "address to listen at; beyond loopback: SEMIDC_SECRET"
+    add("--host", default="127.0.0.1", help=host)
+    add("--port", type=int, default=PORT, help="0 takes a free one (%(default)s)")
+    name = "another host name, with its port if it has one"
+    add("--name", action="append", default=[], help=name)
+
+
+def _add_audit(steps: Verbs) -> None:
+    example = "project.sqlite --raw replies.sqlite candidates.jsonl --mend"
+    parser = steps.add("audit", audit, example)
+    _add_project(parser)
+    add = parser.add_argument
+    raw = "what models and files said: stores of replies, candidates.jsonl, triplets to draw"
+    add("--raw", type=parse_path, nargs="+", default=[], metavar="FILE", help=raw)
+    add("--mend", action="store_true", help="rename what --raw states otherwise")
+    rename = "rename this too; may be repeated"
+    add("--rename", action="append", default=[], metavar="OLD=NEW", help=rename)
+
+
+def _add_export(steps: Verbs) -> None:
+    parser = steps.add("export", export, "project.sqlite --out json/ --split test")
+    _add_project(parser)
+    add = parser.add_argument
+    out = "folder of the records, for mmrel build"
+    add("--out", type=parse_path, metavar="DIR", help=out)
+    add("--split", choices=mmrel.SPLITS, default="test", help="names the file (%(default)s)")
+    tasks = "folder of tasks.json and config.xml"
+    add("--label-studio", type=parse_path, metavar="DIR", help=tasks)
+    prefix = "stands before each picture's path there"
+    add("--prefix", default="/data/local-files/?d=", help=prefix)
+
+
+def _add_demo(steps: Verbs) -> None:
+    add = steps.add("demo", demo, "--out demo/ --serve", RESUMES_DEMO).add_argument
+    out = "where all is kept (a temporary folder)"
+    add("--out", type=parse_path, metavar="DIR", help=out)
+    serve = "serve the page for you instead of scripted people"
+    add("--serve", action="store_true", help=serve)
+    add("--port", type=int, default=PORT, help="of the page (%(default)s)")
+
+
+def _add_project(parser: argparse.ArgumentParser, about: str | None = None) -> None:
+    parser.add_argument("project", type=parse_path, metavar="DB", help=about)
+
+
+def _add_images(parser: argparse.ArgumentParser, about: str = HOLDS_IMAGES) -> None:
+    parser.add_argument("--images", type=parse_path, required=True, metavar="ROOT", help=about)
+
+
+def _add_out(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", type=parse_path, required=True, metavar="FILE.jsonl", help="the file to write")
 
 
 def _finish(asking: Endpoint, count: int, out: Path, drops: Counter[str]) -> int:
@@ -331,8 +351,8 @@ def _warn_of_damage(project: Project) -> None:
     if found := find_damage(count_names(project)):
         example = describe_damage(found)[0]
         print(
-            f"semidc: warning: {len(found)} names look damaged, for example {example}; "
-            f"python -m semidc audit {project.path} lists them and says how to mend them",
+            f"mmrel label: warning: {len(found)} names look damaged, for example {example}; "
+            f"mmrel label audit {project.path} lists them and says how to mend them",
             file=sys.stderr,
         )
 
@@ -347,7 +367,3 @@ def _tell_drops(drops: Counter[str]) -> None:
         print(f"{drops.total()} left out:")
         for reason, count in drops.most_common():
             print(f"  {count} x {reason}")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,30 +1,98 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Read values of the command line; each error says what was expected and what came."""
+"""Declare verbs, and read values of the command line with errors that say what was expected."""
 
 from __future__ import annotations
 
 import re
-from argparse import ArgumentTypeError
+from argparse import ArgumentParser, ArgumentTypeError
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from mmrel_kit.files import PROJECT, Share
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Collection
+
+AGAIN = "the same command starts again from the beginning"
 MAX_DIGITS = 9
 _SHARE = re.compile(rf"([0-9]{{1,{MAX_DIGITS}}})/([0-9]{{1,{MAX_DIGITS}}})")
 
 
-def parse_share(text: str) -> tuple[int, int]:
+class Verbs:
+    """Adds verbs to a parser; each runs a function, whose docstring is its help.
+
+    Args:
+        parser: the parser of the command.
+        only: the verbs that the command has; None for all that are added.
+    """
+
+    def __init__(self, parser: ArgumentParser, only: Collection[str] | None = None) -> None:
+        self._choices = parser.add_subparsers(required=True, metavar="VERB")
+        self._prog = parser.prog
+        self._only = only
+
+    def add(
+        self,
+        name: str,
+        run: Callable[[argparse.Namespace], int],
+        example: str,
+        go_on: str = AGAIN,
+    ) -> ArgumentParser:
+        """Add a verb and return its parser.
+
+        Args:
+            name: the verb.
+            run: takes the parsed arguments and returns the exit status.
+            example: arguments that the help shows.
+            go_on: how to go on after Ctrl-C.
+        """
+        about = (run.__doc__ or "").partition("\n")[0]
+        verb = self._make(name, about)
+        verb.epilog = f"example: {verb.prog} {example}"
+        verb.set_defaults(run=run, prog=verb.prog, go_on=go_on)
+        return verb
+
+    def add_group(self, name: str, about: str) -> Verbs:
+        """Add a verb that has verbs of its own."""
+        return Verbs(self._make(name, about))
+
+    def _make(self, name: str, about: str) -> ArgumentParser:
+        if self._only is not None and name not in self._only:
+            return ArgumentParser(prog=f"{self._prog} {name}")
+        made: ArgumentParser = self._choices.add_parser(name, help=about, description=about)
+        return made
+
+
+def add_release(parser: ArgumentParser, split: str | None = "test") -> None:
+    """Add the options that name questions: --root, --config, --task, and --split unless it is None."""
+    import mmrel
+
+    where = "folder of a release, or hf://datasets/NS/NAME (the drawn sample)"
+    domain, part = "domain (%(default)s)", "split (%(default)s)"
+    kind = "yes/no questions, open-ended ones or both (%(default)s)"
+    add: Any = parser.add_argument
+    add("--root", default=str(PROJECT), metavar="RELEASE", help=where)
+    add("--config", default="all", choices=mmrel.CONFIGS, help=domain)
+    if split:
+        add("--split", default=split, choices=mmrel.SPLITS, help=part)
+    add("--task", default=mmrel.TASKS[0], choices=(*mmrel.TASKS, "both"), help=kind)
+
+
+def parse_share(text: str) -> Share:
     """Read which share of how many is meant.
 
     >>> parse_share("3/64")
-    (3, 64)
+    Share(number=3, total=64)
 
     Raises:
         ArgumentTypeError: it is something else than I/N with 1 <= I <= N.
     """
     match = _SHARE.fullmatch(text)
     if match:
-        index, count = int(match[1]), int(match[2])
-        if 1 <= index <= count:
-            return index, count
+        share = Share(int(match[1]), int(match[2]))
+        if 1 <= share.number <= share.total:
+            return share
     raise ArgumentTypeError(f"expected I/N with 1 <= I <= N, such as 3/64, got {text[:80]!a}")
 
 

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Calls to the Hub that end well, or in one sentence.
+"""Hub calls with time-outs, retries and readable errors.
 
-huggingface_hub gives its API calls no time-out, and repeats few of them after a fault.
-`bounded` adds the time-outs, `insist` the repeats, and `explain` turns what is left into one of two exceptions whose
-message says what was being done, what came back and what to do. No message and no log line carries the token or a
-signed address.
+huggingface_hub gives its API calls no time-out, and repeats few of them after a fault. `bounded`
+adds the time-outs, `insist` the repeats, and `explain` turns what is left into one of two
+exceptions, whose message says what was being done, what came back and what to do. No message and
+no log line carries the token or a signed address.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,31 +22,42 @@ from typing import Any, NamedTuple, NoReturn, TypeVar
 import huggingface_hub.utils
 from huggingface_hub import HfApi, get_token
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+from huggingface_hub.utils import (  # type: ignore[attr-defined]
+    are_progress_bars_disabled,
+    disable_progress_bars,
+    enable_progress_bars,
+)
+
+from mmrel_kit.files import hide_queries
 
 try:
     from huggingface_hub import set_client_factory
     from huggingface_hub.utils._http import default_client_factory
 except ImportError:
-    pass  # huggingface_hub < 1.0 speaks through requests and cannot be given time-outs; `bounded` refuses it
+    pass  # huggingface_hub < 1.0 uses requests and cannot be given time-outs; `bounded` refuses it
 
 T = TypeVar("T")
 
-httpx: Any = getattr(huggingface_hub.utils, "httpx", None)  # httpx2 from huggingface_hub 2 on; None before 1.0
+# httpx2 from huggingface_hub 2 on; None before 1.0.
+httpx: Any = getattr(huggingface_hub.utils, "httpx", None)
 _TRANSPORT_ERRORS: tuple[type[Exception], ...] = (httpx.TransportError,) if httpx else ()
 
 PASSING_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 NO_ROOM_STATUS = frozenset({413, 507})
 _NO_ROOM_WORDS = re.compile(r"quota|storage (limit|exceeded)|out of (space|storage)", re.IGNORECASE)
 REFUSED_STATUS = frozenset({400, 401, 403, 404, 413, 422, 507})  # nothing was done, for certain
-# What huggingface_hub and hf_xet raise: answers and broken connections, a file that could not be sent (RuntimeError
-# around the cause), an answer that cannot be read (ValueError, KeyError), hf_xet's own (ConnectionError).
+# What huggingface_hub and hf_xet raise: answers and broken connections, a file that could not be
+# sent (RuntimeError around the cause), an answer that cannot be read (ValueError, KeyError),
+# hf_xet's own (ConnectionError).
 FAILURES: tuple[type[Exception], ...] = (
     *(HfHubHTTPError, OSError, RuntimeError, ValueError, KeyError),
     *_TRANSPORT_ERRORS,
 )
-MAX_LINE = 300  # characters of a server's own message; one line for each of a thousand files helps nobody
+_XET_STATUS = re.compile(r"HTTP status \w+ error \((\d{3}) |\b(?:code|status)\W+(\d{3})\b")
+MAX_LINE = 300  # characters of a server's own message; it may list each of a thousand files
 CONNECT_TIMEOUT = 10.0  # seconds; a host that takes longer is not there
 _HTTP_LOGGERS = ("huggingface_hub.utils._http", "httpx", "httpx2")
+_logger = logging.getLogger(__name__)
 
 
 class HubError(ConnectionError):
@@ -53,11 +65,17 @@ class HubError(ConnectionError):
 
 
 class ConflictError(HubError):
-    """Somebody else changed the repository, or a tag stands elsewhere."""
+    """Somebody else changed the repository, or a tag names another revision."""
 
 
 class Step(NamedTuple):
-    """One kind of call, for messages: what it does, the permission that it needs, and what to do when it failed."""
+    """One kind of call, for messages.
+
+    Attributes:
+        doing: what it does.
+        needs: the permission that it needs.
+        then: what to do when it failed.
+    """
 
     doing: str
     needs: str
@@ -65,13 +83,19 @@ class Step(NamedTuple):
 
 
 READ = "read access to the repository"
-WRITE = "write access to the contents of the repository (for a fine-grained token: of that namespace's repositories)"
+_NAMESPACE = "for a fine-grained token: of that namespace's repositories"
+WRITE = f"write access to the contents of the repository ({_NAMESPACE})"
 WHOAMI = Step("asking whom the token belongs to", WRITE)
 LOOK = Step("looking at the repository", READ)
-CREATE = Step("creating the repository", "the right to create repositories in that namespace (role write)")
+CREATE = Step(
+    "creating the repository",
+    "the right to create repositories in that namespace (role write)",
+)
 SEND = Step("sending the files", WRITE)
 COMMIT = Step(
-    "committing the release", WRITE, "nothing is published unless the Hub finishes late; push again, it looks first"
+    "committing the release",
+    WRITE,
+    "nothing is published unless the Hub finishes late; push again, it looks first",
 )
 TAG = Step("tagging the release", WRITE, "push again to tag it")
 
@@ -81,10 +105,10 @@ class Patience:
     """How long to wait for the Hub.
 
     Attributes:
-        tries: How often a call is made before it counts as failed, at least 1.
-        first_wait: Seconds between the first two tries; each further wait is twice as long.
-        longest_wait: Seconds; a Hub that asks for a longer wait (`Retry-After`) is reported instead.
-        timeout: Seconds that a call may be silent: sending a piece, or waiting for a piece of the answer.
+        tries: how often a call is made before it counts as failed, at least 1.
+        first_wait: seconds between the first two tries; each further wait is twice as long.
+        longest_wait: seconds; if the Hub asks for a longer wait (`Retry-After`), the call fails.
+        timeout: seconds that a call may be silent: sending a piece, or waiting for one.
     """
 
     tries: int = 6
@@ -100,8 +124,7 @@ def clean(text: str) -> str:
     """Return text without tokens and without the query (the signature) of any address."""
     token = get_token()
     text = text.replace(token, "<token>") if token else text
-    text = re.sub(r"\bhf_\w{8,}", "<token>", text)
-    return re.sub(r"(https?://[^\s?'\"]+)\?[^\s'\"]+", r"\1?…", text)
+    return hide_queries(re.sub(r"\bhf_\w{8,}", "<token>", text))
 
 
 class _Cleaner(logging.Filter):
@@ -114,13 +137,16 @@ class _Cleaner(logging.Filter):
 
 @contextmanager
 def bounded(timeout: float) -> Iterator[None]:
-    """Give all calls of huggingface_hub a time-out, and clean logs, while the block runs.
+    """Give all calls of huggingface_hub a time-out and clean logs while the block runs.
+
+    Its progress bars are shown on a terminal alone.
 
     Raises:
         HubError: huggingface_hub is too old to be given time-outs.
     """
     if httpx is None:
-        raise HubError("this needs huggingface_hub 1.0 or later: pip install -U huggingface_hub")
+        advice = "pip install -U huggingface_hub"
+        raise HubError(f"this needs huggingface_hub 1.0 or later: {advice}")
 
     def make_client() -> Any:
         client = default_client_factory()
@@ -133,11 +159,26 @@ def bounded(timeout: float) -> Iterator[None]:
         logger.addFilter(cleaner)
     set_client_factory(make_client)
     try:
-        yield
+        with _limited_bars():
+            yield
     finally:
         set_client_factory(default_client_factory)
         for logger in loggers:
             logger.removeFilter(cleaner)
+
+
+@contextmanager
+def _limited_bars() -> Iterator[None]:
+    """Turn progress bars off while the block runs, unless standard error is a terminal."""
+    is_terminal = sys.stderr is not None and sys.stderr.isatty()
+    if is_terminal or are_progress_bars_disabled():
+        yield
+        return
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        enable_progress_bars()
 
 
 def insist(
@@ -145,23 +186,23 @@ def insist(
     call: Callable[[], T],
     repo_id: str,
     patience: Patience,
-    found: Callable[[], T | None] | None = None,
+    find: Callable[[], T | None] | None = None,
 ) -> T:
     """Make a call until it succeeds, is refused, or has been tried often enough.
 
     Args:
-        step: What the call is for.
-        call: The call; safe to repeat, or made so by `found`.
-        repo_id: The repository, for messages.
-        patience: How often and how long.
-        found: Asked after every failure that leaves doubt, since a call whose answer was lost may have worked: what
-            the call would have returned, or None if it left no trace.
+        step: what the call is for.
+        call: the call; safe to repeat, or made so by `find`.
+        repo_id: the repository, for messages.
+        patience: how often and how long.
+        find: called after every failure that leaves doubt, since a call whose answer was lost may
+            have worked; returns what the call would have returned, or None if it left no trace.
 
     Returns:
-        What `call` or `found` returned.
+        What `call` or `find` returned.
 
     Raises:
-        HubError: The call failed for good; its message is one sentence.
+        HubError: the call failed for good; its message is one sentence.
     """
     tries = 0
     while True:
@@ -172,48 +213,68 @@ def insist(
             raise
         except FAILURES as error:
             failure: BaseException = error
-        result = found() if found and status_of(failure) not in REFUSED_STATUS else None
-        if result is not None:
-            return result
+        if find and status_of(failure) not in REFUSED_STATUS:
+            result = find()
+            if result is not None:
+                return result
         wait = max(_asked_wait(failure), patience.first_wait * 2 ** (tries - 1))
-        if not is_passing(failure) or tries >= patience.tries or wait > patience.longest_wait:
+        is_last = tries >= patience.tries or wait > patience.longest_wait
+        if is_last or not is_passing(failure):
             explain(step, failure, repo_id, tries, patience)
-        logging.getLogger(__name__).info("%s: %s; trying again in %g s", step.doing, describe(failure), wait)
+        _logger.info("%s: %s; trying again in %g s", step.doing, describe(failure), wait)
         time.sleep(wait)
 
 
 def list_files(api: HfApi, repo_id: str, revision: str) -> dict[str, Any]:
-    """What the Hub knows of each file at a revision: `size`, `blob_id`, and `lfs` when it is an LFS file."""
+    """Return what the Hub knows of each file at a revision: `size`, `blob_id`, `lfs` or None."""
     tree = api.list_repo_tree(repo_id, recursive=True, revision=revision, repo_type="dataset")
     return {entry.path: entry for entry in tree if hasattr(entry, "blob_id")}
 
 
-def explain(step: Step, failure: BaseException, repo_id: str, tries: int, patience: Patience) -> NoReturn:
+def explain(
+    step: Step,
+    failure: BaseException,
+    repo_id: str,
+    tries: int,
+    patience: Patience,
+) -> NoReturn:
     """Raise the exception that says in one sentence what failed.
 
-    The failure itself is left out of the chain: its text may name signed addresses, or repeat what a server said.
+    The failure itself is left out of the chain: its text may name signed addresses, or repeat what
+    a server said.
+
+    Raises:
+        HubError: always.
     """
-    status, what = status_of(failure), describe(failure, patience.timeout)
+    what = describe(failure, patience.timeout)
     start = f"{step.doing} failed for {repo_id}: {what}"
-    if status in NO_ROOM_STATUS or (status in (None, 400, 403) and _NO_ROOM_WORDS.search(what)):
-        raise HubError(f"{start}: there is no room for it; free space or raise the quota of the namespace") from None
-    if status == 401:
-        raise HubError(
-            f"{start}: the token is missing, mistyped or expired; log in with `hf auth login` or set HF_TOKEN to one "
-            f"with {step.needs}"
-        ) from None
-    if status == 403:
-        raise HubError(f"{start}: the token lacks {step.needs}") from None
-    if status == 404:
-        raise HubError(f"{start}: there is no such repository or revision, or the token lacks {READ}") from None
+    advice = _advise(step, failure, what)
+    if advice:
+        raise HubError(f"{start}: {advice}") from None
     asked = _asked_wait(failure)
     if asked > patience.longest_wait:
         raise HubError(f"{start}, and asks to wait {asked:g} s; try again after that") from None
     raise HubError(f"{start} ({tries} {'try' if tries == 1 else 'tries'}); {step.then}") from None
 
 
+def _advise(step: Step, failure: BaseException, what: str) -> str | None:
+    """Return why an answer refuses a call, and what to do; None if it does not."""
+    status = status_of(failure)
+    may_mean_quota = status in (None, 400, 403) and _NO_ROOM_WORDS.search(what)
+    if status in NO_ROOM_STATUS or may_mean_quota:
+        return "there is no room for it; free space or raise the quota of the namespace"
+    if status == 401:
+        login = f"log in with `hf auth login` or set HF_TOKEN to one with {step.needs}"
+        return f"the token is missing, mistyped or expired; {login}"
+    if status == 403:
+        return f"the token lacks {step.needs}"
+    if status == 404:
+        return f"there is no such repository or revision, or the token lacks {READ}"
+    return None
+
+
 def is_passing(failure: BaseException) -> bool:
-    """Whether the same call may work a little later."""
+    """Return whether the same call may work a little later."""
     status = status_of(failure)
     if status is not None:
         return status in PASSING_STATUS or _is_expired_address(failure)
@@ -221,21 +282,23 @@ def is_passing(failure: BaseException) -> bool:
     failure = cause or failure
     if isinstance(failure, OfflineModeIsEnabled):
         return False
-    return isinstance(failure, (ConnectionError, TimeoutError, json.JSONDecodeError, *_TRANSPORT_ERRORS))
+    passing = (ConnectionError, TimeoutError, json.JSONDecodeError, *_TRANSPORT_ERRORS)
+    return isinstance(failure, passing)
 
 
 def status_of(failure: BaseException) -> int | None:
-    """The HTTP status behind a failure, or None when no answer came."""
+    """Return the HTTP status behind a failure, or None when no answer came."""
     if isinstance(failure, HfHubHTTPError):
         return int(failure.response.status_code)
-    if isinstance(failure, RuntimeError) and failure.__cause__:  # "Error while uploading FILE", from the answer
+    # "Error while uploading FILE", from the answer.
+    if isinstance(failure, RuntimeError) and failure.__cause__:
         return status_of(failure.__cause__)
-    told = re.search(r"HTTP status \w+ error \((\d{3}) |\b(?:code|status)\W+(\d{3})\b", str(failure))  # hf_xet
-    return int(told[1] or told[2]) if told else None
+    match = _XET_STATUS.search(str(failure))
+    return int(match[1] or match[2]) if match else None
 
 
 def describe(failure: BaseException, timeout: float | None = None) -> str:
-    """What came back, in a few words on one line."""
+    """Return what came back, in a few words on one line."""
     if isinstance(failure, RuntimeError) and failure.__cause__:
         return f"{_line(str(failure))}: {describe(failure.__cause__, timeout)}"
     if isinstance(failure, HfHubHTTPError):
@@ -254,13 +317,13 @@ def describe(failure: BaseException, timeout: float | None = None) -> str:
 
 
 def _line(text: str) -> str:
-    """Text cleaned, on one line of bounded length, without a full stop."""
+    """Return text cleaned, on one line of bounded length, without a full stop."""
     line = clean(" ".join(text.split())).rstrip(".")
     return line if len(line) <= MAX_LINE else f"{line[:MAX_LINE]} …"
 
 
 def _is_expired_address(failure: BaseException) -> bool:
-    """Whether the file store refused a signed address; the next try is given a new one."""
+    """Return whether the file store refused a signed address; the next try is given a new one."""
     cause = failure.__cause__ if isinstance(failure, RuntimeError) else None
     if not isinstance(cause, HfHubHTTPError) or cause.response.status_code != 403:
         return False
@@ -268,12 +331,15 @@ def _is_expired_address(failure: BaseException) -> bool:
 
 
 def _asked_wait(failure: BaseException) -> float:
-    """Seconds that the Hub asks to wait, 0 when it does not say; one more than asked, as its clock may round."""
+    """Return the seconds that the Hub asks to wait, 0 when it does not say.
+
+    It is one more than asked, as its clock may round.
+    """
     cause = failure.__cause__ if isinstance(failure, RuntimeError) else failure
     if not isinstance(cause, HfHubHTTPError):
         return 0.0
     headers = cause.response.headers
     asked = re.fullmatch(r"\s*(\d+)\s*", headers.get("Retry-After") or "")
     limit = re.search(r";\s*r\s*=\s*0\s*;\s*t\s*=\s*(\d+)", headers.get("RateLimit") or "")
-    told = asked or (limit if cause.response.status_code == 429 else None)
-    return float(told[1]) + 1 if told else 0.0
+    found = asked or (limit if cause.response.status_code == 429 else None)
+    return float(found[1]) + 1 if found else 0.0

@@ -1,19 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Works out what a push has to change: what the release holds against what stands on the Hub."""
+"""Plan a push: compare the files of a release with those of its repository on the Hub."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
-from mmrel_kit.files import INDEX, InputError, read_chunks
+import mmrel
+from mmrel_kit.files import INDEX, InputError, describe_file, read_chunks
 
 
 class Checksum(NamedTuple):
@@ -25,13 +25,13 @@ class Checksum(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What stands on the Hub at one revision.
+    """The repository on the Hub at one revision.
 
     Attributes:
-        revision: The commit that was looked at.
-        private: Whether only members see the repository.
-        files: Path to what the Hub knows of the file (`size`, `blob_id`, and `lfs` when it is an LFS file).
-        ours: Paths that the release standing there lists as its own; empty when there is none.
+        revision: the commit that was looked at.
+        private: whether only members see the repository.
+        files: what the Hub knows of each file (`size`, `blob_id`, and `lfs` for an LFS file).
+        ours: the files that the release there lists as its own; empty if there is no release.
     """
 
     revision: str
@@ -41,12 +41,16 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class PushPlan:
     """What a push changes; paths are sorted.
 
     Attributes:
-        parent: The revision that it builds on; None when the repository has yet to be made.
-        to_send: Bytes of all added and changed files.
+        added: files that the repository lacks.
+        changed: files that differ there.
+        removed: files of the release there that the new one lacks.
+        unchanged: files that are there already.
+        to_send: bytes of all added and changed files.
+        parent: the revision that it builds on; None if the repository is to be made.
     """
 
     added: tuple[str, ...]
@@ -58,7 +62,7 @@ class Plan:
 
     @property
     def is_empty(self) -> bool:
-        """Whether the release stands there already."""
+        """Whether the repository holds the release already."""
         return not (self.added or self.changed or self.removed)
 
     def __str__(self) -> str:
@@ -73,7 +77,7 @@ def check_name(repo_id: str) -> None:
     """Refuse a repository name that the Hub does not take.
 
     Raises:
-        InputError: With the reason.
+        InputError: with the reason.
     """
     try:
         validate_repo_id(repo_id)
@@ -83,36 +87,42 @@ def check_name(repo_id: str) -> None:
         raise InputError(f"expected NAMESPACE/NAME for the repository, got {repo_id!r}")
 
 
-def read_manifest(root: Path, check: Callable[[Path], Sequence[object]]) -> dict[str, Any]:
-    """Return the release's checksums.json, once `check` has found nothing wrong with the release.
+def read_index(
+    root: Path,
+    check: Callable[[Path], Sequence[object]] | None = None,
+) -> dict[str, Any]:
+    """Return the checksums.json of a release.
+
+    Args:
+        root: folder of the release.
+        check: returns what is wrong with the release; None skips that.
 
     Raises:
-        InputError: With all problems, or because there is no release.
+        InputError: there is no release, or something is wrong with it; with all problems.
     """
-    if not (root / INDEX).is_file():
-        raise InputError(f"no release in {root}: there is no {INDEX}; `upload.py build` makes one")
-    problems = check(root)
+    path = root / INDEX
+    if not path.is_file():
+        raise InputError(f"no release in {root}: there is no {INDEX}; `mmrel build` makes one")
+    problems = check(root) if check else ()
     if problems:
         listed = "\n".join(f"  {problem}" for problem in problems)
-        raise InputError(f"the release in {root} has {len(problems)} problem(s), nothing was sent:\n{listed}")
-    manifest: dict[str, Any] = json.loads((root / INDEX).read_bytes())
-    return manifest
+        count = f"{len(problems)} problem(s)"
+        raise InputError(f"the release in {root} has {count}, nothing was sent:\n{listed}")
+    try:
+        return mmrel.parse_index(path.read_bytes())
+    except mmrel.ReleaseError as error:
+        raise InputError(f"{path}: {error}") from None
 
 
-def list_release(root: Path, manifest: Mapping[str, Any]) -> dict[str, Checksum]:
+def list_release(root: Path, index: Mapping[str, Any]) -> dict[str, Checksum]:
     """Return all files of a release, checksums.json included.
 
-    The SHA-256 of each is taken from checksums.json, which `check` has just compared with the files.
-
-    Raises:
-        InputError: A path leads out of the release.
+    Args:
+        root: folder of the release.
+        index: its checksums.json, whose hashes are taken for those of the files.
     """
-    files = {path: Checksum(entry["sha256"], entry["size"]) for path, entry in manifest["files"].items()}
-    for path in files:
-        if path != str(PurePosixPath(path)) or PurePosixPath(path).is_absolute() or ".." in path.split("/"):
-            raise InputError(f"{INDEX} of {root} lists {path!r}, which is no path inside a release")
-    content = (root / INDEX).read_bytes()
-    return {**files, INDEX: Checksum(hashlib.sha256(content).hexdigest(), len(content))}
+    described = {**index["files"], INDEX: describe_file(root / INDEX)}
+    return {path: Checksum(file["sha256"], file["size"]) for path, file in described.items()}
 
 
 def refuse_script(repo_id: str, paths: Mapping[str, object], where: str) -> None:
@@ -121,7 +131,7 @@ def refuse_script(repo_id: str, paths: Mapping[str, object], where: str) -> None
     It looks for `<name>.py` at the top, `<name>` as the user typed it; the Hub takes any casing.
 
     Raises:
-        InputError: There is such a file.
+        InputError: there is such a file.
     """
     script = f"{repo_id.split('/')[-1]}.py".lower()
     traps = [path for path in paths if path.lower() == script]
@@ -132,31 +142,40 @@ def refuse_script(repo_id: str, paths: Mapping[str, object], where: str) -> None
         )
 
 
-def make_plan(root: Path, release: Mapping[str, Checksum], standing: Standing | None) -> Plan:
-    """Compare a release with what stands on the Hub.
+def make_plan(root: Path, release: Mapping[str, Checksum], standing: Standing | None) -> PushPlan:
+    """Compare a release with its repository.
 
-    Files that the older release lists and the new one lacks are removed; all others that are not ours stay.
+    Files of the release there that the new one lacks are removed; files of others stay.
     """
     there = standing.files if standing else {}
+    ours = standing.ours if standing else frozenset()
     added = sorted(release.keys() - there.keys())
     common = sorted(release.keys() & there.keys())
     changed = [path for path in common if not is_same(root / path, release[path], there[path])]
-    removed = sorted((standing.ours & there.keys()) - release.keys()) if standing else []
+    removed = sorted((ours & there.keys()) - release.keys())
     unchanged = sorted(set(common) - set(changed))
-    to_send = sum(release[path].size for path in [*added, *changed])
-    parent = standing.revision if standing else None
-    return Plan(tuple(added), tuple(changed), tuple(removed), tuple(unchanged), to_send, parent)
+    return PushPlan(
+        added=tuple(added),
+        changed=tuple(changed),
+        removed=tuple(removed),
+        unchanged=tuple(unchanged),
+        to_send=sum(release[path].size for path in [*added, *changed]),
+        parent=standing.revision if standing else None,
+    )
 
 
 def is_same(path: Path, checksum: Checksum, remote: Any) -> bool:
-    """Whether a file stands on the Hub with this content: LFS files show their SHA-256, all others git's id."""
+    """Return whether a file of the Hub has this content.
+
+    LFS files show their SHA-256, all others git's id.
+    """
     if remote.lfs:
         return bool(remote.lfs.sha256 == checksum.sha256)
     return bool(remote.size == checksum.size and remote.blob_id == git_id(path))
 
 
 def git_id(path: Path) -> str:
-    """The id that git gives a file: SHA-1 of its size and content."""
+    """Return the id that git gives a file: SHA-1 of its size and content."""
     digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
     for piece in read_chunks(path):
         digest.update(piece)
@@ -164,14 +183,24 @@ def git_id(path: Path) -> str:
 
 
 def check_standing(
-    repo_id: str, standing: Standing | None, release: Mapping[str, Checksum], private: bool, create_pr: bool
+    repo_id: str,
+    standing: Standing | None,
+    release: Mapping[str, Checksum],
+    private: bool,
+    create_pr: bool,
 ) -> None:
-    """Refuse a repository that cannot take the release as asked."""
+    """Refuse a repository that cannot take the release as asked.
+
+    Raises:
+        InputError: with what to do.
+    """
     if standing is None:
         if create_pr:
-            raise InputError(f"there is no {repo_id} to open a pull request for: push without --create-pr")
+            hint = "push without --create-pr"
+            raise InputError(f"there is no {repo_id} to open a pull request for: {hint}")
         return
     if private and not standing.private:
-        raise InputError(f"{repo_id} exists and is public: change that in its settings, or push without --private")
+        hint = "change that in its settings, or push without --private"
+        raise InputError(f"{repo_id} exists and is public: {hint}")
     stays = {path: None for path in standing.files if path not in standing.ours - release.keys()}
     refuse_script(repo_id, stays, f"{repo_id} on the Hub")

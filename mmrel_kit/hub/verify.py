@@ -1,18 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Prove what stands on the Hub: every file by size and hash, and every config and split by loading it.
+"""Verify a published release: every file by size and hash, every config and split by loading it.
 
-The hashes come from the Hub's metadata (`deep` reads the files themselves). The loading goes through
-`datasets.load_dataset` in streaming mode, as users do it, and compares the first and the last row of each split with
-the release on the disk.
+The hashes come from the Hub's metadata (`deep` reads the files themselves). Loading goes through
+`datasets.load_dataset` in streaming mode, as users do it, and compares the first and the last row
+of each split with the release on disk.
 """
 
 from __future__ import annotations
 
-import argparse
 import functools
 import hashlib
-import json
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,13 +17,18 @@ from typing import Any, NamedTuple
 
 from huggingface_hub import DatasetCard, HfApi, HfFileSystem
 from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
-from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
 
-from mmrel_kit.commands.options import parse_path
-from mmrel_kit.files import INDEX, InputError
+from mmrel_kit.files import InputError, format_table
 from mmrel_kit.hub import calls
-from mmrel_kit.hub.calls import Patience
-from mmrel_kit.hub.plan import Checksum, check_name, is_same, list_release, refuse_script
+from mmrel_kit.hub.calls import HubError, Patience
+from mmrel_kit.hub.plan import (
+    Checksum,
+    check_name,
+    is_same,
+    list_release,
+    read_index,
+    refuse_script,
+)
 
 BLOCK = 16 << 20  # bytes asked for at a time by `--deep`
 KEY = "question_id"  # unique in a release
@@ -37,12 +39,12 @@ class Load:
     """How one split loaded.
 
     Attributes:
-        config: Name of the config.
-        split: Name of the split.
-        rows: Rows that it has in the release on the disk.
-        first: Key of its first row there.
-        last: Key of its last row there.
-        problem: What was not as it should be; empty when all was.
+        config: name of the config.
+        split: name of the split.
+        rows: number of its rows in the release on disk.
+        first: key of its first row there.
+        last: key of its last row there.
+        problem: why it does not load as it should; empty if it does.
     """
 
     config: str
@@ -54,15 +56,16 @@ class Load:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class Verification:
     """What `verify` found.
 
     Attributes:
-        revision: The commit that was looked at.
-        same: Number of files that stand there as in the release.
-        foreign: Number of files there that are none of the release's.
-        differences: One line for each file that is missing or different, and for a script that stops loading.
-        loads: One entry for each config and split.
+        revision: the commit that was looked at.
+        same: number of files that are there as in the release.
+        foreign: number of files there that are none of the release's.
+        differences: a line for each file that is missing or differs, and for a script that stops
+            loading.
+        loads: an entry for each config and split.
     """
 
     revision: str
@@ -77,16 +80,18 @@ class Report:
         return not self.differences and not any(load.problem for load in self.loads)
 
     def __str__(self) -> str:
-        head = f"revision {self.revision}: {self.same} files as in the release, {self.foreign} of others"
-        lines = [head, *(f"differs: {line}" for line in self.differences)]
-        names = ("config", "split", "rows", "first row", "last row", "loads")
-        table = [names, *((x.config, x.split, str(x.rows), x.first, x.last, x.problem or "yes") for x in self.loads)]
-        widths = [max(len(row[column]) for row in table) for column in range(len(names) - 1)]
-        return "\n".join([*lines, *(_table_line(row, widths) for row in table)])
+        counts = f"{self.same} files as in the release, {self.foreign} of others"
+        lines = [f"revision {self.revision}: {counts}"]
+        lines += [f"differs: {line}" for line in self.differences]
+        rows = [("config", "split", "rows", "first row", "last row", "loads")]
+        for load in self.loads:
+            ends = (load.first, load.last)
+            rows.append((load.config, load.split, str(load.rows), *ends, load.problem or "yes"))
+        return "\n".join([*lines, format_table(rows)])
 
 
 class Edges(NamedTuple):
-    """The ends of a split, read from the disk."""
+    """The ends of a split, read from disk."""
 
     rows: int
     first: dict[str, Any]
@@ -100,24 +105,22 @@ def verify(
     revision: str = "main",
     deep: bool = False,
     patience: Patience = calls.PATIENCE,
-) -> Report:
-    """Compare what stands on the Hub with the release in `root`.
+) -> Verification:
+    """Compare a repository with the release in `root`.
 
     Args:
-        root: The release that was published.
+        root: the release that was published.
         repo_id: `NAMESPACE/NAME`.
-        revision: Branch, tag or commit.
-        deep: Read every file from the Hub and hash it, instead of believing the Hub's metadata.
-        patience: Time-outs and repeats.
+        revision: branch, tag or commit.
+        deep: read every file from the Hub and hash it, instead of believing the Hub's metadata.
+        patience: time-outs and repeats.
 
     Raises:
-        InputError: There is no release in `root`, or no such name.
-        HubError: The Hub could not be asked.
+        InputError: there is no release in `root`, or no such name.
+        HubError: the Hub could not be asked.
     """
     check_name(repo_id)
-    if not (root / INDEX).is_file():
-        raise InputError(f"no release in {root}: there is no {INDEX}")
-    release = list_release(root, json.loads((root / INDEX).read_bytes()))
+    release = list_release(root, read_index(root))
     with calls.bounded(patience.timeout):
         commit, remote = _list_remote(repo_id, revision, patience)
         differences = list(_compare(root, repo_id, release, remote))
@@ -127,14 +130,19 @@ def verify(
         loads = tuple(_load_all(root, repo_id, commit))
     wrong = {line.split(":")[0] for line in differences}
     same = sum(path not in wrong for path in release)
-    return Report(commit, same, len(remote.keys() - release.keys()), tuple(differences), loads)
+    foreign = len(remote.keys() - release.keys())
+    return Verification(commit, same, foreign, tuple(differences), loads)
 
 
-# --- Files ------------------------------------------------------------------------------------------------------------
+# --- Files ---
 
 
-def _list_remote(repo_id: str, revision: str, patience: Patience) -> tuple[str, dict[str, Any]]:
-    """The commit that a revision names, and what the Hub knows of each file there."""
+def _list_remote(
+    repo_id: str,
+    revision: str,
+    patience: Patience,
+) -> tuple[str, dict[str, Any]]:
+    """Return the commit that a revision names, and what the Hub knows of each file there."""
     api = HfApi(library_name="mmrel")
 
     def call() -> tuple[str, dict[str, Any]] | None:
@@ -146,12 +154,17 @@ def _list_remote(repo_id: str, revision: str, patience: Patience) -> tuple[str, 
 
     listed = calls.insist(calls.LOOK, call, repo_id, patience)
     if listed is None:
-        raise calls.HubError(f"{repo_id} has no revision {revision}, or the token lacks {calls.READ}")
+        raise HubError(f"{repo_id} has no revision {revision}, or the token lacks {calls.READ}")
     return listed
 
 
-def _compare(root: Path, repo_id: str, release: Mapping[str, Checksum], remote: Mapping[str, Any]) -> Iterator[str]:
-    """Yield `path: what is wrong` for each file whose metadata is not the release's."""
+def _compare(
+    root: Path,
+    repo_id: str,
+    release: Mapping[str, Checksum],
+    remote: Mapping[str, Any],
+) -> Iterator[str]:
+    """Yield `path: what is wrong` for each file whose metadata differs from the release."""
     for path, checksum in sorted(release.items()):
         entry = remote.get(path)
         if entry is None:
@@ -168,24 +181,37 @@ def _compare(root: Path, repo_id: str, release: Mapping[str, Checksum], remote: 
 
 
 def _compare_contents(
-    repo_id: str, commit: str, release: Mapping[str, Checksum], paths: Mapping[str, Any], patience: Patience
+    repo_id: str,
+    commit: str,
+    release: Mapping[str, Checksum],
+    paths: Mapping[str, Any],
+    patience: Patience,
 ) -> list[str]:
     """Read files from the Hub piece by piece and compare their hashes."""
     from tqdm import tqdm
 
     files, differences = HfFileSystem(), []
-    total = sum(paths[path].size for path in paths)
+    total = sum(entry.size for entry in paths.values())
     with tqdm(total=total, unit="B", unit_scale=True, desc="reading", disable=None) as bar:
         for path in paths:
-            read = functools.partial(_hash_remote, files, f"datasets/{repo_id}@{commit}/{path}", bar.update)
+            address = f"datasets/{repo_id}@{commit}/{path}"
+            read = functools.partial(_hash_remote, files, address, bar.update)
             found = calls.insist(calls.LOOK, read, repo_id, patience)
-            if found != release[path].sha256:
-                differences.append(f"{path}: its content on the Hub has SHA-256 {found}, not {release[path].sha256}")
+            expected = release[path].sha256
+            if found != expected:
+                problem = f"its content on the Hub has SHA-256 {found}, not {expected}"
+                differences.append(f"{path}: {problem}")
     return differences
 
 
 def _hash_remote(files: HfFileSystem, address: str, count: Callable[[int], object]) -> str:
-    """SHA-256 of a file on the Hub, read in blocks, each of which is asked for again if it fails."""
+    """Return the SHA-256 of a file on the Hub, each of whose blocks is asked for again if it fails.
+
+    Args:
+        files: the Hub's file system.
+        address: the file there.
+        count: called with the number of bytes of each block.
+    """
     digest = hashlib.sha256()
     with files.open(address, "rb", block_size=BLOCK, cache_type="none") as file:
         while piece := file.read(BLOCK):
@@ -194,21 +220,21 @@ def _hash_remote(files: HfFileSystem, address: str, count: Callable[[int], objec
     return digest.hexdigest()
 
 
-# --- Loading ----------------------------------------------------------------------------------------------------------
+# --- Loading ---
 
 
 def _load_all(root: Path, repo_id: str, commit: str) -> Iterator[Load]:
     """Load each config and split that the release's card declares."""
     for config in DatasetCard.load(root / "README.md").data.to_dict()["configs"]:
         for part in config["data_files"]:
+            name, split = config["config_name"], part["split"]
             edges = read_edges(sorted(root.glob(part["path"])))
-            problem = _load(repo_id, commit, config["config_name"], part["split"], edges)
-            keys = (edges.first[KEY], edges.last[KEY])
-            yield Load(config["config_name"], part["split"], edges.rows, *keys, problem)
+            problem = _load(repo_id, commit, name, split, edges)
+            yield Load(name, split, edges.rows, edges.first[KEY], edges.last[KEY], problem)
 
 
 def read_edges(files: list[Path]) -> Edges:
-    """Count the rows of a split's Parquet files and read its first and last one, of one row group each."""
+    """Count the rows of a split's Parquet files; read its first and last one, of one group each."""
     from pyarrow import parquet
 
     tables = [table for table in map(parquet.ParquetFile, files) if table.metadata.num_rows]
@@ -221,52 +247,31 @@ def read_edges(files: list[Path]) -> Edges:
 def _load(repo_id: str, commit: str, config: str, split: str, edges: Edges) -> str:
     """Stream the ends of one split and return what is wrong with them, if anything.
 
-    They are asked for by key: Parquet's statistics find them without reading what lies between, and the stream is read
-    to its end, since Arrow may abort a process that leaves one open (apache/arrow issue 45214).
+    They are asked for by key: Parquet's statistics find them without reading what lies between. The
+    stream is read to its end, since Arrow may abort a process that leaves one open (apache/arrow
+    issue 45214).
     """
     from datasets import Image, load_dataset
     from datasets.exceptions import DatasetsError
 
-    ends = [edges.first] if edges.rows == 1 else [edges.first, edges.last]
-    filters = [[(KEY, "==", row[KEY])] for row in ends]  # one or the other
+    ends = {"first": edges.first}
+    if edges.rows > 1:
+        ends["last"] = edges.last
+    filters = [[(KEY, "==", row[KEY])] for row in ends.values()]  # one or the other
     try:
-        stream = load_dataset(repo_id, config, split=split, streaming=True, revision=commit, filters=filters)
+        stream = load_dataset(
+            repo_id,
+            config,
+            split=split,
+            streaming=True,
+            revision=commit,
+            filters=filters,
+        )
         rows = list(stream.cast_column("image", Image(decode=False)))
     except (DatasetsError, *calls.FAILURES) as error:
         return f"no: {calls.describe(error)}"
     if len(rows) != len(ends):
         return f"no: {len(rows)} rows have the keys of the first and the last"
-    wrong = [name for name, row, end in zip(("first", "last"), rows, ends, strict=False) if row != end]
+    pairs = zip(ends, rows, strict=True)
+    wrong = [name for name, row in pairs if row != ends[name]]
     return f"no: the {' and the '.join(wrong)} row differs" if wrong else ""
-
-
-def _table_line(row: tuple[str, ...], widths: list[int]) -> str:
-    return "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]])
-
-
-# --- The command ------------------------------------------------------------------------------------------------------
-
-
-def add_verify_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments of `upload.py verify`."""
-    parser.add_argument("release", type=parse_path, metavar="DIR", help="the release that was published")
-    parser.add_argument("--repo-id", required=True, metavar="NS/NAME", help="the dataset repository")
-    parser.add_argument("--revision", default="main", metavar="R", help="branch, tag or commit (default: main)")
-    parser.add_argument("--deep", action="store_true", help="read and hash every file, not only its metadata")
-
-
-def run_verify(
-    args: argparse.Namespace, say: Callable[[str], object] = print, patience: Patience = calls.PATIENCE
-) -> int:
-    """Run `upload.py verify`; return the exit status, 1 when anything differs.
-
-    Raises:
-        InputError: see `verify`.
-        HubError: see `verify`.
-    """
-    if not sys.stderr.isatty():
-        disable_progress_bars()
-    options = {"revision": args.revision, "deep": args.deep, "patience": patience}
-    report = verify(args.release, args.repo_id, **options)
-    say(str(report))
-    return 0 if report.is_good else 1

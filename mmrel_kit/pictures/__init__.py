@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pictures: where they lie, whether they are whole, and how a training loop decodes them.
 
-`Picture` and `shuffle_pictures` are for training loops; see `decode`. Nothing here changes a
-picture's bytes.
+`Picture` and `shuffle_pictures` are for training loops; nothing here changes a picture's bytes.
 """
 
 from mmrel_kit.pictures.decode import Picture, shuffle_pictures

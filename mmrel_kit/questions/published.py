@@ -1,43 +1,49 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The numbers of questions that MMRel's paper gives, beside those of a release."""
+"""Read the numbers of MMRel's paper, and compare its counts of questions with a release."""
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import mmrel
+from mmrel_kit.files import SCHEMA_FOLDER, parse_json
 
-# Thousands, as printed. Versions 2 and 3 of the paper: whole benchmark, by task, domain and category.
-WHOLE = {
-    "discriminative": {
-        "real": {"spatial": 4.86, "action": 4.62, "comparative": 0.66},
-        "sdxl": {"spatial": 1.75, "comparative": 0.65},
-        "dalle": {"spatial": 1.20, "action": 1.18},
-    },
-    "generative": {
-        "real": {"spatial": 2.43, "action": 2.35, "comparative": 0.32},
-        "sdxl": {"spatial": 0.87, "comparative": 0.33},
-        "dalle": {"spatial": 0.61, "action": 0.62},
-    },
-}
-# Version 1: the splits for fine-tuning; of adversarial it gives sums over categories alone.
-SPLITS = {
-    "train": {
-        "real": {"spatial": 3.70, "action": 3.62, "comparative": 0.59},
-        "sdxl": {"spatial": 1.43, "comparative": 0.45},
-        "dalle": {"spatial": 0.80, "action": 0.79},
-    },
-    "test": {
-        "real": {"spatial": 1.52, "action": 1.01, "comparative": 0.07},
-        "sdxl": {"spatial": 0.32, "comparative": 0.20},
-        "dalle": {"spatial": 0.40, "action": 0.39},
-    },
-    "adversarial": {"real": {"": 0.43}, "sdxl": {"": 0.18}, "dalle": {"": 0.10}},
-}
+
+class Paper(NamedTuple):
+    """The numbers that MMRel's paper prints.
+
+    Attributes:
+        whole: thousands of questions by task, domain and category (versions 2 and 3).
+        splits: thousands of yes/no questions by split, domain and category (version 1); the
+            category "" stands for all.
+        scores: percent by model and cell ("real/spatial"): accuracy, precision, recall and F1 of
+            all yes/no questions.
+        notes: what to know about the scores.
+    """
+
+    whole: dict[str, dict[str, dict[str, float]]]
+    splits: dict[str, dict[str, dict[str, float]]]
+    scores: dict[str, dict[str, list[float]]]
+    notes: tuple[str, ...]
+
+
+@functools.cache
+def read_paper() -> Paper:
+    """Return the numbers of schema/published.json."""
+    stated = parse_json((SCHEMA_FOLDER / "published.json").read_text("utf-8"))
+    questions, scores = stated["questions"], stated["scores"]
+    return Paper(
+        whole=questions["whole"]["counts"],
+        splits=questions["splits"]["counts"],
+        scores=scores["models"],
+        notes=tuple(scores["notes"]),
+    )
 
 
 class Cell(NamedTuple):
-    """Questions that are counted together; a split of null is all of them."""
+    """Questions that are counted together; a split of None is all of them."""
 
     split: str | None
     domain: str
@@ -66,24 +72,37 @@ class Comparison(NamedTuple):
 
 
 def compare_with_paper(counts: dict[Cell, int]) -> list[Comparison]:
-    """The paper's two tables beside a release's counts."""
+    """Return the paper's two tables beside a release's counts."""
+    paper = read_paper()
     whole, splits = [], []
-    for task, domains in WHOLE.items():
-        for domain, category, paper in _flatten(domains):
-            whole.append(Line(f"{task} {domain} {category}", paper, counts.get(Cell(None, domain, category, task), 0)))
-    for split, domains in SPLITS.items():
-        for domain, category, paper in _flatten(domains):
-            here = sum(
-                number
-                for cell, number in counts.items()
-                if cell[:2] == (split, domain) and cell.task == mmrel.TASKS[0] and category in ("", cell.category)
-            )
-            splits.append(Line(f"{split} {domain} {category or 'all categories'}", paper, here))
+    for task, domains in paper.whole.items():
+        for domain, category, printed in _flatten(domains):
+            here = counts.get(Cell(None, domain, category, task), 0)
+            whole.append(Line(f"{task} {domain} {category}", printed, here))
+    for split, domains in paper.splits.items():
+        for domain, category, printed in _flatten(domains):
+            here = _count_yes_no(counts, split, domain, category)
+            name = f"{split} {domain} {category or 'all categories'}"
+            splits.append(Line(name, printed, here))
+    once = "a question of two splits counts once"
     return [
-        Comparison("The whole benchmark (paper, versions 2 and 3; a question of two splits counts once)", whole),
+        Comparison(f"The whole benchmark (paper, versions 2 and 3; {once})", whole),
         Comparison("Splits for fine-tuning (paper, version 1), yes/no questions", splits),
     ]
 
 
-def _flatten(domains: dict[str, dict[str, float]]) -> list[tuple[str, str, float]]:
-    return [(domain, category, paper) for domain, cells in domains.items() for category, paper in cells.items()]
+def _count_yes_no(counts: dict[Cell, int], split: str, domain: str, category: str) -> int:
+    """Return the number of yes/no questions of a category, or of all where it is ""."""
+    number = 0
+    for cell, count in counts.items():
+        is_here = (cell.split, cell.domain, cell.task) == (split, domain, mmrel.TASKS[0])
+        if is_here and category in ("", cell.category):
+            number += count
+    return number
+
+
+def _flatten(domains: dict[str, dict[str, float]]) -> Iterator[tuple[str, str, float]]:
+    """Yield domain, category and the number of each."""
+    for domain, categories in domains.items():
+        for category, printed in categories.items():
+            yield domain, category, printed

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import mmrel
 from mmrel_kit.files import SCHEMA_FOLDER, InputError
+from mmrel_kit.questions.taxonomy import PARTICLES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -33,14 +34,6 @@ _OPEN = re.compile(
     )
 )
 MAX_QUESTION = 2000  # characters; the contract's bound
-# Words that belong to the verb before them ("look at"); any other verb is taken to be one word.
-PARTICLES = frozenset(
-    (
-        *("about", "across", "after", "against", "along", "around", "at", "away", "behind", "by"),
-        *("down", "for", "from", "in", "inside", "into", "near", "off", "on", "onto", "out"),
-        *("over", "past", "through", "to", "toward", "towards", "under", "up", "upon", "with"),
-    )
-)
 _DALLE_NAME = re.compile(r"[0-9]+(?:_(?P<style>.+))?\.\w+")
 
 

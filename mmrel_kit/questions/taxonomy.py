@@ -1,16 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The taxonomy's relations by their words, and which words cannot be a relation of a category."""
+"""Read the taxonomy of relations, and judge which relations a category can have.
+
+This is the one reader of schema/taxonomy.json. It needs the standard library alone, so that
+scoring can use it.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-import json
-from typing import NamedTuple
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
 
-import mmrel
-from mmrel_kit.files import SCHEMA_FOLDER
-from mmrel_kit.questions.records import PARTICLES
+from mmrel_kit.files import SCHEMA_FOLDER, InputError, make_json, parse_json
 
+TAXONOMY = SCHEMA_FOLDER / "taxonomy.json"
+# Words that belong to the verb before them ("look at"); any other verb is taken to be one word.
+PARTICLES = frozenset(
+    (
+        *("about", "across", "after", "against", "along", "around", "at", "away", "behind", "by"),
+        *("down", "for", "from", "in", "inside", "into", "near", "off", "on", "onto", "out", "over"),
+        *("past", "through", "to", "toward", "towards", "under", "up", "upon", "with"),
+    )
+)
 _EXPECTED = {
     "spatial": "a place (above, on, in, under, left, right)",
     "action": "a verb (hold, ride, eat …)",
@@ -19,26 +33,110 @@ _EXPECTED = {
 
 
 class Relation(NamedTuple):
-    """A relation of the taxonomy."""
+    """A relation of the taxonomy.
+
+    Attributes:
+        name: the word that records use.
+        opposites: names of the relations that cannot hold at once with it.
+        inverse: what the object is to the subject, or None.
+        synonyms: other words for it; a word may be a synonym of several relations.
+        forms: irregular inflections, if it is a verb.
+    """
 
     name: str
     opposites: tuple[str, ...]
     inverse: str | None
+    synonyms: tuple[str, ...]
+    forms: tuple[str, ...]
 
 
-@functools.cache
-def read_taxonomy() -> dict[str, dict[str, Relation]]:
-    """Return, per category, the relations by each of their words."""
-    taxonomy = json.loads((SCHEMA_FOLDER / "taxonomy.json").read_text("utf-8"))["categories"]
-    words: dict[str, dict[str, Relation]] = {}
-    for category, described in taxonomy.items():
-        known = words.setdefault(category, {})
-        for entry in described["relations"]:
-            relation = Relation(entry["name"], tuple(entry["opposites"]), entry["inverse"])
-            for word in (*entry["synonyms"], *entry.get("forms", ())):
-                known.setdefault(word, relation)
-            known[entry["name"]] = relation
-    return words
+@dataclasses.dataclass(frozen=True)
+class Vocabulary:
+    """The relations of a category.
+
+    Attributes:
+        is_open: the category has more relations than are listed.
+        has_verbs: its relations are verbs, which are found in any inflection.
+        relations: by name.
+    """
+
+    is_open: bool
+    has_verbs: bool
+    relations: dict[str, Relation]
+
+    @functools.cached_property
+    def listed(self) -> dict[str, Relation]:
+        """Every word that is listed and its relation; the first one if several list it."""
+        words: dict[str, Relation] = {}
+        for relation in self.relations.values():
+            for word in (*relation.synonyms, *relation.forms):
+                words.setdefault(word, relation)
+        return words | self.relations
+
+    def find(self, word: str) -> Relation | None:
+        """Return the relation that a word names, inflected or not; None if it is none or several."""
+        if word in self.relations:
+            return self.relations[word]
+        for words in (self._by_form, self._by_synonym):
+            found = words.get(word, ())
+            if len(found) == 1:
+                return found[0]
+        return None
+
+    def find_all(self, word: str) -> set[str]:
+        """Return the names of all relations that a word may mean."""
+        found = {word} & set(self.relations)
+        for words in (self._by_form, self._by_synonym):
+            found.update(relation.name for relation in words.get(word, ()))
+        return found
+
+    @functools.cached_property
+    def _by_form(self) -> dict[str, list[Relation]]:
+        forms = {}
+        for relation in self.relations.values():
+            regular = inflections(relation.name) if self.has_verbs else ()
+            forms[relation] = {*relation.forms, *regular}
+        return _index(forms)
+
+    @functools.cached_property
+    def _by_synonym(self) -> dict[str, list[Relation]]:
+        return _index({relation: relation.synonyms for relation in self.relations.values()})
+
+
+class Taxonomy(NamedTuple):
+    """The manners of drawing, and the vocabulary of each category by its name."""
+
+    styles: tuple[str, ...]
+    categories: dict[str, Vocabulary]
+
+
+def read_taxonomy(path: Path | None = None) -> Taxonomy:
+    """Return the taxonomy of this package, which is read once, or that of a file.
+
+    Raises:
+        InputError: the file cannot be read, or is not a taxonomy.
+    """
+    return _read_own() if path is None else _read_file(path)
+
+
+def inflections(verb: str) -> set[str]:
+    """Return the regular inflections of a phrase's first word; those that do not exist do no harm.
+
+    >>> sorted(inflections("ride on"))
+    ['ride on', 'rided on', 'ridees on', 'rideing on', 'rides on', 'riding on']
+    """
+    head, space, rest = verb.partition(" ")
+    forms = {head, head + "s", head + "es", head + "ing"}
+    forms.add(head + ("d" if head.endswith("e") else "ed"))
+    if head.endswith("ie"):
+        forms.add(head[:-2] + "ying")
+    elif head.endswith("e"):
+        forms.add(head[:-1] + "ing")
+    elif head.endswith("y"):
+        forms |= {head[:-1] + "ies", head[:-1] + "ied"}
+    else:
+        forms |= {head + head[-1:] + "ing", head + head[-1:] + "ed"}
+    return {form + space + rest for form in forms}
 
 
 def judge_relation(category: str, relation: str) -> str:
@@ -48,7 +146,7 @@ def judge_relation(category: str, relation: str) -> str:
     ['known', 'open', 'impossible', 'impossible', 'impossible']
     """
     word = relation.casefold()
-    if word in read_taxonomy()[category]:
+    if word in read_taxonomy().categories[category].listed:
         return "known"
     if category == "spatial" or _find_owners(word):
         return "impossible"
@@ -73,4 +171,79 @@ def find_misfit(category: str, relation: str) -> str | None:
 
 def _find_owners(word: str) -> list[str]:
     """Return the categories that list a word."""
-    return [category for category in mmrel.CATEGORIES if word in read_taxonomy()[category]]
+    categories = read_taxonomy().categories.items()
+    return [name for name, vocabulary in categories if word in vocabulary.listed]
+
+
+def _index(words: Mapping[Relation, Iterable[str]]) -> dict[str, list[Relation]]:
+    """Return the relations by each of their words."""
+    index: defaultdict[str, list[Relation]] = defaultdict(list)
+    for relation, own in words.items():
+        for word in own:
+            index[word].append(relation)
+    return dict(index)
+
+
+# --- Reading ---
+
+
+@functools.cache
+def _read_own() -> Taxonomy:
+    return _read_file(TAXONOMY)
+
+
+def _read_file(path: Path) -> Taxonomy:
+    try:
+        taxonomy = parse_json(path.read_text("utf-8"))
+        categories = _take(taxonomy, "categories", dict)
+        vocabularies = {name: _make_vocabulary(name, entry) for name, entry in categories.items()}
+        return Taxonomy(_take_words(taxonomy, "styles"), vocabularies)
+    except (OSError, ValueError) as error:
+        wanted = f"expected the taxonomy of relations in {path}"
+        raise InputError(f"{wanted}; it cannot be read: {error}") from None
+
+
+def _make_vocabulary(category: str, entry: object) -> Vocabulary:
+    is_open = _take(entry, "open_vocabulary", bool)
+    listed = [_make_relation(relation) for relation in _take(entry, "relations", list)]
+    relations = {relation.name: relation for relation in listed}
+    for relation in listed:
+        others = list(relation.opposites)
+        if relation.inverse is not None:
+            others.append(relation.inverse)
+        unknown = [other for other in others if other not in relations]
+        if unknown:
+            wanted = f"expected the opposites and the inverse of {relation.name!r} to be listed"
+            raise ValueError(f"{category}: {wanted}, got {', '.join(unknown)}")
+    return Vocabulary(is_open, category == "action", relations)
+
+
+def _make_relation(entry: Any) -> Relation:
+    return Relation(
+        name=_take(entry, "name", str),
+        opposites=_take_words(entry, "opposites"),
+        inverse=_take(entry, "inverse", str, type(None)),
+        synonyms=_take_words(entry, "synonyms"),
+        forms=_take_words(entry, "forms") if "forms" in entry else (),
+    )
+
+
+def _take(entry: object, key: str, *kinds: type) -> Any:
+    """Return a field of a JSON object that is of one of some types."""
+    if not isinstance(entry, dict) or key not in entry:
+        raise ValueError(f"expected an object with {key!r}, got {make_json(entry)[:80]}")
+    value = entry[key]
+    if not isinstance(value, kinds):
+        wanted = " or ".join(kind.__name__ for kind in kinds)
+        raise ValueError(f"expected {key!r} to be {wanted}, got {make_json(value)[:80]}")
+    return value
+
+
+def _take_words(entry: object, key: str) -> tuple[str, ...]:
+    """Return a field of a JSON object that is a list of text."""
+    words = _take(entry, key, list)
+    for word in words:
+        if not isinstance(word, str):
+            wanted = f"expected {key!r} to be a list of text"
+            raise ValueError(f"{wanted}, got {make_json(word)[:80]} in it")
+    return tuple(words)

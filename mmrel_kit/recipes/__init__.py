@@ -3,3 +3,7 @@
 
 Each recipe needs only the extra that it names.
 """
+
+from pathlib import Path
+
+FOLDER = Path(__file__).resolve().parent

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Asks a model behind an OpenAI-compatible endpoint every question of a split, and scores its answers.
+"""Ask a model behind an OpenAI-compatible endpoint every question of a split, and score its answers.
 
-    python -m recipes.answer --root RELEASE --split test --base-url http://127.0.0.1:8000/v1 --model NAME --out FILE
+    mmrel answer --root RELEASE --base-url http://127.0.0.1:8000/v1 --model NAME --out FILE
 
 Every raw reply is kept in a store beside FILE, under the endpoint, the model, the parameters, the
 picture and the prompt. A run that was stopped, by a budget, an endpoint that is down or a kill,
@@ -18,33 +18,25 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-if __name__ == "__main__":  # Ctrl-C and a missing package are one line while the rest loads, too
-    from mmrel_kit.cli import guard_start
-
-    guard_start("recipes.answer")
-
 import mmrel
-import relation_accuracy
 from mmrel_kit import endpoint
-from mmrel_kit.commands.options import parse_path
-from mmrel_kit.files import InputError
+from mmrel_kit.files import InputError, read_objects
 from mmrel_kit.questions.records import make_prompt
 from mmrel_kit.recipes.questions import (
-    add_release,
     is_of_task,
     make_report,
     read_pictures,
     read_records,
-    run_command,
     write_answers,
 )
+from mmrel_kit.scoring.report import write_report
+from mmrel_kit.scoring.text import heading, table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
 DECODING: dict[str, Any] = {"temperature": 0, "max_tokens": 128}  # greedy; room for a sentence
 INTERRUPTED = "interrupted"
-GO_ON = "every reply is kept; the same command goes on where this one stopped"  # after Ctrl-C
 PROMPT = "question + ' ' + instruction"
 STATED = ("temperature", "max_tokens", "seed")  # null: not sent, so the endpoint's default
 AS_IS = "as in the release"  # the bytes of a picture are sent unchanged
@@ -53,7 +45,7 @@ AS_IS = "as in the release"  # the bytes of a picture are sent unchanged
 def make_requests(release: mmrel.Release, config: str, split: str, task: str) -> Iterator[endpoint.Request]:
     """A request for each question, by its question_id; the questions of a picture share its encoding."""
     for records, data in read_pictures(release, config, split):
-        picture = endpoint.Picture(data)
+        picture = endpoint.Attachment(data)
         for record in records:
             if is_of_task(record, task):
                 yield endpoint.Request(record["question_id"], make_prompt(record), picture)
@@ -107,7 +99,7 @@ def make_decoding(parameters: dict[str, Any]) -> dict[str, Any]:
     return {**dict.fromkeys(STATED), **parameters}
 
 
-def describe_picture(picture: endpoint.Picture | None) -> dict[str, Any] | None:
+def describe_picture(picture: endpoint.Attachment | None) -> dict[str, Any] | None:
     """Return the size of a picture as it was sent: width and height in pixels, and bytes."""
     from PIL import Image
 
@@ -168,9 +160,9 @@ def answer(args: argparse.Namespace) -> int:
         print(f"stopped: {reason}; {advice}", file=sys.stderr)
         return 1
     report = _make_report(release, args, answers, asking)
-    print(f"\n{relation_accuracy.heading(report)}\n\n{relation_accuracy.table(report)}")
+    print(f"\n{heading(report)}\n\n{table(report)}")
     if args.json:
-        relation_accuracy.write_json(report, args.json)
+        write_report(report, args.json)
     return 0
 
 
@@ -194,22 +186,6 @@ def _make_report(
     return make_report(release, args.config, args.split, answers, args.task, run, notes=notes)
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """The command line."""
-    about, _, _ = str(__doc__).partition("\n")
-    parser = argparse.ArgumentParser("recipes.answer", description=about)
-    add_release(parser)
-    parser.add_argument("--out", type=parse_path, required=True, metavar="FILE", help="answer file, JSON lines")
-    parser.add_argument("--json", metavar="FILE", help="write the report into this file")
-    endpoint.add_arguments(parser)
-    return parser
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command."""
-    return run_command(answer, make_parser(), argv, GO_ON)
-
-
 def _check_out(args: argparse.Namespace, url: str) -> None:
     """Refuse to write over another model's or endpoint's answers, or over any other file."""
     out = args.out
@@ -220,12 +196,11 @@ def _check_out(args: argparse.Namespace, url: str) -> None:
             raise InputError(f"{out}: expected {option} and --out to be two files, got one")
     if not out.exists():
         return
+    unnamed = "an endpoint that it does not name"
     try:
-        with open(out, encoding="utf-8") as lines:
-            rows = [json.loads(line) for line in lines]
-        unnamed = "an endpoint that it does not name"
+        rows = [row for _, row in read_objects(out)]
         stated = {(row["model"], row.get("endpoint", unnamed)) for row in rows}
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (InputError, KeyError, TypeError):
         wanted = "expected answers or no file, it holds something else"
         raise InputError(f"{out}: {wanted}; name another --out") from None
     if others := stated - {(args.model, url)}:
@@ -233,7 +208,3 @@ def _check_out(args: argparse.Namespace, url: str) -> None:
         held = ", ".join(f"{model!r} at {where}" for model, where in some)
         wanted = f"expected answers of {args.model!r} at {url}, or no file"
         raise InputError(f"{out}: {wanted}, it holds answers of {held}; name another --out")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

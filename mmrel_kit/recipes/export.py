@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes the train split of a release as trainers read it, checked for leaks into the test and adversarial splits.
+"""Write the train split of a release as trainers read it, checked for leaks into held-out splits.
 
-    python -m recipes.export --root RELEASE --format trl --out FOLDER
+    mmrel export --root RELEASE --format trl --out FOLDER
 
-Formats: `trl` is Parquet with the flat columns prompt, completion, image (TRL, see recipes/finetune.py; any version of
-`datasets`); `messages` is JSON lines with picture paths (ms-swift; LLaMA-Factory by its dataset_info.json); `llava` is
-LLaVA's JSON array. `load_dataset("FOLDER")` opens the first two.
+Formats: `trl` is Parquet with the flat columns prompt, completion, image (TRL, see `mmrel
+finetune`; any version of `datasets`); `messages` is JSON lines with picture paths (ms-swift;
+LLaMA-Factory by its dataset_info.json); `llava` is LLaVA's JSON array. `load_dataset("FOLDER")`
+opens the first two.
 """
 
 from __future__ import annotations
@@ -14,14 +15,8 @@ import argparse
 import json
 import os
 import shutil
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
-
-if __name__ == "__main__":  # Ctrl-C and a missing package are one line while the rest loads, too
-    from mmrel_kit.cli import guard_start
-
-    guard_start("recipes.export")
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -32,10 +27,10 @@ from mmrel_kit.check.release import check_release, check_sample, is_source
 from mmrel_kit.files import InputError, make_json
 from mmrel_kit.questions.records import make_prompt
 from mmrel_kit.recipes.leaks import find_leaks
-from mmrel_kit.recipes.questions import add_release, is_of_task, read_pictures, run_command
+from mmrel_kit.recipes.questions import is_of_task, read_pictures
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
 GROUP_ROWS = 100  # of a row group: what a reader holds at once, each row with its own copy of the picture
 # What LLaMA-Factory wants to know of a file of messages; ms-swift needs nothing.
@@ -49,7 +44,7 @@ LLAMA_FACTORY = {
 }
 
 
-class Sample(NamedTuple):
+class TrainingRow(NamedTuple):
     """One question to train on."""
 
     question_id: str
@@ -58,17 +53,17 @@ class Sample(NamedTuple):
     completion: str
 
 
-class Shown(NamedTuple):
+class TrainingPicture(NamedTuple):
     """A picture and the questions about it that are exported."""
 
     image_id: str
     data: bytes
-    samples: list[Sample]
+    samples: list[TrainingRow]
 
 
-def write_trl(folder: Path, pictures: Iterable[Shown]) -> None:
+def write_trl(folder: Path, pictures: Iterable[TrainingPicture]) -> None:
     """Write `train-00000-of-00001.parquet`; a picture is stored once in each row group."""
-    schema = make_schema(Sample._fields)
+    schema = make_schema(TrainingRow._fields)
     path = folder / "train-00000-of-00001.parquet"
     with pq.ParquetWriter(path, schema, use_dictionary=["image.bytes"], dictionary_pagesize_limit=1 << 30) as writer:
         rows: list[dict[str, Any]] = []
@@ -82,7 +77,7 @@ def write_trl(folder: Path, pictures: Iterable[Shown]) -> None:
             writer.write_table(pa.Table.from_pylist(rows, schema), len(rows))
 
 
-def write_messages(folder: Path, pictures: Iterable[Shown]) -> None:
+def write_messages(folder: Path, pictures: Iterable[TrainingPicture]) -> None:
     """Write `train.jsonl` and `images/`: a conversation a line, `<image>` where the picture goes."""
     with open(folder / "train.jsonl", "w", encoding="utf-8", newline="\n") as lines:
         for shown in pictures:
@@ -94,7 +89,7 @@ def write_messages(folder: Path, pictures: Iterable[Shown]) -> None:
     (folder / "dataset_info.json").write_text(json.dumps(LLAMA_FACTORY, indent=2) + "\n", "utf-8")
 
 
-def write_llava(folder: Path, pictures: Iterable[Shown]) -> None:
+def write_llava(folder: Path, pictures: Iterable[TrainingPicture]) -> None:
     """Write `train.json`, one array, and `images/`, the image folder that its paths are under."""
     with open(folder / "train.json", "w", encoding="utf-8", newline="\n") as file:
         between = "[\n"
@@ -118,7 +113,7 @@ FORMATS = {
 
 def export(args: argparse.Namespace) -> int:
     """Check, find leaks, write; `--out` is there whole or not at all."""
-    out = Path(args.out)
+    out: Path = args.out
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out}: expected nothing or an empty folder there; name another --out")
     release = _open_checked(args.root)
@@ -141,25 +136,6 @@ def export(args: argparse.Namespace) -> int:
     return 0
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """The command line."""
-    about, _, _ = str(__doc__).partition("\n")
-    parser = argparse.ArgumentParser("recipes.export", description=about)
-    add_release(parser, split=None)
-    parser.add_argument("--format", choices=FORMATS, default="trl", help="(%(default)s)")
-    parser.add_argument("--out", required=True, metavar="FOLDER", help="the folder to write")
-    leaks = "leave out train questions whose picture or triplet stands in test or adversarial, instead of refusing"
-    parser.add_argument("--drop-leaks", action="store_true", help=leaks)
-    triplets = "keep train questions about a triplet that test or adversarial asks about another picture"
-    parser.add_argument("--allow-triplets", action="store_true", help=triplets)
-    return parser
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command."""
-    return run_command(export, make_parser(), argv)
-
-
 def _open_checked(root: str) -> mmrel.Release:
     if "://" in root:
         raise InputError(f"{root}: expected a folder, since a release is checked before it is exported; download it")
@@ -169,7 +145,7 @@ def _open_checked(root: str) -> mmrel.Release:
     problems = [problem for problem in found if not problem.is_warning]
     if problems:
         raise InputError(
-            f"{root}: expected a release that passes 'python upload.py check', it has {len(problems)} problems, "
+            f"{root}: expected a release that passes 'mmrel check', it has {len(problems)} problems, "
             f"the first: {problems[0]}"
         )
     return release
@@ -189,25 +165,25 @@ def _find_dropped(release: mmrel.Release, drop: bool, allow_triplets: bool) -> s
     return set(found)
 
 
-def _read(release: mmrel.Release, config: str, task: str, dropped: set[str]) -> Iterable[Shown]:
+def _read(release: mmrel.Release, config: str, task: str, dropped: set[str]) -> Iterable[TrainingPicture]:
     for records, data in read_pictures(release, config, "train"):
         samples = [
-            Sample(record["question_id"], record["image_id"], make_prompt(record), record["answer"])
+            TrainingRow(record["question_id"], record["image_id"], make_prompt(record), record["answer"])
             for record in records
             if is_of_task(record, task) and record["question_id"] not in dropped
         ]
         if samples:
-            yield Shown(records[0]["image_id"], data, samples)
+            yield TrainingPicture(records[0]["image_id"], data, samples)
 
 
-def _count(pictures: Iterable[Shown], counts: dict[str, int]) -> Iterable[Shown]:
+def _count(pictures: Iterable[TrainingPicture], counts: dict[str, int]) -> Iterable[TrainingPicture]:
     for shown in pictures:
         counts["pictures"] += 1
         counts["questions"] += len(shown.samples)
         yield shown
 
 
-def _write_picture(folder: Path, shown: Shown) -> None:
+def _write_picture(folder: Path, shown: TrainingPicture) -> None:
     path = folder / "images" / shown.image_id
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(shown.data)
@@ -218,7 +194,3 @@ def _make_card(release: mmrel.Release, pattern: str, told: str) -> str:
     split = f"- config_name: default\n  data_files:\n  - split: train\n    path: {pattern}\n"
     made = f"Train split of MMRel {release.version}, checksums.json sha256 {release.sha256}: {told}.\n"
     return f"---\nconfigs:\n{split}---\n{release.note or ''}\n\n{made}"
-
-
-if __name__ == "__main__":
-    sys.exit(main())

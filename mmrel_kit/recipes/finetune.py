@@ -1,37 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fine-tunes a vision-language model with LoRA (TRL) on an export, and shows what that did to its answers.
+"""Fine-tune a vision-language model with LoRA (TRL) on an export, and score it before and after.
 
-    python -m recipes.export --root RELEASE --format trl --out EXPORT
-    python -m recipes.finetune --model NAME --data EXPORT --root RELEASE --out TUNED
+    mmrel export --root RELEASE --format trl --out EXPORT
+    mmrel finetune --model NAME --data EXPORT --root RELEASE --out TUNED
 
-Before and after training the model answers a split; both answer files lie in --out beside the adapter, and the table
-shows accuracy, precision, recall, F1, the number of false positives and pair accuracy.
+Both answer files are in --out beside the adapter. The table shows accuracy, precision, recall, F1,
+the number of false positives and pair accuracy.
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import TYPE_CHECKING, Any
-
-if __name__ == "__main__":  # Ctrl-C and a missing package are one line while the rest loads, too
-    from mmrel_kit.cli import guard_start
-
-    guard_start("recipes.finetune")
 
 from datasets import load_dataset
 from PIL import Image
 
 import mmrel
-import relation_accuracy
-from mmrel_kit.commands.options import parse_path
-from mmrel_kit.files import InputError
+from mmrel_kit.files import InputError, format_table
 from mmrel_kit.pictures.whole import check_picture
 from mmrel_kit.questions.records import make_prompt
-from mmrel_kit.recipes.questions import add_release, is_of_task, make_report, read_pictures, run_command, write_answers
+from mmrel_kit.recipes.questions import is_of_task, make_report, read_pictures, write_answers
+from mmrel_kit.scoring.text import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
 COLUMNS = {"accuracy": "accuracy", "precision": "precision", "recall": "recall", "F1": "f1",
            "false positives": "fp", "pair accuracy": "pair_accuracy", "no answer": "no_answer_share"}  # fmt: skip
@@ -174,34 +167,6 @@ def make_table(reports: dict[str, dict[str, Any]]) -> str:
     for cell in (*reports["before"]["by"]["cell"], None):
         for when, report in reports.items():
             figures = report["by"]["cell"][cell] if cell else report
-            shown = [relation_accuracy.shown(figures[name]) for name in COLUMNS.values()]
-            rows.append([cell or "all", when, str(figures["n"]), *shown])
-    return relation_accuracy.aligned(rows)
-
-
-def make_parser() -> argparse.ArgumentParser:
-    """The command line."""
-    about, _, _ = str(__doc__).partition("\n")
-    parser = argparse.ArgumentParser("recipes.finetune", description=about)
-    add = parser.add_argument
-    add("--model", required=True, help="name on the Hub, or a folder")
-    add("--data", required=True, metavar="EXPORT", help="folder of recipes.export --format trl")
-    add("--out", type=parse_path, required=True, metavar="FOLDER", help="adapter and answer files")
-    add_release(parser)
-    add("--steps", type=int, default=500, help="of training (%(default)s)")
-    add("--batch-size", type=int, default=8, help="(%(default)s)")
-    add("--learning-rate", type=float, default=1e-4, help="(%(default)s)")
-    add("--rank", type=int, default=16, help="of LoRA (%(default)s)")
-    add("--max-length", type=int, help="most tokens of a sample, the picture's included (no bound)")
-    add("--max-new-tokens", type=int, default=16, help="of an answer (%(default)s)")
-    add("--seed", type=int, default=0)
-    return parser
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command."""
-    return run_command(finetune, make_parser(), argv)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+            cells = [shown(figures[name]) for name in COLUMNS.values()]
+            rows.append([cell or "all", when, str(figures["n"]), *cells])
+    return format_table(rows)

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """A task for inspect_ai on a release on disk (or hf://…), scored by `relation_accuracy`.
 
-    inspect eval recipes/inspect_task.py --model openai/NAME -T root=RELEASE -T split=test
+    inspect eval "$(mmrel path inspect)" --model openai/NAME -T root=RELEASE -T split=test
 
-The figures are those of the metric, by their names. The Hub's own way, `inspect eval hf/NS/MMRel` by the eval.yaml of a
-release, knows accuracy alone.
+The figures are those of the metric, by their names. The Hub's own way, `inspect eval hf/NS/MMRel`
+by the eval.yaml of a release, knows accuracy alone.
 """
 
 from __future__ import annotations
@@ -18,11 +18,6 @@ from typing import TYPE_CHECKING, Any
 # inspect loads this file by its path; the metric is to be the one beside it, whatever is installed.
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-if __name__ == "__main__":  # inspect imports this file; run by itself it says what is missing
-    from mmrel_kit.cli import guard_start
-
-    guard_start("recipes.inspect_task")
-
 from inspect_ai import Task, task
 from inspect_ai._util.error import PrerequisiteError
 from inspect_ai._util.path import chdir_python
@@ -35,7 +30,7 @@ from rich.markup import escape
 
 import mmrel
 import relation_accuracy
-from mmrel_kit.files import InputError
+from mmrel_kit.files import PROJECT, InputError
 from mmrel_kit.hub.calls import clean
 from mmrel_kit.questions.records import make_prompt
 from mmrel_kit.recipes.questions import is_of_task, read_pictures
@@ -49,7 +44,7 @@ _KEPT = tempfile.TemporaryDirectory(prefix="mmrel-inspect-")  # the pictures, un
 
 @task
 def mmrel_questions(
-    root: str = mmrel.HERE, config: str = "all", split: str = "test", task: str = relation_accuracy.TASKS[0]
+    root: str = str(PROJECT), config: str = "all", split: str = "test", task: str = relation_accuracy.TASKS[0]
 ) -> Task:
     """Ask the questions of a split.
 
@@ -168,4 +163,4 @@ def _read_samples(release: mmrel.Release, config: str, split: str, task: str) ->
 
 
 if __name__ == "__main__":
-    sys.exit("run it with: inspect eval recipes/inspect_task.py -T root=RELEASE")
+    sys.exit(f"run it with: inspect eval {__file__} -T root=RELEASE")

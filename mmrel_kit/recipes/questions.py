@@ -1,33 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all recipes share: the questions of a split, the prompt of a question, answer files, the report on answers."""
+"""What all recipes share: the questions of a split, answer files, the report on answers."""
 
 from __future__ import annotations
 
-import functools
-import hashlib
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import mmrel
 import relation_accuracy
-from mmrel_kit import cli as commands
-from mmrel_kit.files import InputError, make_json, write_bytes
+from mmrel_kit.files import make_json, write_bytes
 from mmrel_kit.pictures.archives import read_archives
 from mmrel_kit.questions.records import check_record
+from mmrel_kit.scoring import release as scoring
+from mmrel_kit.scoring.report import Selection, score_answers
 
 if TYPE_CHECKING:
-    import argparse
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-
-# What a user can mend: told in one line, without a traceback.
-USER_ERRORS = (
-    InputError,
-    mmrel.ReleaseError,
-    relation_accuracy.AnswerError,
-    relation_accuracy.RecordError,
-    relation_accuracy.MatchError,
-)
+    from collections.abc import Iterable, Iterator, Mapping
 
 
 def is_of_task(record: Mapping[str, Any], task: str) -> bool:
@@ -36,19 +24,12 @@ def is_of_task(record: Mapping[str, Any], task: str) -> bool:
 
 
 def read_records(release: mmrel.Release, config: str, split: str) -> list[dict[str, Any]]:
-    """All records of a split in the release's order, each with its `split`; both tasks.
+    """Return the records of a split in the release's order, each with its `split`; both tasks.
 
     Raises:
         ReleaseError: the release has no such split, or a file of it differs from checksums.json.
     """
-    records = []
-    for name in _find_lines(release, config, split):
-        with mmrel.open_file(release.path(name)) as file:
-            data = file.read()
-        if hashlib.sha256(data).hexdigest() != release.files[name]["sha256"]:
-            raise mmrel.ReleaseError(f"{release.path(name)}: differs from checksums.json; fetch the release again")
-        records += [{**json.loads(line), "split": split} for line in data.decode().split("\n") if line]
-    return records
+    return [record for _, record in scoring.read_records(release, config, split)]
 
 
 def read_pictures(release: mmrel.Release, config: str, split: str) -> Iterator[tuple[list[dict[str, Any]], bytes]]:
@@ -80,58 +61,25 @@ def make_report(
     partial: bool = False,
     notes: Iterable[str] = (),
 ) -> dict[str, Any]:
-    """The report of `relation_accuracy` on answers to a split.
+    """Return the report of `relation_accuracy` on answers to a split.
 
     Args:
         release: what was asked.
         config: its config.
         split: its split.
-        answers: by question_id; null where none came.
+        answers: by question_id; None where none came.
         task: discriminative, generative or both.
         run: what is stated of `model`, `prompt` and `decoding`.
         partial: score what is there, where answers are missing.
         notes: sentences about the run, added to those of the report.
 
     Raises:
-        MatchError: answers are missing or belong to no question.
+        AnswerError: answers are missing or belong to no question.
     """
-    records = read_records(release, config, split)
-    questions = relation_accuracy.index_questions((f"{config}/{split}", record) for record in records)
-    scores = relation_accuracy.Scores()
-    asked = functools.partial(relation_accuracy.is_asked, task=task)
-    count = relation_accuracy.match(answers, questions, scores, asked, partial)
-    told = {"name": "mmrel", "version": release.version, "note": release.note, "sha256": release.sha256}
-    told |= {"config": config, "split": split}
-    report = relation_accuracy.report(scores, count, told, run)
+    questions = relation_accuracy.index_questions(scoring.read_records(release, config, split))
+    chosen = Selection(config, split, task, partial=partial)
+    scores, asked = score_answers(answers, questions, release, chosen)
+    info = scoring.describe_release(release, config, split)
+    report = relation_accuracy.report(scores, asked, info, run)
     report["notes"] += notes
     return report
-
-
-def add_release(parser: argparse.ArgumentParser, split: str | None = "test") -> None:
-    """Add the options that say what is asked: --root, --config, --task, and --split unless it is null."""
-    add = parser.add_argument
-    add("--root", default=mmrel.HERE, metavar="RELEASE", help="folder of a release, or hf://datasets/NS/NAME (sample)")
-    add("--config", default="all", choices=mmrel.CONFIGS, help="domain (%(default)s)")
-    if split:
-        add("--split", default=split, choices=mmrel.SPLITS, help="split (%(default)s)")
-    tasks = relation_accuracy.TASKS
-    add("--task", default=tasks[0], choices=tasks, help="yes/no questions, open-ended ones or both (%(default)s)")
-
-
-def run_command(
-    command: Callable[[argparse.Namespace], int],
-    parser: argparse.ArgumentParser,
-    argv: Sequence[str] | None,
-    go_on: str = commands.AGAIN,
-) -> int:
-    """Run a recipe; errors that a user can mend are one line each."""
-    parser.set_defaults(run=command, go_on=go_on)
-    return commands.run_command(parser, argv, USER_ERRORS)
-
-
-def _find_lines(release: mmrel.Release, config: str, split: str) -> list[str]:
-    domains = mmrel.DOMAINS if config == "all" else (config,)
-    names = [f"data/{domain}/{split}.jsonl" for domain in sorted(domains)]
-    if not (found := [name for name in names if name in release.files]):
-        raise mmrel.ReleaseError(f"{release.root}: expected questions of {config!r} in {split!r}, it lists none")
-    return found

@@ -3,3 +3,5 @@
 
 `model` asks the model; `people` serves the page and turns decisions into records.
 """
+
+from mmrel_kit.semidc.words import make_triplet as make_triplet

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The whole way on the drawn sample: a small endpoint proposes, people verify, and what comes out is scored.
+"""All steps on the drawn sample: a small endpoint proposes, people verify, the result is scored.
 
-Among the pictures is the paper's own example: a person stands on a surfboard, the model says that the person sits.
+Among the pictures is the paper's own example: a person stands on a surfboard, and the model says
+that the person sits.
 """
 
 from __future__ import annotations
@@ -10,8 +11,7 @@ import base64
 import contextlib
 import hashlib
 import json
-import subprocess
-import sys
+import shlex
 import tempfile
 import threading
 from collections import Counter
@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from PIL import Image, ImageDraw
 
 import mmrel
-from mmrel_kit.endpoint import Endpoint, Picture, Request, load_client
-from mmrel_kit.files import SCHEMA_FOLDER, InputError
+from mmrel_kit.endpoint import Attachment, Endpoint, Request, load_client
+from mmrel_kit.files import PROJECT, InputError, read_objects, write_json_lines
 from mmrel_kit.questions.records import Triplet
-from mmrel_kit.semidc.items import read_lines, read_proposals, write_lines, write_proposals
+from mmrel_kit.semidc.items import read_proposals, write_proposals
 from mmrel_kit.semidc.model.propose import PARAMETERS, propose
 from mmrel_kit.semidc.model.select import Candidate, Thing, read_folder, select
 from mmrel_kit.semidc.people.agree import make_report
@@ -34,11 +34,12 @@ from mmrel_kit.semidc.people.export import export_records
 from mmrel_kit.semidc.people.store import Decision, Project
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
-    from mmrel_kit.semidc.people.store import Item
+    from mmrel_kit.semidc.items import Item
 
-HOME = SCHEMA_FOLDER.parent
+    Run = Callable[[Sequence[str]], int]
+
 SURF = "vg/VG_100K/9999001.jpg"
 STANDS = Triplet("person", "stand", "surfboard")
 NOTE = "Made by the labelling demonstration from drawn pictures: no benchmark."
@@ -52,9 +53,19 @@ class Truth(NamedTuple):
     triplet: Triplet
 
 
-def run_demo(out: Path | None, serve_page: bool, port: int) -> int:
-    """Run all steps, each printed; with `serve_page` people are you, else they follow a script."""
-    load_client()  # what is missing is said before anything is written
+def run_demo(out: Path | None, serve_page: bool, port: int, run: Run) -> int:
+    """Run all steps and print each.
+
+    Args:
+        out: where everything is written; None takes a temporary folder.
+        serve_page: serve the page for the user to verify; otherwise people follow a script.
+        port: of the page.
+        run: runs a verb of `mmrel` with arguments, and returns its exit status.
+
+    Raises:
+        InputError: `out` is not empty, or a step failed.
+    """
+    load_client()  # a missing package is reported before anything is written
     if serve_page:
         from mmrel_kit.semidc.people.server import serve
     out = out or Path(tempfile.mkdtemp(prefix="semidc-demo-"))
@@ -76,7 +87,7 @@ def run_demo(out: Path | None, serve_page: bool, port: int) -> int:
     else:
         _say("Verify", "ann and ben decide on every item, cy where they disagree")
         play(project, truths)
-    return finish(out, project, truths, play_on=not serve_page)
+    return finish(out, project, truths, not serve_page, run)
 
 
 def prepare(out: Path) -> tuple[Project, list[Truth]]:
@@ -105,7 +116,7 @@ def prepare(out: Path) -> tuple[Project, list[Truth]]:
     return project, truths
 
 
-def finish(out: Path, project: Project, truths: list[Truth], play_on: bool) -> int:
+def finish(out: Path, project: Project, truths: list[Truth], play_on: bool, run: Run) -> int:
     """Ask, agree, export, build, check, load, have the small endpoint answer, and score."""
     negatives, hashes = make_negatives(project), project.pictures()
     added = project.add((proposal, hashes[proposal.image_id]) for proposal in negatives)
@@ -119,21 +130,22 @@ def finish(out: Path, project: Project, truths: list[Truth], play_on: bool) -> i
     _say("Export", f"{len(questions.records)} records, {len(questions.waiting)} triplets wait for a false verb")
     release, answers = out / "release", out / "answers.jsonl"
     images = out / "images"
-    _run("upload.py", "build", "--annotations", records.parent, "--images", images, "--out", release, "--note", NOTE)
-    _run("upload.py", "check", release)
-    _run("mmrel.py", "real", "--root", release)
+    files = ("--annotations", records.parent, "--images", images)
+    _run(run, "build", *files, "--out", release, "--note", NOTE)
+    _run(run, "check", release)
+    _run(run, "show", "real", "--root", release)
     with ModelServer(truths, images) as url:
         asking = Endpoint(url, "demo", out / "replies.sqlite")
-        write_lines(answers, _answer(asking, records, images))
+        write_json_lines(answers, _answer(asking, records, images))
         asking.close()
-    _run("relation_accuracy.py", answers, "--root", release)
+    _run(run, "score", answers, "--root", release)
     print(f"\nall of it is in {out}")
     return 0
 
 
 def lay_out(images: Path) -> Iterator[Truth]:
     """Write the real pictures of the sample's test split, and one that is drawn here; yields what is true of them."""
-    release = mmrel.Release(str(HOME))
+    release = mmrel.Release(str(PROJECT))
     for name in release.archives("real")["test"]:
         with mmrel.open_file(release.path(name)) as file:
             for records, data in mmrel.read_archive(file, name, release.files[name]["size"]):
@@ -252,8 +264,9 @@ def _judge(name: str, item: Item, truths: list[Truth]) -> tuple[str, Triplet | N
 
 
 def _answer(asking: Endpoint, records: Path, images: Path) -> Iterator[dict[str, Any]]:
-    asked = [record for _, record in read_lines(records)]
-    pictures = {record["image_id"]: Picture((images / record["image_id"]).read_bytes()) for record in asked}
+    asked = [record for _, record in read_objects(records)]
+    names = {record["image_id"] for record in asked}
+    pictures = {name: Attachment((images / name).read_bytes()) for name in names}
     requests = (
         Request(r["question_id"], f"{r['question']} {r['instruction']}", pictures[r["image_id"]]) for r in asked
     )
@@ -266,12 +279,16 @@ def _join_things(candidates: Iterator[Candidate], truths: list[Truth]) -> list[C
     return [c._replace(things=tuple(Thing(name, 0, 0, 1, 1) for name in names[c.image_id])) for c in candidates]
 
 
-def _run(*words: object) -> None:
-    print(f"\n$ python {' '.join(map(str, words))}", flush=True)
-    done = subprocess.run([sys.executable, *map(str, words)], cwd=HOME, check=False)
-    if done.returncode:
-        print(flush=True)  # where nobody reads any more, that is why it ended
-        raise InputError(f"{words[0]} ended with status {done.returncode}; what it printed says why")
+def _run(run: Run, *words: object) -> None:
+    """Print a verb with its arguments and run it.
+
+    Raises:
+        InputError: it ended with another status than 0.
+    """
+    given = [str(word) for word in words]
+    print(f"\n$ mmrel {shlex.join(given)}", flush=True)
+    if status := run(given):
+        raise InputError(f"mmrel {given[0]} ended with status {status}; what it printed says why")
 
 
 def _say(step: str, text: str) -> None:

@@ -1,105 +1,105 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What passes between the steps: files of JSON lines, written whole or not at all."""
+"""Items to verify and their files: what passes from the model's steps to those of people."""
 
 from __future__ import annotations
 
 import hashlib
-import json
-import os
-from argparse import ArgumentTypeError
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mmrel_kit.commands.options import parse_share
-from mmrel_kit.files import InputError
+from mmrel_kit.files import RELEASE, InputError, Value, make_json, read_objects, write_json_lines
 from mmrel_kit.questions.records import Triplet, parse_image_path
-from mmrel_kit.semidc.model.vocabulary import make_triplet
-from mmrel_kit.semidc.people.store import Proposal
+from mmrel_kit.semidc.words import make_triplet
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-
-class Shard(NamedTuple):
-    """Part `number` (from 1) of `parts` of the pictures."""
-
-    number: int = 1
-    parts: int = 1
-
-    def holds(self, image_id: str) -> bool:
-        """Whether a picture belongs to this part; the same on every machine."""
-        return int(hashlib.sha256(image_id.encode()).hexdigest(), 16) % self.parts == self.number - 1
+ORIGINS = ("model", "drawn", "negative")
+_FORBIDDEN = frozenset('\\:*?"<>|\0')  # in the path of a picture
 
 
-def parse_shard(text: str) -> Shard:
-    """Read `i/n`, from 1/n to n/n."""
-    try:
-        return Shard(*parse_share(text))
-    except ArgumentTypeError as error:
-        raise InputError(f"--shard: {error}") from None
+class Proposal(NamedTuple):
+    """An item that is not yet in a project.
+
+    Attributes:
+        image_id: path of the picture below the folder of pictures.
+        category: of the relation.
+        triplet: what is proposed to be true; of the origin `negative`, to be false.
+        confidence: the model's, from 0 to 1, or None.
+        spread: what several replies of the model said, or None.
+        origin: one of `ORIGINS`.
+        source: the step, the prompt and the model that it comes from.
+    """
+
+    image_id: str
+    category: str
+    triplet: Triplet
+    confidence: float | None
+    spread: dict[str, Any] | None
+    origin: str
+    source: str
 
 
-def read_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The objects of a file of JSON lines, each with file and line.
+class Item(NamedTuple):
+    """A triplet that people judge on a picture; for the fields that it shares, see `Proposal`.
+
+    Attributes:
+        id: its number in the project.
+        sha256: hash of the picture.
+    """
+
+    id: int
+    image_id: str
+    sha256: str
+    category: str
+    triplet: Triplet
+    confidence: float | None
+    origin: str
+    source: str
+
+
+def read_lines(path: Path) -> Iterator[Value]:
+    """Yield the objects of a step's file, one a line; a step that kept nothing writes none.
 
     Raises:
-        InputError: a line is not a JSON object, or not text that UTF-8 can hold.
+        InputError: a line is not a JSON object, or has text that UTF-8 cannot hold.
     """
-    with open(path, "rb") as lines:
-        for number, line in enumerate(lines, 1):
-            where = f"{path}:{number}"
-            try:
-                value = json.loads(line.decode())
-                if b"\\ud" in line.lower():  # half a pair of surrogates, perhaps
-                    json.dumps(value, ensure_ascii=False).encode()
-            except (ValueError, RecursionError) as error:
-                raise InputError(f"{where}: expected a JSON object on each line: {error}, got {line[:80]!r}") from None
-            if not isinstance(value, dict):
-                raise InputError(f"{where}: expected a JSON object, got {line[:80]!r}")
-            yield where, value
-
-
-def write_lines(path: Path, values: Iterable[dict[str, Any]]) -> int:
-    """Write JSON lines; the file is there whole or as before. Returns their number.
-
-    Raises:
-        InputError: a text has half a pair of surrogates, which UTF-8 cannot hold.
-    """
-    aside = path.with_name(path.name + ".partial")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    count = 0
-    with open(aside, "w", encoding="utf-8", newline="\n") as lines:
-        for value in values:
-            try:
-                lines.write(json.dumps(value, ensure_ascii=False) + "\n")
-            except UnicodeEncodeError as error:
-                wanted = "expected text that UTF-8 can hold"
-                raise InputError(f"{path}: {wanted}, got {ascii(error.object)[:200]}") from None
-            count += 1
-    os.replace(aside, path)
-    return count
+    for where, value in read_objects(path, rules=RELEASE):
+        try:
+            make_json(value).encode()
+        except UnicodeEncodeError as error:  # half of a surrogate pair
+            got = ascii(error.object)[:200]
+            raise InputError(f"{where}: expected text that UTF-8 can hold, got {got}") from None
+        yield Value(where, value)
 
 
 def check_image_id(image_id: Any, where: str) -> str:
-    """A picture's path below the folder of pictures, or an `InputError`: paths from files are not to be trusted."""
+    """Return the path of a picture below the folder of pictures, which a file gave.
+
+    Raises:
+        InputError: it is not such a path, or leads elsewhere.
+    """
+    is_text = isinstance(image_id, str) and image_id.isprintable()
+    if not is_text or _FORBIDDEN.intersection(image_id):
+        got = str(image_id)[:80]
+        raise InputError(f"{where}: expected the path of a picture, got {got!r}")
+    if any(part in ("", ".", "..") for part in image_id.split("/")):
+        wanted = "expected a path without empty, '.' or '..' parts"
+        raise InputError(f"{where}: {wanted}, got {image_id[:80]!r}")
     try:
-        if not isinstance(image_id, str) or set(image_id) & set('\\:*?"<>|\0') or not image_id.isprintable():
-            raise InputError(f"expected the path of a picture, got {str(image_id)[:80]!r}")
-        if any(part in ("", ".", "..") for part in image_id.split("/")):
-            raise InputError(f"expected a path without empty, '.' or '..' parts, got {image_id[:80]!r}")
         parse_image_path(image_id)
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
-    return image_id
+    return str(image_id)
 
 
 def write_proposals(path: Path, proposals: Iterable[Proposal]) -> int:
-    """Write items to be verified, one a line."""
-    return write_lines(path, (_proposal_to_json(proposal) for proposal in proposals))
+    """Write items to verify, one a line, and return their number."""
+    return write_json_lines(path, map(_proposal_to_json, proposals))
 
 
 def read_proposals(paths: Iterable[Path], images: Path) -> Iterator[tuple[Proposal, str]]:
-    """Items to be verified, each with the hash of its picture.
+    """Yield items to verify, each with the hash of its picture.
 
     Raises:
         InputError: a line is not an item, or its picture is missing.
@@ -114,30 +114,62 @@ def read_proposals(paths: Iterable[Path], images: Path) -> Iterator[tuple[Propos
 
 
 def hash_picture(images: Path, image_id: str, where: str) -> str:
-    """Hash of a picture's bytes."""
+    """Return the hash of a picture's bytes.
+
+    Raises:
+        InputError: the picture cannot be read.
+    """
     try:
         return hashlib.sha256((images / image_id).read_bytes()).hexdigest()
     except OSError as error:
-        raise InputError(f"{where}: picture {image_id!r} cannot be read under {images}: {error.strerror}") from None
+        fault = f"picture {image_id!r} cannot be read under {images}: {error.strerror}"
+        raise InputError(f"{where}: {fault}") from None
+
+
+def read_triplet(value: dict[str, Any], where: str, domain: str) -> tuple[str, Triplet]:
+    """Return the category and the triplet of a JSON object, in the project's words.
+
+    Raises:
+        InputError: a field is missing or is no text, or the words make no triplet.
+    """
+    words = [value.get(name) for name in ("category", *Triplet._fields)]
+    if not all(isinstance(word, str) for word in words):
+        wanted = "expected category, subject, relation and object as text"
+        raise InputError(f"{where}: {wanted}, got {str(value)[:120]}")
+    category, subject, relation, object_ = map(str, words)
+    try:
+        return category, make_triplet(domain, category, subject, relation, object_)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
 
 
 def _proposal_to_json(proposal: Proposal) -> dict[str, Any]:
-    fields = proposal._asdict()
-    triplet = fields.pop("triplet")
-    return {"image_id": fields.pop("image_id"), "category": fields.pop("category"), **triplet._asdict(), **fields}
+    return {
+        "image_id": proposal.image_id,
+        "category": proposal.category,
+        **proposal.triplet._asdict(),
+        "confidence": proposal.confidence,
+        "spread": proposal.spread,
+        "origin": proposal.origin,
+        "source": proposal.source,
+    }
 
 
 def _proposal_from_json(value: dict[str, Any], where: str) -> Proposal:
     image_id = check_image_id(value.get("image_id"), where)
-    category, words = value.get("category"), [value.get(name) for name in Triplet._fields]
     confidence, origin = value.get("confidence"), value.get("origin", "model")
-    if not isinstance(category, str) or not all(isinstance(word, str) for word in words):
-        raise InputError(f"{where}: expected category, subject, relation and object as text, got {str(value)[:120]}")
-    if not (confidence is None or isinstance(confidence, (int, float))) or origin not in ("model", "drawn", "negative"):
-        raise InputError(f"{where}: expected a confidence and the origin model, drawn or negative")
-    try:
-        triplet = make_triplet(parse_image_path(image_id)[0], category, *map(str, words))
-    except InputError as error:
-        raise InputError(f"{where}: {error}") from None
-    source = str(value.get("source") or Path(where).name)
-    return Proposal(image_id, category, triplet, confidence, value.get("spread"), origin, source)
+    is_number = confidence is None or isinstance(confidence, (int, float))
+    if not is_number or origin not in ORIGINS:
+        wanted = "expected a confidence and the origin model, drawn or negative"
+        raise InputError(f"{where}: {wanted}")
+    domain, _ = parse_image_path(image_id)
+    category, triplet = read_triplet(value, where, domain)
+    return Proposal(
+        image_id=image_id,
+        category=category,
+        triplet=triplet,
+        confidence=confidence,
+        spread=value.get("spread"),
+        origin=origin,
+        source=str(value.get("source") or Path(where).name),
+    )

@@ -30,7 +30,13 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 SHEET = "tests/data/sample.png"
 NOTE = "A drawn sample in the layout of a release, not the benchmark: simple scenes that a script drew."
 # What of a release stands in this repository; its card and loader are this project's own.
-PLACED = ("data", "schema", "dataset_infos.json", "croissant.json")
+PLACED = (
+    "data",
+    "schema/record.schema.json",
+    "schema/taxonomy.json",
+    "dataset_infos.json",
+    "croissant.json",
+)
 SPLITS = ("train", "test", "adversarial")
 INSTRUCTION = " Please answer with one word."
 STYLES = ("photo-realistic", "watercolor", "abstract", "oil-painting", "")

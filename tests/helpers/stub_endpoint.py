@@ -29,13 +29,17 @@ class Asked:
 
 @dataclasses.dataclass(frozen=True)
 class Fault:
-    """What goes wrong: a status, a delay in seconds, a body of its own, or a connection that is cut."""
+    """What goes wrong: a status, a delay in seconds, a body of its own, or a connection that is cut.
+
+    `drip` sends the body byte by byte, with so many seconds between.
+    """
 
     status: int = 200
     headers: dict[str, str] = dataclasses.field(default_factory=dict)
     delay: float = 0.0
     body: bytes | None = None
     cut: bool = False
+    drip: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,7 +156,8 @@ def _make_handler(stub: StubEndpoint) -> type[BaseHTTPRequestHandler]:
                     self.close_connection = True
                     return
                 if fault.status != 200 or fault.body is not None:
-                    self._answer(fault.status, fault.body or b'{"error": {"message": "fault"}}', fault.headers)
+                    body = fault.body or b'{"error": {"message": "fault"}}'
+                    self._answer(fault.status, body, fault.headers, fault.drip)
                 else:
                     self._answer(200, stub.make_reply(asked), {})
             except (BrokenPipeError, ConnectionResetError):
@@ -160,13 +165,19 @@ def _make_handler(stub: StubEndpoint) -> type[BaseHTTPRequestHandler]:
             finally:
                 stub.done()
 
-        def _answer(self, status: int, body: bytes, headers: dict[str, str]) -> None:
+        def _answer(self, status: int, body: bytes, headers: dict[str, str], drip: float = 0.0) -> None:
             self.send_response(status)
             for name, value in {"Content-Type": "application/json", **headers}.items():
                 self.send_header(name, value)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            self.wfile.write(body)
+            if not drip:
+                self.wfile.write(body)
+                return
+            for at in range(len(body)):
+                self.wfile.write(body[at : at + 1])
+                self.wfile.flush()
+                time.sleep(drip)
 
         def log_message(self, *args: object) -> None:
             pass

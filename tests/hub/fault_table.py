@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Publish against a Hub that misbehaves, once for each fault at each step, and print what came of it.
 
-    python tests/hub/fault_table.py [--only TEXT] [--jobs N]
+    python -m tests.hub.fault_table [--only TEXT] [--jobs N]
 
 In every line the release must be there whole and exactly once, or `main` as before and the command ended with one clear
 sentence; nothing lost, nothing doubled, no token in any output. The exit status is 1 when a line breaks that.
@@ -20,9 +20,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from tests.helpers.make_release import make_release, seal
+from tests.helpers.edit_release import seal
+from tests.helpers.folders import snapshot
+from tests.helpers.make_release import make_release
 from tests.hub.hub_client import Client
-from tests.hub.loopback_hub import TOKEN, LoopbackHub, Rule, contents
+from tests.hub.loopback_hub import TOKEN, LoopbackHub, Rule
 
 REPO = "ns/MMRel"
 PASSING = ("500", "503", "429", "reset", "close", "delay", "lost")
@@ -139,7 +141,7 @@ def stand_older(hub: LoopbackHub, folder: Path) -> None:
     (folder / "data" / "real" / "test-00007.tar").write_bytes(b"a shard that the new release lacks")
     seal(folder)
     hub.create(REPO)
-    hub.commit(REPO, {**contents(folder), "notes.txt": b"somebody's notes"})
+    hub.commit(REPO, {**snapshot(folder), "notes.txt": b"somebody's notes"})
 
 
 def kill_while_sending(client: Client, root: Path) -> None:
@@ -172,18 +174,17 @@ def judge(hub: LoopbackHub, case: Case, root: Path, before: int, done: Any) -> s
             return f"should be as before: status {done.returncode}, {len(history)} commits"
     else:
         files = {path: hub.object(blob.sha256).read_bytes() for path, blob in history[0].files.items()}
-        local = {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
         foreign = {path: content for path, content in files.items() if path in (".gitattributes", "notes.txt")}
         if made != 1 or len(history) != before + 1:
             return f"should be there once: {made} commits of ours, {len(history) - before} in all"
-        if files != {**local, **foreign}:
+        if files != {**snapshot(root), **foreign}:
             return "should be there whole: the files differ"
         if (done.returncode == 0) != (case.outcome == "published"):
             return f"should end otherwise than with status {done.returncode}"
         if case.outcome == "published" and (repo is None or repo.tags != {"v1.1.0": history[0].id}):
             return "should be tagged"
     last = done.stderr.strip().splitlines()[-1:] if done.returncode else []
-    if done.returncode and not (last and last[0].startswith("upload.py push: ") and case.says in last[0]):
+    if done.returncode and not (last and last[0].startswith("mmrel push: ") and case.says in last[0]):
         return f"should say {case.says!r} in one sentence"
     return ""
 
@@ -200,7 +201,7 @@ def main(argv: list[str] | None = None) -> int:
     print("| by | fault | outcome | status | s | what the command said |\n|---|---|---|---|---|---|")  # noqa: T201
     for line in lines:
         outcome = f"WRONG: {line.wrong}" if line.wrong else line.case.outcome
-        said = line.said.splitlines()[-1].removeprefix("upload.py push: ") if line.status and line.said else ""
+        said = line.said.splitlines()[-1].removeprefix("mmrel push: ") if line.status and line.said else ""
         way = "Xet" if line.case.xet else "LFS"
         print(f"| {way} | {line.case.title} | {outcome} | {line.status} | {line.seconds:.1f} | {said} |")  # noqa: T201
     wrong = sum(bool(line.wrong) for line in lines)

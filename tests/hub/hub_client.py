@@ -1,16 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Real clients of the loopback Hub, each in a process of its own, since they read their settings when imported.
 
-As a program it is the process: it runs `push` or `verify` as upload.py does, but with little patience, and without
+As a program it is the process: it calls `push` or `verify` as `mmrel` does, but with little patience, and without
 `check`, which is another test's business and takes longer than all the rest:
 
-    python tests/hub/hub_client.py '{"timeout": 1.0}' push DIR --repo-id ns/MMRel
+    python -m tests.hub.hub_client '{"timeout": 1.0}' push DIR --repo-id ns/MMRel
 """
 
 from __future__ import annotations
 
 import argparse
-import functools
 import json
 import os
 import subprocess
@@ -18,10 +17,11 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mmrel_kit.cli import run_command
+from mmrel_kit.files import InputError
+from tests.hub.loopback_hub import TOKEN, LoopbackHub
+
 PROJECT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(PROJECT))
-if __name__ != "__main__":
-    from tests.hub.loopback_hub import TOKEN, LoopbackHub
 
 PATIENCE = {"tries": 3, "first_wait": 0.1, "longest_wait": 10.0, "timeout": 1.0}
 
@@ -63,15 +63,16 @@ class Client:
             "HF_XET_CLIENT_READ_TIMEOUT": "1s",
             **dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), self.hub.endpoint),
             **dict.fromkeys(("NO_PROXY", "no_proxy"), "127.0.0.1,localhost"),
+            "PYTHONPATH": str(PROJECT),
         }
         return {**kept, **ours, **self.settings}
 
     def start(self, command: str, root: Path, repo_id: str, *options: str, **patience: float) -> subprocess.Popen[str]:
         """Start `push` or `verify`."""
-        script = [sys.executable, __file__, json.dumps({**PATIENCE, **patience})]
+        program = [sys.executable, "-m", "tests.hub.hub_client", json.dumps({**PATIENCE, **patience})]
         arguments = [command, str(root), "--repo-id", repo_id, *options]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        return subprocess.Popen([*script, *arguments], env=self.environment(), cwd=self.home, text=True, **pipes)
+        return subprocess.Popen([*program, *arguments], env=self.environment(), cwd=self.home, text=True, **pipes)
 
     def run(
         self, command: str, root: Path, repo_id: str = "ns/MMRel", *options: str, **patience: float
@@ -90,32 +91,49 @@ class Client:
         return self._succeed("-c", code, *arguments)
 
     def _succeed(self, *arguments: str) -> str:
-        command, settings = [sys.executable, *arguments], {**self.environment(), "PYTHONPATH": str(PROJECT)}
-        done = subprocess.run(command, env=settings, cwd=self.home, text=True, capture_output=True, timeout=300)
+        command = [sys.executable, *arguments]
+        done = subprocess.run(
+            command, env=self.environment(), cwd=self.home, text=True, capture_output=True, timeout=300
+        )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
 
 def main(argv: list[str]) -> int:
-    """Parse and run, as upload.py does."""
-    from mmrel_kit.cli import run_command
-    from mmrel_kit.files import InputError
-    from mmrel_kit.hub import push as hub
-    from mmrel_kit.hub import verify as hub_verify
+    """Parse and run, as the command does; the first argument is the patience, as JSON."""
+    # Here, since they read their settings when imported.
     from mmrel_kit.hub.calls import Patience
+    from mmrel_kit.hub.push import push
+    from mmrel_kit.hub.verify import verify
 
-    patience = Patience(**json.loads(argv[0]))
-    parser = argparse.ArgumentParser(prog="upload.py")
-    commands = parser.add_subparsers(required=True)
-    push = commands.add_parser("push")
-    hub.add_push_arguments(push)
-    run_push = functools.partial(hub.run_push, check=lambda root: [], patience=patience)
-    push.set_defaults(run=run_push, prog=push.prog)
-    verify = commands.add_parser("verify")
-    hub_verify.add_verify_arguments(verify)
-    run_verify = functools.partial(hub_verify.run_verify, patience=patience)
-    verify.set_defaults(run=run_verify, prog=verify.prog)
-    return run_command(parser, argv[1:], (InputError,))
+    patience, command, *given = argv
+    parser = argparse.ArgumentParser(prog=f"mmrel {command}")
+    add = parser.add_argument
+    add("release", type=Path)
+    add("--repo-id")
+    if command == "push":
+        add("--private", action="store_true")
+        add("--create-pr", action="store_true")
+        add("--dry-run", action="store_true")
+        add("--tag")
+        add("--message")
+    else:
+        add("--revision", default="main")
+        add("--deep", action="store_true")
+
+    def run(args: argparse.Namespace) -> int:
+        options = {name: value for name, value in vars(args).items() if name != "run"}
+        root, repo_id = options.pop("release"), options.pop("repo_id")
+        options["patience"] = Patience(**json.loads(patience))
+        if command == "push":
+            print(push(root, repo_id, check=lambda root: [], show=print, **options))
+            return 0
+        found = verify(root, repo_id, **options)
+        print(found)
+        return 0 if found.is_good else 1
+
+    parser.set_defaults(run=run)
+    return run_command(parser, given, (InputError,))
 
 
 if __name__ == "__main__":

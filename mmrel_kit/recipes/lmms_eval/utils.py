@@ -2,7 +2,7 @@
 """What the tasks for lmms-eval refer to: the release, the prompt, and `relation_accuracy` as their metric.
 
 The release is the environment variable MMREL_RELEASE, a folder or a repository on the Hub (NS/MMRel); without it, the
-sample of the clone that this folder lies in. lmms-eval loads this file by its path, apart from any package.
+drawn sample that this package brings. lmms-eval loads this file by its path, apart from any package.
 """
 
 from __future__ import annotations
@@ -12,16 +12,17 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-ROOT = Path(__file__).resolve().parents[3]
-sys.path.insert(0, str(ROOT))  # the metric is to be the one beside this folder, whatever is installed
+# The metric is to be the one beside this folder, whatever is installed.
+sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
 import relation_accuracy  # noqa: E402
+from mmrel_kit.files import PROJECT  # noqa: E402
 from mmrel_kit.questions.records import make_prompt  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-RELEASE = os.environ.get("MMREL_RELEASE") or str(ROOT)
+RELEASE = os.environ.get("MMREL_RELEASE") or str(PROJECT)
 SPLITS = ("train", "test", "adversarial")
 # A folder is read by its tables, because datasets >= 4 refuses one called mmrel that holds a mmrel.py.
 _tables = {split: sorted(map(str, Path(RELEASE).resolve().glob(f"data/*/{split}-*.parquet"))) for split in SPLITS}

@@ -1,6 +1,6 @@
 """The metric of MMRel for users of `evaluate`: a thin cover over `relation_accuracy`, which it imports.
 
-metric = evaluate.load("recipes/mmrel_accuracy")
+metric = evaluate.load(FOLDER)  # what `mmrel path evaluate` prints
 metric.compute(predictions=[{"question_id": "q1", "answer": "Yes."}], references=[...], reader="words")
 """
 
@@ -15,7 +15,7 @@ import relation_accuracy
 
 
 class MMRelAccuracy(evaluate.Metric):  # type: ignore[misc]
-    """Accuracy, precision, recall, F1 and pair accuracy on MMRel; METRIC.md explains them.
+    """Accuracy, precision, recall, F1 and pair accuracy on MMRel; docs/metric.md explains them.
 
     `evaluate` keeps rows in Arrow, where every row must have every key. Rows travel as JSON instead, so that
     whatever `relation_accuracy.compute` takes is taken here, and with the same errors.

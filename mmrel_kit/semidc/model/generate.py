@@ -1,25 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Has an image model draw triplets in four styles; people then check each picture against its triplet."""
+"""Have an image model draw triplets in four styles; people then verify each picture."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
-import io
-import os
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from PIL import Image
-
 from mmrel_kit.endpoint import Request
-from mmrel_kit.files import InputError
+from mmrel_kit.files import InputError, write_bytes
+from mmrel_kit.pictures.whole import check_picture
 from mmrel_kit.questions.records import Triplet
-from mmrel_kit.semidc.items import read_lines
+from mmrel_kit.questions.taxonomy import read_taxonomy
+from mmrel_kit.semidc.items import Proposal, read_lines, read_triplet
 from mmrel_kit.semidc.model.propose import newest_prompt, read_prompt
-from mmrel_kit.semidc.model.vocabulary import load_styles, make_triplet, spoken_article
-from mmrel_kit.semidc.people.store import Proposal
+from mmrel_kit.semidc.words import spoken_article
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -45,7 +42,7 @@ def generate(
     drops: Counter[str],
     progress: Callable[[], None] = lambda: None,
 ) -> list[Proposal]:
-    """Have pictures drawn, keep each under a name made from its content, and return them as items to be verified.
+    """Have pictures drawn, keep each by its content, and return them as items to verify.
 
     Args:
         wishes: triplets with a style.
@@ -75,20 +72,23 @@ def generate(
 
 
 def read_wishes(path: Path, styles: Iterable[str]) -> Iterator[Wish]:
-    """Triplets of a file of JSON lines (category, subject, relation, object), each in every style."""
-    chosen = tuple(styles) or load_styles()
-    if unknown := set(chosen) - set(load_styles()):
-        raise InputError(f"expected styles among {', '.join(load_styles())}, got {', '.join(sorted(unknown))}")
+    """Yield the triplets of a file (category, subject, relation, object), each in every style.
+
+    Args:
+        path: JSON lines.
+        styles: manners of drawing; empty for all of the taxonomy.
+
+    Raises:
+        InputError: a style is not known, or a line is not a triplet.
+    """
+    known = read_taxonomy().styles
+    chosen = tuple(styles) or known
+    if unknown := sorted(set(chosen) - set(known)):
+        raise InputError(f"expected styles among {', '.join(known)}, got {', '.join(unknown)}")
     for where, value in read_lines(path):
-        words = [value.get(name) for name in ("category", *Triplet._fields)]
-        if not all(isinstance(word, str) for word in words):
-            raise InputError(f"{where}: expected category, subject, relation and object, got {str(value)[:120]}")
-        category, *rest = map(str, words)
-        try:
-            triplet = make_triplet("dalle", category, *rest)
-        except InputError as error:
-            raise InputError(f"{where}: {error}") from None
-        yield from (Wish(category, triplet, style) for style in chosen)
+        category, triplet = read_triplet(value, where, "dalle")
+        for style in chosen:
+            yield Wish(category, triplet, style)
 
 
 def make_prompt(text: str, wish: Wish) -> str:
@@ -106,25 +106,20 @@ def make_prompt(text: str, wish: Wish) -> str:
 
 
 def keep_picture(encoded: str, wish: Wish, images: Path) -> str:
-    """Write a drawn picture, unless it is there; returns its path, made from its content and style.
+    """Write a drawn picture unless it is there; return its path, made from content and style.
 
     Raises:
         InputError: it is no picture.
     """
     try:
         data = base64.b64decode(encoded, validate=True)
-        with Image.open(io.BytesIO(data)) as picture:
-            picture.load()
-            suffix = SUFFIXES[picture.format or ""]
-    except (OSError, ValueError, KeyError, SyntaxError, Image.DecompressionBombError):
+        suffix = SUFFIXES[check_picture(data, "reply").format or ""]
+    except (ValueError, KeyError):  # no base64, no picture (an InputError), another format
         raise InputError("reply: no picture (PNG, JPEG or WebP)") from None
-    # Upstream numbers its drawings; the number is the content's hash, so that the same picture stands once.
+    # Upstream numbers its drawings; here the number is the content's hash, so that the same
+    # picture is kept once.
     number = int(hashlib.sha256(data).hexdigest()[:15], 16)
     image_id = f"Dall-E_generated/{wish.category}/{number:018d}_{wish.style}.{suffix}"
-    path = images / image_id
-    if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(path.name + ".partial")
-        aside.write_bytes(data)
-        os.replace(aside, path)
+    if not (images / image_id).is_file():
+        write_bytes(images / image_id, data)
     return image_id

@@ -1,22 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Asks a model for relations: a picture and a prompt go in, triplets with a confidence come out."""
+"""Ask a model for the relations in pictures; triplets with a confidence come out."""
 
 from __future__ import annotations
 
-import functools
-import json
 from collections import Counter, defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import mmrel
-from mmrel_kit.endpoint import Picture, Request
-from mmrel_kit.files import InputError
+from mmrel_kit.endpoint import Attachment, Request
+from mmrel_kit.files import InputError, Share
 from mmrel_kit.questions.records import Triplet, parse_image_path
-from mmrel_kit.questions.taxonomy import find_misfit
-from mmrel_kit.semidc.items import Shard
-from mmrel_kit.semidc.model.vocabulary import load_vocabulary, make_triplet
-from mmrel_kit.semidc.people.store import Proposal
+from mmrel_kit.questions.taxonomy import find_misfit, read_taxonomy
+from mmrel_kit.semidc.items import Proposal
+from mmrel_kit.semidc.reply import REPLY_SCHEMA, parse_reply
+from mmrel_kit.semidc.words import make_triplet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -27,27 +24,6 @@ if TYPE_CHECKING:
 PROMPTS = Path(__file__).resolve().parent / "prompts"
 SHOWN_RELATIONS = 12  # of an open vocabulary, as examples
 SHOWN_THINGS = 30
-REPLY_SCHEMA: dict[str, Any] = {
-    "type": "object",
-    "additionalProperties": False,
-    "required": ["triplets"],
-    "properties": {
-        "triplets": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "additionalProperties": False,
-                "required": ["subject", "relation", "object", "confidence"],
-                "properties": {
-                    "subject": {"type": "string"},
-                    "relation": {"type": "string"},
-                    "object": {"type": "string"},
-                    "confidence": {"type": "number"},
-                },
-            },
-        }
-    },
-}
 PARAMETERS = {
     "response_format": {
         "type": "json_schema",
@@ -70,7 +46,7 @@ def propose(
     images: Path,
     drops: Counter[str],
     times: int = 1,
-    shard: Shard = Shard(),  # noqa: B008  # it is a tuple
+    share: Share = Share(),  # noqa: B008  # it is a tuple
     prompt: str | None = None,
     progress: Callable[[], None] = lambda: None,
 ) -> list[Proposal]:
@@ -83,7 +59,7 @@ def propose(
         images: folder that holds the pictures at their paths.
         drops: what became no proposal is counted here, by reason.
         times: how often each picture is asked about; a triplet's confidence is the mean over all of them.
-        shard: the part of the pictures that is asked about.
+        share: the part of the pictures that is asked about.
         prompt: name of a prompt file; default: the newest of the category.
         progress: called after each reply.
 
@@ -92,7 +68,7 @@ def propose(
     """
     name = prompt or newest_prompt(category)
     text = read_prompt(name)
-    asked = {c.image_id: c for c in candidates if shard.holds(c.image_id)}
+    asked = {c.image_id: c for c in candidates if share.holds(c.image_id)}
     replies: dict[str, list[list[Said]]] = defaultdict(list)
     for reply in endpoint.ask(_make_requests(asked.values(), category, text, images, times, drops)):
         progress()
@@ -102,12 +78,15 @@ def propose(
         else:
             replies[candidate.image_id].append(read_reply(reply, candidate, category, drops))
     source = f"propose {name} {endpoint.model}"
-    whole = (asked[image_id] for image_id in sorted(replies) if len(replies[image_id]) == times)
-    return [p for candidate in whole for p in _merge(candidate, category, replies[candidate.image_id], source)]
+    proposals: list[Proposal] = []
+    for image_id in sorted(replies):
+        if len(replies[image_id]) == times:
+            proposals += _merge(asked[image_id], category, replies[image_id], source)
+    return proposals
 
 
 def read_reply(reply: Reply, candidate: Candidate, category: str, drops: Counter[str]) -> list[Said]:
-    """The triplets of a reply that can be verified; all others are counted by reason."""
+    """Return the triplets of a reply that can be verified; count the others by reason."""
     if reply.failure or reply.text is None:
         drops[f"reply: {reply.failure or 'no text'}"] += 1
         return []
@@ -129,29 +108,18 @@ def read_reply(reply: Reply, candidate: Candidate, category: str, drops: Counter
     return [Said(*pair) for pair in said.items()]
 
 
-def parse_reply(text: str) -> list[dict[str, Any]]:
-    """Return the triplets of a reply's text as the model stated them.
-
-    Raises:
-        InputError: the text is not JSON, or not of the schema; the message is the bare reason.
-    """
-    try:
-        value = json.loads(_strip_fence(text))
-    except (ValueError, RecursionError):
-        raise InputError("not JSON") from None
-    if _schema_validator()(value):
-        raise InputError("not of the schema")
-    stated: list[dict[str, Any]] = value["triplets"]
-    return stated
-
-
 def newest_prompt(category: str) -> str:
-    """Name of the newest prompt file of a category."""
-    return max((path.stem for path in PROMPTS.glob(f"{category}-*.md")), key=lambda name: int(name.rpartition("-")[2]))
+    """Return the name of the newest prompt file of a category."""
+    names = [path.stem for path in PROMPTS.glob(f"{category}-*.md")]
+    return max(names, key=lambda name: int(name.rpartition("-")[2]))
 
 
 def read_prompt(name: str) -> str:
-    """Text of a prompt file; its name carries its version, and a changed prompt gets a new one."""
+    """Return the text of a prompt file; its name ends in its version.
+
+    Raises:
+        InputError: there is no prompt of that name.
+    """
     known = sorted(path.stem for path in PROMPTS.glob("*.md"))
     if name not in known:
         raise InputError(f"expected a prompt among {', '.join(known)}, got {name!r}")
@@ -161,9 +129,11 @@ def read_prompt(name: str) -> str:
 def make_prompt(text: str, candidate: Candidate, category: str) -> str:
     """Fill in what is known of the picture, and the words of the category."""
     things = sorted({thing.name for thing in candidate.things})[:SHOWN_THINGS]
-    told = f"Speak only of these things in it: {', '.join(things)}." if things else "Speak of its most visible things."
-    relations = list(load_vocabulary()[category].relations)[:SHOWN_RELATIONS]
-    return text.replace("{things}", told).replace("{relations}", ", ".join(relations))
+    limits = "Speak of its most visible things."
+    if things:
+        limits = f"Speak only of these things in it: {', '.join(things)}."
+    relations = list(read_taxonomy().categories[category].relations)[:SHOWN_RELATIONS]
+    return text.replace("{things}", limits).replace("{relations}", ", ".join(relations))
 
 
 def _make_requests(
@@ -171,7 +141,7 @@ def _make_requests(
 ) -> Iterator[Request]:
     for candidate in candidates:
         try:
-            picture = Picture((images / candidate.image_id).read_bytes())
+            picture = Attachment((images / candidate.image_id).read_bytes())
         except OSError as error:
             drops[f"picture: {error.strerror}"] += 1
             continue
@@ -181,8 +151,9 @@ def _make_requests(
 
 
 def _read_triplet(stated: dict[str, Any], candidate: Candidate, category: str) -> Triplet:
-    """A stated triplet in the project's words; raises with the bare reason, which is counted."""
-    vocabulary, word = load_vocabulary()[category], " ".join(stated["relation"].split()).lower()
+    """Return a stated triplet in the project's words; raise with the bare reason, to be counted."""
+    vocabulary = read_taxonomy().categories[category]
+    word = " ".join(stated["relation"].split()).lower()
     if vocabulary.find(word) is None:
         if not vocabulary.is_open:
             raise InputError("outside the taxonomy")
@@ -190,7 +161,8 @@ def _read_triplet(stated: dict[str, Any], candidate: Candidate, category: str) -
             raise InputError(misfit)
     domain, _ = parse_image_path(candidate.image_id)
     try:
-        triplet = make_triplet(domain, category, stated["subject"], stated["relation"], stated["object"])
+        words = (stated["subject"], stated["relation"], stated["object"])
+        triplet = make_triplet(domain, category, *words)
     except InputError:
         raise InputError("no question can be asked about it") from None
     things = {thing.name.casefold() for thing in candidate.things}
@@ -202,7 +174,10 @@ def _read_triplet(stated: dict[str, Any], candidate: Candidate, category: str) -
 
 
 def _merge(candidate: Candidate, category: str, replies: list[list[Said]], source: str) -> Iterator[Proposal]:
-    """What all replies about a picture said: the mean confidence, a triplet that was not said counting as 0."""
+    """Yield what the replies about a picture say, with the mean confidence.
+
+    A reply without a triplet counts as a confidence of 0.
+    """
     found: dict[Triplet, list[float]] = defaultdict(list)
     for said in replies:
         for triplet, confidence in said:
@@ -211,14 +186,3 @@ def _merge(candidate: Candidate, category: str, replies: list[list[Said]], sourc
         spread = {"asked": len(replies), "said": len(confidences), "confidences": sorted(confidences)}
         mean = round(sum(confidences) / len(replies), 4)
         yield Proposal(candidate.image_id, category, triplet, mean, spread, "model", source)
-
-
-def _strip_fence(text: str) -> str:
-    """A reply without the code fence that models like to put around JSON."""
-    lines = text.strip().splitlines()
-    return "\n".join(lines[1:-1]) if len(lines) > 2 and lines[0].startswith("```") and lines[-1] == "```" else text
-
-
-@functools.cache
-def _schema_validator() -> Callable[[Any], str | None]:
-    return mmrel.make_validator(REPLY_SCHEMA)

@@ -8,7 +8,8 @@ import statistics
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
-from mmrel_kit.scoring.report import wilson
+from mmrel_kit.files import format_table
+from mmrel_kit.scoring.intervals import wilson
 from mmrel_kit.semidc.people.ask import read_verified
 
 if TYPE_CHECKING:
@@ -101,14 +102,15 @@ def make_report(project: Project) -> str:
     categories = {item.id: item.category for item in project.items()}
     progress = project.progress("")
     states = f"{progress.items} items: {progress.settled} settled, {progress.disputed} disputed"
+    waiting = progress.items - progress.settled - progress.disputed
+    heads = ("annotator", "decisions", "accept", "correct", "reject", "skip", "raw", "s/item")
+    model = ("model's proposals", "accepted", "settled", "precision", "95 % interval")
     blocks = [
-        states + f", {progress.items - progress.settled - progress.disputed} open; {project.people} people each",
-        _table(("category", "items", "raw", "alpha"), _category_rows(units, categories)),
-        _table(
-            ("annotator", "decisions", "accept", "correct", "reject", "skip", "raw", "s/item"), _people_rows(decisions)
-        ),
-        _table(("pair", "items", "raw", "kappa"), _pair_rows(units)),
-        _table(("model's proposals", "accepted", "settled", "precision", "95 % interval"), _precision_rows(project)),
+        f"{states}, {waiting} open; {project.people} people each",
+        _make_table(("category", "items", "raw", "alpha"), _category_rows(units, categories)),
+        _make_table(heads, _people_rows(decisions)),
+        _make_table(("pair", "items", "raw", "kappa"), _pair_rows(units)),
+        _make_table(model, _precision_rows(project)),
     ]
     return "\n\n".join(blocks)
 
@@ -164,14 +166,8 @@ def _shown(value: float | None) -> str:
     return "—" if value is None else f"{value:.3f}"
 
 
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Rows of text in columns, the first to the left and the others to the right."""
-    lines = [heads, *rows] if rows else [heads, ("none yet", *[""] * (len(heads) - 1))]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join(
-            cell.rjust(width) if n else cell.ljust(width)
-            for n, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in lines
-    )
+def _make_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table; without rows, one that says so."""
+    if not rows:
+        rows = [("none yet", *[""] * (len(heads) - 1))]
+    return format_table([heads, *rows])

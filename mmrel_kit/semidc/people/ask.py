@@ -12,9 +12,9 @@ from collections import Counter, defaultdict, deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mmrel_kit.questions.records import Record, Triplet, make_pair_id, make_question, parse_image_path
-from mmrel_kit.questions.taxonomy import find_misfit
-from mmrel_kit.semidc.model.vocabulary import are_same, load_vocabulary, spoken_article
-from mmrel_kit.semidc.people.store import Item, Proposal
+from mmrel_kit.questions.taxonomy import find_misfit, read_taxonomy
+from mmrel_kit.semidc.items import Item, Proposal
+from mmrel_kit.semidc.words import are_same, spoken_article
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -34,7 +34,7 @@ class Verified(NamedTuple):
     verification: dict[str, Any]
 
 
-class Questions(NamedTuple):
+class MadeQuestions(NamedTuple):
     """Records; what became none, by reason; action triplets whose false verb people have not confirmed yet."""
 
     records: list[Record]
@@ -63,14 +63,14 @@ def settle(item: Item, decisions: Sequence[Decision]) -> Verified:
     return Verified(item, item.triplet if last.verdict == "accept" else last.triplet, verification)
 
 
-def make_questions(project: Project) -> Questions:
+def make_questions(project: Project) -> MadeQuestions:
     """Return all questions that the settled items give, in the grammar of the contract.
 
     A relation of another category ("cup above dog" as an action), which version 1.0.0 let pass,
     becomes no question, whether people found it true or false. It is counted.
     """
     verified = read_verified(project)
-    questions = Questions([], Counter(), [])
+    questions = MadeQuestions([], Counter(), [])
     truths = _find_truths(verified, questions.drops)
     false: dict[tuple[str, str], FalseTwins] = defaultdict(lambda: defaultdict(deque))
     for one in verified:
@@ -133,7 +133,7 @@ class _Ranking:
 
     def find_verbs(self, truth: Triplet) -> Iterator[str]:
         """Yield verbs that may be plausible, the most plausible first; some come twice."""
-        known = load_vocabulary()["action"].relations.get(truth.relation)
+        known = read_taxonomy().categories["action"].relations.get(truth.relation)
         yield from sorted(known.opposites) if known else ()
         for key in ((truth.subject, truth.object), (None, truth.object), (truth.subject, None)):
             yield from self._verbs.get(key, ())
@@ -163,7 +163,7 @@ def _find_truths(
 
 
 def _add_questions(
-    questions: Questions,
+    questions: MadeQuestions,
     truths: dict[Triplet, Verified],
     false: FalseTwins,
 ) -> None:
@@ -188,7 +188,7 @@ def _add_questions(
 
 
 def _add_false_verb(
-    questions: Questions,
+    questions: MadeQuestions,
     verified: Verified,
     truth: Triplet,
     false: FalseTwins,
@@ -206,7 +206,7 @@ def _make_twins(truth: Triplet, category: str) -> Iterator[Triplet]:
     if category == "action":
         return
     yield Triplet(truth.object, truth.relation, truth.subject)
-    known = load_vocabulary()[category].relations.get(truth.relation)
+    known = read_taxonomy().categories[category].relations.get(truth.relation)
     if category == "comparative" and known and known.opposites:
         yield truth._replace(relation=known.opposites[0])
 

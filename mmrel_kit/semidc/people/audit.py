@@ -18,8 +18,8 @@ from mmrel_kit.files import InputError
 from mmrel_kit.questions.records import Triplet, make_question, parse_image_path
 from mmrel_kit.questions.taxonomy import find_misfit
 from mmrel_kit.semidc.items import read_lines
-from mmrel_kit.semidc.model.propose import parse_reply
-from mmrel_kit.semidc.model.vocabulary import lower_capitalized, spoken_article, tidy_name
+from mmrel_kit.semidc.reply import parse_reply
+from mmrel_kit.semidc.words import lower_capitalized, spoken_article, tidy_name
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence

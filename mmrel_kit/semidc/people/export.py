@@ -1,15 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Hands the work on: records of the contract for `upload.py build`, and tasks for teams that run Label Studio."""
+"""Export records of the contract for `mmrel build`, and tasks for Label Studio."""
 
 from __future__ import annotations
 
 import json
-import os
 from typing import TYPE_CHECKING, Any
 
-from mmrel_kit.files import InputError
+from mmrel_kit.files import InputError, write_bytes, write_json_lines
 from mmrel_kit.questions.records import check_record
-from mmrel_kit.semidc.items import write_lines
 from mmrel_kit.semidc.people.ask import make_questions
 from mmrel_kit.semidc.people.store import Project
 
@@ -17,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from mmrel_kit.semidc.people.ask import Questions
+    from mmrel_kit.semidc.people.ask import MadeQuestions
 
 LABEL_CONFIG = """<View>
   <Image name="picture" value="$image" zoom="true"/>
@@ -33,7 +31,7 @@ LABEL_CONFIG = """<View>
 """
 
 
-def export_records(project: Project, path: Path) -> Questions:
+def export_records(project: Project, path: Path) -> MadeQuestions:
     """Write the questions of all settled items as records; returns them with what became none.
 
     Raises:
@@ -45,7 +43,7 @@ def export_records(project: Project, path: Path) -> Questions:
     for record in questions.records:
         if problem := check_record(record.to_json()):
             raise InputError(f"{record.source}: {problem}")
-    write_lines(path, (record.to_json() for record in questions.records))
+    write_json_lines(path, (record.to_json() for record in questions.records))
     return questions
 
 
@@ -57,12 +55,10 @@ def export_label_studio(project: Project, folder: Path, prefix: str) -> int:
         folder: where they go.
         prefix: what stands before a picture's path in its address, for example /data/local-files/?d=
     """
-    folder.mkdir(parents=True, exist_ok=True)
     tasks = list(_make_tasks(project, prefix))
-    aside = folder / "tasks.json.partial"
-    aside.write_text(json.dumps(tasks, ensure_ascii=False, indent=1) + "\n", "utf-8", newline="\n")
-    os.replace(aside, folder / "tasks.json")
-    (folder / "config.xml").write_text(LABEL_CONFIG, "utf-8", newline="\n")
+    text = json.dumps(tasks, ensure_ascii=False, indent=1) + "\n"
+    write_bytes(folder / "tasks.json", text.encode())
+    write_bytes(folder / "config.xml", LABEL_CONFIG.encode())
     return len(tasks)
 
 

@@ -21,8 +21,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from mmrel_kit.endpoint import media_type
 from mmrel_kit.files import InputError
 from mmrel_kit.questions.records import Triplet, make_question, parse_image_path
-from mmrel_kit.semidc.model.vocabulary import load_vocabulary, make_triplet, spoken_article
-from mmrel_kit.semidc.people.store import Decision, Item, Project
+from mmrel_kit.questions.taxonomy import read_taxonomy
+from mmrel_kit.semidc.items import Item
+from mmrel_kit.semidc.people.store import Decision, Project
+from mmrel_kit.semidc.words import make_triplet, spoken_article
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -62,7 +64,7 @@ class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-class Problem(BaseModel):
+class Refusal(BaseModel):
     """Why a request was refused."""
 
     detail: str
@@ -125,7 +127,7 @@ def make_app(project: Project, images: Path, hosts: Iterable[str], secret: str |
     for url, name in FILES.items():
         app.add_api_route(url, _make_sender(name), methods=["GET"], include_in_schema=False)
     refused: dict[int | str, dict[str, Any]] = {
-        status: {"model": Problem, "description": reason} for status, reason in _REASONS.items()
+        status: {"model": Refusal, "description": reason} for status, reason in _REASONS.items()
     }
     app.post("/api/sign-in", responses=refused)(sign_in)
     app.post("/api/next", responses=refused)(show_next)
@@ -231,7 +233,7 @@ def show_vocabulary(annotator: Annotator, request: Request) -> dict[str, Any]:
     """Words to complete what people type: relations by category, names of things."""
     relations = {
         category: [{"name": relation.name, "synonyms": relation.synonyms} for relation in vocabulary.relations.values()]
-        for category, vocabulary in load_vocabulary().items()
+        for category, vocabulary in read_taxonomy().categories.items()
     }
     return {"relations": relations, "names": request.app.state.project.names()}
 

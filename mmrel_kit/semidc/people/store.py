@@ -16,10 +16,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mmrel_kit.files import InputError
 from mmrel_kit.questions.records import Triplet
+from mmrel_kit.semidc.items import Item
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
+
+    from mmrel_kit.semidc.items import Proposal
 
 VERDICTS = ("accept", "correct", "reject", "skip")
 LEASE_SECONDS = 300  # how long an item that is shown to somebody is kept from others
@@ -99,31 +102,6 @@ _DISPUTED = """i.state = 'disputed'
     order by i.id limit 1"""
 
 
-class Item(NamedTuple):
-    """A triplet to be judged on a picture; `origin` is model, drawn or negative."""
-
-    id: int
-    image_id: str
-    sha256: str
-    category: str
-    triplet: Triplet
-    confidence: float | None
-    origin: str
-    source: str
-
-
-class Proposal(NamedTuple):
-    """An item before it stands in the project."""
-
-    image_id: str
-    category: str
-    triplet: Triplet
-    confidence: float | None
-    spread: dict[str, Any] | None
-    origin: str
-    source: str
-
-
 class Decision(NamedTuple):
     """What somebody says of an item; `triplet` is the correction. The client names it, so that it may be sent again."""
 
@@ -156,7 +134,8 @@ class Project:
 
     def __init__(self, path: Path, make: bool = False) -> None:
         if not make and not path.is_file():
-            raise InputError(f"{path}: expected a project file, found none; `python -m semidc verify` makes one")
+            wanted = "expected a project file, found none"
+            raise InputError(f"{path}: {wanted}; `mmrel label verify` makes one")
         try:
             self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=30)
             self._db.execute("pragma journal_mode = wal")

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Check which files a release has: those of checksums.json, unchanged, in the contract's places."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import mmrel
+from mmrel_kit.card.readme import EXAMPLE
+from mmrel_kit.files import INDEX, SCHEMA_FOLDER, Problem, describe_file
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
+
+SCHEMAS = ("record.schema.json", "taxonomy.json")
+REQUIRED = (
+    "README.md",
+    "dataset_infos.json",
+    *(f"schema/{name}" for name in SCHEMAS),
+    "loader/mmrel.py",
+)
+_DATA_FILE = re.compile(
+    rf"data/({'|'.join(mmrel.DOMAINS)})/({'|'.join(mmrel.SPLITS)})"
+    r"(?:\.jsonl|-[0-9]{5}\.tar|-[0-9]{5}-of-[0-9]{5}\.parquet)"
+)
+
+
+def find_files(root: Path) -> set[str]:
+    """Return the files of a folder by their paths, without checksums.json and hidden ones."""
+    found = {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()}
+    return {name for name in found if not name.startswith(".") and name != INDEX}
+
+
+def group_splits(names: Iterable[str]) -> dict[tuple[str, str], list[str]]:
+    """Return the data files of each domain and split, sorted; other files are left out."""
+    splits: dict[tuple[str, str], list[str]] = {}
+    for name in sorted(names):
+        match = _DATA_FILE.fullmatch(name)
+        if match:
+            splits.setdefault((match[1], match[2]), []).append(name)
+    return dict(sorted(splits.items()))
+
+
+def is_data_file(name: str) -> bool:
+    """Return whether a path is that of the records, an archive or a table of a split."""
+    return _DATA_FILE.fullmatch(name) is not None
+
+
+def check_layout(
+    root: Path,
+    files: Mapping[str, Mapping[str, Any]],
+    found: set[str],
+) -> Iterator[Problem]:
+    """Compare the files of a release with checksums.json and the layout.
+
+    Args:
+        root: folder of the release.
+        files: what checksums.json says of each file.
+        found: the files that are there.
+    """
+    for name in found - files.keys():
+        message = f"{INDEX} does not list it; take it away or build the release again"
+        yield Problem(name, message)
+    for name in (set(REQUIRED) - files.keys()) | (files.keys() - found):
+        yield Problem(name, f"missing; {INDEX} or the layout of a release wants it")
+    for name in found & files.keys():
+        yield from _check_content(root, name, files[name])
+        yield from _check_place(name)
+    for name in SCHEMAS:
+        path = root / "schema" / name
+        is_found = f"schema/{name}" in found
+        if is_found and path.read_bytes() != (SCHEMA_FOLDER / name).read_bytes():
+            message = f"differs from the contract of this package ({mmrel.__version__})"
+            yield Problem(f"schema/{name}", message)
+
+
+def _check_content(root: Path, name: str, listed: Mapping[str, Any]) -> Iterator[Problem]:
+    got = describe_file(root / name)
+    size, sha256 = listed["size"], listed["sha256"]
+    if (got["sha256"], got["size"]) != (sha256, size):
+        yield Problem(name, f"expected {size} bytes, sha256 {sha256}; got {got}")
+
+
+def _check_place(name: str) -> Iterator[Problem]:
+    if name.startswith("data/") and name != EXAMPLE and not is_data_file(name):
+        expected = "data/<domain>/<split>.jsonl, -00000.tar or -00000-of-00001.parquet"
+        yield Problem(name, f"expected {expected}")
+    if "/" not in name and name.endswith(".py"):
+        message = "a script at the top stops load_dataset on datasets >= 4; it belongs in loader/"
+        yield Problem(name, message)

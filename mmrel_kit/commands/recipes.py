@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The verbs answer, export, finetune and cluster."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mmrel_kit import endpoint
+from mmrel_kit.commands.options import add_release, parse_path, parse_positive
+from mmrel_kit.recipes import answer as answering
+from mmrel_kit.recipes import cluster as clusters
+from mmrel_kit.recipes import export as exporting
+from mmrel_kit.recipes import finetune as tuning
+
+if TYPE_CHECKING:
+    import argparse
+
+    from mmrel_kit.commands.options import Verbs
+
+RESUMES_ANSWER = "every reply is kept; the same command goes on where this one stopped"
+RESUMES_CLUSTER = "shards that are packed stay; the same command packs the rest"
+
+
+def answer(args: argparse.Namespace) -> int:
+    """Ask a model behind an OpenAI-compatible endpoint every question of a split, and score it."""
+    return answering.answer(args)
+
+
+def export(args: argparse.Namespace) -> int:
+    """Write the train split as trainers read it, checked for leaks into test and adversarial."""
+    return exporting.export(args)
+
+
+def finetune(args: argparse.Namespace) -> int:
+    """Fine-tune a vision-language model with LoRA (TRL) on an export, and score it before and after."""
+    return tuning.finetune(args)
+
+
+def cluster(args: argparse.Namespace) -> int:
+    """Pack the shares of a build on many machines: datatrove's local, Slurm and Ray executors."""
+    return clusters.run(args)
+
+
+def add_verbs(verbs: Verbs) -> None:
+    """Add the verbs."""
+    _add_answer(verbs)
+    _add_export(verbs)
+    _add_finetune(verbs)
+    _add_cluster(verbs)
+
+
+def _add_answer(verbs: Verbs) -> None:
+    example = "--root mmrel --base-url http://127.0.0.1:8000/v1 --model NAME --out answers.jsonl"
+    parser = verbs.add("answer", answer, example, RESUMES_ANSWER)
+    add_release(parser)
+    add = parser.add_argument
+    add("--out", type=parse_path, required=True, metavar="FILE", help="answer file, JSON lines")
+    add("--json", type=parse_path, metavar="FILE", help="write the report into this file")
+    endpoint.add_arguments(parser)
+
+
+def _add_export(verbs: Verbs) -> None:
+    parser = verbs.add("export", export, "--root mmrel --format trl --drop-leaks --out export")
+    add_release(parser, split=None)
+    add = parser.add_argument
+    add("--format", choices=exporting.FORMATS, default="trl", help="(%(default)s)")
+    add("--out", type=parse_path, required=True, metavar="FOLDER", help="the folder to write")
+    leaks = "leave out train questions whose picture or triplet stands in test or adversarial, instead of refusing"
+    add("--drop-leaks", action="store_true", help=leaks)
+    triplets = "keep train questions about a triplet that test or adversarial asks about another picture"
+    add("--allow-triplets", action="store_true", help=triplets)
+
+
+def _add_finetune(verbs: Verbs) -> None:
+    example = "--model NAME --data export --root mmrel --out tuned"
+    parser = verbs.add("finetune", finetune, example)
+    add = parser.add_argument
+    add("--model", required=True, help="name on the Hub, or a folder")
+    add("--data", required=True, metavar="EXPORT", help="folder of mmrel export --format trl")
+    add("--out", type=parse_path, required=True, metavar="FOLDER", help="adapter and answer files")
+    add_release(parser)
+    add("--steps", type=int, default=500, help="of training (%(default)s)")
+    add("--batch-size", type=int, default=8, help="(%(default)s)")
+    add("--learning-rate", type=float, default=1e-4, help="(%(default)s)")
+    add("--rank", type=int, default=16, help="of LoRA (%(default)s)")
+    add("--max-length", type=int, help="most tokens of a sample, the picture's included (no bound)")
+    add("--max-new-tokens", type=int, default=16, help="of an answer (%(default)s)")
+    add("--seed", type=int, default=0, help="of training (%(default)s)")
+
+
+def _add_cluster(verbs: Verbs) -> None:
+    example = "slurm --tasks 64 --partition cpu --time 02:00:00 -- --annotations json --images pictures --out release"
+    parser = verbs.add("cluster", cluster, example, RESUMES_CLUSTER)
+    parser.usage = f"{parser.prog} ENGINE --tasks N [OPTION ...] -- ARGUMENTS OF mmrel build"
+    add = parser.add_argument
+    add("engine", choices=clusters.ENGINES, help="where shares are packed: %(choices)s")
+    shares = "shares; at most as many as shards"
+    add("--tasks", type=parse_positive, required=True, metavar="N", help=shares)
+    add("--workers", type=int, default=-1, metavar="N", help="tasks at once (-1: all)")
+    logs = "folder of logs (%(default)s)"
+    add("--logs", type=parse_path, default=Path("mmrel-logs"), metavar="DIR", help=logs)
+    add("--partition", help="slurm: where jobs run")
+    add("--time", help="slurm: most time of a job, for example 02:00:00")

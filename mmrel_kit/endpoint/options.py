@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The options of commands that ask an endpoint."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from mmrel_kit.endpoint.asking import Budget, Endpoint, Prices
+from mmrel_kit.files import InputError
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that `from_arguments` reads; the parser needs an option --out."""
+    about = "the secret of the endpoint is read from OPENAI_API_KEY"
+    add: Any = parser.add_argument_group("endpoint", about).add_argument
+    address = "for example http://127.0.0.1:8000/v1"
+    add("--base-url", required=True, metavar="URL", help=address)
+    add("--model", required=True, metavar="NAME", help="the model that is asked")
+    store = "keeps every reply, so that none is asked twice (OUT.store.sqlite, beside --out)"
+    add("--store", type=Path, metavar="FILE", help=store)
+    parameter = "sent along, for example temperature=0; NAME=null leaves out a default one"
+    add("--parameter", action="append", default=[], metavar="NAME=VALUE", help=parameter)
+    add("--seed", type=int, metavar="N", help="sent along, where it is given")
+    at_once = "requests at a time (%(default)s)"
+    add("--concurrency", type=int, default=8, metavar="N", help=at_once)
+    seconds = "seconds for a reply (%(default)s)"
+    add("--timeout", type=float, default=120, metavar="S", help=seconds)
+    tries = "tries after the first (%(default)s)"
+    add("--retries", type=int, default=5, metavar="N", help=tries)
+    for unit in ("requests", "tokens"):
+        limit = f"most {unit} of the model, over all runs that share the store"
+        add(f"--max-{unit}", type=int, metavar="N", help=limit)
+    names, price = ("SENT", "RECEIVED"), "of a million tokens"
+    add("--prices", type=float, nargs=2, default=(0, 0), metavar=names, help=price)
+
+
+def from_arguments(
+    args: argparse.Namespace,
+    kind: Literal["chat", "images"] = "chat",
+    defaults: dict[str, Any] | None = None,
+) -> Endpoint:
+    """Return the endpoint that the options of `add_arguments` name.
+
+    Args:
+        args: the options, and `out`.
+        kind: see Endpoint.
+        defaults: parameters that options may replace, or leave out.
+
+    Raises:
+        InputError: an option, or the store, cannot be used.
+    """
+    parameters = (defaults or {}) | dict(map(_parse_parameter, args.parameter))
+    if args.seed is not None and parameters.setdefault("seed", args.seed) != args.seed:
+        other = f"--parameter seed={parameters['seed']}"
+        raise InputError(f"expected one seed, got --seed {args.seed} and {other}")
+    return Endpoint(
+        args.base_url,
+        args.model,
+        args.store or make_store_path(args.out),
+        api_key=os.environ.get("OPENAI_API_KEY"),
+        parameters={name: value for name, value in parameters.items() if value is not None},
+        kind=kind,
+        concurrency=args.concurrency,
+        timeout=args.timeout,
+        retries=args.retries,
+        budget=Budget(args.max_requests, args.max_tokens),
+        prices=Prices(*args.prices),
+    )
+
+
+def make_store_path(out: Path) -> Path:
+    """Return the path of the default store of an output file, beside it."""
+    return out.with_name(f"{out.name}.store.sqlite")
+
+
+def _parse_parameter(text: str) -> tuple[str, Any]:
+    name, mark, value = text.partition("=")
+    if not name or not mark:
+        raise InputError(f"expected --parameter NAME=VALUE, got {text!r}")
+    try:
+        return name, json.loads(value)
+    except (ValueError, RecursionError):
+        return name, value

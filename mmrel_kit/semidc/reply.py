@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The JSON in which a model states triplets; `propose` asks for it, `audit` reads it in stores."""
+
+from __future__ import annotations
+
+import functools
+import json
+from typing import TYPE_CHECKING, Any
+
+import mmrel
+from mmrel_kit.files import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_TRIPLET: dict[str, Any] = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["subject", "relation", "object", "confidence"],
+    "properties": {
+        "subject": {"type": "string"},
+        "relation": {"type": "string"},
+        "object": {"type": "string"},
+        "confidence": {"type": "number"},
+    },
+}
+REPLY_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["triplets"],
+    "properties": {"triplets": {"type": "array", "items": _TRIPLET}},
+}
+
+
+def parse_reply(text: str) -> list[dict[str, Any]]:
+    """Return the triplets of a reply's text as the model stated them.
+
+    Raises:
+        InputError: the text is not JSON, or not of the schema; the message is the bare reason.
+    """
+    try:
+        value = json.loads(_strip_fence(text))
+    except (ValueError, RecursionError):
+        raise InputError("not JSON") from None
+    if _schema_validator()(value):
+        raise InputError("not of the schema")
+    stated: list[dict[str, Any]] = value["triplets"]
+    return stated
+
+
+def _strip_fence(text: str) -> str:
+    """Return a reply without the code fence that models like to put around JSON."""
+    lines = text.strip().splitlines()
+    if len(lines) > 2 and lines[0].startswith("```") and lines[-1] == "```":
+        return "\n".join(lines[1:-1])
+    return text
+
+
+@functools.cache
+def _schema_validator() -> Callable[[Any], str | None]:
+    return mmrel.make_validator(REPLY_SCHEMA)

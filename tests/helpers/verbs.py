@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The verbs of the command, as its parser has them."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, _SubParsersAction
+from collections.abc import Iterator
+
+
+def list_verbs(parser: ArgumentParser) -> Iterator[tuple[str, ArgumentParser]]:
+    """Yield every verb with its parser: "build", "label", "label propose"."""
+    for action in parser._actions:
+        if isinstance(action, _SubParsersAction):
+            for name, verb in action.choices.items():
+                yield name, verb
+                for inner, found in list_verbs(verb):
+                    yield f"{name} {inner}", found
+
+
+def list_runnable(parser: ArgumentParser) -> list[tuple[str, ArgumentParser]]:
+    """Return the verbs that run something: all but groups such as "label"."""
+    return [(name, verb) for name, verb in list_verbs(parser) if verb.get_default("run")]

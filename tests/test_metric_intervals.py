@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Intervals: oracles not written here, and what theory says."""
+
+from __future__ import annotations
+
+import pytest
+
+import relation_accuracy as metric
+from mmrel_kit.scoring import intervals
+from tests.helpers.metric import draw_pairs, scores_of
+
+
+def test_statsmodels_agrees_on_wilson() -> None:
+    proportion = pytest.importorskip("statsmodels.stats.proportion")
+    for n in (1, 2, 7, 100, 3000, 10**6):
+        for right in {0, 1, n // 3, n - 1, n}:
+            expected = proportion.proportion_confint(right, n, method="wilson")
+            assert intervals.wilson(right, n) == pytest.approx(expected, abs=1e-12)
+    assert intervals.wilson(0, 0) is None
+
+
+def test_bootstrap_is_as_wide_as_theory_says() -> None:
+    # A picture is right as a whole, so pair accuracy spreads like a share of 400 pictures, not of 800 pairs.
+    scores = scores_of(draw_pairs(400, 0.7, seed=3))
+    low, high = intervals.intervals(scores)["pair_accuracy"]  # type: ignore[misc]
+    share = scores.figures()["pair_accuracy"]
+    half = 1.96 * (share * (1 - share) / 400) ** 0.5
+    assert low < share < high
+    assert (high - low) / 2 == pytest.approx(half, rel=0.1)
+
+
+def test_bootstrap_covers_the_truth() -> None:
+    covered = 0
+    for seed in range(40):
+        low, high = intervals.intervals(scores_of(draw_pairs(60, 0.6, seed, each=2)))["pair_accuracy"]  # type: ignore[misc]
+        covered += low <= 0.6 <= high
+    assert covered >= 34  # 95 % of 40 is 38; fewer than 34 has a chance of 2 in 1,000 if the intervals are right
+
+
+def test_intervals_do_not_depend_on_the_order_and_are_null_without_pictures() -> None:
+    rows = draw_pairs(30, 0.5, seed=1)
+    assert intervals.intervals(scores_of(rows)) == intervals.intervals(scores_of(rows[::-1]))
+    bare = [({**row, "image_id": None}, answer) for row, answer in rows]
+    found = intervals.intervals(scores_of(bare))
+    assert (found["f1"], found["pair_accuracy"]) == (None, None)
+    assert found["accuracy"] is not None
+    one = [({**row, "image_id": "0"}, answer) for row, answer in rows]
+    assert intervals.intervals(scores_of(one))["f1"] is None
+
+
+def test_picture_tallies_add_up() -> None:
+    scores = scores_of(draw_pairs(30, 0.5, seed=2))
+    total = [sum(column) for column in zip(*intervals.picture_tallies(scores, bool).values(), strict=False)]
+    figures = scores.figures()
+    assert {name: figures[name] for name in metric.yes_no_figures(total)} == metric.yes_no_figures(total)
+    assert figures["pairs"] == 60
