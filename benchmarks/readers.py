@@ -75,7 +75,7 @@ def undecoded() -> Any:
 
 def picture(**options: Any) -> Any:
     """Return our type of a picture, which is decoded once."""
-    from mmrel_kit.pictures.decode import Picture
+    from mmrel_kit.pictures import Picture
 
     return Picture(**options)
 

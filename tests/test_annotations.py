@@ -11,11 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import mmrel
-from mmrel_kit.files import InputError
-from mmrel_kit.questions.annotations import read_annotations
+from mmrel_kit.files import InputError, Problem
+from mmrel_kit.questions.annotations import Annotation, read_annotations
 from mmrel_kit.questions.records import Triplet, make_question
-from mmrel_kit.questions.table import QuestionTable
 from tests.helpers.questions import POPE, read, write
 
 
@@ -176,34 +174,34 @@ def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
         read(write(tmp_path / "a.jsonl", *values))
 
 
+def test_what_cannot_be_read_does_not_hide_what_can(tmp_path: Path) -> None:
+    lines = [
+        json.dumps(POPE),
+        "nonsense",
+        json.dumps({**POPE, "label": "maybe"}),
+        json.dumps({**POPE, "question_id": 2}),
+    ]
+    (tmp_path / "a.jsonl").write_text("\n".join(lines))
+    found = list(read_annotations([tmp_path / "a.jsonl"]))
+    assert [type(item) for item in found] == [Annotation, Problem, Problem, Annotation]
+    assert [item.where.rpartition(":")[2] for item in found] == ["1", "2", "3", "4"]
+
+
+def test_half_a_surrogate_pair_within_a_field(tmp_path: Path, built: Path) -> None:
+    # It was a traceback of the validator's.
+    record = json.loads((built / "data" / "real" / "test.jsonl").read_text("utf-8").splitlines()[0])
+    verified = {"annotators": ["\ud800"], "agreed": 1, "verified_at": "2026-11-24T06:00:00Z"}
+    with pytest.raises(InputError, match="a.jsonl:1: field verification: expected text, got half of a surrogate pair"):
+        read(write(tmp_path / "a.jsonl", {**record, "verification": verified}))
+    with pytest.raises(InputError, match=r"a.jsonl:1: field '\\ud800': expected a field of the contract"):
+        read(write(tmp_path / "a.jsonl", {**record, "\ud800": 1}))
+
+
 def test_nothing_there(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="expected an annotation file or a folder of them, found nothing there"):
         read(tmp_path / "absent.jsonl")
     with pytest.raises(InputError, match=r"expected \.json or \.jsonl files in the folder, found none"):
         read(tmp_path)
-
-
-def settle(tmp_path: Path, *paths: Path) -> list[str]:
-    """Ids as a table of questions settles them."""
-    made = QuestionTable(tmp_path / "plan.sqlite")
-    made.add(read_annotations(paths))
-    return [name for (name,) in made.db.execute("select question_id from questions order by rowid")]
-
-
-def test_a_question_id_twice_is_an_error(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.jsonl", POPE, {**POPE, "question_id": 5}, POPE)
-    with pytest.raises(InputError, match=r"a.jsonl:3: .*'b3yiuvb1pl35riq' stands already at .*a.jsonl:1"):
-        settle(tmp_path, path)
-    with pytest.raises(InputError, match=r"b.jsonl:1: .*stands already at .*a.jsonl:1"):
-        settle(tmp_path, write(tmp_path / "a.jsonl", POPE), write(tmp_path / "b.jsonl", POPE))
-    with pytest.raises(InputError, match=r"a.jsonl:2: .*'7' stands already"):
-        settle(tmp_path, write(tmp_path / "a.jsonl", {**POPE, "question_id": 7}, {**POPE, "question_id": "7"}))
-
-
-def test_counters_that_restart_in_each_file_are_renamed(tmp_path: Path) -> None:
-    first = write(tmp_path / "json" / "a.jsonl", {**POPE, "question_id": 1}, {**POPE, "question_id": 2})
-    second = write(tmp_path / "json" / "b.jsonl", {**POPE, "question_id": 1})
-    assert settle(tmp_path, first, second) == ["json/a.jsonl:1", "2", "json/b.jsonl:1"]
 
 
 def test_the_same_file_given_twice_is_read_once(tmp_path: Path) -> None:
@@ -224,6 +222,51 @@ def test_any_json_is_read_or_refused(values: list[Any]) -> None:
                 read(path)
         else:
             assert read(path) == []
+
+
+class TestMapping:
+    """A file that tells the splits of files whose names do not."""
+
+    def write_mapping(
+        self, folder: Path, mapping: Any, text: str = "Is there a cat above to a car in the image?"
+    ) -> Path:
+        (folder / "json").mkdir()
+        record = {"question_id": "a", "image": "vg/VG_100K/1.jpg", "text": text, "label": "yes"}
+        (folder / "json" / "part2.jsonl").write_text(json.dumps(record))
+        (folder / "map.json").write_text(mapping if isinstance(mapping, str) else json.dumps(mapping))
+        return folder / "map.json"
+
+    @pytest.mark.parametrize("pattern", ["part2.jsonl", "part*", "json/part2.*"])
+    def test_by_name(self, tmp_path: Path, pattern: str) -> None:
+        mapping = self.write_mapping(tmp_path, {pattern: "train"})
+        assert read(tmp_path / "json", mapping=mapping)[0].split == "train"
+        assert read(tmp_path / "json", mapping=mapping, split="adversarial")[0].split == "adversarial"
+        assert read(tmp_path / "json")[0].split == "test"
+
+    def test_open_questions_that_no_grammar_reads(self, tmp_path: Path) -> None:
+        told = {"split": "test", "task": "generative", "category": "spatial"}
+        mapping = self.write_mapping(tmp_path, {"part2*": told}, "Where is the cat? Answer in a phrase.")
+        with pytest.raises(InputError, match=r"part2.jsonl:1: expected 'Is there a S"):
+            read(tmp_path / "json")
+        record = read(tmp_path / "json", mapping=mapping)[0].record
+        assert (record.task, record.category, record.subject, record.relation) == ("generative", "spatial", None, None)
+        assert (record.question, record.instruction) == ("Where is the cat?", "Answer in a phrase.")
+
+    @pytest.mark.parametrize(
+        ("mapping", "message"),
+        [
+            ("[]", "map.json: expected a JSON object"),
+            ("nothing", "map.json: expected a JSON object"),
+            ({"part2*": "val"}, "map.json: 'part2\\*': expected one of train, test, adversarial, got 'val'"),
+            ({"part2*": {"splits": "test"}}, "map.json: expected a JSON object"),
+            ({"part3*": "test"}, "map.json: 'part3\\*' fits none of the annotation files"),
+            ({"part2*": {"task": "generative"}}, "part2.jsonl:1: expected questions that are generative"),
+        ],
+    )
+    def test_bad_mappings(self, tmp_path: Path, mapping: Any, message: str) -> None:
+        path = self.write_mapping(tmp_path, mapping)
+        with pytest.raises(InputError, match=message):
+            read(tmp_path / "json", mapping=path)
 
 
 class TestRealRecords:
@@ -251,19 +294,3 @@ class TestRealRecords:
             triplet = Triplet(str(record.subject), str(record.relation), str(record.object))
             assert make_question(record.domain, record.category, triplet) == record.question
             assert record.instruction == "Please answer with one word."
-
-    def test_partners(self, real_data: Path, tmp_path: Path) -> None:
-        made = QuestionTable(tmp_path / "plan.sqlite")
-        made.add(read_annotations([real_data / "mmrel" / "mmrel_adversarial.jsonl"]))
-        partners = {category: counts for (_, category), counts in made.count_partners().items()}
-        assert partners["spatial"][:2] == (232, 232)
-        assert partners["action"]._asdict() == {
-            "groups": 188,
-            "complete": 172,
-            "no_partner_yes": 15,
-            "no_partner_no": 1,
-            "without_yes": 0,
-            "without_no": 0,
-        }
-        assert (partners["comparative"].complete, partners["comparative"].without_yes) == (39, 4)
-        assert set(partners) == set(mmrel.CATEGORIES)

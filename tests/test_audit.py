@@ -360,6 +360,27 @@ class TestCommand:
         assert "<b>" not in card
         assert "&#60;b&#62;&#42;cat&#42;" in card
 
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            ({"category": "colour"}, "field category: expected one of spatial, action, comparative"),
+            ({"question": ["Is it?"]}, "field question: expected text"),
+            ({"colour": "red"}, "unexpected keyword argument 'colour'"),
+        ],
+    )
+    def test_a_line_that_is_no_record(
+        self, release: Path, capsys: pytest.CaptureFixture[str], changes: dict[str, Any], message: str
+    ) -> None:
+        # They were tracebacks.
+        path = release / "data" / "real" / "test.jsonl"
+        first, *others = path.read_text("utf-8").splitlines()
+        path.write_text("\n".join([json.dumps({**json.loads(first), **changes}), *others]))
+        assert upload.main(["audit", str(release), "--quick"]) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert f"{release}/data/real/test.jsonl:1: expected a record: " in line
+        assert message in line
+        assert line.endswith(f"; mmrel check {release} lists all that is wrong")
+
     def test_no_release(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert upload.main(["audit", str(tmp_path)]) == 1
         assert "expected a release" in capsys.readouterr().err

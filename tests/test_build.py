@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import json
-import struct
+import re
 import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +21,7 @@ from mmrel_kit.files import InputError
 from mmrel_kit.pictures.sources import PictureFolder
 from tests.conftest import make_sources
 from tests.helpers.folders import snapshot
+from tests.helpers.pictures import make_jpeg, make_png
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,15 +32,6 @@ POPE = {
     "text": "Is there a cat above to a car in the image?",
     "label": "yes",
 }
-
-
-def make_png(width: int, height: int, data: bytes = b"") -> bytes:
-    """A PNG whose header says what it likes."""
-    chunks = b""
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    for kind, body in ((b"IHDR", header), (b"IDAT", data or zlib.compress(b"\0" * 100)), (b"IEND", b"")):
-        chunks += struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-    return b"\x89PNG\r\n\x1a\n" + chunks
 
 
 @pytest.fixture
@@ -58,12 +49,6 @@ def one(tmp_path: Path) -> Callable[..., list[str]]:
         return ["build", *map(str, named)]
 
     return make
-
-
-def jpeg() -> bytes:
-    buffer = io.BytesIO()
-    Image.effect_noise((40, 30), 50).convert("RGB").save(buffer, "JPEG")
-    return buffer.getvalue()
 
 
 def test_same_inputs_give_the_same_bytes(sources: Path, built: Path, tmp_path: Path) -> None:
@@ -105,7 +90,7 @@ def test_long_pictures_are_cut_between_row_groups(tmp_path: Path) -> None:
     # More questions about one picture than a row group holds.
     folder = tmp_path / "sources"
     (folder / "vg" / "VG_100K").mkdir(parents=True)
-    (folder / "vg" / "VG_100K" / "1.jpg").write_bytes(jpeg())
+    (folder / "vg" / "VG_100K" / "1.jpg").write_bytes(make_jpeg())
     lines = [
         json.dumps({**POPE, "question_id": f"q{n}", "text": f"Is there a cat above to a car{n} in the image?"})
         for n in range(250)
@@ -115,6 +100,29 @@ def test_long_pictures_are_cut_between_row_groups(tmp_path: Path) -> None:
     assert check_release(tmp_path / "out") == []
     with pq.ParquetFile(next((tmp_path / "out").rglob("*.parquet"))) as file:
         assert [file.metadata.row_group(n).num_rows for n in range(file.num_row_groups)] == [100, 100, 50]
+
+
+def test_pictures_are_sorted_by_the_set_of_their_categories(tmp_path: Path) -> None:
+    asked = {
+        "spatial": "Is there a cat above to a car in the image?",
+        "action": "Does a man ride a horse in the image?",
+        "comparative": "Is a cat bigger than a car in the image?",
+    }
+    sets = ["spatial", "action", "spatial action", "comparative", "spatial comparative", "action comparative"]
+    sets.append("spatial action comparative")
+    (tmp_path / "vg").mkdir()
+    lines = []
+    for number, categories in enumerate(sets):
+        name = f"vg/{9 - number}.jpg"  # by its name it would come last
+        (tmp_path / name).write_bytes(make_jpeg())
+        for category in categories.split():
+            question = {"question_id": f"{number} {category}", "image": name, "text": asked[category]}
+            lines.append(json.dumps({**question, "label": "yes"}))
+    (tmp_path / "test.jsonl").write_text("\n".join(reversed(lines)))
+    build_release(Job([tmp_path / "test.jsonl"], PictureFolder(tmp_path), tmp_path / "out"))
+    records = [json.loads(line) for line in (tmp_path / "out/data/real/test.jsonl").read_text().splitlines()]
+    expected = [f"{number} {category}" for number, names in enumerate(sets) for category in names.split()]
+    assert [record["question_id"] for record in records] == expected
 
 
 def test_only_what_exists_is_listed(sources: Path, tmp_path: Path) -> None:
@@ -142,7 +150,7 @@ BAD_PICTURES = {
     "missing": (None, "a.jsonl:1: picture 'vg/VG_100K/1.jpg' is missing"),
     "empty": (b"", "json/a.jsonl:1: picture 'vg/VG_100K/1.jpg': expected a whole JPEG, PNG, WEBP picture"),
     "text": (b"not a picture", "json/a.jsonl:1: picture 'vg/VG_100K/1.jpg': expected a whole JPEG, PNG, WEBP"),
-    "truncated": (jpeg()[:-200], "json/a.jsonl:1: picture 'vg/VG_100K/1.jpg': expected a whole JPEG, PNG, WEBP"),
+    "truncated": (make_jpeg()[:-200], "json/a.jsonl:1: picture 'vg/VG_100K/1.jpg': expected a whole JPEG, PNG, WEBP"),
     "huge header": (make_png(50_000, 50_000), "expected a picture of at most 178956970 pixels, got"),
     "large header": (make_png(14_000, 14_000), "expected a picture of at most 178956970 pixels, got"),
     "broken stream": (make_png(50, 50, b"no zlib"), "expected a whole JPEG, PNG, WEBP"),
@@ -172,7 +180,7 @@ def test_bad_pictures(one: Any, tmp_path: Path, capsys: pytest.CaptureFixture[st
 def test_bad_annotations(
     one: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], changes: dict[str, str], message: str
 ) -> None:
-    assert upload.main(one(jpeg(), **changes)) == 1
+    assert upload.main(one(make_jpeg(), **changes)) == 1
     assert message in capsys.readouterr().err
     assert not list(tmp_path.glob("out*"))
 
@@ -194,7 +202,7 @@ def test_two_pictures_that_agree_up_to_their_first_dot(tmp_path: Path) -> None:
         twin = {**POPE, "question_id": name, "image": f"vg/VG_100K/{name}", "split": "test"}
         with open(folder / "json" / "test.jsonl", "a") as lines:
             lines.write(json.dumps(twin) + "\n")
-        (folder / "vg" / "VG_100K" / name).write_bytes(jpeg())
+        (folder / "vg" / "VG_100K" / name).write_bytes(make_jpeg())
     with pytest.raises(InputError) as caught:
         build_release(Job([folder / "json"], PictureFolder(folder), tmp_path / "out"))
     (line,) = str(caught.value).splitlines()
@@ -282,11 +290,35 @@ def test_numbers_of_the_command_line(
     assert len(last) < 250
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_pictures_that_do_not_open_are_named_at_once(tmp_path: Path, workers: int) -> None:
+    folder = make_sources(tmp_path / "sources")
+    bad = ["vg/VG_100K/20.jpg", "SPEC/relative_size/00000033/2.jpg"]
+    for name in bad:
+        (folder / name).write_bytes(b"no picture")
+    job = Job([folder / "json"], PictureFolder(folder), tmp_path / "out", shard_bytes=3000)
+    with pytest.raises(InputError) as caught:
+        build_release(job, workers)
+    lines = str(caught.value).splitlines()
+    assert {line.split("'")[1] for line in lines} == set(bad)
+    assert len(lines) == len(bad)
+    for line in lines:
+        assert re.match(r"json/\w+.jsonl:\d+: picture '.*': expected a whole JPEG, PNG, WEBP picture: ", line)
+
+
+def test_a_plan_of_another_layout_is_not_read(one: Any, tmp_path: Path) -> None:
+    # A build that an older version has begun: its plan has other tables.
+    (tmp_path / "out.partial").mkdir()
+    (tmp_path / "out.partial" / "plan.sqlite").write_bytes(b"not for us")
+    assert upload.main(one(make_jpeg())) == 0
+    assert not list(tmp_path.glob("out.*"))
+
+
 class TestOut:
     """What may stand in --out, and what is left of it."""
 
     def test_something_else_is_not_touched(self, one: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        arguments = one(jpeg())
+        arguments = one(make_jpeg())
         (tmp_path / "out").mkdir()
         (tmp_path / "out" / "thesis.txt").write_text("years of work")
         assert upload.main(arguments) == 1
@@ -294,27 +326,27 @@ class TestOut:
         assert snapshot(tmp_path / "out") == {"thesis.txt": b"years of work"}
 
     def test_a_file(self, one: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        arguments = one(jpeg())
+        arguments = one(make_jpeg())
         (tmp_path / "out").write_text("a file")
         assert upload.main(arguments) == 1
         assert "expected a folder or nothing, got a file" in capsys.readouterr().err
 
     def test_a_release_with_a_file_of_somebody(self, one: Any, tmp_path: Path) -> None:
-        assert upload.main(one(jpeg())) == 0
+        assert upload.main(one(make_jpeg())) == 0
         (tmp_path / "out" / "notes.md").write_text("mine")
-        assert upload.main(one(jpeg(), label="no")) == 1
+        assert upload.main(one(make_jpeg(), label="no")) == 1
         assert b'"answer": "yes"' in (tmp_path / "out" / "data" / "real" / "test.jsonl").read_bytes()
 
     def test_a_release_is_replaced(self, one: Any, tmp_path: Path) -> None:
-        assert upload.main(one(jpeg())) == 0
-        assert upload.main(one(jpeg(), label="no", split="train")) == 0
+        assert upload.main(one(make_jpeg())) == 0
+        assert upload.main(one(make_jpeg(), label="no", split="train")) == 0
         assert check_release(tmp_path / "out") == []
         assert {path.name for path in (tmp_path / "out").rglob("*.jsonl")} == {"train.jsonl"}
 
     def test_a_failed_build_leaves_the_release_that_stood_there(self, one: Any, tmp_path: Path) -> None:
-        assert upload.main(one(jpeg())) == 0
+        assert upload.main(one(make_jpeg())) == 0
         before = snapshot(tmp_path / "out")
-        assert upload.main(one(jpeg()[:-200])) == 1
+        assert upload.main(one(make_jpeg()[:-200])) == 1
         assert snapshot(tmp_path / "out") == before
 
 

@@ -13,7 +13,7 @@ import pytest
 from PIL import ImageDraw
 
 import mmrel
-from mmrel_kit.pictures.decode import Picture, shuffle_pictures
+from mmrel_kit.pictures import Picture, shuffle_pictures
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

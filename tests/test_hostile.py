@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
 
 import mmrel
 import upload
 from mmrel_kit.files import InputError
 from mmrel_kit.pictures.containers import list_pictures, read_picture
 from tests.helpers.folders import snapshot
+from tests.helpers.pictures import make_jpeg, make_png
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,12 +33,6 @@ RECORD = {
     "text": "Is there a cat above to a car in the image?",
     "label": "yes",
 }
-
-
-def jpeg() -> bytes:
-    buffer = io.BytesIO()
-    Image.effect_noise((40, 30), 50).convert("RGB").save(buffer, "JPEG")
-    return buffer.getvalue()
 
 
 def zipped(*members: tuple[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
@@ -72,15 +66,7 @@ def member(name: str, size: int = 0, **fields: object) -> tarfile.TarInfo:
     return header
 
 
-def bomb_png() -> bytes:
-    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
-    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(b"\0" * 1000)), (b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks
-    )
-
-
-GOOD = (NAME, jpeg())
+GOOD = (NAME, make_jpeg())
 # What stands in the file, its name, and what is told of it.
 CASES: dict[str, tuple[Callable[[], bytes], str, str]] = {
     "a bomb that says how large it is": (
@@ -117,7 +103,7 @@ CASES: dict[str, tuple[Callable[[], bytes], str, str]] = {
     "a backslash": (lambda: zipped(GOOD, ("..\\evil.jpg", b"x")), "a.zip", "evil.jpg': expected a path within"),
     "one name twice": (lambda: zipped(GOOD, (NAME, b"x")), "a.zip", f"member '{NAME}': expected each name once"),
     "two pictures that could be it": (
-        lambda: zipped((f"a/{NAME}", jpeg()), (f"b/{NAME}", jpeg())),
+        lambda: zipped((f"a/{NAME}", make_jpeg()), (f"b/{NAME}", make_jpeg())),
         "a.zip",
         f"expected one picture 'vg/{NAME}', got 'a/{NAME}', 'b/{NAME}'",
     ),
@@ -154,8 +140,22 @@ CASES: dict[str, tuple[Callable[[], bytes], str, str]] = {
     "cut off": (lambda: zipped(GOOD)[:-30], "a.zip", "a.zip: expected a whole zip file"),
     "cut off within its end": (lambda: zipped(GOOD)[:-1], "a.zip", "a.zip: expected a whole zip file"),
     "the beginning is missing": (lambda: zipped(GOOD)[100:], "a.zip", "a.zip: expected a whole zip file"),
+    "a version of zip to come": (
+        lambda: patched(zipped(GOOD), b"PK\1\2", 6, struct.pack("<H", 99)),
+        "a.zip",
+        "a.zip: expected a whole zip file: zip file version 9.9",
+    ),
+    "a damaged directory": (
+        lambda: patched(zipped(GOOD), b"PK\1\2", 0, b"PK\1\3"),
+        "a.zip",
+        "a.zip: expected a whole zip file: Bad magic number for central directory; fetch the file again",
+    ),
     "empty": (lambda: b"", "a.zip", "a.zip: expected a whole zip file"),
-    "a picture bomb": (lambda: zipped((NAME, bomb_png())), "a.zip", "expected a picture of at most 178956970 pixels"),
+    "a picture bomb": (
+        lambda: zipped((NAME, make_png(60_000, 60_000))),
+        "a.zip",
+        "expected a picture of at most 178956970 pixels",
+    ),
     "no picture": (
         lambda: zipped((NAME, b"#!/bin/sh")),
         "a.zip",
@@ -241,6 +241,23 @@ def test_refused_by_name(case: str, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "Traceback" not in told
     assert snapshot(tmp_path) == before
     assert not (tmp_path / "out").exists()
+
+
+def test_names_in_utf8_that_no_flag_announces(tmp_path: Path) -> None:
+    # zipfile reads them in the code page of DOS.
+    data = zipped(("VG_100K/caf__.jpg", b"x")).replace(b"caf__", "café".encode())
+    (tmp_path / "a.zip").write_bytes(data)
+    (found,) = list_pictures(tmp_path / "a.zip")
+    assert found.name == "VG_100K/café.jpg"
+    assert read_picture(tmp_path / "a.zip", found) == b"x"
+
+
+def test_a_zip_with_a_comment(tmp_path: Path) -> None:
+    (tmp_path / "a.zip").write_bytes(zipped(GOOD))
+    with zipfile.ZipFile(tmp_path / "a.zip", "a") as archive:
+        archive.comment = b"of 2016"
+    (found,) = list_pictures(tmp_path / "a.zip")
+    assert read_picture(tmp_path / "a.zip", found) == GOOD[1]
 
 
 @pytest.mark.parametrize("suffix", [".zip", ".tar"])

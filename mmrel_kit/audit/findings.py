@@ -19,7 +19,7 @@ import mmrel
 import relation_accuracy
 from mmrel_kit.audit import pictures as audit_pictures
 from mmrel_kit.audit import words as audit_words
-from mmrel_kit.files import InputError, read_objects
+from mmrel_kit.files import RELEASE, InputError, read_objects
 from mmrel_kit.questions.annotations import Annotation
 from mmrel_kit.questions.published import Cell, compare_with_paper
 from mmrel_kit.questions.records import Record
@@ -197,7 +197,7 @@ def read_questions(release: mmrel.Release) -> Iterator[Annotation]:
         if not match:
             continue
         try:
-            for where, value in read_objects(Path(release.path(name)), name):
+            for where, value in read_objects(Path(release.path(name)), name, RELEASE):
                 yield Annotation(match[1], _make_record(value, where), where)
         except InputError as error:
             advice = f"mmrel check {release.root} lists all that is wrong"
@@ -262,10 +262,10 @@ def count_cells(table: QuestionTable) -> dict[Cell, int]:
 
 
 def find_baselines(root: Path) -> tuple[list[Finding], list[str]]:
-    """Find cells whose answers can be guessed without the picture, by `relation_report`.
+    """Find cells whose answers can be guessed without the picture.
 
-    "majority by relation" learns from the split that `LEARN_FROM` names, never
-    from the one it guesses.
+    "majority by relation" learns from the split that `LEARN_FROM` names, never from the one it
+    guesses.
 
     Returns:
         The finding, if there is one, and remarks.

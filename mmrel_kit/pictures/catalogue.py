@@ -107,13 +107,15 @@ def make_list(states: list[State], folder: Path) -> str:
             lines.append(f"  sha256 {file.sha256}")
         lines.append(f"  licence: {file.licence}")
     questions = folder / "questions"
-    first, second, third = (folder / file.name for file in SOURCE_FILES if file.size)
-    places = f"real={first} real={second} sdxl={third} dalle={REPOSITORY}"
+    places = []
+    for file, _ in states:
+        place = folder / file.name if file.size else file.url
+        places.append(f"{file.domain}={place}")
     lines += [
         "",
         f"{READ_AS_THEY_ARE}; {FETCHED_ONE_BY_ONE}:",
         f"  {DOWNLOAD} --local-dir {questions}",
-        f"  mmrel build --annotations {questions / 'json'} --out mmrel --images {places}",
+        f"  mmrel build --annotations {questions / 'json'} --out mmrel --images {' '.join(places)}",
     ]
     return "\n".join(lines)
 

@@ -11,7 +11,7 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 import mmrel
-from mmrel_kit.files import SCHEMA_FOLDER, InputError
+from mmrel_kit.files import SCHEMA_FOLDER, InputError, make_json
 from mmrel_kit.questions.taxonomy import PARTICLES
 
 if TYPE_CHECKING:
@@ -188,8 +188,12 @@ def parse_image_path(path: str) -> tuple[str, str | None]:
 def check_record(record: dict[str, Any]) -> str | None:
     """Return what is wrong with a record by the contract, or None."""
     for name, value in record.items():
-        if isinstance(value, str) and not _is_encodable(value):
-            return f"field {name}: expected text, got half of a surrogate pair in {value[:80]!a}"
+        text = make_json(value) if isinstance(value, (dict, list)) else str(value)
+        if not _is_encodable(name):
+            return f"field {name[:80]!a}: expected a field of the contract"
+        if not _is_encodable(text):
+            got = f"half of a surrogate pair in {text[:80]!a}"
+            return f"field {name}: expected text, got {got}"
     return contract_validator()(record)
 
 
