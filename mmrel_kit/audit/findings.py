@@ -35,9 +35,12 @@ if TYPE_CHECKING:
 
 EXAMPLES = 5
 KEPT, DROPPED = "kept", "kept; build --drop {kind} leaves them out"
+NO_PICTURES = "pictures were compared by their paths alone"
+NO_BASELINES = "no answers were guessed from questions alone"
 BALANCE = 0.05  # share of yes may differ from a half by so much
 BALANCE_LEAST = 20  # questions, below which a cell's balance says nothing
 _RECORDS = re.compile(r"data/\w+/(\w+)\.jsonl")
+NEAR = audit_pictures.NEAR
 _RANK = audit_pictures.rank_split("split")
 _ACROSS = (
     "select key, id, rank > least from (select {key} as key, rowid as id, {rank} as rank, "
@@ -49,6 +52,19 @@ _PAIRS = (
     "count(*) over same as number, sum(answer = 'yes') over same as yes from questions "
     "where pair_id is not null window same as (partition by split, pair_id)) where "
 )
+_JUDGED = """
+select {key}, rowid, 1 from questions
+where relation is not null and judge(category, relation) = '{verdict}'
+"""
+_SHOWN = """
+select line, image_id, question, answer from questions join (
+    select min(q.rowid) as first,
+    row_number() over (partition by q.split order by min(q.rowid)) as nth
+    from found f join questions q on q.rowid = f.id where f.key = ?
+    group by q.split, q.question, q.answer
+) on questions.rowid = first order by nth, first limit 2
+"""
+_EXCLUDING = "the same triplet with both, a relation both ways, opposites"
 
 
 class Kind(NamedTuple):
@@ -83,7 +99,7 @@ KINDS = {
         f"{_ACROSS.format(key='image_id', rank=_RANK)} union all {audit_pictures.SAME_BYTES}",
     ),
     "similar_picture_across_splits": Kind(
-        f"pictures of two splits whose perceptual hashes differ in at most {audit_pictures.NEAR} of 64 bits",
+        f"pictures of two splits whose perceptual hashes differ in at most {NEAR} of 64 bits",
         audit_pictures.SIMILAR,
         can_drop=False,
     ),
@@ -97,17 +113,16 @@ KINDS = {
         _PAIRS + "number > 1 and yes = number",
     ),
     "contradiction": Kind(
-        "labels of one picture that exclude each other: the same triplet with both, a relation both ways, opposites",
+        f"labels of one picture that exclude each other: {_EXCLUDING}",
         audit_words.CONTRADICTIONS,
     ),
     "impossible_triplet": Kind(
         "a relation that its category cannot have by the taxonomy",
-        "select rowid, rowid, 1 from questions where relation is not null and judge(category, relation) = 'impossible'",
+        _JUDGED.format(key="rowid", verdict="impossible"),
     ),
     "unknown_relation": Kind(
         "a comparative relation that the taxonomy does not list",
-        "select category || relation, rowid, 1 from questions where relation is not null "
-        "and judge(category, relation) = 'unknown'",
+        _JUDGED.format(key="category || relation", verdict="unknown"),
         can_drop=False,
     ),
     "subject_is_object": Kind(
@@ -166,7 +181,7 @@ def audit_release(
             baselines, more = find_baselines(root)
             remarks += more
         else:
-            remarks = ["pictures were compared by their paths alone, and no answers were guessed from questions alone"]
+            remarks = [f"{NO_PICTURES}, and {NO_BASELINES}"]
         findings = audit_questions(table) + baselines
         return Audit(findings, compare_with_paper(count_cells(table)), remarks)
 
@@ -233,7 +248,8 @@ def count_cells(table: QuestionTable) -> dict[Cell, int]:
     A question that is in two splits counts once where no split is named.
     """
     cells = {}
-    of_split = "select split, domain, category, task, count(*) from questions group by split, domain, category, task"
+    columns = "split, domain, category, task"
+    of_split = f"select {columns}, count(*) from questions group by {columns}"
     for split, domain, category, task, number in table.db.execute(of_split):
         cells[Cell(split, domain, category, task)] = number
     of_all = (
@@ -319,14 +335,7 @@ def _find(db: sqlite3.Connection, name: str) -> Finding:
 
 def _show(db: sqlite3.Connection, key: object) -> list[str]:
     """Return two questions of one finding, of two splits where it spans them."""
-    rows = db.execute(
-        "select line, image_id, question, answer from questions join (select min(q.rowid) as first, "
-        "row_number() over (partition by q.split order by min(q.rowid)) as nth from found f "
-        "join questions q on q.rowid = f.id where f.key = ? "
-        "group by q.split, q.question, q.answer) on questions.rowid = first "
-        "order by nth, first limit 2",
-        (key,),
-    )
+    rows = db.execute(_SHOWN, (key,))
     return [f"{line}: {image_id}: {question} {answer}" for line, image_id, question, answer in rows]
 
 

@@ -24,7 +24,7 @@ SHOWN = 2  # examples of a finding in the card
 
 
 def make_blocks(audit: Audit) -> dict[str, str]:
-    """Return the blocks of a card that an audit fills, in Markdown: the known issues, and the sizes."""
+    """Return the blocks of a card that an audit fills, in Markdown: known issues, and sizes."""
     return {"audit": make_page(audit), "sizes": make_sizes(audit)}
 
 

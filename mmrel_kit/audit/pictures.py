@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
     import mmrel
 
-NEAR = 4  # of 64 bits; ImageHash's phash of a picture saved anew as JPEG, or scaled, differs in 0 to 4
+# Of 64 bits; ImageHash's phash of a picture saved anew as JPEG, or scaled, differs in 0 to 4.
+NEAR = 4
 BANDS = NEAR + 1  # hashes that differ in 4 bits are equal in one of 5 parts at least
 _BITS = 64
 
@@ -34,7 +35,7 @@ def rank_split(column: str) -> str:
     return f"({make_order(column, ('adversarial', 'test', 'train'))})"
 
 
-# Pictures of two names and two splits with the same bytes; those of one name the questions tell.
+# Pictures of two names and two splits with the same bytes; of one name, questions show them.
 SAME_BYTES = f"""
 select sha256, id, 0 from (
     select sha256, split, image_id, min(image_id) over same as a, max(image_id) over same as b,
@@ -51,7 +52,8 @@ select * from (
             and {rank_split("y.split")} < {rank_split("p.split")} and y.sha256 != p.sha256 limit 1
         ) as twin from prints p
     )
-    select t.image_id, f.id, 0 from twins t join firsts f using (split, image_id) where twin is not null
+    select t.image_id, f.id, 0 from twins t join firsts f using (split, image_id)
+    where twin is not null
     union all
     select t.image_id, f.id, 0 from twins t join prints y on y.rowid = t.twin
     join firsts f on f.split = y.split and f.image_id = y.image_id

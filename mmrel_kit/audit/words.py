@@ -18,10 +18,12 @@ if TYPE_CHECKING:
 CONTRADICTIONS = """
 select * from (
     with conflicts as (
-        select x.image_id || char(10) || x.category || char(10) || x.claim as key, x.id as one, y.id as other
-        from claims x join claims y using (image_id, category, claim) where x.answer = 'yes' and y.answer = 'no'
+        select x.image_id || char(10) || x.category || char(10) || x.claim as key,
+        x.id as one, y.id as other from claims x join claims y using (image_id, category, claim)
+        where x.answer = 'yes' and y.answer = 'no'
         union all
-        select x.image_id || char(10) || x.category || char(10) || min(x.claim, y.claim) || max(x.claim, y.claim),
+        select x.image_id || char(10) || x.category || char(10)
+        || min(x.claim, y.claim) || max(x.claim, y.claim),
         x.id, y.id from forbidden f join claims x using (id)
         join claims y on y.image_id = f.image_id and y.category = f.category and y.claim = f.claim
         where x.answer = 'yes' and y.answer = 'yes'
@@ -29,7 +31,8 @@ select * from (
     select key, one, 1 from conflicts union all select key, other, 1 from conflicts
 )
 """
-VARIANT_LENGTH = 7  # letters from which on names that differ by one letter are taken for one misspelt
+# Letters, from which on names that differ by one letter are taken for one that is misspelt.
+VARIANT_LENGTH = 7
 EXAMPLES = 5
 _PLURALS = (("ies", "y"), ("shes", "sh"), ("ches", "ch"), ("xes", "x"), ("sses", "ss"))
 

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write and read the tables of hub_eval/, which the Hub's own evaluation reads (see card/hub_eval.py)."""
+"""Write and read the tables of hub_eval/, which the Hub's own evaluation reads.
+
+card/hub_eval.py describes them.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,8 @@ def write_hub_eval(root: Path) -> None:
     (root / CONFIG).mkdir()
     schema = pa.schema([(name, pa.string()) for name in ("image", "input", "target", *KEPT)])
     for split in SPLITS:
-        if archives := sorted(root.glob(f"data/*/{split}-*.tar")):
+        archives = sorted(root.glob(f"data/*/{split}-*.tar"))
+        if archives:
             path = root / CONFIG / f"{split}-00000-of-00001.parquet"
             with pq.ParquetWriter(path, schema, dictionary_pagesize_limit=1 << 30) as writer:
                 for rows in _cut(_read_rows(archives)):
@@ -53,7 +57,10 @@ def read_texts(root: Path) -> Iterator[tuple[str, str, str | None]]:
 
 
 def make_uri(data: bytes, where: str) -> str:
-    """A picture as a data URI; its bytes as they came where it is small enough, else scaled down, as JPEG."""
+    """Return a picture as a data URI.
+
+    Its bytes stay as they are where it is small enough; else it is scaled down, as JPEG.
+    """
     image = check_picture(data, where)
     media_type = Image.MIME[str(image.format)]
     if max(image.size) > MAX_SIDE:

@@ -21,7 +21,10 @@ class Sample(NamedTuple):
     records: list[Record]
 
 
-def read_archives(release: mmrel.Release, names: Iterable[str]) -> Iterator[tuple[list[dict[str, Any]], bytes]]:
+def read_archives(
+    release: mmrel.Release,
+    names: Iterable[str],
+) -> Iterator[tuple[list[dict[str, Any]], bytes]]:
     """Yield the records about each picture of some archives, and its bytes, one in memory.
 
     Raises:

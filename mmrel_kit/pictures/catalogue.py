@@ -12,6 +12,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+REPOSITORY = "hf://datasets/jiahaonie/MMRel"
+DOWNLOAD = "hf download jiahaonie/MMRel --repo-type dataset --include 'json/*'"
+READ_AS_THEY_ARE = "Zip files are read as they are, without unpacking"
+FETCHED_ONE_BY_ONE = "of the repository only the pictures asked for are fetched"
+
 
 class SourceFile(NamedTuple):
     """A file or repository that MMRel is made from; size and sha256 are None for a repository."""
@@ -57,7 +62,7 @@ SOURCE_FILES = (
         "MMRel",
         "dalle",
         "MMRel: all question files, DALL-E pictures",
-        "hf://datasets/jiahaonie/MMRel",
+        REPOSITORY,
         None,
         None,
         "CC-BY-4.0",
@@ -102,18 +107,22 @@ def make_list(states: list[State], folder: Path) -> str:
             lines.append(f"  sha256 {file.sha256}")
         lines.append(f"  licence: {file.licence}")
     questions = folder / "questions"
-    places = f"real={folder / 'images.zip'} real={folder / 'images2.zip'} sdxl={folder / 'data.zip'}"
+    first, second, third = (folder / file.name for file in SOURCE_FILES if file.size)
+    places = f"real={first} real={second} sdxl={third} dalle={REPOSITORY}"
     lines += [
         "",
-        "Zip files are read as they are, without unpacking; of the repository only the pictures asked for are fetched:",
-        f"  hf download jiahaonie/MMRel --repo-type dataset --include 'json/*' --local-dir {questions}",
-        f"  mmrel build --annotations {questions / 'json'} --out mmrel --images {places} "
-        "dalle=hf://datasets/jiahaonie/MMRel",
+        f"{READ_AS_THEY_ARE}; {FETCHED_ONE_BY_ONE}:",
+        f"  {DOWNLOAD} --local-dir {questions}",
+        f"  mmrel build --annotations {questions / 'json'} --out mmrel --images {places}",
     ]
     return "\n".join(lines)
 
 
-def _find_state(file: SourceFile, folder: Path, progress: Callable[[Iterator[int], int], Iterator[int]]) -> str:
+def _find_state(
+    file: SourceFile,
+    folder: Path,
+    progress: Callable[[Iterator[int], int], Iterator[int]],
+) -> str:
     path = folder / file.name
     if not path.exists():
         return "missing"

@@ -35,7 +35,7 @@ _LOCAL_SIZE, _LOCAL_START = 30, b"PK\3\4"
 
 
 class Member(NamedTuple):
-    """A picture in a zip or tar file: its path there, where it begins, its bytes there and unpacked.
+    """A picture in a zip or tar file.
 
     Attributes:
         name: its path in the file.

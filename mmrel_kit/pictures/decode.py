@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Decode a picture once for all questions about it: an image feature for `cast_column`, and an order that lets it work.
+"""Decode a picture once for all questions about it, in an order that lets this work.
+
+    from mmrel_kit.pictures import Picture, shuffle_pictures
 
     stream = mmrel.load("real", split="train", streaming=True)
     stream = shuffle_pictures(stream.cast_column("image", Picture(min_side=336)), seed=0)
 
-Both work on whatever `datasets` (from 3.6 on) has loaded, with or without `mmrel.py`: streams and `Dataset`s, archives
-and Parquet.
+Both work on whatever `datasets` (from 3.6 on) has loaded, with or without `mmrel.py`: streams and
+`Dataset`s, archives and Parquet.
 """
 
 from __future__ import annotations
@@ -24,21 +26,24 @@ import PIL.ImageOps
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-WINDOW = 100  # pictures of a stream among which the next is drawn: 10 MB of JPEG, 150 MB of DALL-E's PNG
+# Pictures of a stream among which the next is drawn: 10 MB of JPEG, 150 MB of DALL-E's PNG.
+WINDOW = 100
 
 
 @dataclasses.dataclass
 class Picture(datasets.Image):  # type: ignore[misc]
-    """`datasets.Image` that remembers the last picture: rows in a row with the same bytes share its pixels.
+    """`datasets.Image` that keeps the last picture: consecutive rows with the same bytes share it.
 
-    Until one changes them: what Pillow changes in place it copies first then, and writing through `load()` raises
-    `ValueError` (take a `copy()`). Only `frombytes`, and `putpalette` on a grey picture, reach the other rows.
+    They share its pixels until one changes them: Pillow copies them before it changes them in
+    place, and writing through `load()` raises `ValueError` (take a `copy()`). Only `frombytes`, and
+    `putpalette` on a grey picture, reach the other rows.
 
     Attributes:
-        min_side: least pixels of the shorter side that a model needs. A JPEG is then decoded at a half, a quarter or
-            an eighth of its size (rounded up) while that leaves as many, 1.6 to 2.3 times as fast. A pixel is the mean
-            of those it stands for, within half a level of 255 on average; within 1 to 5 where the file keeps colour
-            at half resolution, as most do, and colours change from pixel to pixel. Null, and other formats: full size.
+        min_side: least pixels of the shorter side that a model needs. A JPEG is then decoded at a
+            half, a quarter or an eighth of its size (rounded up) while that leaves as many, 1.6 to
+            2.3 times as fast. A pixel is the mean of those it stands for, within half a level of
+            255 on average; within 1 to 5 where the file keeps colour at half resolution, as most
+            do, and colours change from pixel to pixel. None, and other formats: full size.
     """
 
     min_side: int | None = None
@@ -49,13 +54,14 @@ class Picture(datasets.Image):  # type: ignore[misc]
 
     def __post_init__(self) -> None:
         if self.min_side is not None and self.min_side < 1:
-            raise ValueError(f"expected min_side from 1 pixel on, or None, got {self.min_side!r}")
+            wanted = "expected min_side from 1 pixel on, or None"
+            raise ValueError(f"{wanted}, got {self.min_side!r}")
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "_last"}
 
     def decode_example(self, value: Any, token_per_repo_id: Any = None) -> Any:
-        """The picture of a row, decoded unless it is the last one."""
+        """Return the picture of a row, decoded unless it is the last one."""
         data = value["bytes"] if isinstance(value, dict) else None
         if data is None:
             return super().decode_example(value, token_per_repo_id)
@@ -72,11 +78,16 @@ class Picture(datasets.Image):  # type: ignore[misc]
         image.load()
         if image.getexif().get(PIL.ExifTags.Base.Orientation) is not None:
             image = PIL.ImageOps.exif_transpose(image)
-        return image.convert(self.mode) if self.mode and self.mode != image.mode else image
+        if self.mode and self.mode != image.mode:
+            return image.convert(self.mode)
+        return image
 
 
 def _share(image: PIL.Image.Image) -> PIL.Image.Image:
-    """A picture of the same class, format and pixels, which Pillow copies before it changes them in place."""
+    """Return a picture with the same class, format and pixels.
+
+    Pillow copies the pixels before it changes them in place.
+    """
     twin = type(image).__new__(type(image))
     vars(twin).update(
         vars(image),
@@ -89,31 +100,33 @@ def _share(image: PIL.Image.Image) -> PIL.Image.Image:
 
 
 def shuffle_pictures(dataset: Any, seed: int, window: int = WINDOW) -> Any:
-    """Order a `Dataset` or a stream by a draw of its pictures; questions that stand together stay so.
+    """Shuffle a `Dataset` or a stream by its pictures; the questions about one stay together.
 
-    A stream's shards are shuffled, and the pictures of a shard within a window. Unlike after `shuffle()`, a state_dict
-    goes on exactly with the next question, since the order within a shard follows from the seed and the shard alone.
-    So give each epoch a seed of its own.
+    A stream's shards are shuffled, and the pictures of a shard within a window. Unlike after
+    `shuffle()`, a state_dict goes on exactly with the next question, since the order within a shard
+    follows from the seed and the shard alone. So give each epoch a seed of its own.
 
     Args:
-        dataset: what was loaded, with its column `image_id`; decoding as set by `cast_column` is kept.
+        dataset: what was loaded, with its column `image_id`; decoding as set by `cast_column` is
+            kept.
         seed: the same seed draws the same order.
         window: pictures of a stream that are held undecoded.
 
     Raises:
-        ValueError: `window` is less than 1, or the stream does not tell its columns.
+        ValueError: `window` is less than 1, or the stream does not know its columns.
     """
     if window < 1:
         raise ValueError(f"expected a window of 1 picture or more, got {window!r}")
     if not isinstance(dataset, datasets.IterableDataset):
-        places = enumerate(dataset.with_format(None)["image_id"])
-        pictures = [[place for place, _ in rows] for _, rows in groupby(places, key=lambda place: place[1])]
+        numbered = enumerate(dataset.with_format(None)["image_id"])
+        pictures = []
+        for _, rows in groupby(numbered, key=lambda row: row[1]):
+            pictures.append([number for number, _ in rows])
         random.Random(seed).shuffle(pictures)
-        return dataset.select([place for picture in pictures for place in picture])
+        return dataset.select([number for picture in pictures for number in picture])
     if not dataset.features:
-        raise ValueError(
-            "expected a stream that knows its columns, got one whose features are None; shuffle before map"
-        )
+        wanted = "expected a stream that knows its columns"
+        raise ValueError(f"{wanted}, got one whose features are None; shuffle before map")
     undecoded = dataset.cast_column("image", datasets.Image(decode=False))
     shards = [(index, dataset.n_shards) for index in range(dataset.n_shards)]
     random.Random(seed).shuffle(shards)
@@ -125,7 +138,12 @@ def shuffle_pictures(dataset: Any, seed: int, window: int = WINDOW) -> Any:
     )
 
 
-def _mix_shards(shards: list[tuple[int, int]], stream: Any, seed: int, window: int) -> Iterator[dict[str, Any]]:
+def _mix_shards(
+    shards: list[tuple[int, int]],
+    stream: Any,
+    seed: int,
+    window: int,
+) -> Iterator[dict[str, Any]]:
     for index, count in shards:
         rows = _read_rows(stream.shard(count, index) if count > 1 else stream)
         pictures = (list(group) for _, group in groupby(rows, key=lambda row: row["image_id"]))
@@ -134,8 +152,9 @@ def _mix_shards(shards: list[tuple[int, int]], stream: Any, seed: int, window: i
 
 
 def _read_rows(stream: Any) -> Iterator[dict[str, Any]]:
-    # Iterated within a worker of a DataLoader, a stream gives that worker's part alone; iterated in batches, all of it.
-    # Of one row each, since datasets < 5 cannot join rows where a column is null in some.
+    # Iterated within a worker of a DataLoader, a stream gives that worker's part alone; iterated in
+    # batches, all of it. Of one row each, since datasets < 5 cannot join rows where a column is None
+    # in some.
     for batch in stream.iter(batch_size=1):
         yield {name: value for name, (value,) in batch.items()}
 

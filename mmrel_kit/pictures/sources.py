@@ -261,7 +261,12 @@ class PictureRepository:
         from huggingface_hub import HfApi
         from huggingface_hub.hf_api import RepoFile
 
-        entries = HfApi().list_repo_tree(self.repo_id, recursive=True, revision=self.commit, repo_type="dataset")
+        entries = HfApi().list_repo_tree(
+            self.repo_id,
+            recursive=True,
+            revision=self.commit,
+            repo_type="dataset",
+        )
         for entry in entries:
             if isinstance(entry, RepoFile):
                 yield Member(entry.path, 0, entry.size, entry.size)
@@ -271,8 +276,8 @@ class PictureSources:
     """Several sources; a domain's own come before those of all domains, in the order given.
 
     Args:
-        specs: `ROOT`, or `real=…`, `sdxl=…`, `dalle=…`: a folder, a zip or tar file, a file of the
-            Parquet re-release, or `hf://datasets/OWNER/NAME[@REVISION]`.
+        specs: `ROOT`, or `real=…`, `sdxl=…`, `dalle=…`: a folder, a zip or tar file, a file
+            of the Parquet re-release, or `hf://datasets/OWNER/NAME[@REVISION]`.
 
     Raises:
         InputError: there is no such source.

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Read annotation files as people have them, into records.
 
-Files in POPE/VCD shape, LLaVA conversations, the contract's own records, and the Parquet re-release.
+Known are POPE/VCD shape, LLaVA conversations, the contract's own records, the Parquet re-release.
 """
 
 from __future__ import annotations
@@ -275,7 +275,14 @@ def _from_contract(fields: dict[str, Any]) -> Record:
     return Record(**fields)
 
 
-def _make_record(question_id: str, image_id: str, text: str, answer: str, source: str, declared: Declared) -> Record:
+def _make_record(
+    question_id: str,
+    image_id: str,
+    text: str,
+    answer: str,
+    source: str,
+    declared: Declared,
+) -> Record:
     """Make a record from what upstream's files give; `text` is the question and its instruction."""
     question, instruction = _split_instruction(text)
     domain, style = parse_image_path(image_id)

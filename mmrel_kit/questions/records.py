@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads what people have of MMRel's questions into records, and turns questions and triplets into each other."""
+"""The record, and the grammars that turn a question into a triplet and back."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 ANSWERS = ("yes", "no")
 
-# Upstream's grammars. "to" stands after the relation by domain: always in real, never in sdxl, in dalle only after
-# left and right (seen in the 1,549 yes/no records at hand).
+# Upstream's grammars. Whether "to" follows a relation depends on the domain: always in real, never
+# in sdxl, in dalle only after left and right (seen in the 1,549 yes/no records at hand).
 SPATIAL = ("above", "on", "in", "under", "left", "right", "over")
 _SPATIAL = re.compile(rf"Is there an? (.+?) ({'|'.join(SPATIAL)})(?: to)? an? (.+) in the image\?")
 _ACTION = re.compile(r"Does an? (.+) an? (.+) in the image\?")
@@ -46,7 +46,10 @@ class Triplet(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """What a question's grammar tells: its category, task and triplet (an open question leaves out the relation)."""
+    """Category, task and triplet of a question, by its grammar.
+
+    An open question leaves out the relation.
+    """
 
     category: str
     task: str
@@ -76,7 +79,7 @@ class Record:
     verification: dict[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """The record as its JSON object; `verification` stands there only where there is one."""
+        """Return the record as its JSON object, without a `verification` of None."""
         fields = {name: getattr(self, name) for name in self.__slots__}
         if fields["verification"] is None:
             del fields["verification"]
@@ -92,7 +95,8 @@ def parse_question(question: str) -> Reading:
     Raises:
         InputError: no grammar reads it.
     """
-    if len(question) <= MAX_QUESTION and (reading := _match(question)) and _is_clean(reading):
+    reading = _match(question) if len(question) <= MAX_QUESTION else None
+    if reading and _is_clean(reading):
         return reading
     raise InputError(
         "expected 'Is there a S REL [to] a O in the image?', 'Does a S VERB a O in the image?', "
@@ -101,16 +105,17 @@ def parse_question(question: str) -> Reading:
 
 
 def make_prompt(record: Mapping[str, Any]) -> str:
-    """What a model is sent beside the picture: the question, and behind it the instruction, where there is one.
+    """Return what a model is sent beside the picture: the question, then the instruction, if any.
 
-    >>> make_prompt({"question": "Is a bus bigger than a cup in the image?", "instruction": "Answer with one word."})
+    >>> record = {"question": "Is a bus bigger than a cup in the image?"}
+    >>> make_prompt({**record, "instruction": "Answer with one word."})
     'Is a bus bigger than a cup in the image? Answer with one word.'
     """
     return " ".join(filter(None, (record["question"], record["instruction"])))
 
 
 def article(name: str) -> str:
-    """Upstream's article: "an" before the letters a, e, i, o, u (all 3,098 articles at hand follow it)."""
+    """Return upstream's article: "an" before a, e, i, o, u (true of all 3,098 at hand)."""
     return "an" if name[:1].lower() in set("aeiou") else "a"
 
 
@@ -128,7 +133,8 @@ def make_question(
         category: kind of relation.
         triplet: what is asked about.
         task: yes/no or open question.
-        article: gives a name its article; upstream's own says "an unicycle", new questions need not.
+        article: returns the article of a name; upstream's own says "an unicycle", new questions
+            need not.
 
     >>> make_question("real", "spatial", Triplet("flower", "above", "car"))
     'Is there a flower above to a car in the image?'
@@ -141,26 +147,31 @@ def make_question(
     if task == "generative":
         question = OPEN_QUESTION.format(category=category, subject=first, object=second)
     elif category == "spatial":
-        to = " to" if domain == "real" or (domain == "dalle" and relation in ("left", "right")) else ""
+        is_beside = domain == "dalle" and relation in ("left", "right")
+        to = " to" if domain == "real" or is_beside else ""
         question = f"Is there {first} {relation}{to} {second} in the image?"
     elif category == "action":
         question = f"Does {first} {relation} {second} in the image?"
     else:
         question = f"Is {first} {relation} than {second} in the image?"
-    expected = Reading(category, task, subject, None if task == "generative" else relation, object_)
-    if parse_question(question) != expected:
-        raise InputError(f"{category} triplet {tuple(triplet)}: its question {question!r} reads as another triplet")
+    asked = None if task == "generative" else relation
+    if parse_question(question) != Reading(category, task, subject, asked, object_):
+        wrong = f"its question {question!r} reads as another triplet"
+        raise InputError(f"{category} triplet {tuple(triplet)}: {wrong}")
     return question
 
 
 def make_pair_id(image_id: str, category: str, subject: str, object_: str) -> str:
-    """Name the group of yes/no questions of one picture, one category and one unordered pair of objects."""
+    """Return the id of a group of yes/no questions.
+
+    They have one picture, one category and one unordered pair of objects.
+    """
     parts = (image_id, category, *sorted((subject.casefold(), object_.casefold())))
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
 def parse_image_path(path: str) -> tuple[str, str | None]:
-    """Domain and style of a picture's path under the upstream root.
+    """Return domain and style of a picture's path under the upstream root.
 
     Raises:
         InputError: the path is not one of MMRel's.
@@ -168,13 +179,14 @@ def parse_image_path(path: str) -> tuple[str, str | None]:
     root, _, rest = path.partition("/")
     domain = {"vg": "real", "SPEC": "sdxl", "Dall-E_generated": "dalle"}.get(root)
     if domain is None or not rest:
-        raise InputError(f"expected a picture under vg/, SPEC/ or Dall-E_generated/, got {path[:200]!r}")
+        wanted = "expected a picture under vg/, SPEC/ or Dall-E_generated/"
+        raise InputError(f"{wanted}, got {path[:200]!r}")
     match = _DALLE_NAME.fullmatch(path.rpartition("/")[2]) if domain == "dalle" else None
     return domain, match["style"] if match else None
 
 
 def check_record(record: dict[str, Any]) -> str | None:
-    """What is wrong with a record by the contract, or null."""
+    """Return what is wrong with a record by the contract, or None."""
     for name, value in record.items():
         if isinstance(value, str) and not _is_encodable(value):
             return f"field {name}: expected text, got half of a surrogate pair in {value[:80]!a}"
@@ -183,21 +195,29 @@ def check_record(record: dict[str, Any]) -> str | None:
 
 @functools.cache
 def contract_validator() -> Callable[[Any], str | None]:
-    """The contract as a function: null, or what is wrong with a record."""
-    return mmrel.make_validator(json.loads((SCHEMA_FOLDER / "record.schema.json").read_text("utf-8")))
+    """Return the contract as a function: None, or what is wrong with a record."""
+    schema = (SCHEMA_FOLDER / "record.schema.json").read_text("utf-8")
+    return mmrel.make_validator(json.loads(schema))
 
 
 def _match(question: str) -> Reading | None:
-    if match := _SPATIAL.fullmatch(question):
+    match = _SPATIAL.fullmatch(question)
+    if match:
         return Reading("spatial", "discriminative", *match.groups())
-    if match := _COMPARATIVE.fullmatch(question):
+    match = _COMPARATIVE.fullmatch(question)
+    if match:
         return Reading("comparative", "discriminative", *match.groups())
-    if match := _OPEN.fullmatch(question):
+    match = _OPEN.fullmatch(question)
+    if match:
         return Reading(match[1], "generative", match[2], None, match[3])
-    if (match := _ACTION.fullmatch(question)) and len(words := match[1].split(" ")) > 1:
-        verb = 2 if len(words) > 2 and words[-1] in PARTICLES else 1
-        return Reading("action", "discriminative", " ".join(words[:-verb]), " ".join(words[-verb:]), match[2])
-    return None
+    match = _ACTION.fullmatch(question)
+    words = match[1].split(" ") if match else []
+    if not match or len(words) < 2:
+        return None
+    # A verb is one word, or two with a particle.
+    length = 2 if len(words) > 2 and words[-1] in PARTICLES else 1
+    subject, verb = " ".join(words[:-length]), " ".join(words[-length:])
+    return Reading("action", "discriminative", subject, verb, match[2])
 
 
 def _is_clean(reading: Reading) -> bool:

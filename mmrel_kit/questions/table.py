@@ -143,12 +143,10 @@ class QuestionTable:
 
     def _pad_sources(self) -> None:
         """Make the sources of each split as long as its longest, as the Hub's viewer needs them."""
-        query = "select split, max(length(source)) from questions group by split"
-        for split, length in self.db.execute(query).fetchall():
-            self.db.execute(
-                "update questions set source = pad_source(source, ?) where split = ? and length(source) < ?",
-                (length, split, length),
-            )
+        longest = "select split, max(length(source)) from questions group by split"
+        pad = "update questions set source = pad_source(source, ?) where split = ?"
+        for split, length in self.db.execute(longest).fetchall():
+            self.db.execute(f"{pad} and length(source) < ?", (length, split, length))
 
     def _find_doubles(self) -> Iterator[Problem]:
         rows = self.db.execute(
