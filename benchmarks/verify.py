@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from test_semidc_browser import PAUSE, Page, Server, make_items  # noqa: E402
+from tests.helpers.browser import PAUSE, Page, Server, make_items  # noqa: E402
 
 WATCH = """
 window.times = []
