@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Builds, checks and audits a release of the stand-in, and prints what that took as a table for benchmarks/BUILD.md.
+"""Build, check and audit a release of the stand-in; print what that took as in benchmarks/BUILD.md.
 
 PYTHONPATH=. python benchmarks/standin.py /tmp/standin
 PYTHONPATH=. python benchmarks/build.py /tmp/standin /tmp/scratch --workers 2
@@ -14,34 +14,41 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pyarrow.parquet as pq
 
 import mmrel
-from mmrel_kit.build.tables import GROUP_ROWS, make_schema, make_table
-from mmrel_kit.pictures.archives import Sample, read_archives
-from mmrel_kit.questions.records import Record
+from benchmarks.measuring import ROOT, Usage, make_markdown, run_measured
+from benchmarks.standin import list_images
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-# Runs a command of upload.py in a process of its own, which then tells its peak memory and that of its workers.
-MEASURED = (
-    "import re, resource, sys, upload; code = upload.main(sys.argv[1:]); "
-    r"own = int(re.search(r'VmHWM:\s+(\d+)', open('/proc/self/status').read())[1]); "
-    "peaks = own, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss; "
-    "print('peak', *(peak // 1024 for peak in peaks), file=sys.stderr); sys.exit(code)"
-)
-PROFILED = "import cProfile, pstats, sys, upload; p = cProfile.Profile(); p.runcall(upload.main, sys.argv[1:]); " + (
-    "s = pstats.Stats(p, stream=sys.stderr); s.sort_stats('tottime').print_stats(14)"
-)
+MEASURED = """
+import sys, time
+start = time.perf_counter()
+from benchmarks.measuring import report_usage
+from mmrel_kit import cli
+code = cli.main(sys.argv[1:])
+if code:
+    sys.exit(code)
+report_usage(start)
+"""
+PROFILED = """
+import cProfile, pstats, sys
+from mmrel_kit import cli
+profile = cProfile.Profile()
+profile.runcall(cli.main, sys.argv[1:])
+stats = pstats.Stats(profile, stream=sys.stderr)
+stats.sort_stats("tottime").print_stats(14)
+"""
+REPEATED = "repeated"  # the table that has the picture in every row
+FACES = (".parquet", ".tar", ".jsonl")
 
 
-class Measured(NamedTuple):
-    """Seconds, and MiB at the peak of a process and of the largest of its workers."""
+class Layouts(NamedTuple):
+    """Bytes by layout, and the number of questions."""
 
-    seconds: float
-    peak: int
-    peak_of_workers: int
+    sizes: dict[str, int]
+    questions: int
 
 
 class Counter:
@@ -58,116 +65,118 @@ class Counter:
         return len(data)
 
     def tell(self) -> int:
-        """Bytes so far."""
+        """Return the bytes so far."""
         return self.size
 
     def flush(self) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def close(self) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
-def measure(*arguments: str) -> Measured:
-    """Run a command of upload.py."""
-    start = time.perf_counter()
-    command = [sys.executable, "-c", MEASURED, *arguments]
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(done.stdout[-2000:] + done.stderr[-2000:])
-    _, *peaks = done.stderr.strip().splitlines()[-1].split()
-    return Measured(time.perf_counter() - start, *map(int, peaks))
-
-
-def measure_floor(folder: Path, scratch: Path) -> tuple[float, float]:
-    """Seconds of sha256sum and of tar over the same pictures."""
+def measure_floor(folder: Path, scratch: Path) -> dict[str, float]:
+    """Return the seconds of sha256sum and of tar over the same pictures."""
     names = ["images.zip", "images2.zip", "data.zip"]
     names += [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*.png"))]
     listed = scratch / "names"
     listed.write_text("\0".join(names))
-    times = []
-    for command in (
-        ["xargs", "-0", "-a", listed, "sha256sum"],
-        ["tar", "cf", scratch / "floor.tar", "--null", "-T", listed],
-    ):
+    archive = scratch / "floor.tar"
+    commands = {
+        "sha256sum": ["xargs", "-0", "-a", str(listed), "sha256sum"],
+        "tar": ["tar", "cf", str(archive), "--null", "-T", str(listed)],
+    }
+    seconds = {}
+    for name, command in commands.items():
         start = time.perf_counter()
         subprocess.run(command, cwd=folder, stdout=subprocess.DEVNULL, check=True)
-        times.append(time.perf_counter() - start)
-    (scratch / "floor.tar").unlink()
-    return times[0], times[1]
+        seconds[name] = time.perf_counter() - start
+    archive.unlink()
+    return seconds
 
 
-def measure_layouts(root: Path) -> dict[str, int]:
-    """Bytes of each face of a release, and of the table that repeats the picture in every row."""
-    sizes = dict.fromkeys((".jsonl", ".tar", ".parquet"), 0)
-    questions = 0
-    repeated = Counter()
+def measure_layouts(root: Path) -> Layouts:
+    """Measure each face of a release, and the table that has the picture in every row."""
     release = mmrel.Release(str(root))
+    sizes = dict.fromkeys((REPEATED, *FACES), 0)
+    questions = 0
     for name, file in release.files.items():
-        if (suffix := Path(name).suffix) in sizes and name.startswith("data/"):
-            sizes[suffix] += file["size"]
-    compression: Any = dict.fromkeys((*mmrel.COLUMNS, "image.path"), "SNAPPY") | {"image.bytes": "NONE"}
-    schema = make_schema()
-    with pq.ParquetWriter(repeated, schema, use_dictionary=False, compression=compression) as writer:
-        for names in release.archives("all").values():
-            group: list[Sample] = []
-            for records, data in read_archives(release, names):
-                group.append(Sample(records[0]["image_id"], data, [Record(**record) for record in records]))
-                questions += len(records)
-                if sum(len(sample.records) for sample in group) >= GROUP_ROWS:
-                    writer.write_table(make_table(group, schema))
-                    group = []
-            if group:
-                writer.write_table(make_table(group, schema))
-    return {**sizes, "repeated": repeated.size, "questions": questions}
+        suffix = Path(name).suffix
+        if not name.startswith("data/") or suffix not in FACES:
+            continue
+        sizes[suffix] += file["size"]
+        if suffix == ".parquet":
+            table = pq.ParquetFile(root / name)
+            questions += table.metadata.num_rows
+            sizes[REPEATED] += measure_repeated(table)
+    return Layouts(sizes, questions)
+
+
+def measure_repeated(table: pq.ParquetFile) -> int:
+    """Return the bytes of a table without dictionaries: every row with its own picture."""
+    columns = [table.schema.column(number).path for number in range(len(table.schema))]
+    compression = dict.fromkeys(columns, "SNAPPY") | {"image.bytes": "NONE"}
+    counter = Counter()
+    schema = table.schema_arrow
+    with pq.ParquetWriter(counter, schema, use_dictionary=False, compression=compression) as writer:
+        for number in range(table.num_row_groups):
+            writer.write_table(table.read_row_group(number))
+    return counter.size
+
+
+def print_steps(floor: dict[str, float], steps: dict[str, Usage], workers: int) -> None:
+    """Print what each step took, and the build beside sha256sum and tar."""
+    rows = [[name, f"{seconds:.1f}", "", ""] for name, seconds in floor.items()]
+    for name, step in steps.items():
+        peaks = f"{step.peak:.0f}", f"{step.peak_of_children:.0f}"
+        rows.append([name, f"{step.seconds:.1f}", *peaks])
+    heads = ("step", "seconds", "peak MiB", "of a worker")
+    print(make_markdown(heads, rows, are_numbers=True))
+    ratio = steps["build"].seconds / sum(floor.values())
+    print(f"\nbuild / (sha256sum + tar): {ratio:.2f} with {workers} workers\n")
+
+
+def print_layouts(layouts: Layouts) -> None:
+    """Print the bytes of each layout."""
+    rows = []
+    for name, size in layouts.sizes.items():
+        each = f"{size / layouts.questions:,.0f}"
+        share = f"{size / layouts.sizes[REPEATED]:.3f}"
+        rows.append([name, f"{size:,}", each, share])
+    heads = ("layout", "bytes", "per question", "of the repeated")
+    print(make_markdown(heads, rows, are_numbers=True))
 
 
 def main() -> None:
-    """Measure, and print a table in Markdown."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Measure, and print tables in Markdown."""
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
     parser.add_argument("standin", type=Path)
     parser.add_argument("scratch", type=Path)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--profile", action="store_true", help="build in one process once more, and tell its profile")
+    profile = "build once more, in one process, and print its profile"
+    parser.add_argument("--profile", action="store_true", help=profile)
     args = parser.parse_args()
-    args.scratch.mkdir(parents=True, exist_ok=True)
-    out = args.scratch / "release"
-    places = [f"real={args.standin}/images.zip", f"real={args.standin}/images2.zip", f"sdxl={args.standin}/data.zip"]
-    command = [
-        "build",
-        "--annotations",
-        f"{args.standin}/json",
-        "--images",
-        *places,
-        f"dalle={args.standin}",
-        "--out",
-        str(out),
-    ]
-    hashing, packing = measure_floor(args.standin, args.scratch)
-    build = measure(*command, "--workers", str(args.workers))
-    check, audit = measure("check", str(out)), measure("audit", str(out), "--json")
-    quick = measure("audit", str(out), "--json", "--quick")
-    sizes = measure_layouts(out)
-    print("| step | seconds | peak MiB | of a worker |\n| --- | ---: | ---: | ---: |")
-    print(f"| sha256sum | {hashing:.1f} | | |\n| tar | {packing:.1f} | | |")
-    for name, step in (("build", build), ("check", check), ("audit", audit), ("audit --quick", quick)):
-        print(f"| {name} | {step.seconds:.1f} | {step.peak} | {step.peak_of_workers} |")
-    print(f"\nbuild / (sha256sum + tar): {build.seconds / (hashing + packing):.2f} with {args.workers} workers\n")
-    print("| layout | bytes | per question | of the repeated |\n| --- | ---: | ---: | ---: |")
-    for name in ("repeated", ".parquet", ".tar", ".jsonl"):
-        share = sizes[name] / sizes["repeated"]
-        print(f"| {name} | {sizes[name]:,} | {sizes[name] / sizes['questions']:,.0f} | {share:.3f} |")
-    counts = {finding["kind"]: finding["count"] for finding in _audit(out)}
-    print(f"\n{sizes['questions']:,} questions; findings: {json.dumps(counts)}")
+    standin, scratch = args.standin.resolve(), args.scratch.resolve()
+    scratch.mkdir(parents=True, exist_ok=True)
+    out = scratch / "release"
+    build = ["build", "--annotations", str(standin / "json"), "--out", str(out)]
+    build += ["--images", *list_images(standin)]
+    floor = measure_floor(standin, scratch)
+    steps = {}
+    steps["build"], _ = run_measured(MEASURED, *build, "--workers", str(args.workers))
+    steps["check"], _ = run_measured(MEASURED, "check", str(out))
+    steps["audit"], _ = run_measured(MEASURED, "audit", str(out), "--json")
+    quick = ("audit", str(out), "--json", "--quick")
+    steps["audit --quick"], findings = run_measured(MEASURED, *quick)
+    print_steps(floor, steps, args.workers)
+    layouts = measure_layouts(out)
+    print_layouts(layouts)
+    counts = {finding["kind"]: finding["count"] for finding in json.loads(findings)}
+    print(f"\n{layouts.questions:,} questions; findings: {json.dumps(counts)}")
     if args.profile:
         shutil.rmtree(out)
-        subprocess.run([sys.executable, "-c", PROFILED, *command], cwd=REPOSITORY, check=True)
-
-
-def _audit(out: Path) -> list[dict[str, Any]]:
-    command = [sys.executable, "upload.py", "audit", str(out), "--json", "--quick"]
-    found: list[dict[str, Any]] = json.loads(subprocess.check_output(command, cwd=REPOSITORY))
-    return found
+        subprocess.run([sys.executable, "-c", PROFILED, *build], cwd=ROOT, check=True)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Draws what the benchmarks read: pictures of noise at realistic bytes, three questions each, built into a release.
+"""Draw what the benchmarks read: pictures with their questions, and triplets to verify.
 
-In `real`, 800 x 600 JPEG of about 100 kB; in `dalle`, 1024 x 1024 PNG of about 1.5 MB. Noise is the hardest to
-compress, so neither a disk nor a reader can cheat.
+In `real`, 800 x 600 JPEG of about 100 kB; in `dalle`, 1024 x 1024 PNG of about 1.5 MB. The pictures
+are noise, which compresses worst: neither a disk nor a reader can take a short cut.
 """
 
 from __future__ import annotations
@@ -11,56 +11,87 @@ import io
 import json
 import random
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
 from mmrel_kit.build.job import Job, build_release
 from mmrel_kit.pictures.sources import PictureFolder
 from mmrel_kit.questions.records import Triplet, make_question
+from mmrel_kit.semidc.items import Proposal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 PICTURES = 600
-SHARD_BYTES = 8 << 20  # then 600 pictures fill 9 archives: enough for every worker and node that is tried
-# Words by category, so that every picture asks of one category and the filters have something to pass over.
+# 600 pictures then fill 9 archives: enough for every number of workers and nodes that is tried.
+SHARD_BYTES = 8 << 20
+# Every picture asks about one category, so that filters have something to pass over.
 TRIPLETS = {
     "spatial": (("cat", "above", "orange"), ("orange", "above", "cat")),
     "action": (("man", "look at", "dog"), ("man", "kick", "dog")),
     "comparative": (("bus", "bigger", "cup"), ("cup", "bigger", "bus")),
 }
 INSTRUCTION = "Please answer with one word."
+# Of the triplets to verify.
+THINGS = ("person", "dog", "cup", "chair", "panda bear", "car", "horse", "cat")
+VERBS = ("hold", "ride", "push", "pull", "look", "carry", "juggle", "feed", "touch", "kick")
+
+
+# --- Pictures ---
 
 
 def draw_jpeg(draw: random.Random) -> bytes:
-    """An 800 x 600 JPEG of about 100 kB: coarse noise under fine noise, as a photograph has it."""
-    coarse = Image.frombytes("RGB", (100, 75), draw.randbytes(100 * 75 * 3)).resize(
-        (800, 600), Image.Resampling.BICUBIC
-    )
-    fine = Image.frombytes("RGB", (400, 300), draw.randbytes(400 * 300 * 3)).resize((800, 600))
+    """Draw an 800 x 600 JPEG of about 100 kB: coarse noise under fine noise, like a photograph."""
+    coarse = _draw_noise(draw, 100, 75).resize((800, 600), Image.Resampling.BICUBIC)
+    fine = _draw_noise(draw, 400, 300).resize((800, 600))
     buffer = io.BytesIO()
     Image.blend(coarse, fine, 0.19).save(buffer, "JPEG", quality=75)
     return buffer.getvalue()
 
 
 def draw_png(draw: random.Random) -> bytes:
-    """A 1024 x 1024 PNG of about 1.5 MB: noise of three bits a channel."""
-    pixels = draw.randbytes(1024 * 1024 * 3).translate(bytes(128 + (value >> 5) for value in range(256)))
+    """Draw a 1024 x 1024 PNG of about 1.5 MB: noise of three bits a channel."""
+    three_bits = bytes(128 + (value >> 5) for value in range(256))
+    pixels = draw.randbytes(1024 * 1024 * 3).translate(three_bits)
     buffer = io.BytesIO()
     Image.frombytes("RGB", (1024, 1024), pixels).save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()
 
 
+def _draw_noise(draw: random.Random, width: int, height: int) -> Image.Image:
+    return Image.frombytes("RGB", (width, height), draw.randbytes(width * height * 3))
+
+
 # Template of the path, and how it is drawn, by domain.
 DOMAINS: dict[str, tuple[str, Callable[[random.Random], bytes]]] = {
-    "real": ("vg/VG_100K/{:07d}.jpg", draw_jpeg),
-    "dalle": ("Dall-E_generated/{}/{:05d}_watercolor.png", draw_png),
+    "real": ("vg/VG_100K/{number:07d}.jpg", draw_jpeg),
+    "dalle": ("Dall-E_generated/{category}/{number:05d}_watercolor.png", draw_png),
 }
 
 
+# --- Questions ---
+
+
+def ask(
+    draw: random.Random,
+    domain: str,
+    category: str,
+    triplet: Triplet,
+    label: str,
+    task: str = "discriminative",
+) -> dict[str, Any]:
+    """Return a question as the annotation files of the source have it, without its picture."""
+    text = make_question(domain, category, triplet, task)
+    return {
+        "question_id": f"{draw.getrandbits(75):015x}",
+        "text": f"{text} {INSTRUCTION}",
+        "label": label,
+    }
+
+
 def draw_sources(folder: Path, counts: dict[str, int], seed: int = 0) -> Path:
-    """Draw `counts` pictures by domain with their questions, as upstream gives them.
+    """Draw pictures with three questions each, in the layout of the source.
 
     Args:
         folder: where `json/test.jsonl` and the pictures go.
@@ -70,28 +101,51 @@ def draw_sources(folder: Path, counts: dict[str, int], seed: int = 0) -> Path:
     draw = random.Random(seed)
     lines = []
     for domain, count in counts.items():
-        template, picture = DOMAINS[domain]
+        template, draw_picture = DOMAINS[domain]
         for number in range(count):
             category = tuple(TRIPLETS)[number % len(TRIPLETS)]
-            path = template.format(category, number) if domain == "dalle" else template.format(number)
+            path = template.format(category=category, number=number)
             target = folder / path
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(picture(draw))
+            target.write_bytes(draw_picture(draw))
             true, false = (Triplet(*words) for words in TRIPLETS[category])
-            asked = [(make_question(domain, category, true), "yes"), (make_question(domain, category, false), "no")]
-            asked.append((make_question(domain, category, true, "generative"), true.relation))
-            for text, label in asked:
-                name = "".join(draw.choices("abcdefghijklmnopqrstuvwxyz0123456789", k=15))
-                line = {"question_id": name, "image": path, "text": f"{text} {INSTRUCTION}", "label": label}
-                lines.append(json.dumps({**line, "split": "test"}) + "\n")
+            questions = (
+                ask(draw, domain, category, true, "yes"),
+                ask(draw, domain, category, false, "no"),
+                ask(draw, domain, category, true, true.relation, "generative"),
+            )
+            for question in questions:
+                lines.append(json.dumps({**question, "image": path, "split": "test"}) + "\n")
     (folder / "json").mkdir(parents=True, exist_ok=True)
     (folder / "json" / "test.jsonl").write_text("".join(lines))
     return folder
 
 
 def draw_release(folder: Path, counts: dict[str, int], shard_bytes: int = SHARD_BYTES) -> Path:
-    """Draw `folder/release` unless it stands there already."""
-    if not (folder / "release" / "checksums.json").exists():
+    """Build `folder/release` of drawn sources, unless it is there already."""
+    out = folder / "release"
+    if not (out / "checksums.json").exists():
         sources = draw_sources(folder / "sources", counts)
-        build_release(Job([sources / "json"], PictureFolder(sources), folder / "release", shard_bytes=shard_bytes))
-    return folder / "release"
+        pictures = PictureFolder(sources)
+        build_release(Job([sources / "json"], pictures, out, shard_bytes=shard_bytes))
+    return out
+
+
+# --- Triplets to verify ---
+
+
+def draw_items(items: int, pictures: int) -> Iterator[Proposal]:
+    """Draw action triplets, those of a picture one after the other.
+
+    Args:
+        items: how many triplets.
+        pictures: about how many pictures; each gets the same number of triplets, or one less.
+    """
+    draw = random.Random(20261126)
+    most = -(-items // pictures)
+    for number in range(items):
+        picture = f"vg/VG_100K/{number * pictures // items + 1}.jpg"
+        subject, object_ = draw.sample(THINGS, 2)
+        # The number keeps the triplets of a picture apart.
+        triplet = Triplet(subject, draw.choice(VERBS), f"{object_} {number % most}")
+        yield Proposal(picture, "action", triplet, 0.5, None, "model", "drawn")

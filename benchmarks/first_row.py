@@ -1,92 +1,101 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How soon the first question and its picture are there: a cold process, a Hub on the loopback, `real` / `test`."""
+"""Measure how soon a cold process has the first question and its picture, from a stand-in Hub.
+
+`loading.py` calls this: requests, bytes sent and seconds, for the `test` split of `real`.
+"""
 
 from __future__ import annotations
 
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from benchmarks.measuring import Hub, run_python, start_hub, take_turns
 
-from tests.helpers.loopback_http import Handler  # noqa: E402
-from tests.hub.hub_client import Client  # noqa: E402
-from tests.hub.loopback_hub import LoopbackHub  # noqa: E402
-
+PUBLISH = """
+import sys
+from huggingface_hub import HfApi
+folder, repo_id, inside = sys.argv[1:]
+api = HfApi()
+api.create_repo(repo_id, repo_type="dataset")
+where = {"repo_id": repo_id, "repo_type": "dataset", "path_in_repo": inside}
+api.upload_folder(folder_path=folder, **where)
+"""
 OURS = """
 import mmrel
-row = next(iter(mmrel.load("real", repo_id="ns/MMRel", split="test", streaming=True{filters})))
+stream = mmrel.load("real", repo_id="ns/MMRel", split="test", streaming=True{filters})
 """
 PARQUET = """
 import datasets
-row = next(iter(datasets.load_dataset("ns/{repo}", "{config}", split="test", streaming=True{filters})))
+stream = datasets.load_dataset("ns/{repo}", "{config}", split="test", streaming=True{filters})
 """
-SHOW = 'print(row["question_id"], row["image"].size, row["category"], flush=True); import os; os._exit(0)'
-FILTER = ', filters=[("category", "==", "comparative")]'
-READERS = {
-    "ours, archives": OURS.format(filters=""),
-    "ours, Parquet": PARQUET.format(repo="MMRel", config="real", filters=""),
-    "datasets, picture per row": PARQUET.format(repo="plain", config="default", filters=""),
+SHOW = """
+import os
+row = next(iter(stream))
+print(row["question_id"], row["image"].size, row["category"], flush=True)
+os._exit(0)
+"""
+ALL: dict[str, str] = {"filters": ""}
+COMPARATIVE = {"filters": ', filters=[("category", "==", "comparative")]'}
+RELEASE = {"repo": "MMRel", "config": "real"}
+PLAIN = {"repo": "plain", "config": "default"}
+PROGRAMS = {
+    "ours, archives": OURS.format(**ALL),
+    "ours, Parquet": PARQUET.format(**RELEASE, **ALL),
+    "datasets, picture per row": PARQUET.format(**PLAIN, **ALL),
     "ours, archives, comparative": OURS.format(filters=', categories=["comparative"]'),
-    "ours, Parquet, comparative": PARQUET.format(repo="MMRel", config="real", filters=FILTER),
-    "datasets, picture per row, comparative": PARQUET.format(repo="plain", config="default", filters=FILTER),
+    "ours, Parquet, comparative": PARQUET.format(**RELEASE, **COMPARATIVE),
+    "datasets, picture per row, comparative": PARQUET.format(**PLAIN, **COMPARATIVE),
 }
 
 
-class _Counted:
-    """Counts what goes out."""
+class Start(NamedTuple):
+    """What it took until the first row was there."""
 
-    sent = 0
-
-    def __init__(self, file: Any) -> None:
-        self.file = file
-
-    def write(self, data: bytes) -> int:
-        written: int = self.file.write(data)
-        _Counted.sent += written or len(data)
-        return written
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.file, name)
-
-
-def count_bytes() -> None:
-    """Have the Hub count the bytes that it sends."""
-    setup = Handler.setup
-
-    def counted(self: Handler) -> None:
-        setup(self)
-        self.wfile = _Counted(self.wfile)  # type: ignore[assignment]
-
-    Handler.setup = counted  # type: ignore[method-assign]
+    requests: float
+    sent: float  # bytes of the Hub's answers
+    seconds: float
 
 
 def measure_first_row(data: Path, runs: int) -> list[dict[str, Any]]:
-    """Requests, bytes that the Hub sent, and seconds until the first row, as medians of paired runs.
+    """Return, for each reader, the medians of runs in turns.
 
     Args:
         data: folder with `release` and, for the peer, `plain`.
         runs: how often each reader takes its turn.
     """
-    count_bytes()
-    results: dict[str, list[tuple[int, int, float]]] = {
-        name: [] for name in READERS if name.startswith("ours") or (data / "plain").exists()
-    }
-    with tempfile.TemporaryDirectory() as folder, LoopbackHub(Path(folder) / "hub") as hub:
-        hub.publish("ns/MMRel", data / "release")
-        hub.publish("ns/plain", data / "plain", "data/")
-        for run in range(runs):
-            for name, measured in results.items():
-                client = Client(hub, Path(folder) / f"home-{run}-{name}")
-                requests, sent, start = len(hub.requests), _Counted.sent, time.perf_counter()
-                client.python(READERS[name] + SHOW)
-                taken = time.perf_counter() - start
-                measured.append((len(hub.requests) - requests, _Counted.sent - sent, taken))
-    heads = ("requests", "sent", "seconds")
-    return [
-        {"reader": name, **dict(zip(heads, map(statistics.median, zip(*measured, strict=True)), strict=True))}
-        for name, measured in results.items()
-    ]
+    has_peer = (data / "plain").exists()
+    names = [name for name in PROGRAMS if has_peer or name.startswith("ours")]
+    starts: dict[str, list[Start]] = {name: [] for name in names}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        with start_hub(folder / "hub") as hub:
+            _publish(hub, folder, data / "release", "ns/MMRel")
+            if has_peer:
+                _publish(hub, folder, data / "plain", "ns/plain", "data")
+            for run, reader in take_turns(names, runs):
+                home = folder / f"home-{run}-{reader}"
+                starts[reader].append(_start_cold(hub, home, PROGRAMS[reader] + SHOW))
+    return [{"reader": name, **_find_medians(measured)} for name, measured in starts.items()]
+
+
+def _publish(hub: Hub, folder: Path, root: Path, repo_id: str, inside: str = "") -> None:
+    environment = hub.make_environment(folder / "publisher")
+    run_python(PUBLISH, str(root), repo_id, inside, environment=environment)
+
+
+def _start_cold(hub: Hub, home: Path, code: str) -> Start:
+    before = hub.count_traffic()
+    start = time.perf_counter()
+    run_python(code, environment=hub.make_environment(home))
+    seconds = time.perf_counter() - start
+    after = hub.count_traffic()
+    return Start(after.requests - before.requests, after.sent - before.sent, seconds)
+
+
+def _find_medians(starts: list[Start]) -> dict[str, float]:
+    columns = zip(*starts, strict=True)
+    medians = [statistics.median(column) for column in columns]
+    return dict(zip(Start._fields, medians, strict=True))

@@ -1,12 +1,14 @@
-"""Times the metric beside scikit-learn and lmms-eval's pope functions, on 1,000,000 answers already read.
-
-Each starts from answers and labels in the form it wants, its groups at hand, and makes the same table:
-accuracy, precision, recall, F1 and yes ratio of every cell, domain, category, split, style and relation, and
-of all; the other two by calls for each group. Ours counts the pairs besides. The tables are compared.
+# SPDX-License-Identifier: Apache-2.0
+"""Time the metric beside scikit-learn and lmms-eval's pope functions, on 1,000,000 read answers.
 
     pip install scikit-learn
     pip install --no-deps lmms-eval
     PYTHONPATH=. python benchmarks/metric.py
+
+Each starts from answers and labels in the form it wants, with its groups at hand, and makes the
+same table: accuracy, precision, recall, F1 and yes ratio of every cell, domain, category, split,
+style and relation, and of all; the other two by calls for each group. Ours counts the pairs, too.
+The tables are compared.
 """
 
 from __future__ import annotations
@@ -16,11 +18,13 @@ import importlib.util
 import random
 import runpy
 import sys
-import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
+from typing import Any, NamedTuple
 
 import relation_accuracy
+from benchmarks.measuring import time_cpu
+from mmrel_kit.files import format_table
 from mmrel_kit.questions.published import read_paper
 from relation_accuracy import GROUPINGS, SAID, Group, Question, Scores
 
@@ -32,39 +36,62 @@ CELLS = {
     for category, number in counts.items()
 }
 SPLITS = {
-    split: round(sum(sum(counts.values()) for counts in domains.values()), 2) for split, domains in PAPER.splits.items()
+    split: round(sum(chain.from_iterable(counts.values() for counts in domains.values())), 2)
+    for split, domains in PAPER.splits.items()
 }
 STYLES = ("photo-realistic", "watercolor", "abstract", "oil-painting", None)
 VERBS = [f"verb{number}" for number in range(380)]
-RELATIONS = {"spatial": ["above", "on", "in", "under", "left", "right"], "comparative": ["bigger", "smaller"]}
+RELATIONS = {
+    "spatial": ["above", "on", "in", "under", "left", "right"],
+    "comparative": ["bigger", "smaller"],
+}
+
+Members = dict[tuple[str, str], list[int]]  # (grouping, name) -> the numbers of its questions
+Count = Callable[[], dict[Any, Any]]
 
 
-def draw(number: int) -> tuple[list[str], list[Question], list[str]]:
-    """Draws questions (two or three a pair, six a picture) and answers, in the proportions of MMRel."""
+class Drawn(NamedTuple):
+    """Questions with their ids, and an answer to each."""
+
+    identifiers: list[str]
+    questions: list[Question]
+    answers: list[str]
+
+
+def draw(number: int) -> Drawn:
+    """Draw questions (two or three a pair, six a picture) and answers, in MMRel's proportions."""
     rng = random.Random(20261124)
     groups: dict[Group, Group] = {}
-    identifiers: list[str] = []
-    questions: list[Question] = []
-    answers: list[str] = []
-    while len(questions) < number:
-        pair, picture = f"{len(questions):016x}", f"vg/VG_100K/{len(questions) // 6}.jpg"
-        domain, category = rng.choices(list(CELLS), list(CELLS.values()))[0].split("/")
-        split = rng.choices(list(SPLITS), list(SPLITS.values()))[0]
-        style = rng.choice(STYLES) if domain == "dalle" else None
-        at = min(int(rng.paretovariate(0.6)), 380) - 1  # a few verbs are frequent
-        relation = VERBS[at] if category == "action" else rng.choice(RELATIONS[category])
-        for label in ("yes", "no", "no")[: 3 if category == "comparative" else 2]:
-            named = VERBS[at - rng.randint(1, 3)] if label == "no" and category == "action" else relation
-            group = Group(split, domain, category, style, named)
-            identifiers.append(f"q{len(questions):08d}")
-            questions.append(Question(label, groups.setdefault(group, group), picture, pair, {}))
-            answers.append(label if rng.random() < 0.8 else rng.choice(("yes", "no")))
-    return identifiers, questions, answers
+    drawn = Drawn([], [], [])
+    while len(drawn.questions) < number:
+        start = len(drawn.questions)
+        pair, picture = f"{start:016x}", f"vg/VG_100K/{start // 6}.jpg"
+        for label, group in _draw_pair(rng):
+            drawn.identifiers.append(f"q{len(drawn.questions):08d}")
+            group = groups.setdefault(group, group)
+            drawn.questions.append(Question(label, group, picture, pair, {}))
+            drawn.answers.append(label if rng.random() < 0.8 else rng.choice(("yes", "no")))
+    return drawn
 
 
-def members_of(questions: list[Question]) -> dict[tuple[str, str], list[int]]:
-    """Lists the questions of every group."""
-    members: dict[tuple[str, str], list[int]] = {("all", "all"): list(range(len(questions)))}
+def _draw_pair(rng: random.Random) -> Iterator[tuple[str, Group]]:
+    """Yield the label and the group of each question of a pair."""
+    domain, category = rng.choices(list(CELLS), list(CELLS.values()))[0].split("/")
+    split = rng.choices(list(SPLITS), list(SPLITS.values()))[0]
+    style = rng.choice(STYLES) if domain == "dalle" else None
+    verb = min(int(rng.paretovariate(0.6)), len(VERBS)) - 1  # a few verbs are frequent
+    relation = VERBS[verb] if category == "action" else rng.choice(RELATIONS[category])
+    labels = ("yes", "no", "no") if category == "comparative" else ("yes", "no")
+    for label in labels:
+        named = relation
+        if label == "no" and category == "action":
+            named = VERBS[verb - rng.randint(1, 3)]
+        yield label, Group(split, domain, category, style, named)
+
+
+def list_members(questions: Sequence[Question]) -> Members:
+    """List the questions of every group."""
+    members: Members = {("all", "all"): list(range(len(questions)))}
     for grouping in GROUPINGS:
         for row, question in enumerate(questions):
             name = getattr(question.group, grouping)
@@ -73,92 +100,105 @@ def members_of(questions: list[Question]) -> dict[tuple[str, str], list[int]]:
     return members
 
 
-def scikit_learn(
-    questions: list[Question], answers: list[str], members: dict[tuple[str, str], list[int]]
-) -> Callable[[], dict[Any, Any]]:
-    """Prepares scikit-learn's table, from arrays of small integers, its fastest form."""
+def prepare_scikit_learn(drawn: Drawn, members: Members) -> Count:
+    """Prepare scikit-learn's table, from arrays of small integers, its fastest form."""
     import numpy as np
     from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support
 
-    labels = np.array([question.label == "yes" for question in questions], np.int8)
-    said = np.array([answer == "yes" for answer in answers], np.int8)
+    labels = np.array([question.label == "yes" for question in drawn.questions], np.int8)
+    answers = np.array([answer == "yes" for answer in drawn.answers], np.int8)
     rows = {key: np.array(group) for key, group in members.items()}
+
+    options: dict[str, Any] = {"average": "binary", "zero_division": 0}
 
     def count() -> dict[Any, Any]:
         result = {}
         for key, group in rows.items():
-            truth, given = labels[group], said[group]
-            ratios = precision_recall_fscore_support(truth, given, average="binary", zero_division=0)[:3]
+            truth, given = labels[group], answers[group]
+            ratios = precision_recall_fscore_support(truth, given, **options)
             matrix = confusion_matrix(truth, given, labels=[0, 1])
-            result[key] = (accuracy_score(truth, given), *map(float, ratios), given.mean(), matrix)
+            accuracy = accuracy_score(truth, given)
+            result[key] = (accuracy, *map(float, ratios[:3]), given.mean(), matrix)
         return result
 
     return count
 
 
-def lmms_eval(
-    questions: list[Question], answers: list[str], members: dict[tuple[str, str], list[int]]
-) -> Callable[[], dict[Any, Any]]:
-    """Prepares the table by lmms-eval's aggregations of pope, from what its process_results returns."""
+def prepare_lmms_eval(drawn: Drawn, members: Members) -> Count:
+    """Prepare the table of lmms-eval's pope, from what its process_results returns."""
     package = importlib.util.find_spec("lmms_eval")
     if package is None or not package.submodule_search_locations:
         raise ModuleNotFoundError("No module named 'lmms_eval'")
     # Run by its path: importing the package needs torch and the rest of a harness.
     utils = runpy.run_path(f"{package.submodule_search_locations[0]}/tasks/pope/utils.py")
     names = ("accuracy", "precision", "recall", "f1_score", "yes_ratio")
+    aggregates = [utils[f"pope_aggregate_{name}"] for name in names]
     results = [
-        {"score": float(question.label == answer), "prediction": answer, "ground_truth": question.label}
-        for question, answer in zip(questions, answers, strict=False)
+        {
+            "score": float(question.label == answer),
+            "prediction": answer,
+            "ground_truth": question.label,
+        }
+        for question, answer in zip(drawn.questions, drawn.answers, strict=True)
     ]
     groups = {key: [results[row] for row in rows] for key, rows in members.items()}
-    return lambda: {key: tuple(utils[f"pope_aggregate_{name}"](rows) for name in names) for key, rows in groups.items()}
+
+    def count() -> dict[Any, Any]:
+        result = {}
+        for key, rows in groups.items():
+            result[key] = tuple(aggregate(rows) for aggregate in aggregates)
+        return result
+
+    return count
 
 
-def timed(make: Callable[[], Any], repeats: int) -> tuple[float, Any]:
-    """Returns the best processor time of some runs, in seconds, and the result."""
-    seconds = []
-    for _ in range(repeats):
-        start = time.process_time()
-        result = make()
-        seconds.append(time.process_time() - start)
-    return min(seconds), result
+PEERS = {"scikit-learn": prepare_scikit_learn, "lmms-eval's pope": prepare_lmms_eval}
 
 
-def check(ours: dict[str, Any], theirs: dict[Any, Any]) -> None:
-    """Raises ValueError where a figure that both know differs (their 0 stands for undefined)."""
+def compare(ours: dict[str, Any], theirs: dict[Any, Any]) -> None:
+    """Compare two tables; where a figure is undefined, None here, theirs is 0.
+
+    Raises:
+        ValueError: a figure that both have differs.
+    """
     for (grouping, name), row in theirs.items():
         figures = ours if grouping == "all" else ours["by"][grouping][name]
-        for key, value in zip(("accuracy", "precision", "recall", "f1"), row, strict=False):
+        for key, value in zip(("accuracy", "precision", "recall", "f1"), row[:4], strict=True):
             if abs((figures[key] or 0) - value) > 1e-12:
-                raise ValueError(f"{grouping} {name} {key}: {figures[key]} here and {value} there")
+                got = f"{figures[key]} here and {value} there"
+                raise ValueError(f"{grouping} {name} {key}: {got}")
 
 
 def main() -> int:
-    """Prints times and ratios; returns the exit status."""
+    """Print times and ratios, and return the exit status."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--number", type=int, default=1_000_000, help="answers (1,000,000)")
     parser.add_argument("--repeats", type=int, default=5, help="the best of so many runs (5)")
     args = parser.parse_args()
-    identifiers, questions, answers = draw(args.number)
+    drawn = draw(args.number)
     scores = Scores()
-    said = [SAID[answer] for answer in answers]
-    kept, _ = timed(lambda: scores.keep(identifiers, questions, said), 1)
-    own, ours = timed(lambda: relation_accuracy.report(scores, len(scores.codes)), args.repeats)
-    groups = sum(map(len, ours["by"].values())) + 1
-    print(f"{ours['n']:,} answers, {groups} groups, {ours['pairs']:,} pairs; best of {args.repeats} runs")
-    print(f"relation_accuracy  {own:6.2f} s  (and {kept:.2f} s once, to keep the verdicts)")
-    members = members_of(questions)
-    for name, prepare in (("scikit-learn", scikit_learn), ("lmms-eval's pope", lmms_eval)):
+    said = [SAID[answer] for answer in drawn.answers]
+    kept, _ = time_cpu(lambda: scores.keep(drawn.identifiers, drawn.questions, said))
+    own, ours = time_cpu(lambda: relation_accuracy.report(scores, len(scores.codes)), args.repeats)
+    rows = [["", "s", "times as long"], ["relation_accuracy", f"{own:.2f}", ""]]
+    notes = [f"relation_accuracy takes {kept:.2f} s once, to keep the verdicts"]
+    members = list_members(drawn.questions)
+    for name, prepare in PEERS.items():
         try:
-            count = prepare(questions, answers, members)
+            count = prepare(drawn, members)
         except ImportError as error:
-            print(f"{name:18} not timed: {error} (the top of this file says what to install)")
+            notes.append(f"{name} is not timed: {error}; {__file__} says what to install")
             continue
-        seconds, theirs = timed(count, args.repeats)
-        check(ours, theirs)
-        print(f"{name:18} {seconds:6.2f} s, {seconds / own:.1f} times as long; the same figures")
-    state = sum(map(sys.getsizeof, (scores.codes, scores.where, scores.images, scores.pairs))) / ours["n"]
-    print(f"state: {state:.0f} bytes a question, besides the ids, which it shares with the records")
+        seconds, theirs = time_cpu(count, args.repeats)
+        compare(ours, theirs)
+        rows.append([f"{name}, the same figures", f"{seconds:.2f}", f"{seconds / own:.1f}"])
+    groups = sum(map(len, ours["by"].values())) + 1
+    counts = f"{ours['n']:,} answers, {groups} groups, {ours['pairs']:,} pairs"
+    print(f"{counts}; best of {args.repeats} runs\n{format_table(rows)}")
+    state = (scores.codes, scores.where, scores.images, scores.pairs)
+    size = sum(map(sys.getsizeof, state)) / ours["n"]
+    notes.append(f"{size:.0f} bytes a question, besides the ids, which are those of the records")
+    print("\n".join(notes))
     return 0
 
 

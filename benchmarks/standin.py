@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Makes a stand-in of the whole benchmark: true in number, shape and layout, with pictures of nothing.
+"""Make a stand-in of the whole benchmark: true in number, shape and layout, its pictures textures.
 
-14,930 yes/no and 7,510 open questions about 7,510 pictures: Visual Genome's as 800 x 600 JPEG in two zip files, SPEC's
-as 512 x 512 JPEG in one, DALL-E's as 1024 x 1024 PNG in a folder. About 3 GB; `--small` gives the same in 20 MB.
+14,930 yes/no and 7,510 open questions about 7,510 pictures: Visual Genome's as 800 x 600 JPEG in
+two zip files, SPEC's as 512 x 512 JPEG in one, DALL-E's as 1024 x 1024 PNG in a folder. About 3 GB;
+`--small` makes the same in 20 MB.
 
-    python benchmarks/standin.py /tmp/standin
+    PYTHONPATH=. python benchmarks/standin.py /tmp/standin
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import zipfile
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from functools import cache
-from itertools import product
+from itertools import chain, product
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
@@ -25,12 +26,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 from PIL import Image
 
 import mmrel
-from mmrel_kit.questions.records import Triplet, make_question
+from benchmarks.draw_data import ask
+from mmrel_kit.questions.records import Triplet
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
-# Questions per cell: yes/no, open. The paper's, but for two cells whose rounding is evened out to its sums.
+# Questions per cell: yes/no, open. The paper's, but two cells are rounded so that its sums hold.
 CELLS = {
     ("real", "spatial"): (4860, 2430),
     ("real", "action"): (4620, 2350),
@@ -42,18 +44,24 @@ CELLS = {
 }
 STYLES = ("", "_photo-realistic", "_watercolor", "_abstract", "_oil-painting")
 # 12 kinds of 67 things are the paper's 804 objects.
-KINDS = "red blue old small wooden wet young wild striped bright broken plain".split()
+KINDS = """
+red blue old small wooden wet young wild striped bright broken plain
+""".split()
 THINGS = """
-airplane apple bag ball banana bear bed bench bicycle bird boat book bottle bowl box bridge bus cake camel candle car
-cat chair clock cow crab cup desk dog door duck elephant fish flower fork fox frog giraffe goat guitar hat horse kite
-knife lamp lion man monkey mouse orange owl panda pencil piano pizza plate rabbit robot shark sheep shoe snake sofa
-table tiger tree truck
+airplane apple bag ball banana bear bed bench bicycle bird boat book bottle bowl box bridge bus cake
+camel candle car cat chair clock cow crab cup desk dog door duck elephant fish flower fork fox frog
+giraffe goat guitar hat horse kite knife lamp lion man monkey mouse orange owl panda pencil piano
+pizza plate rabbit robot shark sheep shoe snake sofa table tiger tree truck
 """.split()
 VERBS = """
-bite carry catch chase climb draw drink drive eat feed fight follow hold hug jump kick kiss lift paint play pull push
-read ride shake sniff throw touch wash wear
+bite carry catch chase climb draw drink drive eat feed fight follow hold hug jump kick kiss lift
+paint play pull push read ride shake sniff throw touch wash wear
 """.split()
-INSTRUCTION = "Please answer with one word."
+OPPOSITES = {
+    "spatial": (("left", "right"), ("right", "left"), ("above", "under"), ("on", "under")),
+    "comparative": (("bigger", "smaller"), ("smaller", "bigger")),
+}
+NAMES = [f"{kind} {thing}" for kind, thing in product(KINDS, THINGS)]
 PIXELS = {"real": (800, 600), "sdxl": (512, 512), "dalle": (1024, 1024)}
 SMALL = {"real": (40, 30), "sdxl": (32, 32), "dalle": (32, 32)}
 CANVAS = 2400  # pixels of a texture from which pictures are cut
@@ -61,7 +69,7 @@ BATCH = 50
 
 
 class Drawn(NamedTuple):
-    """A picture to draw: its path, its size, what seeds it."""
+    """A picture to draw: its path, which is also its seed, and its width and height."""
 
     path: str
     pixels: tuple[int, int]
@@ -77,41 +85,51 @@ def make_standin(folder: Path, copies: int = 1, small: bool = False, workers: in
         workers: processes that draw.
 
     Returns:
-        What `upload.py build --images` takes.
+        What `mmrel build --images` takes.
     """
     (folder / "json").mkdir(parents=True, exist_ok=True)
     drawn = list(_write_questions(folder / "json", copies, SMALL if small else PIXELS))
     with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
         batches = [drawn[start : start + BATCH] for start in range(0, len(drawn), BATCH)]
-        _write_pictures(folder, (picture for batch in pool.map(draw_batch, batches) for picture in batch))
+        _write_pictures(folder, chain.from_iterable(pool.map(draw_batch, batches)))
+    return list_images(folder)
+
+
+def list_images(folder: Path) -> list[str]:
+    """Return what `mmrel build --images` takes for a stand-in."""
     return [
-        *(f"real={folder / name}" for name in ("images.zip", "images2.zip")),
+        f"real={folder / 'images.zip'}",
+        f"real={folder / 'images2.zip'}",
         f"sdxl={folder / 'data.zip'}",
         f"dalle={folder}",
     ]
 
 
 def draw_batch(batch: Sequence[Drawn]) -> list[tuple[str, bytes]]:
-    """Draw pictures: cut from a texture at a place that their path tells, so that each is another."""
+    """Draw pictures: each a part of a texture, chosen by its path, so that no two are the same."""
     made = []
     for path, (width, height) in batch:
         rng = random.Random(path)
         is_png = path.endswith(".png")
         canvas = _make_canvas(rng.randrange(4), is_png)
         x, y = rng.randrange(CANVAS - width), rng.randrange(CANVAS - height)
-        picture = canvas.crop((x, y, x + width, y + height)).transpose(Image.Transpose(rng.randrange(5)))
+        picture = canvas.crop((x, y, x + width, y + height))
+        picture = picture.transpose(Image.Transpose(rng.randrange(5)))
         if picture.size != (width, height):
             picture = picture.transpose(Image.Transpose.ROTATE_90)
         picture.putpixel((0, 0), tuple(rng.randbytes(3)))
         buffer = io.BytesIO()
-        picture.save(buffer, "PNG", compress_level=1) if is_png else picture.save(buffer, "JPEG", quality=88)
+        if is_png:
+            picture.save(buffer, "PNG", compress_level=1)
+        else:
+            picture.save(buffer, "JPEG", quality=88)
         made.append((path, buffer.getvalue()))
     return made
 
 
 @cache
 def _make_canvas(seed: int, is_png: bool) -> Image.Image:
-    """A texture with coarse and fine detail, about as hard to compress as photographs (or DALL-E's pictures)."""
+    """Make a texture about as hard to compress as photographs, or as DALL-E's pictures for PNG."""
     rng = random.Random(seed)
     canvas = Image.new("RGB", (CANVAS, CANVAS), "gray")
     for cells, weight in (
@@ -122,53 +140,74 @@ def _make_canvas(seed: int, is_png: bool) -> Image.Image:
         (CANVAS, 0.012 if is_png else 0.05),
     ):
         layer = Image.frombytes("RGB", (cells, cells), rng.randbytes(cells * cells * 3))
-        canvas = Image.blend(canvas, layer.resize((CANVAS, CANVAS), Image.Resampling.BICUBIC), weight)
+        layer = layer.resize((CANVAS, CANVAS), Image.Resampling.BICUBIC)
+        canvas = Image.blend(canvas, layer, weight)
     return canvas
 
 
-def _write_questions(folder: Path, copies: int, pixels: dict[str, tuple[int, int]]) -> Iterator[Drawn]:
-    names = [f"{kind} {thing}" for kind, thing in product(KINDS, THINGS)]
-    with ExitStack() as stack:
-        files = {
-            split: stack.enter_context(open(folder / f"{split}.jsonl", "w", encoding="utf-8")) for split in mmrel.SPLITS
-        }
-        for domain, category in CELLS:
-            yield from _write_cell(files, domain, category, copies, names, pixels[domain])
-
-
-def _write_cell(
-    files: dict[str, TextIO], domain: str, category: str, copies: int, names: list[str], pixels: tuple[int, int]
+def _write_questions(
+    folder: Path,
+    copies: int,
+    pixels: dict[str, tuple[int, int]],
 ) -> Iterator[Drawn]:
+    with ExitStack() as stack:
+        files: dict[str, TextIO] = {}
+        for split in mmrel.SPLITS:
+            file = open(folder / f"{split}.jsonl", "w", encoding="utf-8")  # noqa: SIM115
+            files[split] = stack.enter_context(file)
+        for domain, category in CELLS:
+            for path in _write_cell(files, domain, category, copies):
+                yield Drawn(path, pixels[domain])
+
+
+def _write_cell(files: dict[str, TextIO], domain: str, category: str, copies: int) -> Iterator[str]:
+    """Write the questions of a cell; yield the paths of its pictures."""
     closed, opened = (number * copies for number in CELLS[domain, category])
     for number in range(opened):
         path = _make_path(domain, category, number)
         rng = random.Random(path)
-        split = "adversarial" if number % 20 == 0 else "test" if number % 4 == 1 else "train"
+        split = _choose_split(number)
         count = (number + 1) * closed // opened - number * closed // opened
-        for record in _ask(domain, category, names, count, rng):
-            files[split].write(json.dumps({**record, "image": path, "split": split}) + "\n")
-        yield Drawn(path, pixels)
+        for record in _ask_about(domain, category, count, rng):
+            line = {**record, "image": path, "split": split}
+            files[split].write(json.dumps(line) + "\n")
+        yield path
 
 
-def _ask(domain: str, category: str, names: list[str], count: int, rng: random.Random) -> Iterator[dict[str, Any]]:
-    """A picture's open question and `count` yes/no questions: the true one, then false ones."""
-    subject, object_ = rng.sample(names, 2)
+def _choose_split(number: int) -> str:
+    if number % 20 == 0:
+        return "adversarial"
+    return "test" if number % 4 == 1 else "train"
+
+
+def _ask_about(
+    domain: str,
+    category: str,
+    count: int,
+    rng: random.Random,
+) -> Iterator[dict[str, Any]]:
+    """Yield the open question about a picture and `count` yes/no questions, the true one first."""
+    true, *false = _draw_triplets(category, rng)
+    yield ask(rng, domain, category, true, true.relation, "generative")
+    if count:
+        yield ask(rng, domain, category, true, "yes")
+    for triplet in false[: max(0, count - 1)]:
+        yield ask(rng, domain, category, triplet, "no")
+
+
+def _draw_triplets(category: str, rng: random.Random) -> list[Triplet]:
+    """Draw a true triplet and two false ones: other words, and subject and object exchanged."""
+    subject, object_ = rng.sample(NAMES, 2)
     if category == "action":
         relation, other = rng.sample(VERBS, 2)
-        triplets = [(subject, relation, object_), (subject, other, object_), (object_, relation, subject)]
-    elif category == "spatial":
-        relation, other = rng.choice((("left", "right"), ("right", "left"), ("above", "under"), ("on", "under")))
-        triplets = [(subject, relation, object_), (object_, relation, subject), (subject, other, object_)]
     else:
-        relation, other = rng.choice((("bigger", "smaller"), ("smaller", "bigger")))
-        triplets = [(subject, relation, object_), (object_, relation, subject), (subject, other, object_)]
-    asked = [(Triplet(*triplets[0]), "generative", relation)]
-    asked += [(Triplet(*triplet), "discriminative", "no") for triplet in triplets[:count]]
-    if count:
-        asked[1] = (asked[1][0], "discriminative", "yes")
-    for triplet, task, label in asked:
-        text = f"{make_question(domain, category, triplet, task)} {INSTRUCTION}"
-        yield {"question_id": f"{rng.getrandbits(75):015x}", "text": text, "label": label}
+        relation, other = rng.choice(OPPOSITES[category])
+    true = Triplet(subject, relation, object_)
+    exchanged = Triplet(object_, relation, subject)
+    reworded = Triplet(subject, other, object_)
+    if category == "action":
+        return [true, reworded, exchanged]
+    return [true, exchanged, reworded]
 
 
 def _make_path(domain: str, category: str, number: int) -> str:
@@ -181,7 +220,7 @@ def _make_path(domain: str, category: str, number: int) -> str:
     return f"Dall-E_generated/{category}/{number // 5:05d}{STYLES[number % 5]}.png"
 
 
-def _write_pictures(folder: Path, pictures: Iterator[tuple[str, bytes]]) -> None:
+def _write_pictures(folder: Path, pictures: Iterable[tuple[str, bytes]]) -> None:
     """Put each picture where its project publishes it."""
     with (
         zipfile.ZipFile(folder / "images.zip", "w") as first,
@@ -190,8 +229,10 @@ def _write_pictures(folder: Path, pictures: Iterator[tuple[str, bytes]]) -> None
     ):
         for path, data in pictures:
             root, _, rest = path.partition("/")
-            if root == "vg":
-                (second if rest.startswith("VG_100K_2") else first).writestr(rest, data)
+            if rest.startswith("VG_100K_2"):
+                second.writestr(rest, data)
+            elif root == "vg":
+                first.writestr(rest, data)
             elif root == "SPEC":
                 third.writestr(f"data/{rest}", data)
             else:
@@ -199,10 +240,17 @@ def _write_pictures(folder: Path, pictures: Iterator[tuple[str, bytes]]) -> None
                 (folder / path).write_bytes(data)
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main() -> None:
+    """Make the stand-in; print what `mmrel build --images` takes."""
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--copies", type=int, default=1)
-    parser.add_argument("--small", action="store_true")
+    copies = "how many times as many questions and pictures (%(default)s)"
+    parser.add_argument("--copies", type=int, default=1, help=copies)
+    parser.add_argument("--small", action="store_true", help="pictures of about 1 kB")
     args = parser.parse_args()
     print(*make_standin(args.folder, args.copies, args.small))
+
+
+if __name__ == "__main__":
+    main()

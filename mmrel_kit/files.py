@@ -155,12 +155,13 @@ def scan_json(source: Path | BinaryIO, name: str | None = None, rules: Rules = R
         with open(source, "rb") as file:
             yield from scan_json(file, name or str(source), rules)
         return
+    if rules.is_lines_only:
+        yield from _scan_each_line(source, name or "standard input", rules)
+        return
     text = _Text(source, name or "standard input", rules)
     try:
-        first = "" if rules.is_lines_only else text.skip_space()
-        if rules.is_lines_only:
-            yield from _scan_lines(text)
-        elif not first and not rules.may_be_empty:
+        first = text.skip_space()
+        if not first and not rules.may_be_empty:
             yield Problem(f"{text.name}:1", "expected records, the file is empty")
         elif first == "[":
             yield from _scan_array(text)
@@ -206,7 +207,7 @@ class _Text:
         self.line = 1
         self._file = file
         # Line ends become "\n"; str.splitlines would also cut at separators inside JSON strings.
-        decoder = codecs.getincrementaldecoder("utf-8" if rules.is_lines_only else "utf-8-sig")()
+        decoder = codecs.getincrementaldecoder("utf-8-sig")()
         self._decoder = io.IncrementalNewlineDecoder(decoder, translate=True)
         self._buffer = ""
         self._at = 0
@@ -279,7 +280,7 @@ def _scan_lines(text: _Text) -> Iterator[Value | Problem]:
         line = text.take(length or len(text))
         if not line:
             return
-        if not line.strip() and not text.rules.is_lines_only:
+        if not line.strip():
             continue
         try:
             value = parse_json(line, text.rules)
@@ -288,6 +289,24 @@ def _scan_lines(text: _Text) -> Iterator[Value | Problem]:
             got = f"{error}, got {line[:80].strip()!r}"
             yield Problem(where, f"expected one JSON object per line, or one array: {got}")
             if len(line) > text.rules.longest:
+                return
+            continue
+        yield Value(where, value)
+
+
+def _scan_each_line(file: BinaryIO, name: str, rules: Rules) -> Iterator[Value | Problem]:
+    """Yield the value of each line; a line that is not UTF-8 does not hide those around it."""
+    longest = 4 * rules.longest  # bytes
+    number = 0
+    while line := file.readline(longest):
+        number += 1
+        where = f"{name}:{number}"
+        try:
+            value = parse_json(line.decode(), rules)
+        except ValueError as error:
+            got = f"{error}, got {line[:80]!r}"
+            yield Problem(where, f"expected a JSON object in each line: {got}")
+            if len(line) == longest:
                 return
             continue
         yield Value(where, value)

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-import relation_accuracy
-from mmrel_kit.scoring import report as relation_report
 from tests.drawing.draw_answers import DOMAINS, FOLDER, MODELS, REPOSITORY, draw_answers
+from tests.helpers.metric import report, score
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -35,7 +31,7 @@ def test_the_answers_do_not_depend_on_where_a_question_was_read(
         (tmp_path / "data" / domain).mkdir(parents=True)
         moved = [json.dumps({**json.loads(line), "source": "elsewhere"}) + "\n" for line in lines]
         (tmp_path / "data" / domain / "test.jsonl").write_text("".join(moved), "utf-8")
-    monkeypatch.setattr("draw_answers.REPOSITORY", tmp_path)
+    monkeypatch.setattr("tests.drawing.draw_answers.REPOSITORY", tmp_path)
     for name in MODELS:
         assert (FOLDER / name).read_text("utf-8") == draw_answers(name)
 
@@ -47,25 +43,24 @@ def test_scoring_is_tried_from_a_clone_with_no_release_named(
     monkeypatch.chdir(tmp_path)
     for name, share in MODELS.items():
         arguments = [str(FOLDER / name), "--task", "both", "--json", "report.json"]
-        assert relation_accuracy.main(arguments) == 0
+        assert score(*arguments) == 0
         lines = capsys.readouterr().out.splitlines()
         assert lines[0].startswith("Scored on the drawn sample of this clone")
-        report = json.loads(Path("report.json").read_text("utf-8"))
-        assert report["accuracy"] == pytest.approx(share, abs=0.05)
-        assert report["open_ended"]["accuracy"] == pytest.approx(share, abs=0.05)
-        assert report["no_answer"] > 0
-        assert report["coverage"]["share"] == 1
+        result = json.loads(Path("report.json").read_text("utf-8"))
+        assert result["accuracy"] == pytest.approx(share, abs=0.05)
+        assert result["open_ended"]["accuracy"] == pytest.approx(share, abs=0.05)
+        assert result["no_answer"] > 0
+        assert result["coverage"]["share"] == 1
     better, worse = (str(FOLDER / name) for name in MODELS)
-    assert relation_report.main([better, "--against", worse, "--baselines", "--published"]) == 0
+    assert report(better, "--against", worse, "--baselines", "--published") == 0
     assert capsys.readouterr().out.splitlines()[0] == lines[0]
 
 
-def test_a_folder_without_a_sample_asks_for_a_release(tmp_path: Path) -> None:
-    # The same from an installed wheel, where no sample is beside the module.
-    for name in ("relation_accuracy.py", "relation_readers.py"):
-        shutil.copy(REPOSITORY / name, tmp_path)
-    command = [sys.executable, str(tmp_path / "relation_accuracy.py"), str(FOLDER / "made_up_80.jsonl")]
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.count("\n") == 1
-    assert "give --root, the folder of one, or --repo-id" in done.stderr
+def test_a_folder_without_a_sample_asks_for_a_release(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("mmrel_kit.scoring.release.PROJECT", tmp_path)
+    assert score(str(FOLDER / "made_up_80.jsonl")) == 1
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err.count("\n")) == ("", 1)
+    assert "give --root, the folder of one, or --repo-id" in captured.err

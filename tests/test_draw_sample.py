@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from tests.drawing.draw_sample import SPLITS, draw_sources
+from tests.drawing import draw_sample
+from tests.drawing.draw_sample import PLACED, SPLITS, draw_sources
 
 DOMAINS = {"vg": "real", "SPEC": "sdxl", "Dall-E_generated": "dalle"}
 PATHS = (
@@ -129,3 +130,22 @@ def test_each_picture_has_its_yes_its_no_and_its_open_question(splits: dict[str,
                 wanted = where == "real" or (where == "dalle" and yes["r"] in ("left", "right"))
                 assert bool(yes["to"]) == bool(no["to"]) == wanted
                 assert yes["r"] != ("above" if where == "sdxl" else "over")
+
+
+def test_placing_the_sample_keeps_what_is_no_part_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder schema/ also holds the paper's numbers, which no release carries."""
+    clone, release = tmp_path / "clone", tmp_path / "release"
+    for name in PLACED:
+        for root in (clone, release):
+            path = root / name if Path(name).suffix else root / name / "file"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(root.name)
+    (clone / "schema" / "published.json").write_text("the paper's")
+    monkeypatch.setattr(draw_sample, "REPOSITORY", clone)
+    monkeypatch.setattr(draw_sample, "make_placed_index", lambda release: "")
+    monkeypatch.setattr(draw_sample, "make_readme", lambda release: "")
+    draw_sample.place_sample(release)
+    placed = files(clone)
+    assert placed.pop("schema/published.json") == b"the paper's"
+    assert {placed.pop("checksums.json"), placed.pop("README.md")} == {b""}
+    assert set(placed.values()) == {b"release"}

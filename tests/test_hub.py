@@ -23,10 +23,12 @@ from mmrel_kit.files import InputError
 from mmrel_kit.hub import calls as hub_calls
 from mmrel_kit.hub import plan as hub_plan
 from mmrel_kit.hub.push import push
-from tests.helpers.make_release import make_large_release, seal
+from tests.helpers.edit_release import edit_index, seal
+from tests.helpers.folders import snapshot
+from tests.helpers.make_release import make_large_release
 from tests.hub import fault_table
 from tests.hub.hub_client import PROJECT, Client
-from tests.hub.loopback_hub import EXPIRED_TOKEN, READ_TOKEN, TOKEN, LoopbackHub, Rule, contents
+from tests.hub.loopback_hub import EXPIRED_TOKEN, READ_TOKEN, TOKEN, LoopbackHub, Rule
 
 NAME = "NS/MMRel"
 WAYS = [pytest.param(False, id="lfs"), pytest.param(True, id="xet", marks=pytest.mark.hub)]
@@ -83,8 +85,8 @@ def published(hub: LoopbackHub, repo_id: str = NAME, revision: str = "main") -> 
 def test_push_verify_load(hub: LoopbackHub, client: Client, release: Path, xet: bool) -> None:
     client.xet = xet
     printed = client.upload("push", str(release), "--repo-id", NAME, "--tag", "v1.0.0")  # with all its checks
-    assert f"{len(contents(release))} added, 0 changed, 0 removed, 0 unchanged" in printed
-    assert published(hub) == contents(release)
+    assert f"{len(snapshot(release))} added, 0 changed, 0 removed, 0 unchanged" in printed
+    assert published(hub) == snapshot(release)
     assert hub.repo(NAME).tags == {"v1.0.0": hub.repo(NAME).history()[0].id}
     assert (hub.sent("put") == 0) == xet
     assert hub.sent("commit") == 1
@@ -112,7 +114,7 @@ def test_a_changed_card_sends_only_the_card(hub: LoopbackHub, client: Client, re
     assert "~ README.md\n~ checksums.json\n0 added, 2 changed, 0 removed" in printed
     assert hub.sent("put") == 0
     assert len(hub.repo(NAME).history()) == 3
-    assert published(hub) == contents(release)
+    assert published(hub) == snapshot(release)
 
 
 def test_files_of_an_older_release_go_and_those_of_others_stay(hub: LoopbackHub, client: Client, release: Path) -> None:
@@ -122,7 +124,7 @@ def test_files_of_an_older_release_go_and_those_of_others_stay(hub: LoopbackHub,
     gone.unlink()
     seal(release)
     assert "- data/dalle/test.jsonl" in client.run("push", release, NAME, "--message", "Without DALL-E").stdout
-    assert published(hub) == {**contents(release), "notes.txt": b"somebody's", "data/real/theirs.jsonl": b"{}"}
+    assert published(hub) == {**snapshot(release), "notes.txt": b"somebody's", "data/real/theirs.jsonl": b"{}"}
     assert [commit.title for commit in hub.repo(NAME).history()][:2] == ["Without DALL-E", "by hand"]
 
 
@@ -149,14 +151,14 @@ def test_pull_request(hub: LoopbackHub, client: Client, release: Path) -> None:
     assert "/datasets/NS/MMRel/discussions/1" in done.stdout
     assert hub.repo(NAME).branches["main"] == before
     assert list(hub.repo(NAME).pulls) == ["refs/pr/1"]
-    assert published(hub, revision="refs/pr/1") == contents(release)
+    assert published(hub, revision="refs/pr/1") == snapshot(release)
 
 
 def test_parts_of_large_files(hub: LoopbackHub, client: Client, release: Path) -> None:
     hub.multipart_above = 4096
     client.run("push", release, NAME)
     assert hub.sent("complete") > 0
-    assert published(hub) == contents(release)
+    assert published(hub) == snapshot(release)
 
 
 def test_many_pages_of_files(hub: LoopbackHub, client: Client, release: Path) -> None:
@@ -169,7 +171,7 @@ def test_a_gitignore_that_stands_there_hides_nothing(hub: LoopbackHub, client: C
     hub.create(NAME)
     hub.commit(NAME, {".gitignore": b"data/real/test.jsonl\ndata/real/test-00000.tar\n"})
     client.run("push", release, NAME)
-    assert {**published(hub), ".gitignore": b""} == {**contents(release), ".gitignore": b""}
+    assert {**published(hub), ".gitignore": b""} == {**snapshot(release), ".gitignore": b""}
 
 
 # --- What is refused
@@ -227,7 +229,7 @@ def test_our_own_script_of_old_is_removed(hub: LoopbackHub, client: Client, rele
     index = json.dumps({"files": listed}).encode()
     hub.commit(NAME, {"mmrel.py": b"ours, once", "checksums.json": index})
     assert "- mmrel.py" in client.run("push", release, NAME).stdout
-    assert published(hub) == contents(release)
+    assert published(hub) == snapshot(release)
 
 
 def test_somebody_elses_checksums(hub: LoopbackHub, client: Client, release: Path) -> None:
@@ -328,11 +330,31 @@ def test_every_call_has_a_timeout() -> None:
 
 @pytest.mark.parametrize("path", ["../x", "/etc/passwd", "a/../../x", "a//b", "./a"])
 def test_hostile_paths(release: Path, path: str) -> None:
-    index = json.loads((release / "checksums.json").read_text())
-    index["files"][path] = {"sha256": "0" * 64, "size": 1}
-    (release / "checksums.json").write_text(json.dumps(index))
+    edit_index(release, lambda index: index["files"].update({path: {"sha256": "0" * 64, "size": 1}}))
     with pytest.raises(InputError, match="no path inside a release"):
         hub_plan.read_index(release)
+
+
+def test_a_release_whose_index_is_broken(client: Client, release: Path) -> None:
+    # Where `check` was left out, as by verify, this was a traceback.
+    (release / "checksums.json").write_text('{"files": {"a": 1}}')
+    says = "checksums.json: expected the sha256 and size of each file, got TypeError"
+    assert says in refused(client, release)
+    done = client.run("verify", release, NAME)
+    assert done.returncode == 1
+    assert says in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_progress_bars_are_for_terminals(monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_bars
+
+    enable_progress_bars()
+    for is_terminal in (False, True):
+        monkeypatch.setattr(sys.stderr, "isatty", lambda answer=is_terminal: answer)
+        with hub_calls.bounded(1.0):
+            assert are_progress_bars_disabled() != is_terminal
+        assert not are_progress_bars_disabled()
 
 
 # --- Verifying

@@ -6,6 +6,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +18,8 @@ import pytest
 
 import mmrel
 import relation_accuracy as metric
-from mmrel_kit.scoring import report as relation_report
+from mmrel_kit import cli
+from mmrel_kit.scoring.report import read_answers
 from tests.helpers.metric import (
     ANSWERS,
     GOOD,
@@ -29,6 +32,7 @@ from tests.helpers.metric import (
     python,
     record,
     run,
+    score,
 )
 
 
@@ -58,7 +62,8 @@ def test_ids_match_as_text_in_any_order() -> None:
 
 
 def test_missing_and_unknown_are_listed() -> None:
-    with pytest.raises(LookupError, match=r"missing 18 \('q2', .*'q11', \.\.\.\); unknown 1 \('q99'\)") as caught:
+    listed = r"missing 18 \('q2', .*'q11', \.\.\.\); unknown 1 \('q99'\)"
+    with pytest.raises(metric.AnswerError, match=listed) as caught:
         metric.compute(predictions(0, 1, 99), REFERENCES)
     assert "'q12'" not in str(caught.value)
     result = metric.compute(predictions(0, 1, 99), REFERENCES, partial=True)
@@ -75,9 +80,9 @@ def test_missing_and_unknown_are_listed() -> None:
 
 @pytest.mark.parametrize("partial", [False, True])
 def test_twice_and_another_benchmark_are_errors(partial: bool) -> None:
-    with pytest.raises(metric.MatchError, match=r"answered again: 1 \('q1 at predictions\[2\]'\)"):
+    with pytest.raises(metric.AnswerError, match=r"answered again: 1 \('q1 at predictions\[2\]'\)"):
         metric.compute(predictions(0, 1, 1), REFERENCES[:2], partial=partial)
-    with pytest.raises(metric.MatchError, match="none of them asked"):
+    with pytest.raises(metric.AnswerError, match="none of them asked"):
         metric.compute(predictions(77, 78), REFERENCES, partial=partial)
 
 
@@ -114,14 +119,14 @@ def test_answers_of_no_use(answers: Any, match: str) -> None:
     ],
 )
 def test_references_of_no_use(references: Any, match: str) -> None:
-    with pytest.raises(metric.RecordError, match=match):
+    with pytest.raises(metric.AnswerError, match=match):
         metric.compute(predictions(0), references)
 
 
 def test_plain_lists() -> None:
     assert metric.compute(["yes", None], ["Yes", "no"])["no_answer"] == 1
     assert metric.compute(["yes"], REFERENCES[:1])["tp"] == 1
-    with pytest.raises(metric.MatchError, match="as many"):
+    with pytest.raises(metric.AnswerError, match="as many"):
         metric.compute(["yes"], REFERENCES)
     with pytest.raises(metric.AnswerError, match="reader"):
         metric.compute(["yes"], ["yes"], reader="llava")
@@ -139,7 +144,7 @@ def test_tasks_are_never_mixed() -> None:
     assert (one["n"], one["open_ended"], one["coverage"]["set_aside"]) == (1, None, 1)
     assert (other["n"], other["open_ended"]["incorrect"], other["open_ended"]["accuracy"]) == (0, 1, 0.0)
     assert (both["n"], both["accuracy"], both["open_ended"]["n"]) == (1, 1.0, 1)
-    with pytest.raises(metric.MatchError, match="task"):
+    with pytest.raises(metric.AnswerError, match="task"):
         metric.compute(predictions(0), references[:1], task="generative")
 
 
@@ -205,15 +210,27 @@ def test_shapes_of_files(release: Path, tmp_path: Path, capsys: pytest.CaptureFi
     assert len(tables) == 1
 
 
+def test_files_of_answers_may_hold_what_other_programs_write(release: Path, tmp_path: Path, capsys: Captured) -> None:
+    # A shard without a question, NaN beside the answer, a reply of millions of characters.
+    (tmp_path / "empty.jsonl").write_text("")
+    rows = [{"question_id": name, "answer": text, "score": float("nan")} for name, text in GOOD.items()]
+    rows[0]["answer"] = "Yes. " + "So it is. " * 300_000
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    plain = run(release, answers_at(tmp_path / "b.jsonl", GOOD), capsys=capsys)
+    assert run(release, str(tmp_path / "empty.jsonl"), str(tmp_path / "a.jsonl"), capsys=capsys) == plain
+    (tmp_path / "array.json").write_text(json.dumps(rows))
+    assert run(release, str(tmp_path / "array.json"), capsys=capsys) == plain
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [
         (b"\x89PNG\r\n\x1a\n\x00\xff", "expected UTF-8"),
         (b"yes\nno\n", r"answers:1"),
-        (b"[1, 2]", r"answers[0]"),
+        (b"[1, 2]", r"answers:1"),
         (b'{"question_id": "q0", "answer": "yes"}\n{"question_id": "q1"}\n', "answers:2"),
         (b'{"question_id": "q0", "answer": NaN}', "float nan"),
-        (b"[" * 200_000, "expected JSON"),
+        (b"[" * 200_000, "nested too deeply"),
         (b"", "got answers to 0"),
         (b'{"question_id": "other", "answer": "yes"}', "none of them asked"),
         (b'{"question_id": "q0", "answer": "' + b"no " * 3_500_000 + b'"}', "missing 3"),
@@ -243,8 +260,8 @@ def test_bad_paths(release: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
         status, out, err = run(release, *arguments, capsys=capsys)
         assert (status, out) == (1, ""), arguments
         assert message in err
-    assert metric.main([answers, "--root", str(tmp_path)]) == 1
-    assert "give its folder as --root" in capsys.readouterr().err
+    assert score(answers, "--root", str(tmp_path)) == 1
+    assert "check its path" in capsys.readouterr().err
 
 
 def test_standard_input_and_a_closed_pipe(release: Path, tmp_path: Path) -> None:
@@ -265,8 +282,8 @@ def test_an_interrupt_is_one_line(monkeypatch: Patch, capsys: Captured) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(metric, "read_answers", interrupt)
-    assert metric.main([str(ANSWERS)]) == 130
+    monkeypatch.setattr("mmrel_kit.scoring.report.read_answers", interrupt)
+    assert score(str(ANSWERS)) == 130
     captured = capsys.readouterr()
     assert (captured.out, captured.err.count("\n")) == ("", 1)
 
@@ -278,12 +295,12 @@ def test_the_commands_of_the_card_run_in_a_clone(
     pytest.importorskip("matplotlib")
     monkeypatch.chdir(ROOT)
     card = (ROOT / "docs" / "metric.md").read_text("utf-8").replace("\\\n", " ")
-    commands = [line.split() for line in card.splitlines() if line.startswith("python ")]
+    card = card.replace("$(mmrel path answers)", str(ANSWERS.parent)).replace("$(mmrel path sample)", str(ROOT))
+    commands = [shlex.split(line) for line in card.splitlines() if line.startswith("mmrel ")]
     assert len(commands) == 2
-    for _, script, *arguments in commands:
+    for _, *arguments in commands:
         names = [name.replace("figure.png", str(tmp_path / "figure.png")) for name in arguments]
-        main = metric.main if script == "relation_accuracy.py" else relation_report.main
-        assert main(names) == 0, capsys.readouterr().err
+        assert cli.main(names) == 0, capsys.readouterr().err
 
 
 def test_imports_nothing_heavy() -> None:
@@ -310,9 +327,9 @@ def test_references_are_what_load_dataset_returns(
     # Every picture was decoded, and the questions had no split.
     target = tmp_path / "f.json"
     options = ["--config", "real", "--task", "both", "--json", str(target)]
-    assert metric.main([str(ANSWERS), *options]) == 0
+    assert score(str(ANSWERS), *options) == 0
     found = json.loads(target.read_text())
-    answers = metric.read_answers(str(ANSWERS))
+    answers = read_answers(str(ANSWERS))
     rows = [{"question_id": name, "answer": text} for name, text in answers.items()]
     how: dict[str, Any] = {"split": "test", "streaming": streaming, "cache_dir": str(tmp_path)}
     by_builder = mmrel.load("real", root=ROOT, **how)
@@ -359,3 +376,46 @@ def test_the_snippet_of_the_readme_from_an_empty_folder(tmp_path: Path, streamin
     done = python(tmp_path, environment, "-c", code)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "28 0.5 0.0 ['test']\n"
+
+
+# --- The file on its own ---
+
+ALONE = """
+from relation_accuracy import compute
+
+print(compute(["Yes.", None], ["yes", "no"])["accuracy"])
+for arguments in ({"reader": "pope"}, {"task": "generative"}):
+    record = {"question_id": "q", "answer": "above", "task": "generative"}
+    try:
+        compute([{"question_id": "q", "answer": "over"}], [record], **arguments)
+    except ModuleNotFoundError as error:
+        print(error)
+"""
+
+
+def test_the_file_alone_in_a_folder(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "relation_accuracy.py", tmp_path)
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = python(tmp_path, environment, "-c", ALONE)
+    assert (done.returncode, done.stderr) == (0, "")
+    where = "needs the package mmrel_kit, which is not beside relation_accuracy.py"
+    advice = "use a clone of MMRel, or run 'pip install .' in one"
+    assert done.stdout.splitlines() == [
+        "0.5",
+        f"the reader 'pope' {where}: {advice}",
+        f"an open-ended answer {where}: {advice}",
+    ]
+    done = python(tmp_path, environment, "relation_accuracy.py", "answers.jsonl")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"relation_accuracy.py: the command {where}: {advice}\n"
+
+
+def test_the_first_word_chooses_the_verb(tmp_path: Path) -> None:
+    # `python relation_accuracy.py ANSWERS` is `score`, as it always was.
+    command = [str(ROOT / "relation_accuracy.py"), str(ANSWERS)]
+    plain = python(tmp_path, dict(os.environ), *command)
+    named = python(tmp_path, dict(os.environ), command[0], "score", command[1])
+    assert (plain.returncode, plain.stdout) == (0, named.stdout), plain.stderr
+    other = python(tmp_path, dict(os.environ), command[0], "report", command[1])
+    assert "95 % intervals" in other.stdout
+    assert "95 % intervals" not in plain.stdout

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-import relation_accuracy as metric
+import mmrel
+from mmrel_kit.scoring.release import load_release
 from tests.helpers.metric import (
     ANSWERS,
     GOOD,
@@ -27,6 +28,7 @@ from tests.helpers.metric import (
     python,
     release_at,
     run,
+    score,
     start,
 )
 from tests.hub.loopback_hub import LoopbackHub, Rule
@@ -41,12 +43,12 @@ def release(tmp_path: Path) -> Path:
 def test_records_that_differ_from_their_checksums(release: Path) -> None:
     path = release / "data/real/test.jsonl"
     path.write_bytes(path.read_bytes() + b"\n")
-    with pytest.raises(metric.RecordError, match="differs"):
-        metric.load_release(release)
+    with pytest.raises(mmrel.ReleaseError, match="differs"):
+        load_release(release)
     path.unlink()
-    with pytest.raises(metric.RecordError, match="fetch the release again"):
-        metric.load_release(release, "all", "test")
-    questions, _ = metric.load_release(release, "dalle", "adversarial")  # what is not needed may be absent
+    with pytest.raises(mmrel.ReleaseError, match="fetch the release again"):
+        load_release(release, "all", "test")
+    questions, _ = load_release(release, "dalle", "adversarial")  # what is not needed may be absent
     assert len(questions) == 2
 
 
@@ -61,26 +63,28 @@ def hub(release: Path, tmp_path: Path) -> Iterator[LoopbackHub]:
     assert hub.leaks == []
 
 
-@pytest.mark.parametrize("script", ["relation_accuracy.py", "relation_report.py"])
+@pytest.mark.parametrize("verb", ["score", "report"])
 def test_a_release_on_the_hub_is_scored_by_its_records_alone(
-    hub: LoopbackHub, release: Path, tmp_path: Path, script: str
+    hub: LoopbackHub, release: Path, tmp_path: Path, verb: str
 ) -> None:
     # A release on the Hub had to be downloaded first, with all of its pictures.
     answers = answers_at(tmp_path / "a.jsonl", {**GOOD, "q9": "above", "q20": "yes"})
-    command = [answers, "--task", "both"]
-    expected = start(hub, tmp_path, *command, "--root", str(release), SCRIPT=script)
+    command = [verb, answers, "--task", "both"]
+    expected = start(hub, tmp_path, *command, "--root", str(release))
     assert expected.returncode == 0, expected.stderr
     assert hub.requests == []
 
     def assert_equal(*where: str, **settings: str) -> None:
-        done = start(hub, tmp_path, *command, *where, SCRIPT=script, **settings)
+        done = start(hub, tmp_path, *command, *where, **settings)
         assert (done.returncode, done.stdout) == (0, expected.stdout), done.stderr
 
     assert_equal("--repo-id", "NS/MMRel")
     assert_equal("--root", "hf://datasets/NS/MMRel@main/")
-    paths = (request.path.rpartition("/resolve/")[2].partition("/")[2] for request in hub.requests)
+    asked = [request.path for request in hub.requests if "/resolve/" in request.path]
+    paths = (path.rpartition("/resolve/")[2].partition("/")[2] for path in asked)
     records = {"data/real/test.jsonl", "data/dalle/adversarial.jsonl"}
-    assert set(paths) - {""} == {"checksums.json", "schema/taxonomy.json", *records}
+    schemas = {"schema/record.schema.json", "schema/taxonomy.json"}  # mmrel.Release reads the former
+    assert set(paths) - {""} == {"checksums.json", *schemas, *records}
     hub.requests.clear()
     assert_equal("--repo-id", "NS/MMRel", HF_HUB_OFFLINE="1")
     assert_equal("--repo-id", "NS/MMRel", HF_ENDPOINT=NOWHERE)
@@ -104,11 +108,11 @@ def test_a_revision_stays_what_it_is(hub: LoopbackHub, release: Path, tmp_path: 
 @pytest.mark.parametrize(
     ("arguments", "settings", "message"),
     [
-        (["--repo-id", "NS/Other"], {}, "the Hub has no dataset NS/Other"),
+        (["--repo-id", "NS/Other"], {}, "no dataset 'NS/Other' on the Hub"),
         (["--repo-id", "NS/MMRel", "--revision", "v9"], {}, "no branch, tag or commit 'v9'"),
-        (["--repo-id", "NS/Empty"], {}, "there is no checksums.json of NS/Empty@main"),
-        (["--root", "hf://datasets/NS/MMRel"], {"HF_ENDPOINT": NOWHERE}, "cannot be reached"),
-        (["--repo-id", "NS/MMRel"], {"HF_HUB_OFFLINE": "1"}, "HF_HUB_OFFLINE is set"),
+        (["--repo-id", "NS/Empty"], {}, "NS/Empty is no release of MMRel: it has no checksums.json"),
+        (["--root", "hf://datasets/NS/MMRel"], {"HF_ENDPOINT": NOWHERE}, "check the network"),
+        (["--repo-id", "NS/MMRel"], {"HF_HUB_OFFLINE": "1"}, "HF_HUB_OFFLINE"),
     ],
 )
 def test_releases_that_cannot_be_fetched(
@@ -134,7 +138,7 @@ def test_releases_that_cannot_be_fetched(
     ],
 )
 def test_wrong_names_of_releases(arguments: list[str], message: str, capsys: Captured) -> None:
-    assert metric.main([str(ANSWERS), *arguments]) == 1
+    assert score(str(ANSWERS), *arguments) == 1
     captured = capsys.readouterr()
     assert captured.out == ""
     assert message in captured.err
@@ -145,7 +149,7 @@ def test_a_hub_that_answers_with_an_error(hub: LoopbackHub, tmp_path: Path) -> N
     hub.rules.append(Rule("resolve", "500", times=99))
     done = start(hub, tmp_path, answers_at(tmp_path / "a.jsonl", GOOD), "--repo-id", "NS/MMRel")
     assert (done.returncode, done.stdout) == (1, "")
-    assert "checksums.json of NS/MMRel@main could not be fetched" in done.stderr
+    assert "NS/MMRel/checksums.json was not downloaded before and cannot be read now" in done.stderr
     assert done.stderr.count("\n") == 1, done.stderr
 
 
@@ -165,13 +169,21 @@ def test_files_on_the_hub_that_differ_from_its_checksums(hub: LoopbackHub, tmp_p
     assert done.stderr.count("\n") == 1
 
 
-def test_the_hub_needs_huggingface_hub(monkeypatch: Patch, capsys: Captured) -> None:
-    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    monkeypatch.setitem(sys.modules, "huggingface_hub.utils", None)
-    assert metric.main([str(ANSWERS), "--repo-id", "NS/MMRel"]) == 1
-    assert capsys.readouterr().err.endswith("it is not installed: pip install huggingface_hub\n")
-    with pytest.raises(ModuleNotFoundError):
-        metric.load_release("hf://datasets/NS/MMRel")
+WITHOUT_DATASETS = """
+import runpy, sys
+sys.modules["datasets"] = None
+sys.argv = ["relation_accuracy.py", *sys.argv[2:]]
+runpy.run_path(ROOT, run_name="__main__")
+"""
+
+
+def test_a_release_needs_datasets(tmp_path: Path) -> None:
+    code = WITHOUT_DATASETS.replace("ROOT", repr(str(ROOT / "relation_accuracy.py")))
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = python(tmp_path, environment, "-c", code, "score", str(ANSWERS))
+    assert (done.returncode, done.stdout) == (1, "")
+    missing = "datasets is not installed; install what it needs: pip install ."
+    assert done.stderr == f"relation_accuracy.py: {missing}\n"
 
 
 def test_a_root_is_the_root(release: Path, tmp_path: Path, monkeypatch: Patch, capsys: Captured) -> None:
@@ -180,17 +192,17 @@ def test_a_root_is_the_root(release: Path, tmp_path: Path, monkeypatch: Patch, c
     monkeypatch.setenv("HOME", str(tmp_path))
     outputs = set()
     for root in ("release", "./release", f"../{tmp_path.name}/release", "~/release", str(release)):
-        assert metric.main([answers, f"--root={root}"]) == 0, root
+        assert score(answers, f"--root={root}") == 0, root
         outputs.add(capsys.readouterr().out)
-        assert metric.load_release(root) == metric.load_release(release)
+        assert load_release(root) == load_release(release)
     assert len(outputs) == 1
     monkeypatch.chdir(ROOT)  # a clone, whose sample must not be taken instead
     for root in ("my-relaese", "~/my-relaese", "data", "", "~nobody-here"):
-        assert metric.main([answers, "--root", root]) == 1
+        assert score(answers, "--root", root) == 1
         captured = capsys.readouterr()
         assert captured.out == ""
         assert captured.err.count("\n") == 1
-    assert metric.main([answers, "--root", "."]) == 1
+    assert score(answers, "--root", ".") == 1
     assert "none of them asked" in capsys.readouterr().err  # the sample's questions
 
 
@@ -199,7 +211,7 @@ def test_a_hostile_index(release: Path, tmp_path: Path, capsys: Captured) -> Non
     answers = answers_at(tmp_path / "a.jsonl", GOOD)
     stated = json.loads((release / "checksums.json").read_text())
     listed = {"data/real/test.jsonl": 1}
-    changes = ({"note": 5}, {"name": ["mmrel"]}, {"files": []}, {"files": listed})
+    changes = ({"note": 5}, {"version": ["1"]}, {"files": []}, {"files": listed})
     for change in changes:
         (release / "checksums.json").write_text(json.dumps({**stated, **change}))
         status, out, err = run(release, answers, capsys=capsys)
@@ -219,17 +231,16 @@ def test_a_hostile_index(release: Path, tmp_path: Path, capsys: Captured) -> Non
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="tomllib is in Python 3.11 and later")
 def test_the_wheel_scores_open_ended_answers(tmp_path: Path) -> None:
-    # An installed wheel had no taxonomy.json. This lays files out as pyproject.toml says; CI builds
-    # a real wheel.
+    # An installed wheel had no taxonomy.json. This lays files out as pyproject.toml and setup.py
+    # say; CI builds a real wheel.
     import tomllib
 
     setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]
     for module in setuptools["py-modules"]:
         shutil.copy(ROOT / f"{module}.py", tmp_path)
-    for package in setuptools["packages"]:
-        (tmp_path / package).mkdir()
-        for name in setuptools["package-data"][package]:
-            shutil.copy(ROOT / setuptools["package-dir"][package] / name, tmp_path / package)
+    package = tmp_path / "mmrel_kit"
+    shutil.copytree(ROOT / "mmrel_kit", package, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "schema", package / "sample" / "schema")
     code = """if True:
         from relation_accuracy import compute
         record = {"question_id": "q", "answer": "above", "task": "generative", "category": "spatial"}

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from mmrel_kit.scoring import report, text
-from tests.helpers.metric import answers_at, draw_pairs, release_at
+from mmrel_kit.questions.published import read_paper
+from tests.helpers.metric import answers_at, draw_pairs, release_at, report
 
 
 def test_published_rows() -> None:
-    for model, cells in text.PUBLISHED.items():
+    paper = read_paper()
+    for model, cells in paper.scores.items():
         assert len(cells) == 7, model
         for cell, (_, precision, recall, f1) in cells.items():
             if (model, cell) != ("GPT-4o", "sdxl/spatial"):
@@ -21,8 +22,8 @@ def test_published_rows() -> None:
                     model,
                     cell,
                 )
-    assert text.PUBLISHED["GPT-4o"]["sdxl/spatial"] == text.PUBLISHED["GPT-4o"]["real/action"]
-    assert "misprint" in text.PUBLISHED_NOTES[1]
+    assert paper.scores["GPT-4o"]["sdxl/spatial"] == paper.scores["GPT-4o"]["real/action"]
+    assert "misprint" in paper.notes[1]
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ def test_command(release: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     yes = answers_at(tmp_path / "yes", {f"testq{at}": "Yes" for at in range(40)})
     target = str(tmp_path / "f.json")
     options = ["--against", yes, "--baselines", "--published", "--json", target]
-    assert report.main([good, "--root", str(release), *options]) == 0
+    assert report(good, "--root", str(release), *options) == 0
     out = capsys.readouterr().out
     assert "+50.00" in out
     assert "misprint" in out
@@ -49,8 +50,8 @@ def test_command(release: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert result["against"]["mcnemar"]["only_first"] == 20
     # Each relation stands in one kind of question here: what it gives away, a blind guesser learns.
     assert result["baselines"]["majority by relation"]["accuracy"] == 1.0
-    assert report.main([good, "--root", str(release)]) == 0
-    assert report.main([good, "--root", str(release), "--against", str(tmp_path / "none")]) == 1
+    assert report(good, "--root", str(release)) == 0
+    assert report(good, "--root", str(release), "--against", str(tmp_path / "none")) == 1
     assert "No such file" in capsys.readouterr().err
 
 
@@ -58,7 +59,7 @@ def test_plot(release: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str])
     pytest.importorskip("matplotlib")
     answers = answers_at(tmp_path / "a", {f"testq{at}": "Yes" for at in range(40)})
     picture = tmp_path / "f.png"
-    assert report.main([answers, "--root", str(release), "--plot", str(picture)]) == 0
+    assert report(answers, "--root", str(release), "--plot", str(picture)) == 0
     assert picture.read_bytes().startswith(b"\x89PNG")
-    assert report.main([answers, "--root", str(release), "--plot", str(tmp_path / "f.nothing")]) == 1
+    assert report(answers, "--root", str(release), "--plot", str(tmp_path / "f.nothing")) == 1
     assert "name of a picture" in capsys.readouterr().err

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 import relation_accuracy as metric
+from mmrel_kit.scoring.open_ended import load_taxonomy, read_relation
+from mmrel_kit.scoring.readers import READERS
 from tests.helpers.metric import ROOT
 
 DATA = Path(__file__).parent / "data" / "relation_accuracy"
@@ -33,7 +35,7 @@ def golden(name: str) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("row", golden("readers.json"), ids=lambda row: ascii(row["answer"]))
 def test_readers(row: dict[str, Any]) -> None:
     for column, (reader, label) in COLUMNS.items():
-        assert metric.READERS[reader].read(row["answer"], label) == row[column], column
+        assert READERS[reader].read(row["answer"], label) == row[column], column
 
 
 @pytest.mark.parametrize("row", golden("words.json"), ids=lambda row: ascii(row["answer"]))
@@ -45,7 +47,7 @@ def test_words(row: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("row", golden("open_ended.json"), ids=lambda row: f"{row['relation']}: {row['answer']}")
 def test_open_ended(row: dict[str, Any]) -> None:
-    assert metric.read_relation(row["answer"], row, metric.load_taxonomy()) == row["verdict"]
+    assert read_relation(row["answer"], row, load_taxonomy()) == row["verdict"]
 
 
 def test_the_card_shows_what_the_readers_say() -> None:
@@ -56,14 +58,14 @@ def test_the_card_shows_what_the_readers_say() -> None:
     assert len(shown) == 9
     for answer, *verdicts in shown:
         text = "" if answer == "(nothing)" else answer
-        read = [metric.READERS[reader].read(text, label) or "\u2013" for reader, label in COLUMNS.values()]
+        read = [READERS[reader].read(text, label) or "\u2013" for reader, label in COLUMNS.values()]
         assert verdicts == read, answer
 
 
 def test_vlmevalkit_looks_at_the_marks_as_they_were_given() -> None:
     # Whether a mark touches a space was looked up in the text from which earlier marks had gone, and "a_no/_"
     # lost its underscores; found by comparing with the original on 300,000 random answers.
-    assert [metric.READERS["vlmevalkit"].read(text, "") for text in ("a_no/_", "no!3(!")] == ["no", "no"]
+    assert [READERS["vlmevalkit"].read(text, "") for text in ("a_no/_", "no!3(!")] == ["no", "no"]
 
 
 def test_open_ended_without_triplet_reads_the_reference() -> None:
@@ -74,17 +76,17 @@ def test_open_ended_without_triplet_reads_the_reference() -> None:
         "object": None,
         "answer": "It is above the car.",
     }
-    taxonomy = metric.load_taxonomy()
-    assert [metric.read_relation(text, bare, taxonomy) for text in ("over", "under", "red")] == [
+    taxonomy = load_taxonomy()
+    assert [read_relation(text, bare, taxonomy) for text in ("over", "under", "red")] == [
         "correct",
         "incorrect",
         None,
     ]
     unlisted = {"answer": "juggling"}
-    assert metric.read_relation("He is juggling.", unlisted, taxonomy) == "correct"
+    assert read_relation("He is juggling.", unlisted, taxonomy) == "correct"
 
 
-@pytest.mark.parametrize("reader", metric.READERS)
+@pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize(
     "answer", [None, "[LMMS_EVAL_REQUEST_FAILED after 5 retries] no yes", " Failed to obtain answer via API."]
 )
@@ -98,4 +100,4 @@ def test_null_and_failed_requests_are_no_answer(reader: str, answer: str | None)
 def test_long_answers_are_read(text: str) -> None:
     # Unicode normalisation of one run of combining marks took minutes, being quadratic.
     assert metric.read_words(text) in ("no", None)
-    assert metric.read_relation(text, {"answer": "above", "category": "spatial"}, metric.load_taxonomy()) is None
+    assert read_relation(text, {"answer": "above", "category": "spatial"}, load_taxonomy()) is None

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Describes a release in Croissant 1.1 (croissant.json): every data file with its sha256 and licence, every config.
+"""Describe a release in Croissant 1.1 (croissant.json): every data file, every config.
 
-A record set is a config, read from its Parquet files; its field `split` comes from the file's name. Paths are relative
-to croissant.json, so that it describes a clone as well as a repository on the Hub.
+A record set is a config, read from its Parquet files; its field `split` comes from the file's name.
+Paths are relative to croissant.json, so that it describes a clone as well as a repository on the
+Hub.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 NAME = "croissant.json"
 CC_BY = "https://creativecommons.org/licenses/by/4.0/"
 APACHE = "https://www.apache.org/licenses/LICENSE-2.0"
-# Of each domain: what its files are licensed under, annotations first, and what is to be said of its pictures.
+# By domain: the licences of its files, that of the annotations first, and its pictures in words.
 RIGHTS = {
     "real": ((CC_BY,), "photographs of Visual Genome, which have origins and terms of their own"),
     "sdxl": ((CC_BY, APACHE), "pictures of SPEC, made with SDXL (Apache-2.0)"),
@@ -34,22 +35,38 @@ FORMATS = {
 }
 SPLIT_TYPES = {"train": "cr:TrainingSplit", "test": "cr:TestSplit", "adversarial": "cr:TestSplit"}
 RESPONSIBLE = {
-    "dataCollection": "Real pictures and their relations were chosen from Visual Genome, SDXL pictures from SPEC; "
-    "DALL-E pictures were generated for triplets. Relations were proposed by a multimodal model.",
-    "dataAnnotationProtocol": "People confirmed or corrected every proposed triplet (SemiDC). Negative questions swap "
-    "subject and object, or ask for another relation.",
-    "dataBiases": ["Objects and relations are those that are frequent in Visual Genome and SPEC. Yes and no are not "
-    "balanced in every cell: the card's audit counts them."],
-    "dataLimitations": ["Questions name one relation of two objects; others that hold are not listed. English only."],
-    "dataUseCases": ["Evaluation of multimodal models on relations between objects; fine-tuning on the train split."],
-    "personalSensitiveInformation": ["Photographs show people as Visual Genome has them; nobody is named."],
+    "dataCollection": (
+        "Real pictures and their relations were chosen from Visual Genome, SDXL pictures from "
+        "SPEC; DALL-E pictures were generated for triplets. Relations were proposed by a "
+        "multimodal model."
+    ),
+    "dataAnnotationProtocol": (
+        "People confirmed or corrected every proposed triplet (SemiDC). Negative questions swap "
+        "subject and object, or ask for another relation."
+    ),
+    "dataBiases": [
+        "Objects and relations are those that are frequent in Visual Genome and SPEC. Yes and no "
+        "are not balanced in every cell: the card's audit counts them."
+    ],
+    "dataLimitations": [
+        "Questions name one relation of two objects; others that hold are not listed. English only."
+    ],
+    "dataUseCases": [
+        "Evaluation of multimodal models on relations between objects; "
+        "fine-tuning on the train split."
+    ],
+    "personalSensitiveInformation": [
+        "Photographs show people as Visual Genome has them; nobody is named."
+    ],
 }  # fmt: skip
 # The words of Croissant's own context, whole, because readers warn of any other.
 _CR = (
-    "citeAs", "column", "equivalentProperty", "extract", "field", "fileProperty", "fileObject", "fileSet", "format",
-    "includes", "isLiveDataset", "jsonPath", "key", "md5", "parentField", "path", "recordSet", "references", "regex",
-    "repeated", "replace", "samplingRate", "separator", "source", "subField", "transform",
-)  # fmt: skip
+    *("citeAs", "column", "equivalentProperty", "extract", "field", "fileProperty"),
+    *("fileObject", "fileSet", "format", "includes", "isLiveDataset", "jsonPath"),
+    *("key", "md5", "parentField", "path", "recordSet", "references"),
+    *("regex", "repeated", "replace", "samplingRate", "separator", "source"),
+    *("subField", "transform"),
+)
 CONTEXT: dict[str, Any] = {
     "@language": "en",
     "@vocab": "https://schema.org/",
@@ -65,38 +82,47 @@ CONTEXT: dict[str, Any] = {
 }
 
 
-def make_croissant(facts: list[Facts], files: Mapping[str, Mapping[str, Any]], note: str | None) -> str:
-    """Text of croissant.json.
+def make_croissant(
+    facts: list[Facts],
+    files: Mapping[str, Mapping[str, Any]],
+    note: str | None,
+) -> str:
+    """Return the text of croissant.json.
 
     Args:
         facts: of all splits of the release.
-        files: sha256 and size of the files of the release, by their path; those under data/ are described.
+        files: sha256 and size of the release's files, by path; those in data/ are described.
         note: what the release says of itself.
     """
     domains = sorted({part.domain for part in facts})
+    splits = sorted({part.split for part in facts}, key=mmrel.SPLITS.index)
     configs = [config for config in mmrel.CONFIGS if config in ("all", *domains)]
+    licences = {licence for domain in domains for licence in RIGHTS[domain][0]}
+    # data/<domain>/<file>; data/example.jpg is the card's picture.
+    data_files = [name for name in sorted(files) if re.match("data/.+/", name)]
+    description = f"{note} {mmrel.DESCRIPTION}" if note else mmrel.DESCRIPTION
     value = {
         "@context": CONTEXT,
         "@type": "sc:Dataset",
         "conformsTo": "http://mlcommons.org/croissant/1.1",
         "name": "MMRel",
-        "description": " ".join(filter(None, (note, mmrel.DESCRIPTION))),
+        "description": description,
         "url": mmrel.HOMEPAGE,
         "version": mmrel.__version__,
-        "license": sorted({licence for domain in domains for licence in RIGHTS[domain][0]}, reverse=True),
+        "license": sorted(licences, reverse=True),
         "citeAs": mmrel.CITATION,
         "keywords": ["relations", "hallucination", "multimodal", "benchmark"],
-        **{f"rai:{name}": told for name, told in RESPONSIBLE.items()},
-        # data/<domain>/<file>; data/example.jpg is the card's picture.
-        "distribution": [_file(name, files[name]) for name in sorted(files) if re.match("data/.+/", name)]
-        + [_tables(config) for config in configs],
-        "recordSet": [_splits(sorted({part.split for part in facts}, key=mmrel.SPLITS.index))]
-        + [_records(config) for config in configs],
+        **{f"rai:{name}": text for name, text in RESPONSIBLE.items()},
+        "distribution": [
+            *(_make_file(name, files[name]) for name in data_files),
+            *(_make_tables(config) for config in configs),
+        ],
+        "recordSet": [_make_splits(splits), *(_make_records(config) for config in configs)],
     }
     return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
 
 
-def _file(name: str, described: Mapping[str, Any]) -> dict[str, Any]:
+def _make_file(name: str, described: Mapping[str, Any]) -> dict[str, Any]:
     _, domain, file = name.split("/")
     encoding, kind = FORMATS[file[file.rindex(".") :]]
     licences, pictures = RIGHTS[domain]
@@ -113,7 +139,7 @@ def _file(name: str, described: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _tables(config: str) -> dict[str, Any]:
+def _make_tables(config: str) -> dict[str, Any]:
     return {
         "@type": "cr:FileSet",
         "@id": f"{config}-tables",
@@ -124,8 +150,8 @@ def _tables(config: str) -> dict[str, Any]:
     }
 
 
-def _splits(splits: list[str]) -> dict[str, Any]:
-    fields = [_field("splits", "name", "sc:Text", None), _field("splits", "type", "sc:URL", None)]
+def _make_splits(splits: list[str]) -> dict[str, Any]:
+    rows = [{"splits/name": split, "splits/type": SPLIT_TYPES[split]} for split in splits]
     return {
         "@type": "cr:RecordSet",
         "@id": "splits",
@@ -133,33 +159,54 @@ def _splits(splits: list[str]) -> dict[str, Any]:
         "description": "The splits; adversarial asks about unusual relations.",
         "dataType": "cr:Split",
         "key": {"@id": "splits/name"},
-        "field": fields,
-        "data": [{"splits/name": split, "splits/type": SPLIT_TYPES[split]} for split in splits],
+        "field": [
+            _make_field("splits", "name", "sc:Text"),
+            _make_field("splits", "type", "sc:URL"),
+        ],
+        "data": rows,
     }
 
 
-def _records(config: str) -> dict[str, Any]:
-    def source(extract: dict[str, str], transform: dict[str, str] | None = None) -> dict[str, Any]:
-        found: dict[str, Any] = {"fileSet": {"@id": f"{config}-tables"}, "extract": extract}
-        return found | ({"transform": transform} if transform else {})
+def _make_records(config: str) -> dict[str, Any]:
+    def read(extract: dict[str, str], transform: dict[str, str] | None = None) -> dict[str, Any]:
+        source: dict[str, Any] = {"fileSet": {"@id": f"{config}-tables"}, "extract": extract}
+        if transform:
+            source["transform"] = transform
+        return source
 
     names = "|".join(mmrel.SPLITS)
-    split = source({"fileProperty": "filename"}, {"regex": f"^({names})-"})
-    picture = source({"column": "image"}, {"jsonPath": "bytes"})
+    split = read({"fileProperty": "filename"}, {"regex": f"^({names})-"})
+    picture = read({"column": "image"}, {"jsonPath": "bytes"})
+    columns = []
+    for column in mmrel.COLUMNS:
+        source = read({"column": column})
+        columns.append(_make_field(config, column, "sc:Text", source))
+    kind = "" if config == "all" else f", of the domain {config}: {RIGHTS[config][1]}"
     return {
         "@type": "cr:RecordSet",
         "@id": config,
         "name": config,
-        "description": "A question about a picture in each record"
-        + ("." if config == "all" else f", of the domain {config}: {RIGHTS[config][1]}."),
+        "description": f"A question about a picture in each record{kind}.",
         "field": [
-            _field(config, "split", "sc:Text", split),
-            _field(config, "image", "sc:ImageObject", picture),
-            *(_field(config, column, "sc:Text", source({"column": column})) for column in mmrel.COLUMNS),
+            _make_field(config, "split", "sc:Text", split),
+            _make_field(config, "image", "sc:ImageObject", picture),
+            *columns,
         ],
     }
 
 
-def _field(record_set: str, name: str, data_type: str, source: dict[str, Any] | None) -> dict[str, Any]:
-    field = {"@type": "cr:Field", "@id": f"{record_set}/{name}", "name": name, "dataType": data_type}
-    return field | ({"source": source} if source else {})
+def _make_field(
+    record_set: str,
+    name: str,
+    data_type: str,
+    source: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    field: dict[str, Any] = {
+        "@type": "cr:Field",
+        "@id": f"{record_set}/{name}",
+        "name": name,
+        "dataType": data_type,
+    }
+    if source:
+        field["source"] = source
+    return field

@@ -15,51 +15,89 @@ if TYPE_CHECKING:
 
 
 class Facts(NamedTuple):
-    """What the card says of a part of a split: a shard, or all shards of a split together."""
+    """What the card says of a part of a split: a shard, or all shards of a split together.
+
+    Attributes:
+        domain: of the pictures.
+        split: that it belongs to.
+        rows: number of questions.
+        pictures: number of pictures.
+        num_bytes: bytes of all rows, each with its own copy of the picture.
+        table_bytes: bytes of the Parquet files.
+        counts: number of questions by category and task (`"spatial generative"`).
+    """
 
     domain: str
     split: str
     rows: int
     pictures: int
-    num_bytes: int  # of all rows, each with its own copy of the picture
-    table_bytes: int  # of the Parquet files
-    counts: dict[str, int]  # questions by "category task"
+    num_bytes: int
+    table_bytes: int
+    counts: dict[str, int]
+
+    def add(self, other: Facts) -> Facts:
+        """Return the facts of this part and another one of the same split together."""
+        return self._replace(
+            rows=self.rows + other.rows,
+            pictures=self.pictures + other.pictures,
+            num_bytes=self.num_bytes + other.num_bytes,
+            table_bytes=self.table_bytes + other.table_bytes,
+            counts=dict(Counter(self.counts) + Counter(other.counts)),
+        )
 
 
 def merge_facts(facts: Iterable[Facts]) -> list[Facts]:
-    """Facts of whole splits from those of their shards, by domain and split."""
+    """Return the facts of whole splits from those of their shards, by domain and split."""
     merged: dict[tuple[str, str], Facts] = {}
     for part in facts:
         key = part.domain, part.split
         whole = merged.get(key, Facts(*key, 0, 0, 0, 0, {}))
-        counts = dict(Counter(whole.counts) + Counter(part.counts))
-        rows, pictures, num_bytes, table_bytes = (a + b for a, b in zip(whole[2:6], part[2:6], strict=True))
-        merged[key] = Facts(*key, rows, pictures, num_bytes, table_bytes, counts)
-    return sorted(merged.values(), key=lambda facts: (facts.domain, mmrel.SPLITS.index(facts.split)))
+        merged[key] = whole.add(part)
+    return sorted(merged.values(), key=_rank)
+
+
+def _rank(facts: Facts) -> tuple[str, int]:
+    return facts.domain, mmrel.SPLITS.index(facts.split)
 
 
 def count_picture(picture: Sample, counts: Counter[str]) -> None:
-    """Add to the counts that `make_facts` needs."""
+    """Add a picture and its questions to the counts that `make_facts` needs."""
     counts["pictures"] += 1
     for record in picture.records:
         counts["rows"] += 1
         counts["num_bytes"] += len(picture.data) + len(picture.image_id)
-        counts["num_bytes"] += sum(len((getattr(record, name) or "").encode()) for name in mmrel.COLUMNS)
+        for column in mmrel.COLUMNS:
+            counts["num_bytes"] += len((getattr(record, column) or "").encode())
         counts[f"{record.category} {record.task}"] += 1
 
 
 def make_facts(domain: str, split: str, counts: Counter[str], table_bytes: int) -> Facts:
-    """The facts of what `count_picture` counted."""
-    kinds = {kind: number for kind, number in sorted(counts.items()) if " " in kind}
-    return Facts(domain, split, counts["rows"], counts["pictures"], counts["num_bytes"], table_bytes, kinds)
+    """Return the facts of what `count_picture` counted."""
+    return Facts(
+        domain=domain,
+        split=split,
+        rows=counts["rows"],
+        pictures=counts["pictures"],
+        num_bytes=counts["num_bytes"],
+        table_bytes=table_bytes,
+        counts={kind: number for kind, number in sorted(counts.items()) if " " in kind},
+    )
 
 
 def list_categories(kinds: Iterable[str]) -> list[str]:
-    """The categories that some kinds of questions (`"spatial generative"`) begin with, in the paper's order."""
+    """Return the categories of some kinds of questions, in the paper's order.
+
+    >>> list_categories(["action discriminative", "spatial generative"])
+    ['spatial', 'action']
+    """
     present = {kind.partition(" ")[0] for kind in kinds}
     return [category for category in mmrel.CATEGORIES if category in present]
 
 
 def describe_features(columns: Sequence[str] = mmrel.COLUMNS) -> dict[str, Any]:
-    """A picture and columns of text as `datasets` describes them in JSON; only types that datasets 3.6 knows."""
-    return {"image": {"_type": "Image"}} | {name: {"dtype": "string", "_type": "Value"} for name in columns}
+    """Return a picture and columns of text as `datasets` describes them in JSON.
+
+    Only types that datasets 3.6 knows are used.
+    """
+    texts = {name: {"dtype": "string", "_type": "Value"} for name in columns}
+    return {"image": {"_type": "Image"}, **texts}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Draws a contact sheet of a release, for people to look at."""
+"""Draw a contact sheet of a release, for people to look at."""
 
 from __future__ import annotations
 
@@ -18,16 +18,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-CELL = 240  # pixels, width of a cell and most height of its picture
+SIDE = 240  # pixels, width of a tile and most height of its picture
 TEXT_WIDTH = 40  # characters of a line below a picture
 FONT_SIZE = 11
 LINE = 14
 GAP = 12
+PADDING = 5  # pixels between a picture and the text below it
 COLUMNS = 6
 
 
-class Cell(NamedTuple):
-    """A picture and what stands below it."""
+class Tile(NamedTuple):
+    """A picture and the text above and below it."""
 
     title: str
     image: Image.Image
@@ -35,41 +36,48 @@ class Cell(NamedTuple):
 
     @property
     def height(self) -> int:
-        """Pixels that the cell takes, with the gap below it."""
-        return LINE + self.image.height + 5 + LINE * len(self.lines) + GAP
+        """Pixels that the tile takes, with the gap below it."""
+        return LINE + self.image.height + PADDING + LINE * len(self.lines) + GAP
 
 
 def draw_sheet(root: Path, out: Path, per_split: int = 2) -> None:
-    """Draw pictures of every domain and split with their questions and answers into a PNG, written aside first.
+    """Draw pictures of every domain and split with their questions and answers into a PNG.
 
     Args:
         root: folder of a release.
         out: the PNG.
         per_split: pictures of each domain and split, taken at even distances.
+
+    Raises:
+        ReleaseError: there is no release, or it is broken.
+        InputError: a picture is damaged.
     """
-    cells = list(_choose_cells(mmrel.Release(str(root)), per_split))
-    rows = [cells[start : start + COLUMNS] for start in range(0, len(cells), COLUMNS)]
-    heights = [max(cell.height for cell in row) for row in rows]
-    sheet = Image.new("RGB", (COLUMNS * (CELL + GAP) + GAP, sum(heights) + GAP), "white")
-    for number, row in enumerate(rows):
-        for column, cell in enumerate(row):
-            _draw_cell(sheet, cell, GAP + column * (CELL + GAP), GAP + sum(heights[:number]))
+    tiles = list(_choose_tiles(mmrel.Release(root), per_split))
+    rows = [tiles[start : start + COLUMNS] for start in range(0, len(tiles), COLUMNS)]
+    heights = [max(tile.height for tile in row) for row in rows]
+    size = (COLUMNS * (SIDE + GAP) + GAP, sum(heights) + GAP)
+    sheet = Image.new("RGB", size, "white")
+    y = 0
+    for row, height in zip(rows, heights, strict=True):
+        for column, tile in enumerate(row):
+            _draw_tile(sheet, tile, GAP + column * (SIDE + GAP), GAP + y)
+        y += height
     buffer = io.BytesIO()
     sheet.quantize(256).save(buffer, "PNG", optimize=True)
     write_bytes(out, buffer.getvalue())
 
 
-def _draw_cell(sheet: Image.Image, cell: Cell, x: int, y: int) -> None:
+def _draw_tile(sheet: Image.Image, tile: Tile, x: int, y: int) -> None:
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(FONT_SIZE)
-    draw.text((x, y), cell.title, fill="black", font=font)
-    sheet.paste(cell.image, (x, y + LINE + 2))
-    below = y + LINE + cell.image.height + 5
-    for number, line in enumerate(cell.lines):
+    draw.text((x, y), tile.title, fill="black", font=font)
+    sheet.paste(tile.image, (x, y + LINE + 2))
+    below = y + LINE + tile.image.height + PADDING
+    for number, line in enumerate(tile.lines):
         draw.text((x, below + number * LINE), line, fill="#333333", font=font)
 
 
-def _choose_cells(release: mmrel.Release, per_split: int) -> Iterator[Cell]:
+def _choose_tiles(release: mmrel.Release, per_split: int) -> Iterator[Tile]:
     for split, names in release.archives("all").items():
         for domain in sorted({name.split("/")[1] for name in names}):
             archives = [name for name in names if name.split("/")[1] == domain]
@@ -77,13 +85,14 @@ def _choose_cells(release: mmrel.Release, per_split: int) -> Iterator[Cell]:
             wanted = {(2 * index + 1) * count // (2 * per_split) for index in range(per_split)}
             for index, (records, data) in enumerate(read_archives(release, archives)):
                 if index in wanted:
-                    yield _make_cell(f"{domain} / {split}", records, data)
+                    yield _make_tile(f"{domain} / {split}", records, data)
 
 
-def _make_cell(title: str, records: list[dict[str, Any]], data: bytes) -> Cell:
+def _make_tile(title: str, records: list[dict[str, Any]], data: bytes) -> Tile:
     picture = check_picture(data, f"picture {records[0]['image_id']!r}")
-    image = ImageOps.contain(picture.convert("RGB"), (CELL, CELL))
+    image = ImageOps.contain(picture.convert("RGB"), (SIDE, SIDE))
     lines: list[str] = []
     for record in records:
         lines += textwrap.wrap(f"{record['question']} {record['answer'].upper()}", TEXT_WIDTH)
-    return Cell(" / ".join(filter(None, (title, records[0]["style"]))), image, lines)
+    style = records[0]["style"]
+    return Tile(f"{title} / {style}" if style else title, image, lines)

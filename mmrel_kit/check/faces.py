@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from mmrel_kit.check.records import Questions
+    from mmrel_kit.check.records import SeenQuestions
 
 
 class Entry(NamedTuple):
@@ -73,7 +73,7 @@ class Face:
                 yield found
 
 
-def read_lines(root: Path, name: str, questions: Questions) -> Iterator[Found]:
+def read_lines(root: Path, name: str, questions: SeenQuestions) -> Iterator[Found]:
     """Read the JSON lines of a split and check each record.
 
     Args:

@@ -9,7 +9,7 @@ import mmrel
 from mmrel_kit.card.facts import merge_facts
 from mmrel_kit.check.card import check_card
 from mmrel_kit.check.layout import check_layout, find_files, group_splits
-from mmrel_kit.check.records import Questions
+from mmrel_kit.check.records import SeenQuestions
 from mmrel_kit.check.splits import Split
 from mmrel_kit.check.viewer import Statistics, check_values
 from mmrel_kit.files import INDEX, InputError, Problem
@@ -86,7 +86,7 @@ def _check(root: Path) -> Iterator[Problem]:
 
 
 def _check_contents(root: Path, index: dict[str, Any], splits: list[Split]) -> Iterator[Problem]:
-    questions, statistics = Questions(), Statistics()
+    questions, statistics = SeenQuestions(), Statistics()
     for split in splits:
         yield from split.check(index["files"], questions, statistics)
     # A card can only be checked against splits that were read to their ends.

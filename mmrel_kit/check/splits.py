@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from mmrel_kit.check.records import Questions
+    from mmrel_kit.check.records import SeenQuestions
     from mmrel_kit.check.viewer import Statistics
 
 EXIF_ORIENTATION = 0x0112
@@ -49,7 +49,10 @@ class Split:
         self._images: dict[str, str] = {}  # by their names to WebDataset readers
 
     def check(
-        self, files: Mapping[str, Mapping[str, Any]], questions: Questions, statistics: Statistics
+        self,
+        files: Mapping[str, Mapping[str, Any]],
+        questions: SeenQuestions,
+        statistics: Statistics,
     ) -> Iterator[Problem]:
         """Read the split, one picture in memory, and yield what is wrong in it.
 

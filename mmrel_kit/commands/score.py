@@ -74,8 +74,9 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that both verbs have."""
     parser.epilog = f"{parser.epilog}; docs/metric.md explains every figure"
     add: Any = parser.add_argument
-    given = "JSON lines or array of question_id and answer; - is standard input; several files are shards of one"
-    add("answers", nargs="+", metavar="ANSWERS", help=given)
+    given = "JSON lines or array of question_id and answer"
+    several = "- is standard input; several files are shards of one"
+    add("answers", nargs="+", metavar="ANSWERS", help=f"{given}; {several}")
     where = "folder of a release, or hf://datasets/NS/NAME[@REVISION] (the drawn sample)"
     add("--root", metavar="RELEASE", help=where)
     on_hub = "a release on the Hub; only its records are downloaded"

@@ -28,6 +28,8 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]
     enable_progress_bars,
 )
 
+from mmrel_kit.files import hide_queries
+
 try:
     from huggingface_hub import set_client_factory
     from huggingface_hub.utils._http import default_client_factory
@@ -122,8 +124,7 @@ def clean(text: str) -> str:
     """Return text without tokens and without the query (the signature) of any address."""
     token = get_token()
     text = text.replace(token, "<token>") if token else text
-    text = re.sub(r"\bhf_\w{8,}", "<token>", text)
-    return re.sub(r"(https?://[^\s?'\"]+)\?[^\s'\"]+", r"\1?…", text)
+    return hide_queries(re.sub(r"\bhf_\w{8,}", "<token>", text))
 
 
 class _Cleaner(logging.Filter):

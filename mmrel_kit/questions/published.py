@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import mmrel
@@ -100,5 +101,8 @@ def _count_yes_no(counts: dict[Cell, int], split: str, domain: str, category: st
     return number
 
 
-def _flatten(domains: dict[str, dict[str, float]]) -> list[tuple[str, str, float]]:
-    return [(domain, category, printed) for domain, cells in domains.items() for category, printed in cells.items()]
+def _flatten(domains: dict[str, dict[str, float]]) -> Iterator[tuple[str, str, float]]:
+    """Yield domain, category and the number of each."""
+    for domain, categories in domains.items():
+        for category, printed in categories.items():
+            yield domain, category, printed

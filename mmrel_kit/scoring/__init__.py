@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Score a release: other readers, open-ended answers, files of answers, intervals, comparisons, reports.
+"""Score answers to a release: other readers, open-ended answers, intervals, comparisons, reports.
 
-`relation_accuracy.py` reads `words` and counts; this room says how sure the counts are.
+`relation_accuracy.py` reads yes and no and counts; this room reads files and releases, and says how
+sure the figures are.
 """

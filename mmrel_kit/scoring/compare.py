@@ -44,10 +44,10 @@ def compare(first: Scores, second: Scores) -> dict[str, Any]:
     """
     other = first.codes.keys() ^ second.codes.keys()
     if other or first.reader.name != second.reader.name:
-        raise AnswerError(
-            f"expected two models on the same questions, read alike; got {len(other):,} questions of one,"
-            f" readers {first.reader.name} and {second.reader.name}: compare what both have answered"
-        )
+        readers = f"readers {first.reader.name} and {second.reader.name}"
+        got = f"{len(other):,} questions of one, {readers}"
+        wanted = "expected two models on the same questions, read alike"
+        raise AnswerError(f"{wanted}; got {got}: compare what both have answered")
     mine = picture_tallies(first, bool)
     theirs = picture_tallies(second, bool)
     clusters = [(tuple(tally), tuple(theirs[image])) for image, tally in mine.items()]

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Confidence intervals of accuracy, F1 and pair accuracy."""
+"""Compute 95 % intervals of accuracy, F1 and pair accuracy.
+
+The questions of one picture are not independent, so the bootstrap draws pictures.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,9 @@ from relation_accuracy import (
     yes_no_figures,
 )
 
-DRAWS = 1000  # of the bootstrap; the ends of an interval then move by about 0.2 points on the adversarial split
+# Draws of the bootstrap; the ends of an interval then move by about 0.2 points on the adversarial
+# split.
+DRAWS = 1000
 SEED = 2406
 Z = 1.959963984540054  # 97.5 % of a normal distribution lies below
 BOOTSTRAPPED = ("f1", "pair_accuracy")
@@ -30,7 +35,7 @@ Interval = list[float]  # [low, high]
 
 
 def wilson(right: int, n: int) -> Interval | None:
-    """Returns Wilson's 95 % interval of a share, between 0 and 1; null for n = 0.
+    """Return Wilson's 95 % interval of a share, between 0 and 1; None for n = 0.
 
     >>> [round(end, 4) for end in wilson(2565, 3000)]
     [0.8419, 0.8671]
@@ -44,7 +49,7 @@ def wilson(right: int, n: int) -> Interval | None:
 
 
 def picture_tallies(scores: Scores, chosen: Callable[[Group], object]) -> dict[str | None, list[int]]:
-    """Counts per picture.
+    """Count per picture.
 
     Args:
         scores: the verdicts.
@@ -58,7 +63,7 @@ def picture_tallies(scores: Scores, chosen: Callable[[Group], object]) -> dict[s
     counted = [bool(chosen(group)) for group in groups]
     tallies: dict[str | None, list[int]] = {}
     picture_of = {}
-    rows = zip(scores.where, scores.images, scores.pairs, scores.codes.values(), strict=False)
+    rows = zip(scores.where, scores.images, scores.pairs, scores.codes.values(), strict=True)
     for group, image, pair, code in rows:
         picture_of[groups[group].split, pair] = image
         if counted[group]:
@@ -79,7 +84,7 @@ def picture_tallies(scores: Scores, chosen: Callable[[Group], object]) -> dict[s
 def resample(
     clusters: Sequence[Any], figures: Callable[[Counter[Any]], Sequence[float | None]], seed: int = SEED
 ) -> list[Interval | None]:
-    """Bootstraps clusters: draws as many as there are, with replacement, DRAWS times.
+    """Bootstrap clusters: draw as many as there are, with replacement, DRAWS times.
 
     Args:
         clusters: what each cluster holds, hashable and sortable; equal ones are counted together.
@@ -87,18 +92,26 @@ def resample(
         seed: of the draws; the order of the clusters makes no difference.
 
     Returns:
-        The 2.5 and 97.5 percentiles of each figure over the draws that define it; null with fewer than two
-        clusters.
+        The 2.5 and 97.5 percentiles of each figure over the draws that define it; None with fewer
+        than two clusters.
     """
-    rng, ordered = random.Random(seed), sorted(clusters)
+    rng = random.Random(seed)
+    ordered = sorted(clusters)
     if len(ordered) < 2:
         return [None] * len(figures(Counter(ordered)))
-    drawn = [figures(Counter(rng.choices(ordered, k=len(ordered)))) for _ in range(DRAWS)]
-    return [_middle(sorted(value for value in values if value is not None)) for values in zip(*drawn, strict=False)]
+    drawn = []
+    for _ in range(DRAWS):
+        chosen = rng.choices(ordered, k=len(ordered))
+        drawn.append(figures(Counter(chosen)))
+    found = []
+    for values in zip(*drawn, strict=True):
+        defined = sorted(value for value in values if value is not None)
+        found.append(_middle(defined))
+    return found
 
 
 def _middle(values: Sequence[float]) -> Interval | None:
-    """Returns the 2.5 and 97.5 percentiles of sorted values, between neighbours in proportion."""
+    """Return the 2.5 and 97.5 percentiles of sorted values, between neighbours in proportion."""
     if not values:
         return None
     ends = []
@@ -120,17 +133,18 @@ def sum_tallies(drawn: Iterable[tuple[Sequence[int], int]]) -> list[int]:
 
 
 def intervals(scores: Scores, chosen: Callable[[Group], object] = bool) -> dict[str, Interval | None]:
-    """Returns 95 % intervals: Wilson's of accuracy; of F1 and pair accuracy, bootstrapped by picture.
+    """Return 95 % intervals: Wilson's of accuracy; of F1 and pair accuracy, bootstrapped by picture.
 
-    The questions of one picture are not independent, so pictures are drawn, not questions. Wilson's interval
-    does not know of pictures, and is somewhat too narrow where they have many questions.
+    Wilson's interval does not know of pictures, and is somewhat too narrow where they have many
+    questions.
 
     Args:
         scores: the verdicts.
         chosen: which groups count; all by default.
 
     Returns:
-        accuracy, f1, pair_accuracy -> [low, high]; null where undefined or where a picture is not named.
+        accuracy, f1, pair_accuracy -> [low, high]; None where undefined, or where a picture has no
+        name.
     """
     tallies = picture_tallies(scores, chosen)
     pictures = [tuple(tally) for image, tally in tallies.items() if image is not None]
@@ -140,12 +154,18 @@ def intervals(scores: Scores, chosen: Callable[[Group], object] = bool) -> dict[
         return [result[name] for name in BOOTSTRAPPED]
 
     whole = yes_no_figures(sum_tallies((tally, 1) for tally in tallies.values()), scores.reader)
-    found = [None, None] if None in tallies else resample(pictures, figures)
-    return {"accuracy": wilson(whole["tp"] + whole["tn"], whole["n"]), **dict(zip(BOOTSTRAPPED, found, strict=False))}
+    found: list[Interval | None] = [None] * len(BOOTSTRAPPED)
+    if None not in tallies:  # every picture is named
+        found = resample(pictures, figures)
+    accuracy = wilson(whole["tp"] + whole["tn"], whole["n"])
+    return {"accuracy": accuracy, **dict(zip(BOOTSTRAPPED, found, strict=True))}
 
 
 def all_intervals(scores: Scores) -> dict[str, dict[str, Interval | None]]:
-    """Returns the intervals of each cell, and under "all" those of everything."""
-    cells = sorted({group.cell for group in scores.groups if group.cell})
-    found = {cell: intervals(scores, lambda group, cell=cell: group.cell == cell) for cell in cells}  # type: ignore[misc]
-    return {**found, "all": intervals(scores)}
+    """Return the intervals of each cell, and under "all" those of everything."""
+    found = {}
+    for cell in sorted({group.cell for group in scores.groups if group.cell}):
+        of_cell = {group for group in scores.groups if group.cell == cell}
+        found[cell] = intervals(scores, of_cell.__contains__)
+    found["all"] = intervals(scores)
+    return found

@@ -72,7 +72,7 @@ def _make_lexicon(vocabulary: Vocabulary) -> Lexicon:
 
 
 def _find(tokens: Sequence[str], phrases: Mapping[str, frozenset[str]]) -> Iterator[tuple[frozenset[str], int, int]]:
-    """Finds phrases of up to six words, the longest first: (relations, first token, token after the last)."""
+    """Find phrases of up to six words, the longest first: (relations, first token, token after the last)."""
     at = 0
     while at < len(tokens):
         for end in range(min(at + 6, len(tokens)), at, -1):
@@ -86,7 +86,7 @@ def _find(tokens: Sequence[str], phrases: Mapping[str, frozenset[str]]) -> Itera
 
 
 def _is_swapped(tokens: Sequence[str], start: int, end: int, comparative: bool) -> bool:
-    """Says whether the relation at `start:end` is told of the object ("O"), not of the subject ("S").
+    """Return whether the relation at `start:end` is told of the object ("O"), not of the subject ("S").
 
     The first of the two after the relation is what it relates to ("above the S"); failing that, the last one
     before it is what it is told of ("the O is below"). A comparative relates to what follows "than".
@@ -103,7 +103,7 @@ def _is_swapped(tokens: Sequence[str], start: int, end: int, comparative: bool) 
 
 
 def _is_denied(tokens: Sequence[str], start: int) -> bool:
-    """Says whether not or no is among the three words before the relation, in its part of the sentence."""
+    """Return whether not or no is among the three words before the relation, in its part of the sentence."""
     for token in reversed(tokens[max(0, start - 3) : start]):
         if token in ("not", "never", "no") or token.endswith("n't"):
             return True
@@ -113,7 +113,7 @@ def _is_denied(tokens: Sequence[str], start: int) -> bool:
 
 
 def read_relation(text: str, record: Mapping[str, Any], taxonomy: Mapping[str, Lexicon]) -> str | None:
-    """Compares the relation that an open-ended answer names with the reference, without a model: version 1.0.
+    """Compare the relation that an open-ended answer names with the reference, without a model: version 1.0.
 
     The relations of the record's category are looked for in the answer, by name, synonym and inflection. One
     that is the reference's holds; for spatial and comparative relations so does its inverse told in the other
@@ -157,7 +157,7 @@ def read_relation(text: str, record: Mapping[str, Any], taxonomy: Mapping[str, L
 
 
 def _mark_objects(words: str, record: Mapping[str, Any]) -> str:
-    """Puts "S" for the subject and "O" for the object, so that their names are not read as relations."""
+    """Put "S" for the subject and "O" for the object, so that their names are not read as relations."""
     names = {mark: split_words(fold_text(record.get(key) or "")) for mark, key in (("S", "subject"), ("O", "object"))}
     if names["S"] == names["O"]:
         return words

@@ -25,7 +25,7 @@ def load_figure() -> Any:
 
 
 def plot(result: Mapping[str, Any], path: str | Path) -> None:
-    """Draws accuracy and pair accuracy of each cell, with intervals, beside the best blind baseline.
+    """Draw accuracy and pair accuracy of each cell, with intervals, beside the best blind baseline.
 
     Args:
         result: a report with `intervals` and `baselines`.
@@ -42,7 +42,9 @@ def plot(result: Mapping[str, Any], path: str | Path) -> None:
     axes = figure.subplots(1, 2, sharey=True)
     for axis, name in zip(axes, ("accuracy", "pair_accuracy"), strict=False):
         for at, (cell, figures) in enumerate(cells.items()):
-            _plot_cell(axis, at, figures[name], result["intervals"][cell][name], _best_blind(result, cell, name))
+            interval = result["intervals"][cell][name]
+            blind = _best_blind(result, cell, name)
+            _plot_cell(axis, at, figures[name], interval, blind)
         axis.set_xlim(-2, 102)
         axis.set_xlabel(f"{name.replace('_', ' ')}, %")
         axis.grid(axis="x", color="0.9")
@@ -66,7 +68,8 @@ def plot(result: Mapping[str, Any], path: str | Path) -> None:
         with write_whole(path) as aside:
             figure.savefig(aside, dpi=150, format=path.suffix[1:])
     except ValueError as error:
-        raise AnswerError(f"expected the name of a picture, such as F.png; got {path}: {error}") from error
+        wanted = "expected the name of a picture, such as F.png"
+        raise AnswerError(f"{wanted}; got {path}: {error}") from error
 
 
 def _best_blind(result: Mapping[str, Any], cell: str, name: str) -> float | None:
@@ -74,13 +77,22 @@ def _best_blind(result: Mapping[str, Any], cell: str, name: str) -> float | None
     return max((value for value in values if value is not None), default=None)
 
 
-def _plot_cell(axis: Any, at: int, value: float | None, interval: Interval | None, blind: float | None) -> None:
-    """Draws one cell of the plot: the interval and the value, and below them the blind baseline."""
+def _plot_cell(
+    axis: Any,
+    at: int,
+    value: float | None,
+    interval: Interval | None,
+    blind: float | None,
+) -> None:
+    """Draw one cell of the plot: the interval and the value, and below them the blind baseline."""
     if blind is not None:
-        axis.plot(100 * blind, at + 0.28, "D", color="white", markeredgecolor="0.35", label="best blind baseline")
+        grey = {"color": "white", "markeredgecolor": "0.35"}
+        axis.plot(100 * blind, at + 0.28, "D", label="best blind baseline", **grey)
     if value is None:
         axis.text(50, at, "no pairs", color="0.5", ha="center", va="center")
         return
     if interval:
-        axis.plot([100 * end for end in interval], [at, at], color="tab:blue", linewidth=2.5, solid_capstyle="butt")
+        ends = [100 * end for end in interval]
+        line = {"color": "tab:blue", "linewidth": 2.5, "solid_capstyle": "butt"}
+        axis.plot(ends, [at, at], **line)
     axis.plot(100 * value, at, "o", color="tab:blue", label="these answers, 95 % interval")

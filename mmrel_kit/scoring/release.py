@@ -14,7 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import mmrel
-from mmrel_kit.files import INDEX, PROJECT, InputError, Value, describe_file, read_objects
+from mmrel_kit.files import (
+    INDEX,
+    PROJECT,
+    RELEASE,
+    Problem,
+    Value,
+    describe_file,
+    make_json,
+    scan_json,
+)
 from relation_accuracy import Question, index_questions
 
 TAXONOMY = "schema/taxonomy.json"
@@ -77,7 +86,11 @@ def load_release(
     return index_questions(rows), info
 
 
-def read_records(release: mmrel.Release, config: str = "all", split: str = "all") -> Iterator[Value]:
+def read_records(
+    release: mmrel.Release,
+    config: str = "all",
+    split: str = "all",
+) -> Iterator[Value]:
     """Yield the records of a config and split, in the release's order, each with its `split`.
 
     Raises:
@@ -159,7 +172,7 @@ def _is_intact(release: mmrel.Release, name: str, path: Path) -> bool:
     except OSError as error:
         wanted = f"expected {path}, which {INDEX} lists"
         raise mmrel.ReleaseError(f"{wanted}; got {error}: fetch the release again") from error
-    return bool(sha256 == release.files[name].get("sha256"))
+    return bool(sha256 == release.files[name]["sha256"])
 
 
 def _is_on_hub(release: mmrel.Release) -> bool:
@@ -178,8 +191,11 @@ def _find_sample() -> Path:
 def _read_file(release: mmrel.Release, name: str, split: str) -> Iterator[Value]:
     """Yield the records of a file with the split, which only its name states."""
     path = fetch_file(release, name)
-    try:
-        for where, record in read_objects(path):
-            yield Value(where, {**record, "split": split})
-    except InputError as error:
-        raise mmrel.ReleaseError(f"{error}; fetch the release again") from error
+    for found in scan_json(path, rules=RELEASE):
+        if isinstance(found, Problem):
+            raise mmrel.ReleaseError(f"{found}; fetch the release again")
+        if not isinstance(found.value, dict):
+            got = make_json(found.value)[:80]
+            problem = f"{found.where}: expected a record, got {got}"
+            raise mmrel.ReleaseError(f"{problem}; fetch the release again")
+        yield Value(found.where, {**found.value, "split": split})

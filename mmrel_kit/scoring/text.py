@@ -55,8 +55,8 @@ def heading(result: Mapping[str, Any]) -> str:
     answered = f"{coverage['answered']:,} of {coverage['questions']:,} questions answered"
     lines.append(f"{', '.join(how)}; {answered}")
     if coverage["set_aside"]:
-        others = f"{coverage['set_aside']:,} answers are to questions of another task, config or split"
-        lines.append(f"{others}: set aside")
+        others = "answers are to questions of another task, config or split"
+        lines.append(f"{coverage['set_aside']:,} {others}: set aside")
     if coverage["unknown"]:
         lines.append(f"{coverage['unknown']:,} answers are to no known question: left out")
     lines += [f"note: {note}" for note in result["notes"]]
@@ -64,7 +64,7 @@ def heading(result: Mapping[str, Any]) -> str:
 
 
 def table(result: Mapping[str, Any]) -> str:
-    """Format the figures, in percent: the paper's cells, domains, categories, splits, styles, all."""
+    """Format the figures in percent: cells, domains, categories, splits, styles, all."""
     blocks = []
     parts = (("yes/no", result, _YES_NO), ("open-ended", result["open_ended"], _OPEN))
     for title, part, columns in parts:
@@ -126,7 +126,7 @@ def baseline_table(result: Mapping[str, Any]) -> str:
 
 
 def published_table(result: Mapping[str, Any]) -> str:
-    """Format accuracy / precision / recall / F1 of each cell beside the published rows, in percent."""
+    """Format the figures of each cell beside the published rows, in percent."""
     paper = read_paper()
     rows = [["accuracy / precision / recall / F1", "these answers", *paper.scores]]
     for cell in next(iter(paper.scores.values())):

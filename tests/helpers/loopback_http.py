@@ -37,7 +37,10 @@ class Rule:
 
 @dataclass
 class Request:
-    """One request as it came in; `fault` is the rule's kind when one struck."""
+    """One request as it came in.
+
+    `fault` is the rule's kind when one struck; `sent` counts the bytes of the answer's body.
+    """
 
     step: str
     method: str
@@ -45,6 +48,7 @@ class Request:
     size: int = 0
     authorized: bool = False
     fault: str | None = None
+    sent: int = 0
 
 
 class Refusal(Exception):
@@ -132,8 +136,8 @@ class Handler(BaseHTTPRequestHandler):
         """Write the request down before it is answered, so that no test reads the log too early."""
         self.rule = self.hub.fault(step)
         authorized = self.token is not None
-        entry = Request(step, self.command, self.path, self.unread, authorized, self.rule and self.rule.kind)
-        self.hub.requests.append(entry)
+        self.entry = Request(step, self.command, self.path, self.unread, authorized, self.rule and self.rule.kind)
+        self.hub.requests.append(self.entry)
 
     @property
     def token(self) -> str | None:
@@ -220,7 +224,7 @@ class Handler(BaseHTTPRequestHandler):
         if self.command == "HEAD":
             return
         for piece in [content] if isinstance(content, bytes) else self._part(*content):
-            self.wfile.write(piece[: length // 2] if kind in ("reset", "close") else piece)
+            self.entry.sent += self.wfile.write(piece[: length // 2] if kind in ("reset", "close") else piece)
             if kind in ("reset", "close"):
                 self.hang_up(reset=kind == "reset")
 

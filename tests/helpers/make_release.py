@@ -10,7 +10,6 @@ from pathlib import Path
 from PIL import Image
 
 from mmrel_kit.build.job import Job, build_release
-from mmrel_kit.files import INDEX, describe_file
 from mmrel_kit.pictures.sources import PictureFolder
 from tests.conftest import make_sources
 
@@ -34,13 +33,4 @@ def make_large_release(root: Path, pictures: int, side: int = 1000) -> Path:
         lines.append(json.dumps({"question_id": number, **asked}) + "\n")
     (sources / "test.jsonl").write_text("".join(lines))
     build_release(Job([sources / "test.jsonl"], PictureFolder(sources), root))
-    return root
-
-
-def seal(root: Path) -> Path:
-    """Write checksums.json anew, for a release that a test has changed."""
-    index = json.loads((root / INDEX).read_text())
-    paths = sorted(path for path in root.rglob("*") if path.is_file() and path.name != INDEX)
-    index["files"] = {path.relative_to(root).as_posix(): describe_file(path) for path in paths}
-    (root / INDEX).write_text(json.dumps(index))
     return root

@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import random
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 
 import relation_accuracy as metric
+from mmrel_kit import cli
+from mmrel_kit.files import describe_file, write_json_lines
 from tests.hub.hub_client import Client
 from tests.hub.loopback_hub import LoopbackHub
 
@@ -27,23 +29,20 @@ NOWHERE = "http://127.0.0.1:9"
 
 
 def record(number: int, answer: str, **keys: Any) -> dict[str, Any]:
-    """Makes a reference."""
+    """Make a reference."""
     return {"question_id": f"q{number}", "answer": answer, **keys}
 
 
 def release_at(root: Path, records: dict[str, list[dict[str, Any]]], note: str | None = None) -> Path:
-    """Writes a release: name of a file -> records."""
+    """Write a release: name of a file -> records."""
     files = {}
     for name, rows in records.items():
-        data = "".join(json.dumps(row) + "\n" for row in rows).encode()
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_bytes(data)
-        files[name] = {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
+        write_json_lines(root / name, rows)
+        files[name] = describe_file(root / name)
     (root / "schema").mkdir(exist_ok=True)
-    taxonomy = (ROOT / "schema" / "taxonomy.json").read_bytes()
-    (root / "schema" / "taxonomy.json").write_bytes(taxonomy)
-    sha256 = hashlib.sha256(taxonomy).hexdigest()
-    files["schema/taxonomy.json"] = {"sha256": sha256, "size": len(taxonomy)}
+    for name in ("schema/record.schema.json", "schema/taxonomy.json"):
+        shutil.copyfile(ROOT / name, root / name)
+        files[name] = describe_file(root / name)
     sums = {"name": "mmrel", "version": "1.0.0", "note": note, "written_by": {}, "files": files}
     (root / "checksums.json").write_text(json.dumps(sums))
     return root
@@ -73,19 +72,29 @@ def make_small_release(tmp_path: Path) -> Path:
 
 
 def answers_at(path: Path, answers: dict[Any, Any], key: str = "answer") -> str:
-    """Writes answers as JSON lines."""
+    """Write answers as JSON lines."""
     path.write_text("".join(json.dumps({"question_id": name, key: text}) + "\n" for name, text in answers.items()))
     return str(path)
 
 
 def predictions(*numbers: int, answer: Any = "yes") -> list[dict[str, Any]]:
-    """Makes answers."""
+    """Make answers."""
     return [{"question_id": f"q{number}", "answer": answer} for number in numbers]
 
 
+def score(*arguments: str) -> int:
+    """Run `mmrel score` in this process."""
+    return cli.main(["score", *arguments])
+
+
+def report(*arguments: str) -> int:
+    """Run `mmrel report` in this process."""
+    return cli.main(["report", *arguments])
+
+
 def run(release: Path, *arguments: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
-    """Runs the command on the small release."""
-    status = metric.main([*arguments, "--root", str(release)])
+    """Run `mmrel score` on a release; return the exit status, the output and the errors."""
+    status = score(*arguments, "--root", str(release))
     captured = capsys.readouterr()
     return status, captured.out, captured.err
 
@@ -99,10 +108,9 @@ def as_files(release: Path) -> dict[str, bytes | None]:
 
 
 def start(hub: LoopbackHub, tmp_path: Path, *arguments: str, **settings: str) -> Done:
-    """Run the command in a process of its own, from an empty folder."""
+    """Run relation_accuracy.py in a process of its own, from an empty folder."""
     client = Client(hub, tmp_path / "home", settings=settings)
-    script = settings.pop("SCRIPT", "relation_accuracy.py")
-    return python(client.home, client.environment(), str(ROOT / script), *arguments)
+    return python(client.home, client.environment(), str(ROOT / "relation_accuracy.py"), *arguments)
 
 
 def python(folder: Path, environment: dict[str, str], *arguments: str) -> Done:
@@ -112,7 +120,7 @@ def python(folder: Path, environment: dict[str, str], *arguments: str) -> Done:
 
 
 def scores_of(rows: list[tuple[dict[str, Any], str]]) -> metric.Scores:
-    """Scores references with their answers."""
+    """Score references with their answers."""
     questions = metric.index_questions((str(at), row) for at, (row, _) in enumerate(rows))
     scores = metric.Scores()
     metric.match({row["question_id"]: answer for row, answer in rows}, questions, scores)
@@ -120,7 +128,7 @@ def scores_of(rows: list[tuple[dict[str, Any], str]]) -> metric.Scores:
 
 
 def draw_pairs(pictures: int, right: float, seed: int, each: int = 4) -> list[tuple[dict[str, Any], str]]:
-    """Draws pairs of questions; a picture is answered right as a whole or not at all."""
+    """Draw pairs of questions; a picture is answered right as a whole or not at all."""
     rng = random.Random(seed)
     rows = []
     for picture in range(pictures):

@@ -20,9 +20,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from tests.helpers.make_release import make_release, seal
+from tests.helpers.edit_release import seal
+from tests.helpers.folders import snapshot
+from tests.helpers.make_release import make_release
 from tests.hub.hub_client import Client
-from tests.hub.loopback_hub import TOKEN, LoopbackHub, Rule, contents
+from tests.hub.loopback_hub import TOKEN, LoopbackHub, Rule
 
 REPO = "ns/MMRel"
 PASSING = ("500", "503", "429", "reset", "close", "delay", "lost")
@@ -139,7 +141,7 @@ def stand_older(hub: LoopbackHub, folder: Path) -> None:
     (folder / "data" / "real" / "test-00007.tar").write_bytes(b"a shard that the new release lacks")
     seal(folder)
     hub.create(REPO)
-    hub.commit(REPO, {**contents(folder), "notes.txt": b"somebody's notes"})
+    hub.commit(REPO, {**snapshot(folder), "notes.txt": b"somebody's notes"})
 
 
 def kill_while_sending(client: Client, root: Path) -> None:
@@ -172,11 +174,10 @@ def judge(hub: LoopbackHub, case: Case, root: Path, before: int, done: Any) -> s
             return f"should be as before: status {done.returncode}, {len(history)} commits"
     else:
         files = {path: hub.object(blob.sha256).read_bytes() for path, blob in history[0].files.items()}
-        local = {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
         foreign = {path: content for path, content in files.items() if path in (".gitattributes", "notes.txt")}
         if made != 1 or len(history) != before + 1:
             return f"should be there once: {made} commits of ours, {len(history) - before} in all"
-        if files != {**local, **foreign}:
+        if files != {**snapshot(root), **foreign}:
             return "should be there whole: the files differ"
         if (done.returncode == 0) != (case.outcome == "published"):
             return f"should end otherwise than with status {done.returncode}"

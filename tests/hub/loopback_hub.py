@@ -38,6 +38,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
 
+from tests.helpers.folders import snapshot
 from tests.helpers.loopback_http import Handler, Refusal, Request, Rule, Server, route
 from tests.hub.xet_formats import read_shard, read_xorb
 
@@ -105,11 +106,6 @@ class Repo:
 def git_oid(content: bytes) -> str:
     """The id that git gives a file with this content."""
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
-
-
-def contents(root: Path) -> dict[str, bytes]:
-    """Path to content of every file of a folder."""
-    return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
 class LoopbackHub:
@@ -209,7 +205,7 @@ class LoopbackHub:
     def publish(self, repo_id: str, root: Path, prefix: str = "") -> None:
         """A repository with all files of a folder, as if somebody had pushed them."""
         self.create(repo_id)
-        self.commit(repo_id, {prefix + name: content for name, content in contents(root).items()})
+        self.commit(repo_id, {prefix + name: content for name, content in snapshot(root).items()})
 
     def keep(self, content: bytes, lfs: bool) -> Blob:
         """Put bytes into the store."""
@@ -257,6 +253,7 @@ class HubHandler(Handler):
             super().do_any()
             return
         self.unread, self.chunked, self.rule = int(self.headers.get("Content-Length") or 0), False, None
+        self.entry = Request("external", self.command, self.path)
         if not self.path.startswith("http://datasets-server."):  # the Hub's own; datasets does without its answer
             self.hub.external.append(f"{self.command} {self.path.split('?')[0]}")
         self.refuse(Refusal(404, "nothing but loopback is reached from here", "EntryNotFound"))

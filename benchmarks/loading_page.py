@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Make the page and the plot of what loading.py measured."""
+
+from __future__ import annotations
+
+import statistics
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.measuring import make_markdown
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+Report = dict[str, Any]
+Rates = dict[str, dict[str, list[float]]]  # reader -> clock -> rows a second
+
+LOADERS = ("ours loader 1", "ours loader 2")  # the CPU of their workers is not measured
+GROWN = {"ours raw": "o", "ours once": "s"}  # marker of the plot
+HEAD = """# How fast it loads
+
+{pictures} pictures (800 x 600 JPEG of noise, 100 kB), three questions each, from a disk's cache; \
+{cores} cores, {memory_gib} GiB, Python {python}, load before the start {load}. Medians of {runs} \
+runs in which all readers take turns, each in a process of its own, and least and most in \
+brackets; ours with every record validated. Time is measured by the clock, and by the CPU of the \
+process alone, which other work disturbs less (workers are not in it). To run it again: the head \
+of `loading.py`."""
+FIRST_ROW = """What a cold process asks of a Hub until it has the first question with its picture \
+(`real`, `test`):"""
+
+
+# --- The page ---
+
+
+def make_page(report: Report) -> str:
+    """Return the tables as Markdown."""
+    machine = report["machine"]
+    parts = [
+        HEAD.format(pictures=report["pictures"], runs=report["runs"], **machine),
+        tabulate_ratios(report["ratios"]),
+        tabulate_rates(report["rates"]),
+    ]
+    if report["profiles"]:
+        parts.append("Where a goal is missed, the time goes to (cProfile, own time):")
+        parts.append(tabulate_profiles(report["profiles"]))
+    png = f"{report['png_pictures']} pictures of DALL-E's kind (1024 x 1024 PNG of noise, 1.5 MB):"
+    parts += [png, tabulate_rates(report["png"])]
+    parts += [FIRST_ROW, tabulate_first_row(report["first_row"])]
+    if report["growth"]:
+        parts += ["What grows with the questions:", tabulate_growth(report["growth"])]
+    for whose in ("ours", "peers"):
+        listed = ", ".join(f"{name} {number}" for name, number in machine[whose].items())
+        parts.append(f"Versions ({whose}): {listed or 'none'}.")
+    parts.append("![Rates, and what grows with the rows](loading.png)")
+    return "\n\n".join(parts) + "\n"
+
+
+def tabulate_ratios(ratios: Sequence[dict[str, Any]]) -> str:
+    """Return the table of goals."""
+    rows = []
+    for row in ratios:
+        cells = []
+        for clock in ("seconds", "cpu"):
+            ratio = row[clock]
+            cells.append(f"{ratio['median']:.2f} ({ratio['least']:.2f} to {ratio['most']:.2f})")
+        if row["ours"] in LOADERS:
+            cells[1] = ""
+        rows.append((row["title"], row["goal"] or "", *cells, row["seconds"]["peer"]))
+    return make_markdown(("ratio", "goal", "by the clock", "by CPU", "best peer"), rows)
+
+
+def tabulate_rates(rates: Rates) -> str:
+    """Return the table of questions a second, the fastest first."""
+    medians = {name: statistics.median(clocks["seconds"]) for name, clocks in rates.items()}
+    rows = []
+    for name in sorted(rates, key=lambda name: -medians[name]):
+        by_cpu = "" if name in LOADERS else describe_spread(rates[name]["cpu"])
+        rows.append((name, describe_spread(rates[name]["seconds"]), by_cpu))
+    return make_markdown(("reader", "questions a second", "by CPU"), rows)
+
+
+def describe_spread(values: Sequence[float]) -> str:
+    """Return the median, and the least and the most in brackets."""
+    return f"{statistics.median(values):,.0f} ({min(values):,.0f} to {max(values):,.0f})"
+
+
+def tabulate_profiles(profiles: Sequence[dict[str, Any]]) -> str:
+    """Return the table of the functions that took the most."""
+    rows = []
+    for row in profiles:
+        slowest = [f"`{name}` {share:.0%}" for name, share in row["profile"]]
+        rows.append((row["reader"], ", ".join(slowest)))
+    return make_markdown(("reader", "most of the time"), rows)
+
+
+def tabulate_first_row(starts: Sequence[dict[str, Any]]) -> str:
+    """Return the table of first rows."""
+    rows = []
+    for row in starts:
+        sent, seconds = f"{row['sent'] / 1e6:.2f}", f"{row['seconds']:.1f}"
+        rows.append((row["reader"], f"{row['requests']:.0f}", sent, seconds))
+    return make_markdown(("reader", "requests", "MB sent", "seconds"), rows)
+
+
+def tabulate_growth(growth: Sequence[dict[str, Any]]) -> str:
+    """Return the table of time and memory by rows."""
+    rows = []
+    for row in growth:
+        seconds, peak = f"{row['seconds']:.2f}", f"{row['peak_mb']:.0f} MB"
+        rows.append((f"{row['rows']:,}", row["reader"], seconds, peak))
+    return make_markdown(("questions", "reader", "seconds", "peak memory"), rows)
+
+
+# --- The plot ---
+
+
+def draw_plot(report: Report, path: Path) -> None:
+    """Draw rates by reader, and how time and memory grow."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    widths = (3, 3, 2, 2)
+    figure, axes = plt.subplots(1, 4, figsize=(17, 4.6), width_ratios=widths, layout="constrained")
+    rates, growth = report["rates"], report["growth"]
+    draw_rates(axes[0], rates, ("raw",), "undecoded")
+    draw_rates(axes[1], rates, ("decoded", "once", "each", "limit"), "decoded")
+    draw_growth(axes[2], growth, "seconds", "Seconds an epoch")
+    draw_growth(axes[3], growth, "peak_mb", "Peak memory, MB")
+    if growth:
+        axes[2].set_yscale("log")
+    axes[3].set_ylim(0, 1.2 * max((row["peak_mb"] for row in growth), default=1))
+    figure.savefig(path, dpi=80)
+
+
+def draw_rates(axis: Any, rates: Rates, words: Sequence[str], title: str) -> None:
+    """Draw a bar for each reader whose name has one of the words, the fastest on top."""
+    shown = {}
+    for name, clocks in rates.items():
+        if name not in LOADERS and any(word in name for word in words):
+            shown[name] = clocks["cpu"]
+    names = sorted(shown, key=lambda name: statistics.median(shown[name]))
+    medians = [statistics.median(shown[name]) for name in names]
+    below = [median - min(shown[name]) for name, median in zip(names, medians, strict=True)]
+    above = [max(shown[name]) - median for name, median in zip(names, medians, strict=True)]
+    colors = [choose_color(name) for name in names]
+    style = {"ecolor": "tab:orange"}
+    axis.barh(names, medians, color=colors, xerr=[below, above], error_kw=style)
+    axis.set_title(f"Questions a second of CPU, {title}")
+
+
+def choose_color(name: str) -> str:
+    """Return the color of a reader's bar."""
+    if name.startswith("ours"):
+        return "tab:blue"
+    return "black" if name == "limit" else "tab:gray"
+
+
+def draw_growth(axis: Any, growth: Sequence[dict[str, Any]], key: str, title: str) -> None:
+    """Draw a figure by the number of rows."""
+    for name, marker in GROWN.items():
+        points = [row for row in growth if row["reader"] == name]
+        counts = [row["rows"] for row in points]
+        axis.plot(counts, [row[key] for row in points], marker=marker, label=name)
+    axis.set_title(title)
+    axis.set_xlabel("questions")
+    axis.set_xscale("log")
+    ticks = sorted({row["rows"] for row in growth})
+    axis.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+    axis.minorticks_off()
+    axis.legend()
