@@ -28,6 +28,7 @@ from mmrel_kit.questions.records import Triplet, make_question
 hypothesis.settings.register_profile("mmrel", deadline=None)
 hypothesis.settings.load_profile("mmrel")
 
+collect_ignore = ["helpers/browser.py"]  # it needs selenium, and has no doctests
 REPOSITORY = Path(__file__).resolve().parent.parent
 INSTRUCTION = "Please answer with one word."
 # Of each picture: path, split, category, its true triplet, and what its false question asks.

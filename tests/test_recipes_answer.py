@@ -22,6 +22,7 @@ import mmrel
 import relation_accuracy
 from mmrel_kit import cli
 from mmrel_kit.recipes.questions import read_pictures
+from mmrel_kit.scoring.report import read_answers
 from tests.conftest import REPOSITORY
 from tests.helpers.routes import answers_to, read_lines, say
 from tests.helpers.stub_endpoint import Asked, Fault, Said, StubEndpoint
@@ -97,7 +98,7 @@ def test_the_report_is_that_of_the_metric_s_own_command(built: Path, tmp_path: P
         run(command(stub, built, tmp_path))
     own = tmp_path / "own.json"
     arguments = [str(tmp_path / "answers.jsonl"), "--root", str(built), "--task", "both", "--json", str(own)]
-    assert relation_accuracy.main(arguments) == 0
+    assert cli.main(["score", *arguments]) == 0
     here, there = json.loads((tmp_path / "report.json").read_text()), json.loads(own.read_text())
     assert here.pop("run")["model"] == "tiny"
     there.pop("run")
@@ -193,7 +194,7 @@ def test_after_kill_9_the_same_command_goes_on(built: Path, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--split", "train", "--config", "dalle"], "it lists none"),
+        (["--split", "train", "--config", "dalle"], "lists none: choose others"),
         (["--concurrency", "0"], "expected concurrency >= 1"),
         (["--parameter", "temperature"], "expected --parameter NAME=VALUE"),
         (["--out", "nowhere/answers.jsonl"], "expected its folder to exist"),
@@ -243,7 +244,7 @@ def test_another_endpoint_s_answers_are_neither_taken_nor_written_over(
         assert not second.asked
         other = ("--out", str(tmp_path / "other.jsonl"))
         assert run(command(second, built, tmp_path, *other)) == 0
-    answers = relation_accuracy.read_answers(str(tmp_path / "other.jsonl"))
+    answers = read_answers(str(tmp_path / "other.jsonl"))
     assert (len(answers), set(answers.values())) == (96, {"no"})
 
 

@@ -260,7 +260,7 @@ def test_a_name_that_makes_no_question_is_said_and_left(tmp_path: Path, capsys: 
         (["--rename", "pandbear=bike", "--rename", "bike=cup"],
          "--rename: expected names that stay, got 'bike' on both sides"),
         (["--raw", "none.jsonl"], "none.jsonl: No such file or directory"),
-        (["--raw", "text"], "text:1: expected one JSON object per line, or one array"),
+        (["--raw", "text"], "text:1: expected a JSON object in each line"),
         (["--raw", "other"], "other:1: expected things, or subject and object, got"),
         (["--raw", "items"], "items:1: expected what models or files said, got an item to verify"),
         (["--raw", "project.sqlite"], "project.sqlite: expected a store of replies: no such table"),

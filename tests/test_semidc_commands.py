@@ -71,7 +71,7 @@ def test_errors_are_one_line(
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        (b"\xff\xfe{}\n", "expected UTF-8, got byte 0xff"),
+        (b"\xff\xfe{}\n", "expected a JSON object in each line: 'utf-8' codec can't decode byte 0xff"),
         (b'{"category": "action", "subject": "a\\ud800"}\n', "expected text that UTF-8 can hold, got "),
     ],
 )

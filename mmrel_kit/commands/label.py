@@ -317,7 +317,7 @@ def _add_demo(steps: Verbs) -> None:
 
 
 def _add_project(parser: argparse.ArgumentParser, about: str | None = None) -> None:
-    parser.add_argument("project", type=parse_path, metavar="DB", help=about)
+    parser.add_argument("project", type=parse_path, metavar="DB", help=about or "project file")
 
 
 def _add_images(parser: argparse.ArgumentParser, about: str = HOLDS_IMAGES) -> None:

@@ -34,7 +34,7 @@ class Verified(NamedTuple):
     verification: dict[str, Any]
 
 
-class MadeQuestions(NamedTuple):
+class Questions(NamedTuple):
     """Records; what became none, by reason; action triplets whose false verb people have not confirmed yet."""
 
     records: list[Record]
@@ -63,14 +63,14 @@ def settle(item: Item, decisions: Sequence[Decision]) -> Verified:
     return Verified(item, item.triplet if last.verdict == "accept" else last.triplet, verification)
 
 
-def make_questions(project: Project) -> MadeQuestions:
+def make_questions(project: Project) -> Questions:
     """Return all questions that the settled items give, in the grammar of the contract.
 
     A relation of another category ("cup above dog" as an action), which version 1.0.0 let pass,
     becomes no question, whether people found it true or false. It is counted.
     """
     verified = read_verified(project)
-    questions = MadeQuestions([], Counter(), [])
+    questions = Questions([], Counter(), [])
     truths = _find_truths(verified, questions.drops)
     false: dict[tuple[str, str], FalseTwins] = defaultdict(lambda: defaultdict(deque))
     for one in verified:
@@ -163,7 +163,7 @@ def _find_truths(
 
 
 def _add_questions(
-    questions: MadeQuestions,
+    questions: Questions,
     truths: dict[Triplet, Verified],
     false: FalseTwins,
 ) -> None:
@@ -188,7 +188,7 @@ def _add_questions(
 
 
 def _add_false_verb(
-    questions: MadeQuestions,
+    questions: Questions,
     verified: Verified,
     truth: Triplet,
     false: FalseTwins,

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from mmrel_kit.semidc.people.ask import MadeQuestions
+    from mmrel_kit.semidc.people.ask import Questions
 
 LABEL_CONFIG = """<View>
   <Image name="picture" value="$image" zoom="true"/>
@@ -31,7 +31,7 @@ LABEL_CONFIG = """<View>
 """
 
 
-def export_records(project: Project, path: Path) -> MadeQuestions:
+def export_records(project: Project, path: Path) -> Questions:
     """Write the questions of all settled items as records; returns them with what became none.
 
     Raises:
