@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import mmrel
 from mmrel_kit.build.archive import describe_merge, sample_key
 from mmrel_kit.files import SHOWN_PROBLEMS, InputError, Problem, raise_problems
-from mmrel_kit.pictures.sources import Location
+from mmrel_kit.pictures.index import Location
 from mmrel_kit.questions.table import FIELDS, QuestionTable, make_order, read_record
 
 if TYPE_CHECKING:

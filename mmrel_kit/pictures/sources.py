@@ -3,41 +3,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import sqlite3
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import mmrel
-from mmrel_kit.files import InputError, hide_queries
+from mmrel_kit.files import InputError
 from mmrel_kit.pictures.containers import SUFFIXES, Member, list_pictures, read_picture
+from mmrel_kit.pictures.index import Location, MemberIndex, check_size, make_layouts
+from mmrel_kit.pictures.repository import HUB, PictureRepository
 from mmrel_kit.pictures.unpack import unpack_pictures
 from mmrel_kit.questions.records import parse_image_path
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-
-HUB = "hf://datasets/"
-MAX_REASON = 300  # characters of what the Hub's client says
-
-
-class Location(NamedTuple):
-    """Where a picture lies, so that it can be read without looking for it again.
-
-    Attributes:
-        size: its bytes.
-        stamp: differs when the picture has changed.
-        name: its name in its source.
-        member: a `Member`, in zip and tar files.
-        source: the number of its source, of several.
-    """
-
-    size: int
-    stamp: str
-    name: str
-    member: list[Any] | None = None
-    source: int = 0
+    from collections.abc import Sequence
 
 
 class Pictures(Protocol):
@@ -57,26 +36,6 @@ class Pictures(Protocol):
 
     def describe(self) -> str:
         """Name the source; differs when an archive or repository has changed."""
-
-
-def make_layouts(image_id: str) -> list[str]:
-    """Return paths at which upstream's folders and archives hold a picture, the likeliest first.
-
-    >>> make_layouts("vg/VG_100K/7.jpg")
-    ['vg/VG_100K/7.jpg', 'VG_100K/7.jpg', 'vg/VG_100K_2/7.jpg', 'VG_100K_2/7.jpg', '7.jpg']
-    """
-    root, _, rest = image_id.partition("/")
-    layouts = [image_id, rest]
-    if root == "vg":
-        # Visual Genome's two folders share one series of ids; which of them holds a picture is not
-        # in its id.
-        folder, _, name = rest.partition("/")
-        if folder in ("VG_100K", "VG_100K_2"):
-            other = "VG_100K" if folder == "VG_100K_2" else "VG_100K_2"
-            layouts += [f"vg/{other}/{name}", f"{other}/{name}", name]
-    elif root == "SPEC":
-        layouts += [f"data/{rest}", f"data/{image_id}", f"{root}/data/{rest}"]
-    return layouts
 
 
 class PictureFolder:
@@ -104,7 +63,7 @@ class PictureFolder:
             except OSError:
                 continue
             if path.is_file():
-                _check_size(str(path), found.st_size)
+                check_size(str(path), found.st_size)
                 return Location(found.st_size, _stamp(found), name)
         return None
 
@@ -130,7 +89,7 @@ class PictureArchive:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._index: _Index | None = None
+        self._index: MemberIndex | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_index": None}
@@ -142,7 +101,7 @@ class PictureArchive:
             InputError: it is damaged or hostile.
         """
         if self._index is None:
-            self._index = _Index(str(self.path), list_pictures(self.path))
+            self._index = MemberIndex(str(self.path), list_pictures(self.path))
 
     def find(self, image_id: str) -> Location | None:
         """See `Pictures`."""
@@ -188,88 +147,6 @@ class PictureTable(PictureFolder):
     def describe(self) -> str:
         """See `Pictures`."""
         return f"{self.path} {_stamp(self.path.stat())}"
-
-
-class PictureRepository:
-    """Pictures in a dataset repository on the Hub, fetched one by one into the Hub's cache.
-
-    Args:
-        url: `hf://datasets/OWNER/NAME[@REVISION]`; a revision that is no commit is resolved once.
-
-    Raises:
-        InputError: the repository cannot be reached.
-    """
-
-    def __init__(self, url: str) -> None:
-        from huggingface_hub import HfApi
-
-        self.repo_id, _, revision = url.removeprefix(HUB).partition("@")
-        with _hub_failures_as(f"{url}: expected a dataset repository that can be reached: "):
-            info = HfApi().dataset_info(self.repo_id, revision=revision or None)
-            self.commit = str(info.sha)
-        self._index: _Index | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_index": None}
-
-    def prepare(self, folder: Path) -> None:
-        """List the repository's files.
-
-        Raises:
-            InputError: they cannot be listed.
-        """
-        if self._index is None:
-            with _hub_failures_as(f"{self.describe()}: its files could not be listed: "):
-                self._index = _Index(self.describe(), self._list())
-
-    def find(self, image_id: str) -> Location | None:
-        """See `Pictures`.
-
-        Raises:
-            InputError: a file is too large to be a picture.
-        """
-        assert self._index is not None, "prepare() comes first"
-        member = self._index.find(image_id)
-        if member is None:
-            return None
-        _check_size(f"{self.describe()}/{member.name}", member.size)
-        return Location(member.size, self.commit, member.name)
-
-    def read(self, location: Location) -> bytes:
-        """See `Pictures`.
-
-        Raises:
-            InputError: the picture cannot be fetched.
-        """
-        from huggingface_hub import hf_hub_download
-
-        name, commit = location.name, self.commit
-        where = f"{self.describe()}/{name}"
-        with _hub_failures_as(f"{where}: the picture could not be fetched: ", "; build again"):
-            path = hf_hub_download(self.repo_id, name, repo_type="dataset", revision=commit)
-        return Path(path).read_bytes()
-
-    def is_current(self, location: Location) -> bool:
-        """See `Pictures`; a commit never changes."""
-        return location.stamp == self.commit
-
-    def describe(self) -> str:
-        """See `Pictures`."""
-        return f"{HUB}{self.repo_id}@{self.commit}"
-
-    def _list(self) -> Iterator[Member]:
-        from huggingface_hub import HfApi
-        from huggingface_hub.hf_api import RepoFile
-
-        entries = HfApi().list_repo_tree(
-            self.repo_id,
-            recursive=True,
-            revision=self.commit,
-            repo_type="dataset",
-        )
-        for entry in entries:
-            if isinstance(entry, RepoFile):
-                yield Member(entry.path, 0, entry.size, entry.size)
 
 
 class PictureSources:
@@ -341,85 +218,6 @@ def open_source(where: str) -> Pictures:
     wanted = f"expected a folder, a {', '.join(SUFFIXES)} or .parquet file, or {HUB}OWNER/NAME"
     found = "a file of another kind; unpack it" if path.exists() else "nothing there"
     raise InputError(f"{where}: {wanted}, found {found}")
-
-
-class _Index:
-    """Pictures of an archive by the end of their path, in a temporary file of SQLite's."""
-
-    def __init__(self, where: str, members: Iterable[Member]) -> None:
-        self._where = where
-        self._db = sqlite3.connect("")
-        self._db.execute("create table members (tail, name, offset, stored, size, method, crc)")
-        rows = ((_tail(member.name), *member) for member in members)
-        self._db.executemany("insert into members values (?,?,?,?,?,?,?)", rows)
-        self._db.execute("create index by_tail on members (tail, name)")
-        twins = "select name from members group by tail, name having count(*) > 1 limit 1"
-        twin = self._db.execute(twins).fetchone()
-        if twin:
-            wanted = "expected each name once, it stands there again"
-            raise InputError(f"{where}: member {twin[0]!r}: {wanted}; pack it anew")
-
-    def find(self, image_id: str) -> Member | None:
-        """Return the member that holds a picture, under whatever folders.
-
-        Raises:
-            InputError: several could be it.
-        """
-        query = "select name, offset, stored, size, method, crc from members where tail = ?"
-        for layout in make_layouts(image_id)[1:]:
-            rows = self._db.execute(query, (_tail(layout),))
-            members = [Member(*row) for row in rows]
-            members = [member for member in members if _ends_with(member.name, layout)]
-            if len(members) > 1:
-                names = ", ".join(repr(member.name) for member in members[:3])
-                wanted = f"expected one picture {image_id!r}"
-                raise InputError(f"{self._where}: {wanted}, got {names}; name a smaller source")
-            if members:
-                return members[0]
-        return None
-
-
-@contextlib.contextmanager
-def _hub_failures_as(before: str, after: str = "") -> Iterator[None]:
-    """Raise a failure of the Hub's client as an `InputError`."""
-    import huggingface_hub.utils
-
-    # Broken connections are no OSError; httpx comes with huggingface_hub from 1.0 on.
-    httpx = getattr(huggingface_hub.utils, "httpx", None)
-    failures: tuple[type[Exception], ...] = (OSError, RuntimeError, ValueError, KeyError)
-    if httpx:
-        failures += (httpx.HTTPError,)
-    try:
-        yield
-    except InputError:
-        raise
-    except failures as error:
-        raise InputError(f"{before}{_describe_failure(error)}{after}") from None
-
-
-def _describe_failure(error: Exception) -> str:
-    """Return what the Hub's client says, on one line, without signatures of addresses."""
-    response = getattr(error, "response", None)
-    if response is not None:
-        said = getattr(error, "server_message", None) or getattr(response, "reason_phrase", "")
-        return f"the answer was {response.status_code} ({hide_queries(str(said))[:MAX_REASON]})"
-    line = hide_queries(" ".join(str(error).split())).rstrip(".")
-    return line[:MAX_REASON] or type(error).__name__
-
-
-def _check_size(where: str, size: int) -> None:
-    if size > mmrel.MAX_PICTURE_BYTES:
-        wanted = f"expected a picture of at most {mmrel.MAX_PICTURE_BYTES} bytes"
-        raise InputError(f"{where}: {wanted}, got {size}")
-
-
-def _tail(name: str) -> str:
-    """Return the last folder and the name, which all layouts of a picture share."""
-    return "/".join(name.split("/")[-2:])
-
-
-def _ends_with(name: str, layout: str) -> bool:
-    return name == layout or name.endswith(f"/{layout}")
 
 
 def _stamp(found: os.stat_result) -> str:

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Read pictures from a dataset repository on the Hub."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mmrel_kit.files import InputError, hide_queries
+from mmrel_kit.pictures.containers import Member
+from mmrel_kit.pictures.index import Location, MemberIndex, check_size
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+HUB = "hf://datasets/"
+MAX_REASON = 300  # characters of what the Hub's client says
+
+
+class PictureRepository:
+    """Pictures in a dataset repository on the Hub, fetched one by one into the Hub's cache.
+
+    Args:
+        url: `hf://datasets/OWNER/NAME[@REVISION]`; a revision that is no commit is resolved once.
+
+    Raises:
+        InputError: the repository cannot be reached.
+    """
+
+    def __init__(self, url: str) -> None:
+        from huggingface_hub import HfApi
+
+        self.repo_id, _, revision = url.removeprefix(HUB).partition("@")
+        with _hub_failures_as(f"{url}: expected a dataset repository that can be reached: "):
+            info = HfApi().dataset_info(self.repo_id, revision=revision or None)
+            self.commit = str(info.sha)
+        self._index: MemberIndex | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_index": None}
+
+    def prepare(self, folder: Path) -> None:
+        """List the repository's files.
+
+        Raises:
+            InputError: they cannot be listed.
+        """
+        if self._index is None:
+            with _hub_failures_as(f"{self.describe()}: its files could not be listed: "):
+                self._index = MemberIndex(self.describe(), self._list())
+
+    def find(self, image_id: str) -> Location | None:
+        """See `Pictures`.
+
+        Raises:
+            InputError: a file is too large to be a picture.
+        """
+        assert self._index is not None, "prepare() comes first"
+        member = self._index.find(image_id)
+        if member is None:
+            return None
+        check_size(f"{self.describe()}/{member.name}", member.size)
+        return Location(member.size, self.commit, member.name)
+
+    def read(self, location: Location) -> bytes:
+        """See `Pictures`.
+
+        Raises:
+            InputError: the picture cannot be fetched.
+        """
+        from huggingface_hub import hf_hub_download
+
+        name, commit = location.name, self.commit
+        where = f"{self.describe()}/{name}"
+        with _hub_failures_as(f"{where}: the picture could not be fetched: ", "; build again"):
+            path = hf_hub_download(self.repo_id, name, repo_type="dataset", revision=commit)
+        return Path(path).read_bytes()
+
+    def is_current(self, location: Location) -> bool:
+        """See `Pictures`; a commit never changes."""
+        return location.stamp == self.commit
+
+    def describe(self) -> str:
+        """See `Pictures`."""
+        return f"{HUB}{self.repo_id}@{self.commit}"
+
+    def _list(self) -> Iterator[Member]:
+        from huggingface_hub import HfApi
+        from huggingface_hub.hf_api import RepoFile
+
+        entries = HfApi().list_repo_tree(
+            self.repo_id,
+            recursive=True,
+            revision=self.commit,
+            repo_type="dataset",
+        )
+        for entry in entries:
+            if isinstance(entry, RepoFile):
+                yield Member(entry.path, 0, entry.size, entry.size)
+
+
+@contextlib.contextmanager
+def _hub_failures_as(before: str, after: str = "") -> Iterator[None]:
+    """Raise a failure of the Hub's client as an `InputError`."""
+    import huggingface_hub.utils
+
+    # Broken connections are no OSError; httpx comes with huggingface_hub from 1.0 on.
+    httpx = getattr(huggingface_hub.utils, "httpx", None)
+    failures: tuple[type[Exception], ...] = (OSError, RuntimeError, ValueError, KeyError)
+    if httpx:
+        failures += (httpx.HTTPError,)
+    try:
+        yield
+    except InputError:
+        raise
+    except failures as error:
+        raise InputError(f"{before}{_describe_failure(error)}{after}") from None
+
+
+def _describe_failure(error: Exception) -> str:
+    """Return what the Hub's client says, on one line, without signatures of addresses."""
+    response = getattr(error, "response", None)
+    if response is not None:
+        said = getattr(error, "server_message", None) or getattr(response, "reason_phrase", "")
+        return f"the answer was {response.status_code} ({hide_queries(str(said))[:MAX_REASON]})"
+    line = hide_queries(" ".join(str(error).split())).rstrip(".")
+    return line[:MAX_REASON] or type(error).__name__
