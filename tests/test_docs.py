@@ -25,7 +25,8 @@ import pytest
 
 from mmrel_kit import cli
 from mmrel_kit.questions.records import Triplet
-from mmrel_kit.semidc.people.store import Decision, Project, Proposal
+from mmrel_kit.semidc.items import Proposal
+from mmrel_kit.semidc.people.store import Decision, Project
 from tests.conftest import REPOSITORY
 from tests.helpers.clones import copy_clone
 from tests.helpers.stub_endpoint import StubEndpoint
