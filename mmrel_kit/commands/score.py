@@ -72,7 +72,7 @@ def add_verbs(verbs: Verbs) -> None:
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that both verbs have."""
-    parser.epilog = f"{parser.epilog}; docs/metric.md explains every figure"
+    parser.description = f"{parser.description} The card docs/metric.md explains every figure."
     add: Any = parser.add_argument
     given = "JSON lines or array of question_id and answer"
     several = "- is standard input; several files are shards of one"
