@@ -45,7 +45,7 @@ def test_scoring_is_tried_from_a_clone_with_no_release_named(
         arguments = [str(FOLDER / name), "--task", "both", "--json", "report.json"]
         assert score(*arguments) == 0
         lines = capsys.readouterr().out.splitlines()
-        assert lines[0].startswith("Scored on the drawn sample of this clone")
+        assert lines[0].startswith("Scored on the drawn sample, not on the benchmark")
         result = json.loads(Path("report.json").read_text("utf-8"))
         assert result["accuracy"] == pytest.approx(share, abs=0.05)
         assert result["open_ended"]["accuracy"] == pytest.approx(share, abs=0.05)

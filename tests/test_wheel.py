@@ -132,6 +132,14 @@ def test_the_sample_is_built_again(installed: Installed, tmp_path: Path) -> None
         assert (tmp_path / "release" / name).read_bytes() == path.read_bytes(), name
 
 
+def test_the_sample_is_checked_and_exported(installed: Installed, tmp_path: Path) -> None:
+    sample = installed.run(tmp_path, "path", "sample").strip()
+    assert "0 problems" in installed.run(tmp_path, "check", sample, "--sample")
+    assert "written to export" in installed.run(
+        tmp_path, "export", "--drop-leaks", "--format", "llava", "--out", "export"
+    )
+
+
 def test_the_demo_of_labelling_with_its_extra(installed: Installed, tmp_path: Path) -> None:
     installed.install(f"{installed.clone}[semidc]")
     shutil.rmtree(installed.clone)  # nothing may need it

@@ -12,7 +12,7 @@ from mmrel_kit.check.layout import check_layout, find_files, group_splits
 from mmrel_kit.check.records import SeenQuestions
 from mmrel_kit.check.splits import Split
 from mmrel_kit.check.viewer import Statistics, check_values
-from mmrel_kit.files import INDEX, InputError, Problem
+from mmrel_kit.files import INDEX, PROJECT, InputError, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,8 +56,9 @@ def check_sample(root: Path) -> list[Problem]:
 
 
 def is_source(root: Path) -> bool:
-    """Return whether a folder is a clone of the source repository."""
-    return all((root / name).is_file() for name in SOURCE_FILES)
+    """Return whether a folder is a clone of the source repository, or the sample of a wheel."""
+    is_clone = all((root / name).is_file() for name in SOURCE_FILES)
+    return is_clone or root.resolve() == PROJECT
 
 
 def _sort_problems(problems: Iterator[Problem]) -> list[Problem]:

@@ -160,7 +160,7 @@ def _warn_of_sample(args: argparse.Namespace) -> list[str]:
     if args.root is not None or args.repo_id is not None:
         return []
     others = "name a release with --root or --repo-id"
-    return [f"Scored on the drawn sample of this clone, not on the benchmark: {others}."]
+    return [f"Scored on the drawn sample, not on the benchmark: {others}."]
 
 
 def _format_report(result: dict[str, Any], args: argparse.Namespace) -> str:
