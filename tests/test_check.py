@@ -13,6 +13,7 @@ import pytest
 import mmrel
 import upload
 from mmrel_kit.check.release import check_release
+from mmrel_kit.pictures.archives import read_archives
 from tests.conftest import REPOSITORY
 from tests.helpers.edit_release import edit_index, list_problems, seal
 
@@ -21,6 +22,14 @@ def test_a_built_release_is_good(built: Path, capsys: pytest.CaptureFixture[str]
     assert check_release(built) == []
     assert upload.main(["check", str(built)]) == 0
     assert "0 problems, 0 warnings" in capsys.readouterr().out
+
+
+def test_the_bytes_of_every_picture_are_counted_for_the_progress_bar(built: Path) -> None:
+    sizes: list[int] = []
+    check_release(built, sizes.append)
+    release = mmrel.Release(built)
+    names = [name for names in release.archives("all").values() for name in names]
+    assert sorted(sizes) == sorted(len(data) for _, data in read_archives(release, names))
 
 
 def test_a_changed_byte_in_any_file_is_named(built: Path, tmp_path: Path) -> None:

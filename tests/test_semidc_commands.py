@@ -66,6 +66,7 @@ def test_errors_are_one_line(
     assert status == 1
     assert err.startswith(told)
     assert len(err.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []  # verify used to leave a project behind
 
 
 @pytest.mark.parametrize(

@@ -124,7 +124,7 @@ def make_index(files: dict[str, dict[str, Any]], note: str | None) -> str:
 
 def renew_file(release: Path, name: str, data: bytes) -> None:
     """Write a file of a release anew, and what checksums.json says of it."""
-    index = json.loads((release / INDEX).read_text("utf-8"))
+    index = mmrel.parse_index((release / INDEX).read_bytes())
     write_bytes(release / name, data)
     index["files"][name] = describe_file(release / name)
     index["files"] = dict(sorted(index["files"].items()))

@@ -15,9 +15,11 @@ from mmrel_kit.check.viewer import Statistics, check_values
 from mmrel_kit.files import INDEX, PROJECT, InputError, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
     from typing import Any
+
+    Advance = Callable[[int], object]
 
 # Files that the source repository has, and no release.
 SOURCE_FILES = ("upload.py", "mmrel_kit/check/release.py")
@@ -26,12 +28,20 @@ SCHEMAS = ("schema/record.schema.json", "schema/taxonomy.json")
 SAMPLE = ("data", *SCHEMAS, "dataset_infos.json", "checksums.json")
 
 
-def check_release(root: Path) -> list[Problem]:
+def _be_silent(size: int) -> None:
+    pass
+
+
+def check_release(root: Path, advance: Advance = _be_silent) -> list[Problem]:
     """Return all problems of a release, warnings last; none if it is as the contract demands.
 
     Checked are the checksums; each record against the schema and the grammars; the three faces of
     each split row for row; every picture, decoded once; what the Hub's viewer needs; the card and
     dataset_infos.json against the files.
+
+    Args:
+        root: folder of the release.
+        advance: is called with the bytes of each picture that was checked.
 
     Raises:
         InputError: `root` is the source repository, whose sample `check_sample` checks.
@@ -39,11 +49,15 @@ def check_release(root: Path) -> list[Problem]:
     if is_source(root):
         advice = f"check its sample with: mmrel check {root} --sample"
         raise InputError(f"{root}: this is the source repository, not a release; {advice}")
-    return _sort_problems(_check(root))
+    return _sort_problems(_check(root, advance))
 
 
-def check_sample(root: Path) -> list[Problem]:
+def check_sample(root: Path, advance: Advance = _be_silent) -> list[Problem]:
     """Return the problems of the sample in the source repository; other files are not looked at.
+
+    Args:
+        root: folder of the clone.
+        advance: see `check_release`.
 
     Raises:
         InputError: `root` is not the source repository.
@@ -51,7 +65,7 @@ def check_sample(root: Path) -> list[Problem]:
     if not is_source(root):
         advice = "leave out --sample for a release"
         raise InputError(f"{root}: expected the source repository; {advice}")
-    problems = _sort_problems(_check(root))
+    problems = _sort_problems(_check(root, advance))
     return [found for found in problems if found.is_warning or found.where.startswith(SAMPLE)]
 
 
@@ -68,7 +82,7 @@ def _sort_problems(problems: Iterator[Problem]) -> list[Problem]:
     return sorted(set(problems), key=rank)
 
 
-def _check(root: Path) -> Iterator[Problem]:
+def _check(root: Path, advance: Advance) -> Iterator[Problem]:
     try:
         index = mmrel.parse_index((root / INDEX).read_bytes())
     except (OSError, mmrel.ReleaseError) as error:
@@ -81,15 +95,15 @@ def _check(root: Path) -> Iterator[Problem]:
     names = group_splits(found & files.keys())
     splits = [Split(domain, name, root, listed) for (domain, name), listed in names.items()]
     if splits:
-        yield from _check_contents(root, index, splits)
+        yield from _check_contents(root, index, splits, advance)
     else:
         yield _describe_emptiness()
 
 
-def _check_contents(root: Path, index: dict[str, Any], splits: list[Split]) -> Iterator[Problem]:
+def _check_contents(root: Path, index: dict[str, Any], splits: list[Split], advance: Advance) -> Iterator[Problem]:
     questions, statistics = SeenQuestions(), Statistics()
     for split in splits:
-        yield from split.check(index["files"], questions, statistics)
+        yield from split.check(index["files"], questions, statistics, advance)
     # A card can only be checked against splits that were read to their ends.
     if all(split.is_whole for split in splits):
         facts = merge_facts(split.make_facts() for split in splits)

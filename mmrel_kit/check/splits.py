@@ -18,7 +18,7 @@ from mmrel_kit.pictures.whole import check_picture
 from mmrel_kit.questions.records import Record
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from mmrel_kit.check.records import SeenQuestions
@@ -53,6 +53,7 @@ class Split:
         files: Mapping[str, Mapping[str, Any]],
         questions: SeenQuestions,
         statistics: Statistics,
+        advance: Callable[[int], object],
     ) -> Iterator[Problem]:
         """Read the split, one picture in memory, and yield what is wrong in it.
 
@@ -60,6 +61,7 @@ class Split:
             files: what checksums.json says of each file of the release.
             questions: those of other splits that were checked; these are added.
             statistics: of the columns; the rows of this split are added.
+            advance: is called with the bytes of each picture that was checked.
         """
         expected = self._list_faces()
         if sorted(expected) != sorted(self._names):
@@ -80,6 +82,7 @@ class Split:
                 yield difference
                 return
             yield from self._check_picture(lines.entry, archives.entry, statistics)
+            advance(len(archives.entry.data or b""))
         if any(face.is_broken for face in faces):
             return
         ended = [face.name for face in faces if face.entry is None]

@@ -145,11 +145,8 @@ def verify(args: argparse.Namespace) -> int:
     from mmrel_kit.semidc.people.server import serve
     from mmrel_kit.semidc.people.store import Project
 
+    images = _find_images(args)
     project = Project(args.project, make=True)
-    known = project.get("images")
-    images = args.images or (Path(known) if known else None)
-    if images is None or not images.is_dir():
-        raise InputError(f"expected --images, the folder that holds vg/, SPEC/ …, got {str(images or '')!r}")
     project.set("images", str(images.resolve()))
     if args.people:
         project.set_people(args.people)
@@ -161,6 +158,25 @@ def verify(args: argparse.Namespace) -> int:
     secret = os.environ.get("SEMIDC_SECRET")
     serve(project, images, args.host, args.port, secret, args.name, lambda url: print(f"verify at {url}", flush=True))
     return 0
+
+
+def _find_images(args: argparse.Namespace) -> Path:
+    """Return the folder of pictures that is given, or that the project remembers.
+
+    Raises:
+        InputError: there is none; then no project is made.
+    """
+    from mmrel_kit.semidc.people.store import Project
+
+    known = args.images
+    if known is None and args.project.exists():
+        project = Project(args.project)
+        known = project.get("images")
+        project.close()
+    if known is None or not Path(known).is_dir():
+        wanted = "expected --images, the folder that holds vg/, SPEC/ …"
+        raise InputError(f"{wanted}, got {str(known or '')!r}")
+    return Path(known)
 
 
 def agree(args: argparse.Namespace) -> int:

@@ -79,7 +79,9 @@ def check(args: argparse.Namespace) -> int:
     if not args.release.is_dir():
         wanted = "expected the folder of a release, found no folder"
         raise InputError(f"{args.release}: {wanted}; check its path")
-    problems = check_sample(args.release) if args.sample else check_release(args.release)
+    checking = check_sample if args.sample else check_release
+    with _progress_bar(sum(path.stat().st_size for path in args.release.glob("data/*/*.tar"))) as bar:
+        problems = checking(args.release, bar.update)
     for problem in problems:
         print(problem)
     wrong = sum(not problem.is_warning for problem in problems)
