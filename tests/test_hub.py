@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import logging
 import os
@@ -349,6 +350,9 @@ def test_a_release_whose_index_is_broken(client: Client, release: Path) -> None:
 def test_progress_bars_are_for_terminals(monkeypatch: pytest.MonkeyPatch) -> None:
     from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_bars
 
+    # The variable of that name has the last word, where it is set.
+    module = importlib.import_module("huggingface_hub.utils.tqdm")
+    monkeypatch.setattr(module, "HF_HUB_DISABLE_PROGRESS_BARS", None)
     enable_progress_bars()
     for is_terminal in (False, True):
         monkeypatch.setattr(sys.stderr, "isatty", lambda answer=is_terminal: answer)

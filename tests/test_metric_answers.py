@@ -396,7 +396,8 @@ for arguments in ({"reader": "pope"}, {"task": "generative"}):
 def test_the_file_alone_in_a_folder(tmp_path: Path) -> None:
     shutil.copy(ROOT / "relation_accuracy.py", tmp_path)
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    done = python(tmp_path, environment, "-c", ALONE)
+    # Without site-packages, where the package may be installed.
+    done = python(tmp_path, environment, "-S", "-c", ALONE)
     assert (done.returncode, done.stderr) == (0, "")
     where = "needs the package mmrel_kit, which is not beside relation_accuracy.py"
     advice = "use a clone of MMRel, or run 'pip install .' in one"
@@ -405,7 +406,7 @@ def test_the_file_alone_in_a_folder(tmp_path: Path) -> None:
         f"the reader 'pope' {where}: {advice}",
         f"an open-ended answer {where}: {advice}",
     ]
-    done = python(tmp_path, environment, "relation_accuracy.py", "answers.jsonl")
+    done = python(tmp_path, environment, "-S", "relation_accuracy.py", "answers.jsonl")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == f"relation_accuracy.py: the command {where}: {advice}\n"
 
