@@ -181,7 +181,8 @@ class Release:
             self.schema: dict[str, Any] = json.loads(schema)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             where = f"{self.root}: checksums.json or schema/record.schema.json"
-            raise ReleaseError(f"{where}: expected those of a release, got {error!r}; fetch it again") from None
+            problem = str(error) if isinstance(error, ReleaseError) else f"expected those of a release, got {error!r}"
+            raise ReleaseError(f"{where}: {problem}; fetch it again") from None
 
     def _read(self, name: str) -> bytes:
         with open_file(self.fetch(name)) as file:
@@ -517,10 +518,7 @@ def _choose_root(root: str | os.PathLike[str] | None, repo_id: str | None, revis
 
 
 def _release_of_script(folder: str) -> str:
-    """Return the release that a script in `folder` belongs to.
-
-    It is the one above its folder `loader/`; the drawn sample, where the script was installed; else `folder`.
-    """
+    """Return the release above the script's folder `loader/`, the sample of an installed one, or `folder`."""
     above, name = os.path.split(os.path.abspath(folder))
     if name == "loader" and os.path.isfile(os.path.join(folder, "mmrel.py")):
         return above

@@ -21,7 +21,10 @@ class BuildWithSample(build_py):
     """Build the package, then copy the sample into it."""
 
     def run(self) -> None:
-        """Run the command."""
+        """Run the command, without what an earlier version has left in the folder of builds."""
+        built = Path(self.build_lib).resolve()
+        if built.is_relative_to(CLONE / "build"):
+            shutil.rmtree(built, ignore_errors=True)
         super().run()
         if not self.editable_mode:  # then the package reads the clone
             self._copy_sample(Path(self.build_lib, "mmrel_kit", "sample"))

@@ -169,7 +169,8 @@ def make_parser(prog: str = "mmrel", only: Collection[str] | None = None) -> arg
     import mmrel
     from mmrel_kit.commands import label, load, recipes, release, score
 
-    parser = argparse.ArgumentParser(prog=prog, description=ABOUT)
+    about = ABOUT if only is None else f"The verbs of `mmrel` of this door: {', '.join(only)}."
+    parser = argparse.ArgumentParser(prog=prog, description=about)
     parser.add_argument("--version", action="version", version=mmrel.__version__)
     verbs = Verbs(parser, only)
     for module in (load, score, release, recipes, label):

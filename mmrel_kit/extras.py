@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import traceback
 
-# What `pip install` needs for a module: in a clone: "." is the core, the others are the extras of
+from mmrel_kit.files import PROJECT
+
+# What `pip install` needs for a module, in a clone: "." is the core, the others are the extras of
 # pyproject.toml.
 SOURCES = {
     **dict.fromkeys(("datasets", "fsspec", "huggingface_hub", "jsonschema", "numpy", "PIL"), "."),
@@ -20,6 +22,8 @@ SOURCES = {
     "matplotlib": ".[plot]",
     "mlcroissant": ".[croissant]",
 }
+# Whether the package lies in a clone, whose folder pip can install.
+IS_CLONE = (PROJECT / "pyproject.toml").is_file()
 # Packages whose name is not that of their module.
 PACKAGES = {
     "PIL": "Pillow",
@@ -38,6 +42,8 @@ def explain_import(error: ImportError) -> str | None:
     """
     if isinstance(error, ModuleNotFoundError) and error.name in SOURCES:
         package, source = PACKAGES.get(error.name, error.name), SOURCES[error.name]
+        if source.startswith(".") and not IS_CLONE:
+            source = f"path/to/clone{source[1:]}"
         return f"{package} is not installed; install what it needs: pip install {_quote(source)}"
     if (module := _find_importing(error)) is None:
         return None

@@ -354,7 +354,7 @@ def write_whole(path: Path) -> Iterator[Path]:
         yield target
         return
     target.parent.mkdir(parents=True, exist_ok=True)
-    aside = _name_aside(target)
+    aside = name_aside(target)
     try:
         yield aside
         os.replace(aside, target)
@@ -363,12 +363,17 @@ def write_whole(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def fill_folder(folder: Path) -> Iterator[Path]:
+def fill_folder(folder: Path, is_shared: bool = False) -> Iterator[Path]:
     """Give a folder to fill; move it to `folder` when the block ends without an error.
 
-    A folder that another process has put there meanwhile stays: it holds the same.
+    Args:
+        folder: where it goes; nothing, or an empty folder.
+        is_shared: other processes fill the same folder with the same; the first one stays.
+
+    Raises:
+        OSError: there is something at `folder`, and it is not shared.
     """
-    aside = _name_aside(folder)
+    aside = name_aside(folder)
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
     try:
@@ -376,13 +381,13 @@ def fill_folder(folder: Path) -> Iterator[Path]:
         try:
             os.rename(aside, folder)
         except OSError:
-            if not folder.is_dir():
+            if not is_shared or not folder.is_dir():
                 raise
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _name_aside(path: Path) -> Path:
+def name_aside(path: Path) -> Path:
     """Return a name beside a file or folder that no other process, on any machine, uses."""
     return path.with_name(f"{path.name}.{socket.gethostname()}-{os.getpid()}.tmp")
 

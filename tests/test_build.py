@@ -343,6 +343,15 @@ class TestOut:
         assert check_release(tmp_path / "out") == []
         assert {path.name for path in (tmp_path / "out").rglob("*.jsonl")} == {"train.jsonl"}
 
+    def test_a_neighbour_called_old_stays(self, one: Any, tmp_path: Path) -> None:
+        # A build deleted `out.old`, whatever it was.
+        (tmp_path / "out.old").mkdir()
+        (tmp_path / "out.old" / "keep.txt").write_text("mine")
+        assert upload.main(one(make_jpeg())) == 0
+        assert upload.main(one(make_jpeg(), label="no")) == 0
+        assert snapshot(tmp_path / "out.old") == {"keep.txt": b"mine"}
+        assert not list(tmp_path.glob("out.*.tmp"))
+
     def test_a_failed_build_leaves_the_release_that_stood_there(self, one: Any, tmp_path: Path) -> None:
         assert upload.main(one(make_jpeg())) == 0
         before = snapshot(tmp_path / "out")

@@ -24,8 +24,18 @@ def test_a_folder_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
 
 def test_a_folder_of_another_process_stays(tmp_path: Path) -> None:
     folder = tmp_path / "folder"
-    with fill_folder(folder) as aside:
+    with fill_folder(folder, is_shared=True) as aside:
         (aside / "a").write_text("ours")
         folder.mkdir()
         (folder / "a").write_text("theirs")
     assert snapshot(tmp_path) == {"folder/a": b"theirs"}
+    with pytest.raises(OSError, match="not empty"), fill_folder(folder) as aside:
+        (aside / "a").write_text("ours")
+    assert snapshot(tmp_path) == {"folder/a": b"theirs"}
+
+
+def test_an_empty_folder_is_filled(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    with fill_folder(tmp_path / "folder") as aside:
+        (aside / "a").write_text("ours")
+    assert snapshot(tmp_path) == {"folder/a": b"ours"}

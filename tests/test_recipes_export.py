@@ -102,6 +102,14 @@ def test_a_release_that_fails_check_is_refused(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_stopped_build_beside_the_export_stays(built: Path, tmp_path: Path) -> None:
+    # `export --out big` deleted `big.partial`, in which a build of `big` goes on.
+    (tmp_path / "out.partial").mkdir()
+    (tmp_path / "out.partial" / "plan").write_text("hours of work")
+    assert run(built, tmp_path / "out") == 0
+    assert (tmp_path / "out.partial" / "plan").read_text() == "hours of work"
+
+
 def test_a_release_on_the_hub_is_to_be_downloaded_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["export", "--root", "hf://datasets/NS/MMRel", "--out", str(tmp_path / "out")]) == 1
     assert "hf://datasets/NS/MMRel: expected a folder" in capsys.readouterr().err

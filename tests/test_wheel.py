@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -70,6 +71,25 @@ def test_site_packages_gets_two_modules_and_one_package(record: list[str]) -> No
         "relation_accuracy.py",
     }
     assert [name for name in record if name.startswith("../")] == ["../../../bin/mmrel"]
+
+
+def test_a_source_distribution_builds_the_same_wheel(installed: Installed, record: list[str], tmp_path: Path) -> None:
+    # It lacked the sample, and `build` makes the wheel from it. What an earlier version had left in
+    # the clone's build/ went into the wheel.
+    installed.install("build")
+    left = installed.clone / "build" / "lib" / "endpoint.py"
+    left.parent.mkdir(parents=True, exist_ok=True)
+    left.write_text("")
+    words = ("-m", "build", str(installed.clone), "--outdir", str(tmp_path))
+    installed.run(tmp_path, *words, program="python")
+    words = ("-m", "build", "--wheel", str(installed.clone), "--outdir", str(tmp_path / "direct"))
+    installed.run(tmp_path, *words, program="python")
+    names = []
+    for path in (*tmp_path.glob("*.whl"), *tmp_path.glob("direct/*.whl")):
+        with zipfile.ZipFile(path) as wheel:
+            names.append({name for name in wheel.namelist() if ".dist-info/" not in name})
+    expected = {name for name in record if ".dist-info/" not in name and not name.startswith("..")}
+    assert names == [expected, expected]
 
 
 def test_every_file_of_the_package_and_the_sample_is_there(record: list[str]) -> None:

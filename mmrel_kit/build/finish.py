@@ -28,7 +28,15 @@ from mmrel_kit.card.readme import (
     make_row,
     read_generated,
 )
-from mmrel_kit.files import INDEX, PROJECT, InputError, describe_file, write_bytes, write_json_lines
+from mmrel_kit.files import (
+    INDEX,
+    PROJECT,
+    InputError,
+    describe_file,
+    name_aside,
+    write_bytes,
+    write_json_lines,
+)
 from mmrel_kit.pictures.archives import read_archives
 
 if TYPE_CHECKING:
@@ -206,9 +214,10 @@ def _copy(source: Path, target: Path) -> None:
 
 def _replace_folder(work: Path, out: Path) -> None:
     """Put the finished folder in place; an older release goes only once the new one can follow."""
-    old = out.with_name(out.name + ".old")
-    if out.exists():
-        shutil.rmtree(old, ignore_errors=True)
-        os.rename(out, old)
+    if not out.exists():
+        os.rename(work, out)
+        return
+    old = name_aside(out)
+    os.rename(out, old)
     os.rename(work, out)
     shutil.rmtree(old, ignore_errors=True)

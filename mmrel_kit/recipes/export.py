@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -24,7 +22,7 @@ import pyarrow.parquet as pq
 import mmrel
 from mmrel_kit.build.tables import make_schema
 from mmrel_kit.check.release import check_release, check_sample, is_source
-from mmrel_kit.files import InputError, make_json
+from mmrel_kit.files import InputError, fill_folder, make_json
 from mmrel_kit.questions.records import make_prompt
 from mmrel_kit.recipes.leaks import find_leaks
 from mmrel_kit.recipes.questions import is_of_task, read_pictures
@@ -118,21 +116,17 @@ def export(args: argparse.Namespace) -> int:
         raise InputError(f"{out}: expected nothing or an empty folder there; name another --out")
     release = _open_checked(args.root)
     dropped = _find_dropped(release, args.drop_leaks, args.allow_triplets)
-    work = out.with_name(out.name + ".partial")
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
     counts = {"pictures": 0, "questions": 0}
     write, pattern = FORMATS[args.format]
-    write(work, _count(_read(release, args.config, args.task, dropped), counts))
-    if not counts["questions"]:
-        shutil.rmtree(work)
-        raise InputError(f"{args.root}: expected train questions of {args.config!r}, {args.task}, found none to export")
-    told = f"{counts['questions']} questions about {counts['pictures']} pictures, {len(dropped)} left out as leaks"
-    (work / "README.md").write_text(_make_card(release, pattern, told), "utf-8")
-    if out.exists():
-        out.rmdir()
-    os.replace(work, out)
-    print(f"{told}, written to {out}")
+    with fill_folder(out) as work:
+        write(work, _count(_read(release, args.config, args.task, dropped), counts))
+        if not counts["questions"]:
+            wanted = f"expected train questions of {args.config!r}, {args.task}"
+            raise InputError(f"{args.root}: {wanted}, found none to export")
+        summary = f"{counts['questions']} questions about {counts['pictures']} pictures"
+        summary += f", {len(dropped)} left out as leaks"
+        (work / "README.md").write_text(_make_card(release, pattern, summary), "utf-8")
+    print(f"{summary}, written to {out}")
     return 0
 
 
@@ -189,8 +183,8 @@ def _write_picture(folder: Path, shown: TrainingPicture) -> None:
     path.write_bytes(shown.data)
 
 
-def _make_card(release: mmrel.Release, pattern: str, told: str) -> str:
+def _make_card(release: mmrel.Release, pattern: str, summary: str) -> str:
     """A card that says where the export is from, and by which `load_dataset` finds the file."""
     split = f"- config_name: default\n  data_files:\n  - split: train\n    path: {pattern}\n"
-    made = f"Train split of MMRel {release.version}, checksums.json sha256 {release.sha256}: {told}.\n"
+    made = f"Train split of MMRel {release.version}, checksums.json sha256 {release.sha256}: {summary}.\n"
     return f"---\nconfigs:\n{split}---\n{release.note or ''}\n\n{made}"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import mmrel
 import relation_accuracy
-from mmrel_kit.files import make_json, write_bytes
+from mmrel_kit.files import write_json_lines
 from mmrel_kit.pictures.archives import read_archives
 from mmrel_kit.questions.records import check_record
 from mmrel_kit.scoring import release as scoring
@@ -48,7 +48,7 @@ def read_pictures(release: mmrel.Release, config: str, split: str) -> Iterator[t
 
 def write_answers(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write an answer file, a row (`question_id`, `answer`, …) a line; it is there whole or not at all."""
-    write_bytes(path, "".join(make_json(row) + "\n" for row in rows).encode())
+    write_json_lines(path, rows)
 
 
 def make_report(
