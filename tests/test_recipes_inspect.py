@@ -80,7 +80,7 @@ def test_the_hub_s_own_evaluation_runs_every_task_of_eval_yaml(tmp_path: Path) -
 
 def start(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the local task from a folder, without an endpoint."""
-    task = f"{REPOSITORY / 'recipes' / 'inspect_task.py'}@mmrel_questions"
+    task = f"{REPOSITORY / 'mmrel_kit' / 'recipes' / 'inspect_task.py'}@mmrel_questions"
     options = ["--model", "mockllm/model", "--limit", "2", "--log-dir", str(folder / "logs")]
     command = [PROGRAM, "eval", task, *options, *arguments]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)

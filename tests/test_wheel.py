@@ -126,7 +126,9 @@ def test_the_sample_is_shown_and_loaded(installed: Installed, tmp_path: Path) ->
 def test_paths_that_other_tools_want(installed: Installed, tmp_path: Path) -> None:
     for name, file in (("lmms-eval", "mmrel.yaml"), ("evaluate", "mmrel_accuracy.py")):
         assert Path(installed.run(tmp_path, "path", name).strip(), file).is_file()
-    assert Path(installed.run(tmp_path, "path", "inspect").strip()).is_file()
+    file, task = installed.run(tmp_path, "path", "inspect").strip().split("@")
+    assert Path(file).is_file()
+    assert task == "mmrel_questions"
 
 
 def test_answers_are_scored(installed: Installed, tmp_path: Path) -> None:

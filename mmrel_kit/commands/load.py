@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 # What other tools want to be given: a file or a folder.
 PATHS = {
     "lmms-eval": FOLDER / "lmms_eval",
-    "inspect": FOLDER / "inspect_task.py",
+    # inspect takes a whole path only with the name of a task behind it.
+    "inspect": f"{FOLDER / 'inspect_task.py'}@mmrel_questions",
     "evaluate": FOLDER / "mmrel_accuracy",
     "answers": FOLDER / "sample_answers",
     "sample": PROJECT,
@@ -39,7 +40,7 @@ def add_verbs(verbs: Verbs) -> None:
     """Add the verbs."""
     mmrel.add_arguments(verbs.add("show", show, "real"))
     named = (
-        "lmms-eval: folder for --include_path; inspect: file for inspect eval; evaluate: folder "
+        "lmms-eval: folder for --include_path; inspect: file and task for inspect eval; evaluate: folder "
         "for evaluate.load; answers: made-up answers to the sample; sample: the drawn sample"
     )
     finding = verbs.add("path", path, "lmms-eval")
