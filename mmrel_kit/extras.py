@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import traceback
 
-from mmrel_kit.files import PROJECT
+from mmrel_kit.files import IS_CLONE
 
 # What `pip install` needs for a module, in a clone: "." is the core, the others are the extras of
 # pyproject.toml.
@@ -22,8 +22,6 @@ SOURCES = {
     "matplotlib": ".[plot]",
     "mlcroissant": ".[croissant]",
 }
-# Whether the package lies in a clone, whose folder pip can install.
-IS_CLONE = (PROJECT / "pyproject.toml").is_file()
 # Packages whose name is not that of their module.
 PACKAGES = {
     "PIL": "Pillow",

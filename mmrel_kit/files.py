@@ -23,9 +23,12 @@ from typing import Any, BinaryIO, NamedTuple
 # release: README.md, checksums.json, data/, schema/.
 _CLONE = Path(__file__).resolve().parent.parent
 _SAMPLE = Path(__file__).resolve().parent / "sample"
-PROJECT = _SAMPLE if _SAMPLE.is_dir() else _CLONE
+IS_CLONE = not _SAMPLE.is_dir()
+PROJECT = _CLONE if IS_CLONE else _SAMPLE
 SCHEMA_FOLDER = PROJECT / "schema"
 INDEX = "checksums.json"
+# The contract, as a release carries it; schema/published.json is this package's own.
+SCHEMAS = ("schema/record.schema.json", "schema/taxonomy.json")
 
 MAX_RECORD = 1 << 20  # characters of one JSON value of a file
 MAX_PROBLEMS = 1000  # after which a file is read no further
@@ -451,15 +454,6 @@ def format_table(rows: Sequence[Sequence[str]]) -> str:
 def escape_markdown(text: str) -> str:
     """Return text for Markdown that shows as it is, whatever marks of Markdown or HTML it holds."""
     return "".join(f"&#{ord(mark)};" if mark in "<>&`*_[]|\\" else mark for mark in text)
-
-
-def hide_queries(text: str) -> str:
-    """Return text without the query of any address in it, which may be a signature.
-
-    >>> hide_queries("403 for https://files.example/a.png?X-Amz-Signature=5ec4e7")
-    '403 for https://files.example/a.png?…'
-    """
-    return re.sub(r"(https?://[^\s?'\"]+)\?[^\s'\"]+", r"\1?…", text)
 
 
 def printable(text: str) -> str:

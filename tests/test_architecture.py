@@ -27,6 +27,7 @@ LIBRARIES = {
     "upload": set(),
     "files": set(),
     "extras": set(),
+    "failures": {"huggingface_hub"},
     "cli": set(),
     "commands": {"tqdm", "huggingface_hub"},
     "questions": {"pyarrow"},
@@ -37,7 +38,7 @@ LIBRARIES = {
     "card": {"PIL", "yaml"},
     "build": {"PIL", "pyarrow", "yaml"},
     "check": {"PIL", "pyarrow", "yaml"},
-    "hub": HUB | {"httpx", "httpx2", "pyarrow", "tqdm"},
+    "hub": HUB | {"pyarrow", "tqdm"},
     "semidc": {"fastapi", "pydantic", "uvicorn", "PIL"},
     "recipes": HUB
     | {"pyarrow", "PIL", "datatrove", "ray", "evaluate", "inspect_ai", "rich"}

@@ -36,6 +36,7 @@ from tests.helpers.browser import (  # noqa: E402
     REPOSITORY,
     Page,
     Server,
+    make_command,
     make_items,
 )
 
@@ -402,17 +403,7 @@ def test_the_port_of_a_server_is_told_when_it_is_taken(tmp_path: Path) -> None:
     make_items(tmp_path, 1)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        command = [
-            sys.executable,
-            "-m",
-            "mmrel_kit.cli",
-            "label",
-            "verify",
-            str(tmp_path / "p.sqlite"),
-            "--port",
-            str(port),
-        ]
-        command += ["--images", str(tmp_path / "images")]
+        command = make_command(tmp_path / "p.sqlite", tmp_path / "images", port)
         done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr.startswith(f"mmrel label verify: 127.0.0.1:{port}: cannot listen there")

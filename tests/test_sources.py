@@ -200,7 +200,7 @@ class TestHub:
         # connection that broke was a traceback, as it is no OSError.
         import huggingface_hub
 
-        from mmrel_kit.hub.calls import httpx
+        from mmrel_kit.failures import httpx
 
         secret = "https://files.example/picture.png?X-Amz-Signature=5ec4e7&X-Amz-Expires=3600"
         request = httpx.Request("GET", secret)
@@ -209,6 +209,7 @@ class TestHub:
                 f"403 Client Error for url: {secret}", response=httpx.Response(403, request=request)
             ),
             httpx.ConnectError(f"no route to {secret}", request=request),
+            httpx.TooManyRedirects(f"more than 20 from {secret}", request=request),
             OSError(f"cannot fetch {secret}"),
         ]
         for failure in failures:

@@ -178,7 +178,7 @@ def audit_release(
         baselines: list[Finding] = []
         if thorough:
             remarks = audit_pictures.read_prints(table.db, release, progress)
-            baselines, more = find_baselines(root)
+            baselines, more = find_baselines(release)
             remarks += more
         else:
             remarks = [f"{NO_PICTURES}, and {NO_BASELINES}"]
@@ -261,7 +261,7 @@ def count_cells(table: QuestionTable) -> dict[Cell, int]:
     return cells
 
 
-def find_baselines(root: Path) -> tuple[list[Finding], list[str]]:
+def find_baselines(release: mmrel.Release) -> tuple[list[Finding], list[str]]:
     """Find cells whose answers can be guessed without the picture.
 
     "majority by relation" learns from the split that `LEARN_FROM` names, never from the one it
@@ -270,7 +270,7 @@ def find_baselines(root: Path) -> tuple[list[Finding], list[str]]:
     Returns:
         The finding, if there is one, and remarks.
     """
-    questions, _ = load_release(root)
+    questions, _ = load_release(release)
     splits: dict[str, dict[str, relation_accuracy.Question]] = {}
     for name, question in questions.items():
         splits.setdefault(str(question.group.split), {})[name] = question

@@ -31,6 +31,7 @@ from mmrel_kit.card.readme import (
 from mmrel_kit.files import (
     INDEX,
     PROJECT,
+    SCHEMAS,
     InputError,
     describe_file,
     name_aside,
@@ -172,7 +173,7 @@ def _join_records(work: Workplace, parts: Sequence[Part]) -> None:
 
 def _write_texts(plan: Plan, release: Path, facts: list[Facts]) -> None:
     """Write what a release has beside its data."""
-    for name in ("schema/record.schema.json", "schema/taxonomy.json", "LICENSE"):
+    for name in (*SCHEMAS, "LICENSE"):
         _copy(PROJECT / name, release / name)
     _copy(Path(mmrel.__file__), release / "loader" / "mmrel.py")
     if plan.get_meta("missing"):

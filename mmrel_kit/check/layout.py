@@ -8,19 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import mmrel
 from mmrel_kit.card.readme import EXAMPLE
-from mmrel_kit.files import INDEX, SCHEMA_FOLDER, Problem, describe_file
+from mmrel_kit.files import INDEX, PROJECT, SCHEMAS, Problem, describe_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
-SCHEMAS = ("record.schema.json", "taxonomy.json")
-REQUIRED = (
-    "README.md",
-    "dataset_infos.json",
-    *(f"schema/{name}" for name in SCHEMAS),
-    "loader/mmrel.py",
-)
+REQUIRED = ("README.md", "dataset_infos.json", *SCHEMAS, "loader/mmrel.py")
 _DATA_FILE = re.compile(
     rf"data/({'|'.join(mmrel.DOMAINS)})/({'|'.join(mmrel.SPLITS)})"
     r"(?:\.jsonl|-[0-9]{5}\.tar|-[0-9]{5}-of-[0-9]{5}\.parquet)"
@@ -69,11 +63,9 @@ def check_layout(
         yield from _check_content(root, name, files[name])
         yield from _check_place(name)
     for name in SCHEMAS:
-        path = root / "schema" / name
-        is_found = f"schema/{name}" in found
-        if is_found and path.read_bytes() != (SCHEMA_FOLDER / name).read_bytes():
+        if name in found and (root / name).read_bytes() != (PROJECT / name).read_bytes():
             message = f"differs from the contract of this package ({mmrel.__version__})"
-            yield Problem(f"schema/{name}", message)
+            yield Problem(name, message)
 
 
 def _check_content(root: Path, name: str, listed: Mapping[str, Any]) -> Iterator[Problem]:

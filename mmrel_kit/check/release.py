@@ -12,7 +12,7 @@ from mmrel_kit.check.layout import check_layout, find_files, group_splits
 from mmrel_kit.check.records import SeenQuestions
 from mmrel_kit.check.splits import Split
 from mmrel_kit.check.viewer import Statistics, check_values
-from mmrel_kit.files import INDEX, PROJECT, InputError, Problem
+from mmrel_kit.files import INDEX, PROJECT, SCHEMAS, InputError, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,9 +23,8 @@ if TYPE_CHECKING:
 
 # Files that the source repository has, and no release.
 SOURCE_FILES = ("upload.py", "mmrel_kit/check/release.py")
-SCHEMAS = ("schema/record.schema.json", "schema/taxonomy.json")
-# What the source repository has in common with a release; schema/published.json is its own.
-SAMPLE = ("data", *SCHEMAS, "dataset_infos.json", "checksums.json")
+# What the source repository has in common with a release.
+SAMPLE = ("data", *SCHEMAS, "dataset_infos.json", INDEX)
 
 
 def _be_silent(size: int) -> None:

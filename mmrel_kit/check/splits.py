@@ -12,9 +12,9 @@ from mmrel_kit.build.archive import describe_merge, sample_key
 from mmrel_kit.card.facts import Facts, count_picture, make_facts
 from mmrel_kit.check.faces import Entry, Face, read_archives, read_lines
 from mmrel_kit.check.tables import read_tables
-from mmrel_kit.files import InputError, Problem
+from mmrel_kit.files import Problem
 from mmrel_kit.pictures.archives import Sample
-from mmrel_kit.pictures.whole import check_picture
+from mmrel_kit.pictures.whole import decode_picture
 from mmrel_kit.questions.records import Record
 
 if TYPE_CHECKING:
@@ -130,10 +130,9 @@ class Split:
             yield Problem(where, describe_merge(image_id, twin))
 
     def _check_pixels(self, where: str, data: bytes, statistics: Statistics) -> Iterator[Problem]:
-        try:
-            image = check_picture(data, where)
-        except InputError as error:
-            yield Problem(where, str(error).removeprefix(f"{where}: "))
+        image = decode_picture(data, where)
+        if isinstance(image, Problem):
+            yield image
             return
         statistics.add_width(self.domain, self.name, "image", image.width)
         if image.getexif().get(EXIF_ORIENTATION, 1) != 1:

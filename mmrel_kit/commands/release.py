@@ -287,4 +287,4 @@ def _show_bytes(done: Iterator[int], total: int) -> Iterator[int]:
 
 
 def _progress_bar(total: int) -> tqdm[Any]:
-    return tqdm(total=total, unit="B", unit_scale=True, disable=not sys.stderr.isatty())
+    return tqdm(total=total, unit="B", unit_scale=True, disable=None)

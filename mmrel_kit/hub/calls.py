@@ -19,8 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple, NoReturn, TypeVar
 
-import huggingface_hub.utils
-from huggingface_hub import HfApi, get_token
+from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 from huggingface_hub.utils import (  # type: ignore[attr-defined]
     are_progress_bars_disabled,
@@ -28,7 +27,14 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]
     enable_progress_bars,
 )
 
-from mmrel_kit.files import hide_queries
+from mmrel_kit.failures import (
+    FAILURES,
+    TRANSPORT_ERRORS,
+    clean,
+    describe,
+    httpx,
+    status_of,
+)
 
 try:
     from huggingface_hub import set_client_factory
@@ -38,23 +44,10 @@ except ImportError:
 
 T = TypeVar("T")
 
-# httpx2 from huggingface_hub 2 on; None before 1.0.
-httpx: Any = getattr(huggingface_hub.utils, "httpx", None)
-_TRANSPORT_ERRORS: tuple[type[Exception], ...] = (httpx.TransportError,) if httpx else ()
-
 PASSING_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 NO_ROOM_STATUS = frozenset({413, 507})
 _NO_ROOM_WORDS = re.compile(r"quota|storage (limit|exceeded)|out of (space|storage)", re.IGNORECASE)
 REFUSED_STATUS = frozenset({400, 401, 403, 404, 413, 422, 507})  # nothing was done, for certain
-# What huggingface_hub and hf_xet raise: answers and broken connections, a file that could not be
-# sent (RuntimeError around the cause), an answer that cannot be read (ValueError, KeyError),
-# hf_xet's own (ConnectionError).
-FAILURES: tuple[type[Exception], ...] = (
-    *(HfHubHTTPError, OSError, RuntimeError, ValueError, KeyError),
-    *_TRANSPORT_ERRORS,
-)
-_XET_STATUS = re.compile(r"HTTP status \w+ error \((\d{3}) |\b(?:code|status)\W+(\d{3})\b")
-MAX_LINE = 300  # characters of a server's own message; it may list each of a thousand files
 CONNECT_TIMEOUT = 10.0  # seconds; a host that takes longer is not there
 _HTTP_LOGGERS = ("huggingface_hub.utils._http", "httpx", "httpx2")
 _logger = logging.getLogger(__name__)
@@ -118,13 +111,6 @@ class Patience:
 
 
 PATIENCE = Patience()
-
-
-def clean(text: str) -> str:
-    """Return text without tokens and without the query (the signature) of any address."""
-    token = get_token()
-    text = text.replace(token, "<token>") if token else text
-    return hide_queries(re.sub(r"\bhf_\w{8,}", "<token>", text))
 
 
 class _Cleaner(logging.Filter):
@@ -282,44 +268,8 @@ def is_passing(failure: BaseException) -> bool:
     failure = cause or failure
     if isinstance(failure, OfflineModeIsEnabled):
         return False
-    passing = (ConnectionError, TimeoutError, json.JSONDecodeError, *_TRANSPORT_ERRORS)
+    passing = (ConnectionError, TimeoutError, json.JSONDecodeError, *TRANSPORT_ERRORS)
     return isinstance(failure, passing)
-
-
-def status_of(failure: BaseException) -> int | None:
-    """Return the HTTP status behind a failure, or None when no answer came."""
-    if isinstance(failure, HfHubHTTPError):
-        return int(failure.response.status_code)
-    # "Error while uploading FILE", from the answer.
-    if isinstance(failure, RuntimeError) and failure.__cause__:
-        return status_of(failure.__cause__)
-    match = _XET_STATUS.search(str(failure))
-    return int(match[1] or match[2]) if match else None
-
-
-def describe(failure: BaseException, timeout: float | None = None) -> str:
-    """Return what came back, in a few words on one line."""
-    if isinstance(failure, RuntimeError) and failure.__cause__:
-        return f"{_line(str(failure))}: {describe(failure.__cause__, timeout)}"
-    if isinstance(failure, HfHubHTTPError):
-        message = getattr(failure, "server_message", None) or failure.response.reason_phrase
-        return f"the answer was {failure.response.status_code} ({_line(message)})"
-    status = status_of(failure)
-    if status:
-        return f"the answer was {status}"
-    if httpx and isinstance(failure, httpx.TimeoutException):
-        return f"no answer within {timeout:g} s" if timeout else "no answer in time"
-    if isinstance(failure, (json.JSONDecodeError, KeyError)):
-        return "the answer could not be read"
-    if isinstance(failure, _TRANSPORT_ERRORS):
-        return f"the connection broke ({_line(str(failure)) or type(failure).__name__})"
-    return _line(str(failure)) or type(failure).__name__
-
-
-def _line(text: str) -> str:
-    """Return text cleaned, on one line of bounded length, without a full stop."""
-    line = clean(" ".join(text.split())).rstrip(".")
-    return line if len(line) <= MAX_LINE else f"{line[:MAX_LINE]} …"
 
 
 def _is_expired_address(failure: BaseException) -> bool:

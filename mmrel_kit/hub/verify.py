@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from huggingface_hub import DatasetCard, HfApi, HfFileSystem
 from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
+from mmrel_kit.failures import FAILURES, describe
 from mmrel_kit.files import InputError, format_table
 from mmrel_kit.hub import calls
 from mmrel_kit.hub.calls import HubError, Patience
@@ -268,8 +269,8 @@ def _load(repo_id: str, commit: str, config: str, split: str, edges: Edges) -> s
             filters=filters,
         )
         rows = list(stream.cast_column("image", Image(decode=False)))
-    except (DatasetsError, *calls.FAILURES) as error:
-        return f"no: {calls.describe(error)}"
+    except (DatasetsError, *FAILURES) as error:
+        return f"no: {describe(error)}"
     if len(rows) != len(ends):
         return f"no: {len(rows)} rows have the keys of the first and the last"
     pairs = zip(ends, rows, strict=True)

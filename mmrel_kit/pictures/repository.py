@@ -7,7 +7,8 @@ import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmrel_kit.files import InputError, hide_queries
+from mmrel_kit.failures import FAILURES, describe
+from mmrel_kit.files import InputError
 from mmrel_kit.pictures.containers import Member
 from mmrel_kit.pictures.index import Location, MemberIndex, check_size
 
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 HUB = "hf://datasets/"
-MAX_REASON = 300  # characters of what the Hub's client says
 
 
 class PictureRepository:
@@ -103,26 +103,9 @@ class PictureRepository:
 @contextlib.contextmanager
 def _hub_failures_as(before: str, after: str = "") -> Iterator[None]:
     """Raise a failure of the Hub's client as an `InputError`."""
-    import huggingface_hub.utils
-
-    # Broken connections are no OSError; httpx comes with huggingface_hub from 1.0 on.
-    httpx = getattr(huggingface_hub.utils, "httpx", None)
-    failures: tuple[type[Exception], ...] = (OSError, RuntimeError, ValueError, KeyError)
-    if httpx:
-        failures += (httpx.HTTPError,)
     try:
         yield
     except InputError:
         raise
-    except failures as error:
-        raise InputError(f"{before}{_describe_failure(error)}{after}") from None
-
-
-def _describe_failure(error: Exception) -> str:
-    """Return what the Hub's client says, on one line, without signatures of addresses."""
-    response = getattr(error, "response", None)
-    if response is not None:
-        said = getattr(error, "server_message", None) or getattr(response, "reason_phrase", "")
-        return f"the answer was {response.status_code} ({hide_queries(str(said))[:MAX_REASON]})"
-    line = hide_queries(" ".join(str(error).split())).rstrip(".")
-    return line[:MAX_REASON] or type(error).__name__
+    except FAILURES as error:
+        raise InputError(f"{before}{describe(error)}{after}") from None

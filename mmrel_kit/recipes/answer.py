@@ -20,14 +20,13 @@ from typing import TYPE_CHECKING, Any
 
 import mmrel
 from mmrel_kit import endpoint
-from mmrel_kit.files import InputError, read_objects
+from mmrel_kit.files import InputError, read_objects, write_json_lines
 from mmrel_kit.questions.records import make_prompt
 from mmrel_kit.recipes.questions import (
     is_of_task,
     make_report,
     read_pictures,
     read_records,
-    write_answers,
 )
 from mmrel_kit.scoring.report import write_report
 from mmrel_kit.scoring.text import heading, table
@@ -145,7 +144,7 @@ def answer(args: argparse.Namespace) -> int:
     answers = {name: row["answer"] for name, row in rows.items()}
     is_answered = any(text is not None for text in answers.values())
     if is_answered:
-        write_answers(args.out, [rows[name] for name in ids if name in rows])
+        write_json_lines(args.out, [rows[name] for name in ids if name in rows])
         print(f"the answers are in {endpoint.mend(str(args.out))}")
     if asking.stopped == INTERRUPTED:
         raise KeyboardInterrupt  # the runner says how to go on

@@ -17,10 +17,10 @@ from datasets import load_dataset
 from PIL import Image
 
 import mmrel
-from mmrel_kit.files import InputError, format_table
+from mmrel_kit.files import InputError, format_table, write_json_lines
 from mmrel_kit.pictures.whole import check_picture
 from mmrel_kit.questions.records import make_prompt
-from mmrel_kit.recipes.questions import is_of_task, make_report, read_pictures, write_answers
+from mmrel_kit.recipes.questions import is_of_task, make_report, read_pictures
 from mmrel_kit.scoring.text import shown
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def to_conversations(rows: dict[str, list[Any]]) -> dict[str, list[Any]]:
 def score(model: Any, processor: Any, release: mmrel.Release, args: argparse.Namespace, when: str) -> dict[str, Any]:
     """Answer a split, write the answer file, and return the report."""
     answers = dict(answer(model, processor, release, args))
-    write_answers(
+    write_json_lines(
         args.out / f"answers-{when}.jsonl",
         ({"question_id": name, "answer": text, "model": f"{args.model} {when}"} for name, text in answers.items()),
     )

@@ -3,12 +3,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import mmrel
 import relation_accuracy
-from mmrel_kit.files import write_json_lines
 from mmrel_kit.pictures.archives import read_archives
 from mmrel_kit.questions.records import check_record
 from mmrel_kit.scoring import release as scoring
@@ -44,11 +42,6 @@ def read_pictures(release: mmrel.Release, config: str, split: str) -> Iterator[t
                 where = f"{release.root}: {split}, question {record.get('question_id')!r}"
                 raise mmrel.ReleaseError(f"{where}: {problem}; fetch the release again")
         yield records, data
-
-
-def write_answers(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write an answer file, a row (`question_id`, `answer`, …) a line; it is there whole or not at all."""
-    write_json_lines(path, rows)
 
 
 def make_report(

@@ -22,6 +22,7 @@ from pathlib import Path
 import upload
 from mmrel_kit.build.finish import make_index
 from mmrel_kit.card.readme import fill_template, read_generated
+from mmrel_kit.files import SCHEMAS
 from mmrel_kit.questions.records import Triplet, make_question
 from tests.drawing.draw_manners import MANNERS, paint
 from tests.drawing.draw_scenes import SIZES, SPATIAL, arrange
@@ -30,13 +31,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 SHEET = "tests/data/sample.png"
 NOTE = "A drawn sample in the layout of a release, not the benchmark: simple scenes that a script drew."
 # What of a release stands in this repository; its card and loader are this project's own.
-PLACED = (
-    "data",
-    "schema/record.schema.json",
-    "schema/taxonomy.json",
-    "dataset_infos.json",
-    "croissant.json",
-)
+PLACED = ("data", *SCHEMAS, "dataset_infos.json", "croissant.json")
 SPLITS = ("train", "test", "adversarial")
 INSTRUCTION = " Please answer with one word."
 STYLES = ("photo-realistic", "watercolor", "abstract", "oil-painting", "")

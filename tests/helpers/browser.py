@@ -49,21 +49,18 @@ def make_items(folder: Path, count: int = 6, pictures: int = 3) -> None:
     write_proposals(folder / "items.jsonl", proposals)
 
 
+def make_command(project: Path, images: Path, port: int) -> list[str]:
+    """Return the words that serve the page in a process of its own."""
+    words = ["-m", "mmrel_kit.cli", "label", "verify", str(project)]
+    return [sys.executable, *words, "--images", str(images), "--port", str(port)]
+
+
 class Server:
     """`mmrel label verify` in a process of its own."""
 
     def __init__(self, folder: Path, people: int = 2, port: int = 0, **environment: str) -> None:
-        command = [
-            sys.executable,
-            "-m",
-            "mmrel_kit.cli",
-            "label",
-            "verify",
-            str(folder / "project.sqlite"),
-            "--port",
-            str(port),
-        ]
-        command += ["--items", str(folder / "items.jsonl"), "--images", str(folder / "images"), "--people", str(people)]
+        command = make_command(folder / "project.sqlite", folder / "images", port)
+        command += ["--items", str(folder / "items.jsonl"), "--people", str(people)]
         self.process = subprocess.Popen(
             command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True, env={**os.environ, **environment}
         )

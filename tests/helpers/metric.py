@@ -15,7 +15,7 @@ import pytest
 
 import relation_accuracy as metric
 from mmrel_kit import cli
-from mmrel_kit.files import describe_file, write_json_lines
+from mmrel_kit.files import SCHEMAS, describe_file, write_json_lines
 from tests.hub.hub_client import Client
 from tests.hub.loopback_hub import LoopbackHub
 
@@ -40,7 +40,7 @@ def release_at(root: Path, records: dict[str, list[dict[str, Any]]], note: str |
         write_json_lines(root / name, rows)
         files[name] = describe_file(root / name)
     (root / "schema").mkdir(exist_ok=True)
-    for name in ("schema/record.schema.json", "schema/taxonomy.json"):
+    for name in SCHEMAS:
         shutil.copyfile(ROOT / name, root / name)
         files[name] = describe_file(root / name)
     sums = {"name": "mmrel", "version": "1.0.0", "note": note, "written_by": {}, "files": files}

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Describe in one line, without secrets, what the Hub's client raises."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import huggingface_hub.utils
+from huggingface_hub import get_token
+from huggingface_hub.errors import HfHubHTTPError
+
+# httpx2 from huggingface_hub 2 on; None before 1.0.
+httpx: Any = getattr(huggingface_hub.utils, "httpx", None)
+TRANSPORT_ERRORS: tuple[type[Exception], ...] = (httpx.TransportError,) if httpx else ()
+_HTTP_ERRORS: tuple[type[Exception], ...] = (httpx.HTTPError,) if httpx else ()
+# What huggingface_hub and hf_xet raise: answers, broken connections and endless redirects, a file
+# that could not be sent (RuntimeError around the cause), an answer that cannot be read (ValueError,
+# KeyError), hf_xet's own (ConnectionError).
+FAILURES: tuple[type[Exception], ...] = (
+    *(HfHubHTTPError, OSError, RuntimeError, ValueError, KeyError),
+    *_HTTP_ERRORS,
+)
+_XET_STATUS = re.compile(r"HTTP status \w+ error \((\d{3}) |\b(?:code|status)\W+(\d{3})\b")
+MAX_LINE = 300  # characters of a server's own message; it may list each of a thousand files
+
+
+def clean(text: str) -> str:
+    """Return text without tokens and without the query (the signature) of any address.
+
+    >>> clean("403 for https://files.example/a.png?X-Amz-Signature=5ec4e7")
+    '403 for https://files.example/a.png?…'
+    """
+    token = get_token()
+    text = text.replace(token, "<token>") if token else text
+    text = re.sub(r"\bhf_\w{8,}", "<token>", text)
+    return re.sub(r"(https?://[^\s?'\"]+)\?[^\s'\"]+", r"\1?…", text)
+
+
+def status_of(failure: BaseException) -> int | None:
+    """Return the HTTP status behind a failure, or None when no answer came."""
+    if isinstance(failure, HfHubHTTPError):
+        return int(failure.response.status_code)
+    # "Error while uploading FILE", from the answer.
+    if isinstance(failure, RuntimeError) and failure.__cause__:
+        return status_of(failure.__cause__)
+    match = _XET_STATUS.search(str(failure))
+    return int(match[1] or match[2]) if match else None
+
+
+def describe(failure: BaseException, timeout: float | None = None) -> str:
+    """Return what came back, in a few words on one line."""
+    if isinstance(failure, RuntimeError) and failure.__cause__:
+        return f"{_line(str(failure))}: {describe(failure.__cause__, timeout)}"
+    if isinstance(failure, HfHubHTTPError):
+        message = getattr(failure, "server_message", None) or failure.response.reason_phrase
+        return f"the answer was {failure.response.status_code} ({_line(message)})"
+    status = status_of(failure)
+    if status:
+        return f"the answer was {status}"
+    if httpx and isinstance(failure, httpx.TimeoutException):
+        return f"no answer within {timeout:g} s" if timeout else "no answer in time"
+    if isinstance(failure, (json.JSONDecodeError, KeyError)):
+        return "the answer could not be read"
+    if isinstance(failure, TRANSPORT_ERRORS):
+        return f"the connection broke ({_line(str(failure)) or type(failure).__name__})"
+    return _line(str(failure)) or type(failure).__name__
+
+
+def _line(text: str) -> str:
+    """Return text cleaned, on one line of bounded length, without a full stop."""
+    line = clean(" ".join(text.split())).rstrip(".")
+    return line if len(line) <= MAX_LINE else f"{line[:MAX_LINE]} …"
