@@ -63,7 +63,9 @@ DESCRIPTION = (
 )
 _ARCHIVE = r"data/(\w+)/(\w+)-[0-9]{5}\.tar"
 _NO_PATH = re.compile(r"[\\\x00-\x1f\x7f\ud800-\udfff]")  # what no path of a file may hold
-_HUB_ROOT = re.compile(r"hf://datasets/([^/@]+/[^/@]+)(?:@(.+))?")
+HUB = "hf://datasets/"
+_REPO_ID = r"[\w.-]+/[\w.-]+"
+_HUB_ADDRESS = re.compile(rf"{HUB}({_REPO_ID})(?:@(.+))?")
 # What the Hub's client raises: answers, broken connections (no OSError from huggingface_hub 1 on), no network.
 _HTTP = getattr(huggingface_hub.utils, "httpx", None)
 _HUB_FAILURES = (errors.HfHubHTTPError, OSError, *([_HTTP.HTTPError] if _HTTP else []))
@@ -169,7 +171,7 @@ class Release:
     """
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
-        self.root = _find_release(os.fspath(root))
+        self.root = _find_root(os.fspath(root))
         text, schema = self._read("checksums.json"), self._read("schema/record.schema.json")
         self.sha256 = hashlib.sha256(text).hexdigest()
         try:
@@ -190,15 +192,16 @@ class Release:
 
     def fetch(self, name: str) -> str:
         """Return where a file of the release is, downloaded whole first where the release is on the Hub."""
-        match = _HUB_ROOT.fullmatch(self.root)
-        return _download(match[1], match[2], name) if match else self.path(name)
+        address = parse_hub_address(self.root)
+        return _download(*address, name) if address else self.path(name)
 
     def path(self, name: str) -> str:
         """Return where a file of the release is, from its path in the release: on disk, if it was downloaded before."""
         if "://" not in self.root:
             return os.path.join(self.root, *name.split("/"))
-        if match := _HUB_ROOT.fullmatch(self.root):
-            cached = huggingface_hub.try_to_load_from_cache(match[1], name, revision=match[2], repo_type="dataset")
+        if address := parse_hub_address(self.root):
+            repo_id, commit = address
+            cached = huggingface_hub.try_to_load_from_cache(repo_id, name, revision=commit, repo_type="dataset")
             if isinstance(cached, str):
                 return cached
         return f"{self.root}/{name}"
@@ -260,7 +263,7 @@ def load(
     builder = MMRel(
         config_name=name,
         dataset_name="mmrel",
-        base_path=_choose_root(root, repo_id, revision),
+        base_path=find_release(root, repo_id, revision),
         cache_dir=cache_dir,
         **{key: value for key, value in (("categories", categories), ("tasks", tasks)) if value is not None},
     )
@@ -371,18 +374,23 @@ def _is_encoded(value: Any, feature: Any) -> bool:
 
 
 def parse_index(text: bytes) -> dict[str, Any]:
-    """Parse checksums.json; its `files` gives each path inside the release its `sha256` and `size`.
+    """Parse checksums.json: `version`, `note` (text or None), and `files` by their paths inside the release.
+
+    Of each file `sha256` and `size` are stated.
 
     Raises:
         ReleaseError: it is something else.
     """
     try:
         index: dict[str, Any] = json.loads(text)
+        version, note = index["version"], index["note"]
+        if not isinstance(version, str) or not isinstance(note, (str, type(None))):
+            raise ValueError(f"version {version!a:.80} and note {note!a:.80}, which are no text")
         for name, described in index["files"].items():
             _check_listed(name, described)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         got = f"{type(error).__name__}: {error}"
-        raise ReleaseError(f"expected the sha256 and size of each file, got {got}") from None
+        raise ReleaseError(f"expected version, note, and the sha256 and size of each file, got {got}") from None
     return index
 
 
@@ -502,19 +510,47 @@ def _check_record(record: dict[str, Any], name: str, validate: Callable[[Any], s
         raise ReleaseError(f"{name}:{record.get('image_id')}: question {record.get('question_id')!r}, {problem}")
 
 
-def _choose_root(root: str | os.PathLike[str] | None, repo_id: str | None, revision: str | None) -> str:
-    """Return the release that the arguments name; the one that this file belongs to if they name none."""
+def find_release(
+    root: str | os.PathLike[str] | None = None, repo_id: str | None = None, revision: str | None = None
+) -> str:
+    """Return the root of the release that the arguments name; of the one that this file belongs to if they name none.
+
+    Args:
+        root: see `Release`.
+        repo_id: a release on the Hub, `NS/NAME`.
+        revision: branch, tag or commit of `repo_id`.
+
+    Raises:
+        ReleaseError: there is none, or the arguments contradict each other.
+    """
     if (root is not None and repo_id is not None) or (revision is not None and repo_id is None):
-        raise ValueError("expected root=, or repo_id= with or without its revision=; leave out what does not belong")
+        raise ReleaseError(
+            "expected root= (--root), or repo_id= (--repo-id) with or without its revision= (--revision); "
+            "leave out what does not belong"
+        )
     if repo_id is not None:
-        return _find_on_hub(repo_id, revision)
+        if not re.fullmatch(_REPO_ID, repo_id):
+            raise ReleaseError(f"expected repo_id to be NS/NAME, got {repo_id[:200]!r}")
+        return _find_on_hub(f"{HUB}{repo_id}" if revision is None else f"{HUB}{repo_id}@{revision}")
     if root is not None:
-        return _find_release(os.fspath(root))
+        return _find_root(os.fspath(root))
     try:
-        return _find_release(_release_of_script(HERE))
+        return _find_root(_release_of_script(HERE))
     except ReleaseError as error:
         named = "the folder of one (root=, --root) or its repository on the Hub (repo_id=, --repo-id)"
         raise ReleaseError(f"{error}, or name {named}") from None
+
+
+def parse_hub_address(address: str) -> tuple[str, str | None] | None:
+    """Return the repository and the revision of `hf://datasets/NS/NAME[@REVISION]`; None if it is something else.
+
+    >>> parse_hub_address("hf://datasets/NS/MMRel@v1.0.0")
+    ('NS/MMRel', 'v1.0.0')
+    """
+    match = _HUB_ADDRESS.fullmatch(address.rstrip("/"))
+    if not match or ".." in unquote(address):
+        return None
+    return match[1], unquote(match[2]) if match[2] else None
 
 
 def _release_of_script(folder: str) -> str:
@@ -526,12 +562,10 @@ def _release_of_script(folder: str) -> str:
     return sample if os.path.isdir(sample) else folder
 
 
-def _find_release(root: str) -> str:
+def _find_root(root: str) -> str:
     """Return the release at `root`, as an absolute folder or an `hf://` URL pinned to a commit; nothing beside it."""
     if root.startswith("hf://"):
-        if match := _HUB_ROOT.fullmatch(root.rstrip("/")):
-            return _find_on_hub(match[1], unquote(match[2]) if match[2] else None)
-        raise ReleaseError(f"expected hf://datasets/NS/NAME or hf://datasets/NS/NAME@REVISION, got {root[:200]!r}")
+        return _find_on_hub(root)
     if "://" in root:
         return root.rstrip("/")
     folder = os.path.abspath(os.path.expanduser(root))
@@ -542,17 +576,21 @@ def _find_release(root: str) -> str:
     raise ReleaseError(f"expected a release, a folder with checksums.json and data/, got {got}; check its path")
 
 
-def _find_on_hub(repo_id: str, revision: str | None) -> str:
-    """Return the `hf://` URL of a release, pinned to the commit that `revision` names."""
+def _find_on_hub(address: str) -> str:
+    """Return the address of a release on the Hub, pinned to the commit that its revision names now."""
+    parsed = parse_hub_address(address)
+    if parsed is None:
+        raise ReleaseError(f"expected {HUB}NS/NAME or {HUB}NS/NAME@REVISION, got {address[:200]!r}")
+    repo_id, revision = parsed
     index = _download(repo_id, revision, "checksums.json")
     # One commit for every file that is read, whatever is pushed meanwhile.
-    return f"hf://datasets/{repo_id}@{os.path.basename(os.path.dirname(index))}"
+    return f"{HUB}{repo_id}@{os.path.basename(os.path.dirname(index))}"
 
 
 def _download(repo_id: str, revision: str | None, name: str) -> str:
     """Return the path of a file of a dataset repository in the Hub's cache, where it stays for later use offline."""
     repository = f"{repo_id}@{revision}" if revision else repo_id
-    with _hub_failures_in_a_sentence(f"hf://datasets/{repository}/{name}"):
+    with _hub_failures_in_a_sentence(f"{HUB}{repository}/{name}"):
         try:
             if huggingface_hub.try_to_load_from_cache(repo_id, name, revision=revision, repo_type="dataset") is None:
                 # Without a network this fails at once; the download would retry for half a minute.
@@ -612,19 +650,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 1
 
 
+def add_release_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that name a release, which `find_release` takes."""
+    where = f"folder of a release, or {HUB}NS/NAME[@REVISION] (the drawn sample, or the release of this file)"
+    parser.add_argument("--root", metavar="RELEASE", help=where)
+    parser.add_argument("--repo-id", metavar="NS/NAME", help="a release on the Hub")
+    parser.add_argument("--revision", metavar="REV", help="branch, tag or commit of --repo-id (main)")
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `show`."""
     parser.add_argument("config", nargs="?", default="all", choices=CONFIGS, help="domain (%(default)s)")
-    parser.add_argument("--root", help="folder of a release; default: the drawn sample, or the release of this file")
-    parser.add_argument("--repo-id", help="a release on the Hub, for example NS/MMRel")
-    parser.add_argument("--revision", help="branch, tag or commit on the Hub")
+    add_release_arguments(parser)
 
 
 def show(args: argparse.Namespace) -> int:
     """Show what a config holds: counts, three questions with their answers, and their source."""
     make_validator({})  # what is missing is said before the work
     importlib.import_module("PIL.Image")
-    release = Release(_choose_root(args.root, args.repo_id, args.revision))
+    release = Release(find_release(args.root, args.repo_id, args.revision))
     loaded = load(args.config, root=release.root)
     if release.note:
         print(release.note)

@@ -27,21 +27,14 @@ from PIL import Image
 
 import mmrel
 from benchmarks.draw_data import ask
+from mmrel_kit.questions.published import read_paper
 from mmrel_kit.questions.records import Triplet
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-# Questions per cell: yes/no, open. The paper's, but two cells are rounded so that its sums hold.
-CELLS = {
-    ("real", "spatial"): (4860, 2430),
-    ("real", "action"): (4620, 2350),
-    ("real", "comparative"): (660, 320),
-    ("sdxl", "spatial"): (1750, 870),
-    ("sdxl", "comparative"): (650, 330),
-    ("dalle", "spatial"): (1210, 610),
-    ("dalle", "action"): (1180, 600),
-}
+# Yes/no and open questions by which two cells differ from the paper's, so that its sums hold.
+ROUNDED = {("dalle", "spatial"): (10, 0), ("dalle", "action"): (0, -20)}
 STYLES = ("", "_photo-realistic", "_watercolor", "_abstract", "_oil-painting")
 # 12 kinds of 67 things are the paper's 804 objects.
 KINDS = """
@@ -105,6 +98,15 @@ def list_images(folder: Path) -> list[str]:
     ]
 
 
+def count_questions(domain: str, category: str) -> list[int]:
+    """Return how many questions of a cell are yes/no and how many are open."""
+    whole = read_paper().whole
+    counts = []
+    for task, more in zip(mmrel.TASKS, ROUNDED.get((domain, category), (0, 0)), strict=True):
+        counts.append(round(whole[task][domain][category] * 1000) + more)
+    return counts
+
+
 def draw_batch(batch: Sequence[Drawn]) -> list[tuple[str, bytes]]:
     """Draw pictures: each a part of a texture, chosen by its path, so that no two are the same."""
     made = []
@@ -155,14 +157,15 @@ def _write_questions(
         for split in mmrel.SPLITS:
             file = open(folder / f"{split}.jsonl", "w", encoding="utf-8")  # noqa: SIM115
             files[split] = stack.enter_context(file)
-        for domain, category in CELLS:
-            for path in _write_cell(files, domain, category, copies):
-                yield Drawn(path, pixels[domain])
+        for domain, categories in read_paper().whole["discriminative"].items():
+            for category in categories:
+                for path in _write_cell(files, domain, category, copies):
+                    yield Drawn(path, pixels[domain])
 
 
 def _write_cell(files: dict[str, TextIO], domain: str, category: str, copies: int) -> Iterator[str]:
     """Write the questions of a cell; yield the paths of its pictures."""
-    closed, opened = (number * copies for number in CELLS[domain, category])
+    closed, opened = (number * copies for number in count_questions(domain, category))
     for number in range(opened):
         path = _make_path(domain, category, number)
         rng = random.Random(path)

@@ -440,13 +440,14 @@ def describe_file(path: Path) -> dict[str, Any]:
 # --- Text ---
 
 
-def format_table(rows: Sequence[Sequence[str]]) -> str:
-    """Return rows of text in columns, the first to the left and the others to the right."""
+def format_table(rows: Sequence[Sequence[str]], left: int = 1) -> str:
+    """Return rows of text in columns, the first `left` of them to the left, the others to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
-    for first, *others in rows:
-        cells = [first.ljust(widths[0])]
-        cells += [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row[:left], widths, strict=False)]
+        for cell, width in zip(row[left:], widths[left:], strict=True):
+            cells.append(cell.rjust(width))
         lines.append("  ".join(cells).rstrip())
     return "\n".join(lines)
 

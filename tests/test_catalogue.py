@@ -31,3 +31,11 @@ def test_what_mmrel_is_made_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         "expected 3 bytes, got 2; fetch",
     ]
     assert upload.main(["fetch", str(tmp_path)]) == 1
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path, capsys: Any) -> None:
+    # A mistyped folder gave the list of an empty one.
+    assert upload.main(["fetch", str(tmp_path / "dowloads")]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "expected a folder of downloads, found no folder" in captured.err

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import random
 import shutil
+from collections import Counter
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,10 @@ import pytest
 
 import mmrel
 import upload
+from mmrel_kit.card.sheet import draw_sheet
 from mmrel_kit.check.release import check_release
 from mmrel_kit.pictures.archives import read_archives
+from mmrel_kit.recipes.export import ExportRules, export
 from tests.conftest import REPOSITORY
 from tests.helpers.edit_release import edit_index, list_problems, seal
 
@@ -24,12 +28,20 @@ def test_a_built_release_is_good(built: Path, capsys: pytest.CaptureFixture[str]
     assert "0 problems, 0 warnings" in capsys.readouterr().out
 
 
-def test_the_bytes_of_every_picture_are_counted_for_the_progress_bar(built: Path) -> None:
-    sizes: list[int] = []
-    check_release(built, sizes.append)
+def test_the_bytes_of_every_picture_are_counted_for_the_progress_bar(built: Path, tmp_path: Path) -> None:
+    checked: list[int] = []
+    check_release(built, checked.append)
+    drawn: list[int] = []
+    draw_sheet(built, tmp_path / "sheet.png", advance=drawn.append)
+    exported: list[int] = []
+    export(str(built), tmp_path / "out", "trl", ExportRules(drop_leaks=True), exported.append)
     release = mmrel.Release(built)
-    names = [name for names in release.archives("all").values() for name in names]
-    assert sorted(sizes) == sorted(len(data) for _, data in read_archives(release, names))
+    sizes = {}
+    for split, names in release.archives("all").items():
+        sizes[split] = sorted(len(data) for _, data in read_archives(release, names))
+    assert sorted(checked) == sorted(drawn) == sorted(chain(*sizes.values()))
+    assert exported
+    assert Counter(exported) <= Counter(sizes["train"])
 
 
 def test_a_changed_byte_in_any_file_is_named(built: Path, tmp_path: Path) -> None:
@@ -83,13 +95,36 @@ def test_a_release_is_no_source_repository(built: Path, capsys: pytest.CaptureFi
 
 def test_no_release_at_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert upload.main(["check", str(tmp_path)]) == 1
-    assert "checksums.json: expected" in capsys.readouterr().out
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "checksums.json: expected the index of a release, found no such file"
+    assert said[1] == f"{tmp_path}: 1 problems, 0 warnings"
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{", '{"files": 3}', '{"files": {"a": 1}}', "\udcff"])
-def test_a_broken_index(release: Path, content: str) -> None:
+WANTED = "expected version, note, and the sha256 and size of each file, got "
+BROKEN = (
+    "",
+    "[]",
+    "{",
+    '{"version": "1", "note": null, "files": 3}',
+    '{"version": "1", "note": null, "files": {"a": 1}}',
+    '{"version": 1, "note": null, "files": {}}',
+    '{"version": "1", "note": 5, "files": {}}',
+    '{"version": "1", "files": {}}',
+    "\udcff",
+)
+
+
+@pytest.mark.parametrize("content", BROKEN)
+def test_a_broken_index(release: Path, content: str, capsys: pytest.CaptureFixture[str]) -> None:
+    # Each verb judged the types of version and note in its own way.
     (release / "checksums.json").write_text(content, errors="surrogateescape")
-    assert "checksums.json: expected the sha256 and size of each file" in list_problems(release)
+    assert f"checksums.json: {WANTED}" in list_problems(release)
+    with pytest.raises(mmrel.ReleaseError, match=WANTED):
+        mmrel.Release(release)
+    for command in (["audit", str(release)], ["push", str(release), "--repo-id", "NS/MMRel"]):
+        assert upload.main(command) == 1
+        captured = capsys.readouterr()
+        assert WANTED in captured.out + captured.err
 
 
 def test_a_stray_file_beside_the_data(release: Path) -> None:
@@ -137,6 +172,6 @@ NO_SIZES = (-1, 1.0, "1", True, None)
 def test_an_index_that_nobody_may_follow(release: Path, listed: dict[str, Any]) -> None:
     # Each reader used to look at what it needed; a path out of the release was refused by push alone.
     edit_index(release, lambda index: index["files"].update(listed))
-    with pytest.raises(mmrel.ReleaseError, match="expected the sha256 and size of each file, got "):
+    with pytest.raises(mmrel.ReleaseError, match=WANTED):
         mmrel.Release(release)
-    assert "checksums.json: expected the sha256 and size of each file, got " in list_problems(release)
+    assert f"checksums.json: {WANTED}" in list_problems(release)

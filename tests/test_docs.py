@@ -83,7 +83,7 @@ class Case(NamedTuple):
 # name a file of the clone run in a clone of another name.
 CASES = [
     Case('mmrel score "$(mmrel path answers)/made_up_80.jsonl"', "real/spatial"),
-    Case("mmrel fetch downloads", "images.zip"),
+    Case("mkdir downloads && mmrel fetch downloads", "images.zip"),
     Case(
         "mmrel build --annotations downloads/questions/json --out mmrel --workers 2 --images \\",
         "mmrel: 0 problems",

@@ -59,8 +59,8 @@ def test_scoring_is_tried_from_a_clone_with_no_release_named(
 def test_a_folder_without_a_sample_asks_for_a_release(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("mmrel_kit.scoring.release.PROJECT", tmp_path)
+    monkeypatch.setattr("mmrel.HERE", str(tmp_path))
     assert score(str(FOLDER / "made_up_80.jsonl")) == 1
     captured = capsys.readouterr()
     assert (captured.out, captured.err.count("\n")) == ("", 1)
-    assert "give --root, the folder of one, or --repo-id" in captured.err
+    assert "name the folder of one (root=, --root) or its repository on the Hub (repo_id=, --repo-id)" in captured.err

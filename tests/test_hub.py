@@ -227,7 +227,7 @@ def test_a_script_on_the_hub(hub: LoopbackHub, client: Client, release: Path) ->
 def test_our_own_script_of_old_is_removed(hub: LoopbackHub, client: Client, release: Path) -> None:
     hub.create(NAME)
     listed = {"mmrel.py": {"sha256": hashlib.sha256(b"ours, once").hexdigest(), "size": 10}}
-    index = json.dumps({"files": listed}).encode()
+    index = json.dumps({"version": "0.1.0", "note": None, "files": listed}).encode()
     hub.commit(NAME, {"mmrel.py": b"ours, once", "checksums.json": index})
     assert "- mmrel.py" in client.run("push", release, NAME).stdout
     assert published(hub) == snapshot(release)
@@ -338,8 +338,8 @@ def test_hostile_paths(release: Path, path: str) -> None:
 
 def test_a_release_whose_index_is_broken(client: Client, release: Path) -> None:
     # Where `check` was left out, as by verify, this was a traceback.
-    (release / "checksums.json").write_text('{"files": {"a": 1}}')
-    says = "checksums.json: expected the sha256 and size of each file, got TypeError"
+    (release / "checksums.json").write_text('{"version": "1.0.0", "note": null, "files": {"a": 1}}')
+    says = "checksums.json: expected version, note, and the sha256 and size of each file, got TypeError"
     assert says in refused(client, release)
     done = client.run("verify", release, NAME)
     assert done.returncode == 1

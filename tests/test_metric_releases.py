@@ -128,13 +128,13 @@ def test_releases_that_cannot_be_fetched(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--repo-id", "MMRel"], "expected NS/NAME, a dataset on the Hub"),
+        (["--repo-id", "MMRel"], "expected repo_id to be NS/NAME"),
         (["--repo-id", "NS/MMRel", "--revision", ""], "got 'hf://datasets/NS/MMRel@'"),
-        (["--repo-id", "NS/MMRel", "--revision", "../../x"], "correct the address"),
+        (["--repo-id", "NS/MMRel", "--revision", "../../x"], "got 'hf://datasets/NS/MMRel@../../x'"),
         (["--root", "https://127.0.0.1/datasets/NS/MMRel"], "hf://datasets/NS/NAME[@REVISION]"),
-        (["--repo-id", "NS/MMRel", "--root", "mmrel"], "give one of them"),
-        (["--revision", "v1.0.0"], "--revision belongs to --repo-id"),
-        (["--root", "hf://datasets/NS/MMRel", "--revision", "x"], "belongs to --repo-id"),
+        (["--repo-id", "NS/MMRel", "--root", "mmrel"], "leave out what does not belong"),
+        (["--revision", "v1.0.0"], "repo_id= (--repo-id) with or without its revision= (--revision)"),
+        (["--root", "hf://datasets/NS/MMRel", "--revision", "x"], "leave out what does not belong"),
     ],
 )
 def test_wrong_names_of_releases(arguments: list[str], message: str, capsys: Captured) -> None:

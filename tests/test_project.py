@@ -32,7 +32,7 @@ def read(name: str) -> str:
 
 
 def test_mmrel_stands_alone_and_is_short() -> None:
-    assert len(read("mmrel.py").splitlines()) < 650
+    assert len(read("mmrel.py").splitlines()) < 700
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="tomllib is in Python 3.11 and later")

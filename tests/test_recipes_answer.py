@@ -26,6 +26,8 @@ from mmrel_kit.scoring.report import read_answers
 from tests.conftest import REPOSITORY
 from tests.helpers.routes import answers_to, read_lines, say
 from tests.helpers.stub_endpoint import Asked, Fault, Said, StubEndpoint
+from tests.hub.hub_client import Client
+from tests.hub.loopback_hub import LoopbackHub
 
 pytestmark = pytest.mark.usefixtures("no_waiting")
 
@@ -61,6 +63,26 @@ def test_every_question_is_asked_once_with_its_picture(built: Path, tmp_path: Pa
     assert all(asked.picture for asked in stub.asked)
     assert len({asked.picture for asked in stub.asked}) == len({record["image_id"] for record in records})
     assert all("Please answer" not in asked.prompt.partition("?")[0] for asked in stub.asked)
+
+
+def test_questions_of_a_release_on_the_hub(built: Path, tmp_path: Path) -> None:
+    with LoopbackHub(tmp_path / "hub") as hub, StubEndpoint(talk) as stub:
+        hub.publish("NS/MMRel", built)
+        client = Client(hub, tmp_path / "home")
+        options = ["--repo-id", "NS/MMRel", "--out", str(tmp_path / "answers.jsonl")]
+        done = subprocess.run(
+            [sys.executable, "-m", "mmrel_kit.cli", "answer", *options]
+            + ["--task", "both", "--base-url", stub.url, "--model", "tiny"],
+            env={**client.environment(), "PYTHONPATH": str(REPOSITORY)},
+            cwd=tmp_path,
+            text=True,
+            capture_output=True,
+            timeout=120,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (0, "")
+    expected = [record["question_id"] for record in read_lines(built, "test")]
+    assert [row["question_id"] for row in read(tmp_path)] == expected
 
 
 def test_the_answer_file_says_how_it_came_about(built: Path, tmp_path: Path) -> None:

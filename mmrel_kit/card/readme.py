@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import mmrel
 from mmrel_kit.card.facts import describe_features, merge_facts
 from mmrel_kit.card.hub_eval import describe_evaluation, make_config
+from mmrel_kit.card.paper import make_paper_blocks
 from mmrel_kit.files import PROJECT, InputError, escape_markdown
 from mmrel_kit.pictures.whole import check_picture
 
@@ -235,6 +236,7 @@ def generate(
         "version": f"Version {mmrel.__version__}.",
         "install": INSTALL,
         "counts": make_counts_table(facts),
+        **make_paper_blocks(),
         "evaluation": describe_evaluation(hub_eval),
     }
     text = yaml.safe_dump(front, sort_keys=False, allow_unicode=True, width=120)

@@ -15,7 +15,7 @@ from mmrel_kit.pictures.archives import read_archives
 from mmrel_kit.pictures.whole import check_picture
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 SIDE = 240  # pixels, width of a tile and most height of its picture
@@ -40,19 +40,25 @@ class Tile(NamedTuple):
         return LINE + self.image.height + PADDING + LINE * len(self.lines) + GAP
 
 
-def draw_sheet(root: Path, out: Path, per_split: int = 2) -> None:
+def draw_sheet(
+    root: Path,
+    out: Path,
+    per_split: int = 2,
+    advance: Callable[[int], object] = lambda _: None,
+) -> None:
     """Draw pictures of every domain and split with their questions and answers into a PNG.
 
     Args:
         root: folder of a release.
         out: the PNG.
         per_split: pictures of each domain and split, taken at even distances.
+        advance: is called with the bytes of each picture that was read.
 
     Raises:
         ReleaseError: there is no release, or it is broken.
         InputError: a picture is damaged.
     """
-    tiles = list(_choose_tiles(mmrel.Release(root), per_split))
+    tiles = list(_choose_tiles(mmrel.Release(root), per_split, advance))
     rows = [tiles[start : start + COLUMNS] for start in range(0, len(tiles), COLUMNS)]
     heights = [max(tile.height for tile in row) for row in rows]
     size = (COLUMNS * (SIDE + GAP) + GAP, sum(heights) + GAP)
@@ -77,7 +83,11 @@ def _draw_tile(sheet: Image.Image, tile: Tile, x: int, y: int) -> None:
         draw.text((x, below + number * LINE), line, fill="#333333", font=font)
 
 
-def _choose_tiles(release: mmrel.Release, per_split: int) -> Iterator[Tile]:
+def _choose_tiles(
+    release: mmrel.Release,
+    per_split: int,
+    advance: Callable[[int], object],
+) -> Iterator[Tile]:
     for split, names in release.archives("all").items():
         for domain in sorted({name.split("/")[1] for name in names}):
             archives = [name for name in names if name.split("/")[1] == domain]
@@ -86,6 +96,7 @@ def _choose_tiles(release: mmrel.Release, per_split: int) -> Iterator[Tile]:
             for index, (records, data) in enumerate(read_archives(release, archives)):
                 if index in wanted:
                     yield _make_tile(f"{domain} / {split}", records, data)
+                advance(len(data))
 
 
 def _make_tile(title: str, records: list[dict[str, Any]], data: bytes) -> Tile:

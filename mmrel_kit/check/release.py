@@ -86,7 +86,6 @@ def _check(root: Path, advance: Advance) -> Iterator[Problem]:
         index = mmrel.parse_index((root / INDEX).read_bytes())
     except (OSError, mmrel.ReleaseError) as error:
         yield _describe_index(error)
-        yield _describe_emptiness()
         return
     files = index["files"]
     found = find_files(root)
@@ -96,7 +95,7 @@ def _check(root: Path, advance: Advance) -> Iterator[Problem]:
     if splits:
         yield from _check_contents(root, index, splits, advance)
     else:
-        yield _describe_emptiness()
+        yield Problem(INDEX, "expected questions under data/, none are listed")
 
 
 def _check_contents(root: Path, index: dict[str, Any], splits: list[Split], advance: Advance) -> Iterator[Problem]:
@@ -114,9 +113,6 @@ def _check_contents(root: Path, index: dict[str, Any], splits: list[Split], adva
 def _describe_index(error: Exception) -> Problem:
     if isinstance(error, mmrel.ReleaseError):
         return Problem(INDEX, str(error))
-    got = f"{type(error).__name__}: {error}"
-    return Problem(INDEX, f"expected the sha256 and size of each file, got {got}")
-
-
-def _describe_emptiness() -> Problem:
-    return Problem(INDEX, "expected questions under data/, none are listed")
+    if isinstance(error, FileNotFoundError):
+        return Problem(INDEX, "expected the index of a release, found no such file")
+    return Problem(INDEX, f"expected the index of a release, got {type(error).__name__}: {error}")

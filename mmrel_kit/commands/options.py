@@ -8,11 +8,11 @@ from argparse import ArgumentParser, ArgumentTypeError
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmrel_kit.files import PROJECT, Share
+from mmrel_kit.files import Share
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Sequence
 
 AGAIN = "the same command starts again from the beginning"
 MAX_DIGITS = 9
@@ -64,18 +64,16 @@ class Verbs:
         return made
 
 
-def add_release(parser: ArgumentParser, split: str | None = "test") -> None:
-    """Add the options that name questions: --root, --config, --task, and --split unless it is None."""
+def add_questions(parser: ArgumentParser, splits: Sequence[str]) -> None:
+    """Add the options that choose questions of a release: --config, --task, and --split if any."""
     import mmrel
 
-    where = "folder of a release, or hf://datasets/NS/NAME (the drawn sample)"
     domain, part = "domain (%(default)s)", "split (%(default)s)"
     kind = "yes/no questions, open-ended ones or both (%(default)s)"
     add: Any = parser.add_argument
-    add("--root", default=str(PROJECT), metavar="RELEASE", help=where)
     add("--config", default="all", choices=mmrel.CONFIGS, help=domain)
-    if split:
-        add("--split", default=split, choices=mmrel.SPLITS, help=part)
+    if splits:
+        add("--split", default="test", choices=splits, help=part)
     add("--task", default=mmrel.TASKS[0], choices=(*mmrel.TASKS, "both"), help=kind)
 
 

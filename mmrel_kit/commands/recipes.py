@@ -4,14 +4,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import mmrel
 from mmrel_kit import endpoint
-from mmrel_kit.commands.options import add_release, parse_path, parse_positive
+from mmrel_kit.commands.options import add_questions, parse_path, parse_positive
+from mmrel_kit.commands.progress import count_pictures, show_bytes
+from mmrel_kit.files import PROJECT, InputError
 from mmrel_kit.recipes import answer as answering
 from mmrel_kit.recipes import cluster as clusters
 from mmrel_kit.recipes import export as exporting
 from mmrel_kit.recipes import finetune as tuning
+from mmrel_kit.scoring.report import Selection
 
 if TYPE_CHECKING:
     import argparse
@@ -24,22 +28,60 @@ RESUMES_CLUSTER = "shards that are packed stay; the same command packs the rest"
 
 def answer(args: argparse.Namespace) -> int:
     """Ask a model behind an OpenAI-compatible endpoint every question of a split, and score it."""
-    return answering.answer(args)
+    target = answering.Target(
+        model=args.model,
+        base_url=args.base_url,
+        connect=lambda: endpoint.from_arguments(args, defaults=answering.DECODING),
+    )
+    output = answering.Output(args.out, args.json, args.store)
+    return answering.answer(_open_release(args), _select(args), target, output)
 
 
 def export(args: argparse.Namespace) -> int:
     """Write the train split as trainers read it, checked for leaks into test and adversarial."""
-    return exporting.export(args)
+    rules = exporting.ExportRules(args.config, args.task, args.drop_leaks, args.allow_triplets)
+    with show_bytes(count_pictures(args.root)) as bar:
+        done = exporting.export(args.root, args.out, args.format, rules, bar.update)
+    print(done)
+    return 0
 
 
 def finetune(args: argparse.Namespace) -> int:
     """Fine-tune a vision-language model with LoRA (TRL) on an export, and score it before and after."""
-    return tuning.finetune(args)
+    training = tuning.Training(
+        steps=args.steps,
+        batch_size=args.batch_size,
+        learning_rate=args.learning_rate,
+        rank=args.rank,
+        max_length=args.max_length,
+        seed=args.seed,
+    )
+    examination = tuning.Examination(_open_release(args), _select(args), args.max_new_tokens)
+    reports = tuning.finetune(args.model, args.data, args.out, examination, training)
+    print(tuning.make_table(reports))
+    return 0
 
 
 def cluster(args: argparse.Namespace) -> int:
     """Pack the shares of a build on many machines: datatrove's local, Slurm and Ray executors."""
-    return clusters.run(args)
+    stated = {"partition": args.partition, "time": args.time}
+    options: dict[str, Any] = {name: value for name, value in stated.items() if value is not None}
+    if args.engine == "slurm" and len(options) < len(stated):
+        raise InputError("slurm: expected --partition and --time")
+    arguments = getattr(args, "arguments", None)
+    if not arguments:
+        raise InputError("expected the arguments of mmrel build after --, found none")
+    options["workers"] = args.workers
+    clusters.make_executor(args.engine, arguments, args.tasks, args.logs, **options).run()
+    return 0
+
+
+def _open_release(args: argparse.Namespace) -> mmrel.Release:
+    return mmrel.Release(mmrel.find_release(args.root, args.repo_id, args.revision))
+
+
+def _select(args: argparse.Namespace) -> Selection:
+    return Selection(args.config, args.split, args.task)
 
 
 def add_verbs(verbs: Verbs) -> None:
@@ -53,7 +95,8 @@ def add_verbs(verbs: Verbs) -> None:
 def _add_answer(verbs: Verbs) -> None:
     example = "--root mmrel --base-url http://127.0.0.1:8000/v1 --model NAME --out answers.jsonl"
     parser = verbs.add("answer", answer, example, RESUMES_ANSWER)
-    add_release(parser)
+    mmrel.add_release_arguments(parser)
+    add_questions(parser, mmrel.SPLITS)
     add = parser.add_argument
     add("--out", type=parse_path, required=True, metavar="FILE", help="answer file, JSON lines")
     add("--json", type=parse_path, metavar="FILE", help="write the report into this file")
@@ -62,8 +105,10 @@ def _add_answer(verbs: Verbs) -> None:
 
 def _add_export(verbs: Verbs) -> None:
     parser = verbs.add("export", export, "--root mmrel --format trl --drop-leaks --out export")
-    add_release(parser, split=None)
+    add_questions(parser, ())
     add = parser.add_argument
+    where = "folder of a release (the drawn sample)"
+    add("--root", default=str(PROJECT), metavar="RELEASE", help=where)
     add("--format", choices=exporting.FORMATS, default="trl", help="(%(default)s)")
     add("--out", type=parse_path, required=True, metavar="FOLDER", help="the folder to write")
     leaks = "leave out train questions whose picture or triplet stands in test or adversarial, instead of refusing"
@@ -79,7 +124,8 @@ def _add_finetune(verbs: Verbs) -> None:
     add("--model", required=True, help="name on the Hub, or a folder")
     add("--data", required=True, metavar="EXPORT", help="folder of mmrel export --format trl")
     add("--out", type=parse_path, required=True, metavar="FOLDER", help="adapter and answer files")
-    add_release(parser)
+    mmrel.add_release_arguments(parser)
+    add_questions(parser, mmrel.SPLITS)
     add("--steps", type=int, default=500, help="of training (%(default)s)")
     add("--batch-size", type=int, default=8, help="(%(default)s)")
     add("--learning-rate", type=float, default=1e-4, help="(%(default)s)")

@@ -7,8 +7,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
-
 import mmrel
 from mmrel_kit.audit.findings import DROPPABLE, audit_release
 from mmrel_kit.audit.page import make_blocks, make_list, make_report
@@ -17,7 +15,8 @@ from mmrel_kit.build.job import Job, build_release, build_share, finish_release
 from mmrel_kit.card.sheet import draw_sheet
 from mmrel_kit.check.release import check_release, check_sample
 from mmrel_kit.commands.options import Verbs, parse_path, parse_positive, parse_share
-from mmrel_kit.files import InputError
+from mmrel_kit.commands.progress import count_pictures, follow_bytes, follow_parts, show_bytes
+from mmrel_kit.files import InputError, format_table
 from mmrel_kit.hub import push as hub_push
 from mmrel_kit.hub import verify as hub_verify
 from mmrel_kit.pictures.catalogue import check_sources
@@ -26,10 +25,8 @@ from mmrel_kit.pictures.sources import PictureSources
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterable, Iterator
 
     from mmrel_kit.build.finish import Built
-    from mmrel_kit.build.pack import Part
 
 # How to go on after Ctrl-C, where the command does not start again from the beginning.
 RESUMES_BUILD = "the same command goes on where this one stopped; shards that are packed stay"
@@ -39,7 +36,10 @@ RESUMES_PUSH = "the same command goes on: it looks first, and what has arrived i
 
 def fetch(args: argparse.Namespace) -> int:
     """List what MMRel is made from, where to get it, and whether the files in a folder are whole."""
-    states = check_sources(args.folder, _show_bytes)
+    if not args.folder.is_dir():
+        wanted = "expected a folder of downloads, found no folder"
+        raise InputError(f"{args.folder}: {wanted}; make it, or check its path")
+    states = check_sources(args.folder, follow_bytes)
     print(make_source_list(states, args.folder))
     return 1 if any(state.state.startswith("expected") for state in states) else 0
 
@@ -63,7 +63,7 @@ def build(args: argparse.Namespace) -> int:
         finish = f"mmrel finish --out {args.out}"
         print(f"{len(parts)} shards packed; when all shares are: {finish}")
         return 0
-    built = build_release(job, args.workers, _show_parts)
+    built = build_release(job, args.workers, follow_parts)
     _print_built(built, args.out)
     return 0
 
@@ -80,7 +80,7 @@ def check(args: argparse.Namespace) -> int:
         wanted = "expected the folder of a release, found no folder"
         raise InputError(f"{args.release}: {wanted}; check its path")
     checking = check_sample if args.sample else check_release
-    with _progress_bar(sum(path.stat().st_size for path in args.release.glob("data/*/*.tar"))) as bar:
+    with show_bytes(count_pictures(args.release)) as bar:
         problems = checking(args.release, bar.update)
     for problem in problems:
         print(problem)
@@ -91,7 +91,7 @@ def check(args: argparse.Namespace) -> int:
 
 def audit(args: argparse.Namespace) -> int:
     """List known issues of a release's questions and pictures, and differences from the paper."""
-    found = audit_release(args.release, thorough=not args.quick, progress=_show_bytes)
+    found = audit_release(args.release, thorough=not args.quick, progress=follow_bytes)
     print(make_list(found) if args.json else make_report(found))
     if args.card:
         renew_card(args.release, make_blocks(found))
@@ -100,7 +100,8 @@ def audit(args: argparse.Namespace) -> int:
 
 def sheet(args: argparse.Namespace) -> int:
     """Draw a contact sheet: pictures of every domain and split with their questions and answers."""
-    draw_sheet(args.release, args.out, args.pictures)
+    with show_bytes(count_pictures(args.release)) as bar:
+        draw_sheet(args.release, args.out, args.pictures, bar.update)
     print(f"written to {args.out}")
     return 0
 
@@ -241,9 +242,10 @@ def _add_folder(add: Any) -> None:
 
 def _print_built(built: Built, out: Path) -> None:
     """Print what a build made, and which yes/no questions have no partner."""
-    print("{:<8}{:<13}{:>10}{:>11}".format("domain", "split", "pictures", "questions"))
+    rows = [("domain", "split", "pictures", "questions")]
     for part in built.facts:
-        print(f"{part.domain:<8}{part.split:<13}{part.pictures:>10}{part.rows:>11}")
+        rows.append((part.domain, part.split, str(part.pictures), str(part.rows)))
+    print(format_table(rows, left=2))
     if built.left_out:
         print(f"\n{built.left_out}")
     if built.assumed:
@@ -269,22 +271,3 @@ def _print_built(built: Built, out: Path) -> None:
 def _say(text: str) -> None:
     """Print a step of a build; standard output is for the summary."""
     print(text, file=sys.stderr, flush=True)
-
-
-def _show_parts(parts: Iterable[Part], total: int) -> Iterator[Part]:
-    """Show the bytes of pictures that are packed."""
-    with _progress_bar(total) as bar:
-        for part in parts:
-            yield part
-            bar.update(part.size)
-
-
-def _show_bytes(done: Iterator[int], total: int) -> Iterator[int]:
-    with _progress_bar(total) as bar:
-        for size in done:
-            yield size
-            bar.update(size)
-
-
-def _progress_bar(total: int) -> tqdm[Any]:
-    return tqdm(total=total, unit="B", unit_scale=True, disable=None)

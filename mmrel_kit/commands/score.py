@@ -5,12 +5,11 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 from typing import TYPE_CHECKING, Any
 
-import relation_accuracy
-from mmrel_kit.commands.options import parse_path
-from mmrel_kit.files import InputError, printable
+import mmrel
+from mmrel_kit.commands.options import add_questions, parse_path
+from mmrel_kit.files import printable
 from mmrel_kit.scoring.readers import READERS
 
 if TYPE_CHECKING:
@@ -77,18 +76,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     given = "JSON lines or array of question_id and answer"
     several = "- is standard input; several files are shards of one"
     add("answers", nargs="+", metavar="ANSWERS", help=f"{given}; {several}")
-    where = "folder of a release, or hf://datasets/NS/NAME[@REVISION] (the drawn sample)"
-    add("--root", metavar="RELEASE", help=where)
-    on_hub = "a release on the Hub; only its records are downloaded"
-    add("--repo-id", metavar="NS/NAME", help=on_hub)
-    add("--revision", metavar="REV", help="branch, tag or commit of --repo-id (main)")
-    domains = ("all", *relation_accuracy.DOMAINS)
-    add("--config", default="all", choices=domains, help="domain (%(default)s)")
-    splits = ("all", *relation_accuracy.SPLITS)
-    add("--split", default="test", choices=splits, help="split (%(default)s)")
-    tasks = relation_accuracy.TASKS
-    kind = "yes/no questions, open-ended ones or both (%(default)s)"
-    add("--task", default=tasks[0], choices=tasks, help=kind)
+    mmrel.add_release_arguments(parser)
+    add_questions(parser, ("all", *mmrel.SPLITS))
     reading = "how a yes/no answer is read (%(default)s)"
     add("--reader", default="words", choices=READERS, help=reading)
     partial = "score what is there, though answers are missing or unknown"
@@ -107,7 +96,8 @@ def _score(args: argparse.Namespace) -> Scored:
 
     chosen = Selection(args.config, args.split, args.task, args.reader, args.partial)
     run = {"model": args.model, "prompt": args.prompt, "decoding": args.decoding}
-    return score_release(open_release(_find_root(args)), args.answers, chosen, run)
+    release = open_release(args.root, args.repo_id, args.revision)
+    return score_release(release, args.answers, chosen, run)
 
 
 def _extend_report(scored: Scored, args: argparse.Namespace) -> None:
@@ -131,22 +121,6 @@ def _extend_report(scored: Scored, args: argparse.Namespace) -> None:
         result["baselines"] = score_blind(scored)
     if args.published:
         result["published"] = describe_published()
-
-
-def _find_root(args: argparse.Namespace) -> str | None:
-    """Return where the release is that the arguments name; None if they name none."""
-    if args.repo_id is None:
-        if args.revision is not None:
-            address = f"hf://datasets/NS/NAME@{args.revision}"
-            raise InputError(f"--revision belongs to --repo-id; with --root write {address}")
-        return str(args.root) if args.root is not None else None
-    if args.root is not None:
-        raise InputError("--root and --repo-id each name a release: give one of them")
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", args.repo_id):
-        wanted = "expected NS/NAME, a dataset on the Hub, as --repo-id"
-        raise InputError(f"{wanted}; got {args.repo_id!r}")
-    revision = "" if args.revision is None else f"@{args.revision}"
-    return f"hf://datasets/{args.repo_id}{revision}"
 
 
 def _check_folder(path: Path | None) -> None:

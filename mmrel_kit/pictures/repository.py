@@ -7,6 +7,7 @@ import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import mmrel
 from mmrel_kit.failures import FAILURES, describe
 from mmrel_kit.files import InputError
 from mmrel_kit.pictures.containers import Member
@@ -14,8 +15,6 @@ from mmrel_kit.pictures.index import Location, MemberIndex, check_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-HUB = "hf://datasets/"
 
 
 class PictureRepository:
@@ -31,9 +30,13 @@ class PictureRepository:
     def __init__(self, url: str) -> None:
         from huggingface_hub import HfApi
 
-        self.repo_id, _, revision = url.removeprefix(HUB).partition("@")
+        address = mmrel.parse_hub_address(url)
+        if address is None:
+            wanted = f"expected {mmrel.HUB}OWNER/NAME or {mmrel.HUB}OWNER/NAME@REVISION"
+            raise InputError(f"{wanted}, got {url!r}")
+        self.repo_id, revision = address
         with _hub_failures_as(f"{url}: expected a dataset repository that can be reached: "):
-            info = HfApi().dataset_info(self.repo_id, revision=revision or None)
+            info = HfApi().dataset_info(self.repo_id, revision=revision)
             self.commit = str(info.sha)
         self._index: MemberIndex | None = None
 
@@ -83,7 +86,7 @@ class PictureRepository:
 
     def describe(self) -> str:
         """See `Pictures`."""
-        return f"{HUB}{self.repo_id}@{self.commit}"
+        return f"{mmrel.HUB}{self.repo_id}@{self.commit}"
 
     def _list(self) -> Iterator[Member]:
         from huggingface_hub import HfApi

@@ -11,7 +11,7 @@ import mmrel
 from mmrel_kit.files import InputError
 from mmrel_kit.pictures.containers import SUFFIXES, Member, list_pictures, read_picture
 from mmrel_kit.pictures.index import Location, MemberIndex, check_size, make_layouts
-from mmrel_kit.pictures.repository import HUB, PictureRepository
+from mmrel_kit.pictures.repository import PictureRepository
 from mmrel_kit.pictures.unpack import unpack_pictures
 from mmrel_kit.questions.records import parse_image_path
 
@@ -206,7 +206,7 @@ def open_source(where: str) -> Pictures:
     if not where:
         wanted = "expected a source of pictures as --images, got ''"
         raise InputError(f"{wanted}; write . for the current folder")
-    if where.startswith(HUB):
+    if where.startswith(mmrel.HUB):
         return PictureRepository(where)
     path = Path(where)
     if path.is_file() and path.suffix in SUFFIXES:
@@ -215,7 +215,7 @@ def open_source(where: str) -> Pictures:
         return PictureTable(path)
     if path.is_dir():
         return PictureFolder(path)
-    wanted = f"expected a folder, a {', '.join(SUFFIXES)} or .parquet file, or {HUB}OWNER/NAME"
+    wanted = f"expected a folder, a {', '.join(SUFFIXES)} or .parquet file, or {mmrel.HUB}OWNER/NAME"
     found = "a file of another kind; unpack it" if path.exists() else "nothing there"
     raise InputError(f"{where}: {wanted}, found {found}")
 

@@ -66,6 +66,16 @@ def decode_picture(data: bytes, where: str) -> Image.Image | Problem:
     return image
 
 
+def read_size(data: bytes) -> tuple[int, int] | None:
+    """Return width and height of a picture in pixels, from its header; None if it has none."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return Image.open(io.BytesIO(data), formats=FORMATS).size
+    except (*_FAILURES, Image.DecompressionBombError):
+        return None
+
+
 def describe_failure(error: BaseException) -> str:
     """Return what Pillow says of a picture, on one line, without addresses of objects.
 

@@ -16,6 +16,7 @@ class Paper(NamedTuple):
 
     Attributes:
         whole: thousands of questions by task, domain and category (versions 2 and 3).
+        sums: thousands of questions by task and domain, or "all", each rounded on its own.
         splits: thousands of yes/no questions by split, domain and category (version 1); the
             category "" stands for all.
         scores: percent by model and cell ("real/spatial"): accuracy, precision, recall and F1 of
@@ -24,6 +25,7 @@ class Paper(NamedTuple):
     """
 
     whole: dict[str, dict[str, dict[str, float]]]
+    sums: dict[str, dict[str, float]]
     splits: dict[str, dict[str, dict[str, float]]]
     scores: dict[str, dict[str, list[float]]]
     notes: tuple[str, ...]
@@ -36,6 +38,7 @@ def read_paper() -> Paper:
     questions, scores = stated["questions"], stated["scores"]
     return Paper(
         whole=questions["whole"]["counts"],
+        sums=questions["whole"]["sums"],
         splits=questions["splits"]["counts"],
         scores=scores["models"],
         notes=tuple(scores["notes"]),

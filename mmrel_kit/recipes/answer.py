@@ -10,17 +10,16 @@ goes on with the same command; failed requests are asked again.
 
 from __future__ import annotations
 
-import argparse
-import io
 import itertools
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import mmrel
 from mmrel_kit import endpoint
 from mmrel_kit.files import InputError, read_objects, write_json_lines
+from mmrel_kit.pictures.whole import read_size
 from mmrel_kit.questions.records import make_prompt
 from mmrel_kit.recipes.questions import (
     is_of_task,
@@ -28,11 +27,11 @@ from mmrel_kit.recipes.questions import (
     read_pictures,
     read_records,
 )
-from mmrel_kit.scoring.report import write_report
+from mmrel_kit.scoring.report import Selection, write_report
 from mmrel_kit.scoring.text import heading, table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 DECODING: dict[str, Any] = {"temperature": 0, "max_tokens": 128}  # greedy; room for a sentence
 INTERRUPTED = "interrupted"
@@ -41,31 +40,63 @@ STATED = ("temperature", "max_tokens", "seed")  # null: not sent, so the endpoin
 AS_IS = "as in the release"  # the bytes of a picture are sent unchanged
 
 
-def make_requests(release: mmrel.Release, config: str, split: str, task: str) -> Iterator[endpoint.Request]:
-    """A request for each question, by its question_id; the questions of a picture share its encoding."""
-    for records, data in read_pictures(release, config, split):
+class Output(NamedTuple):
+    """The files of a run.
+
+    Attributes:
+        answers: gets the answer file, JSON lines.
+        report: gets the report as JSON, where it is wanted.
+        store: keeps every reply; None is the default beside `answers`.
+    """
+
+    answers: Path
+    report: Path | None = None
+    store: Path | None = None
+
+
+class Target(NamedTuple):
+    """What is asked.
+
+    Attributes:
+        model: its name.
+        base_url: of the endpoint, as the user wrote it.
+        connect: opens the endpoint, and with it the store of replies.
+    """
+
+    model: str
+    base_url: str
+    connect: Callable[[], endpoint.Endpoint]
+
+
+def make_requests(release: mmrel.Release, chosen: Selection) -> Iterator[endpoint.Request]:
+    """Yield a request for each question, by its question_id; those of a picture share its encoding."""
+    for records, data in read_pictures(release, chosen.config, chosen.split):
         picture = endpoint.Attachment(data)
         for record in records:
-            if is_of_task(record, task):
+            if is_of_task(record, chosen.task):
                 yield endpoint.Request(record["question_id"], make_prompt(record), picture)
 
 
-def ask(asking: endpoint.Endpoint, release: mmrel.Release, args: argparse.Namespace, total: int) -> dict[str, Any]:
-    """Ask all questions; the rows of the answer file by question_id, as far as replies came."""
+def ask(
+    asking: endpoint.Endpoint,
+    release: mmrel.Release,
+    chosen: Selection,
+    total: int,
+) -> dict[str, Any]:
+    """Ask all questions; return the rows of the answer file by question_id, as far as replies came."""
     rows: dict[str, Any] = {}
-    questions = (release, args.config, args.split, args.task)
     try:
         if asking.store.count(asking.url, asking.model):
             rows = {
                 request.id: make_row(reply, asking)
-                for request in make_requests(*questions)
+                for request in make_requests(release, chosen)
                 if (reply := asking.recall(request))
             }
             path = endpoint.mend(str(asking.path))
             kept = f"{len(rows)} of {total} replies come from {path} (asked before)"
             print(f"{kept}; {total - len(rows)} are to be asked", flush=True)
         if len(rows) < total:
-            left = (request for request in make_requests(*questions) if request.id not in rows)
+            left = (request for request in make_requests(release, chosen) if request.id not in rows)
             for reply in asking.ask(itertools.takewhile(lambda _: not asking.stopped, left)):
                 rows[reply.request.id] = make_row(reply, asking)
                 asking.show_progress(total)
@@ -100,20 +131,20 @@ def make_decoding(parameters: dict[str, Any]) -> dict[str, Any]:
 
 def describe_picture(picture: endpoint.Attachment | None) -> dict[str, Any] | None:
     """Return the size of a picture as it was sent: width and height in pixels, and bytes."""
-    from PIL import Image
-
     if picture is None:
         return None
-    try:
-        with Image.open(io.BytesIO(picture.data)) as image:
-            width, height = image.size
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        width = height = None
+    width, height = read_size(picture.data) or (None, None)
     return {"sent": AS_IS, "width": width, "height": height, "bytes": len(picture.data)}
 
 
-def answer(args: argparse.Namespace) -> int:
+def answer(release: mmrel.Release, chosen: Selection, target: Target, output: Output) -> int:
     """Ask, write the answer file, and print what it took and the score.
+
+    Args:
+        release: the release.
+        chosen: the questions; `split` is one split.
+        target: the model that is asked.
+        output: the files that are written.
 
     Returns:
         0, or 1 where it stopped before the end or nothing was answered; then there is no score.
@@ -121,53 +152,52 @@ def answer(args: argparse.Namespace) -> int:
     Raises:
         KeyboardInterrupt: after Ctrl-C, once the answers that came are written.
     """
-    release = mmrel.Release(args.root)
-    records = read_records(release, args.config, args.split)
-    ids = [record["question_id"] for record in records if is_of_task(record, args.task)]
+    records = read_records(release, chosen.config, chosen.split)
+    ids = [record["question_id"] for record in records if is_of_task(record, chosen.task)]
     if not ids:
-        wanted = f"expected questions of the task {args.task} in {args.config}/{args.split}"
-        raise InputError(f"{args.root}: {wanted}, found none; choose others")
+        wanted = f"expected questions of the task {chosen.task} in {chosen.config}/{chosen.split}"
+        raise InputError(f"{release.root}: {wanted}, found none; choose others")
     try:
-        url = endpoint.normalise_url(args.base_url)
+        url = endpoint.normalise_url(target.base_url)
     except InputError as error:
         raise InputError(f"{error}; 0 of {len(ids)} answered") from None
-    _check_out(args, url)
+    _check_output(output, target.model, url)
     try:
-        asking = endpoint.from_arguments(args, defaults=DECODING)
+        asking = target.connect()
     except InputError as error:
         raise InputError(f"{error}; 0 of {len(ids)} answered") from None
     try:
-        rows = ask(asking, release, args, len(ids))
+        rows = ask(asking, release, chosen, len(ids))
         print(asking.describe(len(ids)))
     finally:
         asking.close()
     answers = {name: row["answer"] for name, row in rows.items()}
     is_answered = any(text is not None for text in answers.values())
     if is_answered:
-        write_json_lines(args.out, [rows[name] for name in ids if name in rows])
-        print(f"the answers are in {endpoint.mend(str(args.out))}")
+        write_json_lines(output.answers, [rows[name] for name in ids if name in rows])
+        print(f"the answers are in {endpoint.mend(str(output.answers))}")
     if asking.stopped == INTERRUPTED:
         raise KeyboardInterrupt  # the runner says how to go on
     if not is_answered:
         reason = asking.stopped or "every request failed"
         if asking.cut_off:
             reason += f", {asking.cut_off} cut off: raise the limit with --parameter max_tokens=N"
-        raise InputError(f"{reason}; {endpoint.mend(str(args.out))} is not written")
+        raise InputError(f"{reason}; {endpoint.mend(str(output.answers))} is not written")
     if asking.stopped or len(rows) < len(ids):
         reason = asking.stopped or "replies are missing"
         advice = "the same command goes on where this one stopped"
         print(f"stopped: {reason}; {advice}", file=sys.stderr)
         return 1
-    report = _make_report(release, args, answers, asking)
+    report = _make_report(release, chosen, answers, asking)
     print(f"\n{heading(report)}\n\n{table(report)}")
-    if args.json:
-        write_report(report, args.json)
+    if output.report:
+        write_report(report, output.report)
     return 0
 
 
 def _make_report(
     release: mmrel.Release,
-    args: argparse.Namespace,
+    chosen: Selection,
     answers: dict[str, str | None],
     asking: endpoint.Endpoint,
 ) -> dict[str, Any]:
@@ -182,16 +212,16 @@ def _make_report(
     if asking.cut_off:
         cut_off = f"{asking.cut_off} answers were cut off (finish_reason length)"
         notes.append(f"{cut_off}: raise the limit with --parameter max_tokens=N")
-    return make_report(release, args.config, args.split, answers, args.task, run, notes=notes)
+    return make_report(release, chosen, answers, run, notes)
 
 
-def _check_out(args: argparse.Namespace, url: str) -> None:
+def _check_output(output: Output, model: str, url: str) -> None:
     """Refuse to write over another model's or endpoint's answers, or over any other file."""
-    out = args.out
+    out = output.answers
     if not out.absolute().parent.is_dir():
         raise InputError(f"{out}: expected its folder to exist, found none; make it")
-    for option, path in (("--json", args.json), ("--store", args.store)):
-        if path and Path(path).resolve() == out.resolve():
+    for option, path in (("--json", output.report), ("--store", output.store)):
+        if path and path.resolve() == out.resolve():
             raise InputError(f"{out}: expected {option} and --out to be two files, got one")
     if not out.exists():
         return
@@ -202,8 +232,8 @@ def _check_out(args: argparse.Namespace, url: str) -> None:
     except (InputError, KeyError, TypeError):
         wanted = "expected answers or no file, it holds something else"
         raise InputError(f"{out}: {wanted}; name another --out") from None
-    if others := stated - {(args.model, url)}:
+    if others := stated - {(model, url)}:
         some = sorted(others, key=repr)[:3]
         held = ", ".join(f"{model!r} at {where}" for model, where in some)
-        wanted = f"expected answers of {args.model!r} at {url}, or no file"
+        wanted = f"expected answers of {model!r} at {url}, or no file"
         raise InputError(f"{out}: {wanted}, it holds answers of {held}; name another --out")

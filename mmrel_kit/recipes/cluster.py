@@ -11,7 +11,6 @@ again, or that died, packs what is not packed yet.
 
 from __future__ import annotations
 
-import argparse
 import os
 import shlex
 import subprocess
@@ -81,17 +80,3 @@ def make_executor(engine: str, arguments: Sequence[str], tasks: int, logs: Path,
     # What is packed already the parts themselves tell, which are tied to their input; datatrove's marks are not.
     step = PackShare(tuple(arguments))
     return Executor(pipeline=[step], tasks=tasks, logging_dir=str(logs), skip_completed=False, **options)
-
-
-def run(args: argparse.Namespace) -> int:
-    """Pack all shares, or hand them to Slurm; then `mmrel finish` joins them."""
-    stated = {"partition": args.partition, "time": args.time}
-    options: dict[str, Any] = {name: value for name, value in stated.items() if value is not None}
-    if args.engine == "slurm" and len(options) < 2:
-        raise InputError("slurm: expected --partition and --time")
-    arguments = getattr(args, "arguments", None)
-    if not arguments:
-        raise InputError("expected the arguments of mmrel build after --, found none")
-    options["workers"] = args.workers
-    make_executor(args.engine, arguments, args.tasks, args.logs, **options).run()
-    return 0

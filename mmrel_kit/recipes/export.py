@@ -11,7 +11,6 @@ opens the first two.
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -28,7 +27,7 @@ from mmrel_kit.recipes.leaks import find_leaks
 from mmrel_kit.recipes.questions import is_of_task, read_pictures
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 GROUP_ROWS = 100  # of a row group: what a reader holds at once, each row with its own copy of the picture
 # What LLaMA-Factory wants to know of a file of messages; ms-swift needs nothing.
@@ -109,25 +108,60 @@ FORMATS = {
 }
 
 
-def export(args: argparse.Namespace) -> int:
-    """Check, find leaks, write; `--out` is there whole or not at all."""
-    out: Path = args.out
+class ExportRules(NamedTuple):
+    """What is exported, and what is done about leaks.
+
+    Attributes:
+        config: a domain, or all.
+        task: discriminative, generative or both.
+        drop_leaks: leave leaks out; otherwise they are an error.
+        allow_triplets: keep questions whose triplet is held out with another picture.
+    """
+
+    config: str = "all"
+    task: str = mmrel.TASKS[0]
+    drop_leaks: bool = False
+    allow_triplets: bool = False
+
+
+def export(
+    root: str,
+    out: Path,
+    form: str,
+    rules: ExportRules,
+    advance: Callable[[int], object] = lambda _: None,
+) -> str:
+    """Check a release, find leaks, and write the export; `out` is there whole or not at all.
+
+    Args:
+        root: folder of the release.
+        out: the folder to write; nothing or an empty folder is there.
+        form: of FORMATS.
+        rules: what is exported.
+        advance: is called with the bytes of each picture that was written.
+
+    Returns:
+        What was written, in a sentence.
+
+    Raises:
+        InputError: the release has problems or leaks, nothing is left to export, or `out` holds
+            something.
+    """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out}: expected nothing or an empty folder there; name another --out")
-    release = _open_checked(args.root)
-    dropped = _find_dropped(release, args.drop_leaks, args.allow_triplets)
+    release = _open_checked(root)
+    dropped = _find_dropped(release, rules)
     counts = {"pictures": 0, "questions": 0}
-    write, pattern = FORMATS[args.format]
+    write, pattern = FORMATS[form]
     with fill_folder(out) as work:
-        write(work, _count(_read(release, args.config, args.task, dropped), counts))
+        write(work, _count(_read(release, rules, dropped), counts, advance))
         if not counts["questions"]:
-            wanted = f"expected train questions of {args.config!r}, {args.task}"
-            raise InputError(f"{args.root}: {wanted}, found none to export")
+            wanted = f"expected train questions of {rules.config!r}, {rules.task}"
+            raise InputError(f"{root}: {wanted}, found none to export")
         summary = f"{counts['questions']} questions about {counts['pictures']} pictures"
         summary += f", {len(dropped)} left out as leaks"
         (work / "README.md").write_text(_make_card(release, pattern, summary), "utf-8")
-    print(f"{summary}, written to {out}")
-    return 0
+    return f"{summary}, written to {out}"
 
 
 def _open_checked(root: str) -> mmrel.Release:
@@ -145,12 +179,12 @@ def _open_checked(root: str) -> mmrel.Release:
     return release
 
 
-def _find_dropped(release: mmrel.Release, drop: bool, allow_triplets: bool) -> set[str]:
+def _find_dropped(release: mmrel.Release, rules: ExportRules) -> set[str]:
     """Question ids to leave out; raises `InputError` where there are some and nothing says what to do with them."""
     leaks = find_leaks(release)
-    kinds = {"picture": leaks.by_picture, "triplet": {} if allow_triplets else leaks.by_triplet}
+    kinds = {"picture": leaks.by_picture, "triplet": {} if rules.allow_triplets else leaks.by_triplet}
     found = {question: f"{question} ({kind} of {where})" for kind in kinds for question, where in kinds[kind].items()}
-    if found and not drop:
+    if found and not rules.drop_leaks:
         raise InputError(
             f"{release.root}: expected a train split that gives nothing of test and adversarial away; "
             f"{len(kinds['picture'])} questions share a picture with them, {len(kinds['triplet'])} a triplet, such as "
@@ -159,22 +193,27 @@ def _find_dropped(release: mmrel.Release, drop: bool, allow_triplets: bool) -> s
     return set(found)
 
 
-def _read(release: mmrel.Release, config: str, task: str, dropped: set[str]) -> Iterable[TrainingPicture]:
-    for records, data in read_pictures(release, config, "train"):
+def _read(release: mmrel.Release, rules: ExportRules, dropped: set[str]) -> Iterable[TrainingPicture]:
+    for records, data in read_pictures(release, rules.config, "train"):
         samples = [
             TrainingRow(record["question_id"], record["image_id"], make_prompt(record), record["answer"])
             for record in records
-            if is_of_task(record, task) and record["question_id"] not in dropped
+            if is_of_task(record, rules.task) and record["question_id"] not in dropped
         ]
         if samples:
             yield TrainingPicture(records[0]["image_id"], data, samples)
 
 
-def _count(pictures: Iterable[TrainingPicture], counts: dict[str, int]) -> Iterable[TrainingPicture]:
+def _count(
+    pictures: Iterable[TrainingPicture],
+    counts: dict[str, int],
+    advance: Callable[[int], object],
+) -> Iterable[TrainingPicture]:
     for shown in pictures:
         counts["pictures"] += 1
         counts["questions"] += len(shown.samples)
         yield shown
+        advance(len(shown.data))
 
 
 def _write_picture(folder: Path, shown: TrainingPicture) -> None:

@@ -10,8 +10,8 @@ the number of false positives and pair accuracy.
 
 from __future__ import annotations
 
-import argparse
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from datasets import load_dataset
 from PIL import Image
@@ -21,59 +21,97 @@ from mmrel_kit.files import InputError, format_table, write_json_lines
 from mmrel_kit.pictures.whole import check_picture
 from mmrel_kit.questions.records import make_prompt
 from mmrel_kit.recipes.questions import is_of_task, make_report, read_pictures
+from mmrel_kit.scoring.report import Selection
 from mmrel_kit.scoring.text import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-COLUMNS = {"accuracy": "accuracy", "precision": "precision", "recall": "recall", "F1": "f1",
-           "false positives": "fp", "pair accuracy": "pair_accuracy", "no answer": "no_answer_share"}  # fmt: skip
+COLUMNS = {
+    "accuracy": "accuracy",
+    "precision": "precision",
+    "recall": "recall",
+    "F1": "f1",
+    "false positives": "fp",
+    "pair accuracy": "pair_accuracy",
+    "no answer": "no_answer_share",
+}
 
 
-def finetune(args: argparse.Namespace) -> int:
-    """Answer, train, save, answer again, print the table."""
-    import torch
-    from peft import LoraConfig
-    from trl import SFTConfig, SFTTrainer
+class Training(NamedTuple):
+    """How a model is trained.
 
-    processor, model = load_model(args.model)
-    release = mmrel.Release(args.root)
-    rows = load_dataset(args.data, split="train")
-    if missing := {"prompt", "completion", "image"} - set(rows.column_names):
-        lacking = ", ".join(sorted(missing))
-        raise InputError(f"--data {args.data}: expected an export of --format trl, it has no column {lacking}")
-    check_processor(processor, rows[0]["image"].convert("RGB"), args.max_length)
-    args.out.mkdir(parents=True, exist_ok=True)
-    reports = {"before": score(model, processor, release, args, "before")}
-    trainer = SFTTrainer(
-        model=model,
-        args=SFTConfig(
-            output_dir=str(args.out),
-            max_steps=args.steps,
-            per_device_train_batch_size=args.batch_size,
-            learning_rate=args.learning_rate,
-            max_length=args.max_length,  # null: TRL's own 1024 would cut off the tokens of the picture
-            logging_steps=1,
-            save_strategy="no",
-            report_to="none",
-            seed=args.seed,
-            bf16=torch.cuda.is_available(),
-        ),
-        # Lazily, so that pictures are decoded when their batch comes.
-        train_dataset=rows.with_transform(to_conversations),
-        processing_class=processor,
-        peft_config=LoraConfig(r=args.rank, target_modules="all-linear", task_type="CAUSAL_LM"),
-    )
-    trainer.train()
-    trainer.save_model(str(args.out))
-    processor.save_pretrained(args.out)
-    reports["after"] = score(trainer.model, processor, release, args, "after")
-    print(make_table(reports))
-    return 0
+    Attributes:
+        steps: of the optimizer.
+        batch_size: samples of a step.
+        learning_rate: of the optimizer.
+        rank: of LoRA's matrices.
+        max_length: most tokens of a sample, the picture's included; None for no bound.
+        seed: of LoRA's matrices and of the order of samples.
+    """
+
+    steps: int = 500
+    batch_size: int = 8
+    learning_rate: float = 1e-4
+    rank: int = 16
+    max_length: int | None = None
+    seed: int = 0
+
+
+class Examination(NamedTuple):
+    """The questions that the model answers before and after.
+
+    Attributes:
+        release: the release.
+        chosen: its questions; `split` is one split.
+        max_new_tokens: most tokens of an answer.
+    """
+
+    release: mmrel.Release
+    chosen: Selection
+    max_new_tokens: int = 16
+
+
+def finetune(
+    name: str,
+    data: str,
+    out: Path,
+    examination: Examination,
+    training: Training,
+) -> dict[str, dict[str, Any]]:
+    """Answer, train, save, and answer again; return the reports `before` and `after`.
+
+    Args:
+        name: of the model on the Hub, or its folder.
+        data: folder of an export for TRL.
+        out: gets the adapter and both answer files.
+        examination: what the model answers.
+        training: how the model is trained.
+
+    Raises:
+        InputError: the model or the export does not fit.
+    """
+    processor, model = load_model(name)
+    rows = load_dataset(data, split="train")
+    missing = sorted({"prompt", "completion", "image"} - set(rows.column_names))
+    if missing:
+        wanted = "expected an export of --format trl"
+        raise InputError(f"--data {data}: {wanted}, it has no column {', '.join(missing)}")
+    check_processor(processor, rows[0]["image"].convert("RGB"), training.max_length)
+    out.mkdir(parents=True, exist_ok=True)
+    reports = {}
+    for when in ("before", "after"):
+        if when == "after":
+            model = _train(model, processor, rows, out, training)
+        answers = dict(answer(model, processor, examination))
+        _write_answers(out / f"answers-{when}.jsonl", answers, f"{name} {when}")
+        stated = {"model": f"{name}, {when}"}
+        reports[when] = make_report(examination.release, examination.chosen, answers, stated)
+    return reports
 
 
 def load_model(name: str) -> tuple[Any, Any]:
-    """Processor and model of a name on the Hub or a folder.
+    """Return processor and model of a name on the Hub or a folder.
 
     Raises:
         InputError: there is none, or it does not take pictures.
@@ -81,47 +119,47 @@ def load_model(name: str) -> tuple[Any, Any]:
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
     try:
-        return AutoProcessor.from_pretrained(name), AutoModelForImageTextToText.from_pretrained(name)
+        processor = AutoProcessor.from_pretrained(name)
+        return processor, AutoModelForImageTextToText.from_pretrained(name)
     except (OSError, ValueError) as error:
-        told = str(error).strip().partition("\n")[0]
-        raise InputError(f"--model {name}: expected a model that takes pictures and text: {told}") from None
+        reason = str(error).strip().partition("\n")[0]
+        wanted = "expected a model that takes pictures and text"
+        raise InputError(f"--model {name}: {wanted}: {reason}") from None
 
 
 def check_processor(processor: Any, image: Image.Image, max_length: int | None) -> None:
-    """Find out, before any training, whether a picture's tokens fit.
+    """Check, before any training, that a picture's tokens fit.
 
     Raises:
-        InputError: the tokenizer does not know the token of pictures, or a limit would cut pictures off; it names the
-            setting to change.
+        InputError: the tokenizer has no token for pictures, or a limit would cut pictures off; the
+            error names the setting to change.
     """
-    tokenizer, token = processor.tokenizer, getattr(processor, "image_token", None)
+    tokenizer = processor.tokenizer
+    token = getattr(processor, "image_token", None)
     if not token or tokenizer.convert_tokens_to_ids(token) in (None, tokenizer.unk_token_id):
-        raise InputError(
-            f"expected a tokenizer that holds the picture token, {token!r} is not in its vocabulary; "
-            "set image_token in processor_config.json to one that is, or add it (tokenizer.add_tokens)"
-        )
+        wanted = "expected a tokenizer that holds the picture token"
+        advice = "set image_token in processor_config.json to one that is, or add it"
+        got = f"{token!r} is not in its vocabulary"
+        raise InputError(f"{wanted}, {got}; {advice} (tokenizer.add_tokens)")
     text = processor.apply_chat_template(to_messages("?"), add_generation_prompt=True)
-    needed = processor(images=[image], text=[text])["input_ids"]
-    count = len(needed[0])
+    count = len(processor(images=[image], text=[text])["input_ids"][0])
+    needed = f"for a picture and a question, at least {count} tokens"
     if count > tokenizer.model_max_length:
-        raise InputError(
-            f"expected a tokenizer that holds a picture and a question, at least {count} tokens; model_max_length in "
-            f"tokenizer_config.json is {tokenizer.model_max_length}; raise it"
-        )
+        where = "model_max_length in tokenizer_config.json"
+        got = f"{where} is {tokenizer.model_max_length}"
+        raise InputError(f"expected a tokenizer with room {needed}; {got}; raise it")
     if max_length is not None and count >= max_length:
-        raise InputError(
-            f"expected room for a picture and a question, at least {count} tokens; --max-length is {max_length}; "
-            "raise it or leave it out"
-        )
+        got = f"--max-length is {max_length}"
+        raise InputError(f"expected room {needed}; {got}; raise it or leave it out")
 
 
 def to_messages(prompt: str) -> list[dict[str, Any]]:
-    """What a chat template makes a prompt with a picture of."""
+    """Return a prompt with a picture as the messages that chat templates take."""
     return [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": prompt}]}]
 
 
 def to_conversations(rows: dict[str, list[Any]]) -> dict[str, list[Any]]:
-    """The flat columns of an export as TRL wants them; the loss is taken of the completion alone."""
+    """Return the flat columns of an export as TRL takes them; the loss is of completions alone."""
     return {
         "image": [image.convert("RGB") for image in rows["image"]],
         "prompt": [[{"role": "user", "content": text}] for text in rows["prompt"]],
@@ -129,44 +167,82 @@ def to_conversations(rows: dict[str, list[Any]]) -> dict[str, list[Any]]:
     }
 
 
-def score(model: Any, processor: Any, release: mmrel.Release, args: argparse.Namespace, when: str) -> dict[str, Any]:
-    """Answer a split, write the answer file, and return the report."""
-    answers = dict(answer(model, processor, release, args))
-    write_json_lines(
-        args.out / f"answers-{when}.jsonl",
-        ({"question_id": name, "answer": text, "model": f"{args.model} {when}"} for name, text in answers.items()),
-    )
-    return make_report(release, args.config, args.split, answers, args.task, {"model": f"{args.model}, {when}"})
-
-
-def answer(model: Any, processor: Any, release: mmrel.Release, args: argparse.Namespace) -> Iterator[tuple[str, str]]:
-    """Answer every question of a split, greedily; the questions of a picture make a batch."""
+def answer(model: Any, processor: Any, examination: Examination) -> Iterator[tuple[str, str]]:
+    """Yield the answer to every question, greedy; the questions of a picture make a batch."""
     import torch
 
+    release, chosen, max_new_tokens = examination
     model.eval()
     processor.tokenizer.padding_side = "left"
-    for records, data in read_pictures(release, args.config, args.split):
-        asked = [record for record in records if is_of_task(record, args.task)]
+    for records, data in read_pictures(release, chosen.config, chosen.split):
+        asked = [record for record in records if is_of_task(record, chosen.task)]
         if not asked:
             continue
-        image = check_picture(data, f"{release.root}: picture {records[0]['image_id']!r}").convert("RGB")
-        prompts = [to_messages(make_prompt(record)) for record in asked]
-        texts = [processor.apply_chat_template(prompt, add_generation_prompt=True) for prompt in prompts]
-        inputs = processor(images=[[image]] * len(asked), text=texts, padding=True, return_tensors="pt")
-        limits = {"max_new_tokens": args.max_new_tokens, "do_sample": False}
+        where = f"{release.root}: picture {records[0]['image_id']!r}"
+        image = check_picture(data, where).convert("RGB")
+        prompts = []
+        for record in asked:
+            messages = to_messages(make_prompt(record))
+            prompts.append(processor.apply_chat_template(messages, add_generation_prompt=True))
+        images = [[image]] * len(asked)
+        inputs = processor(images=images, text=prompts, padding=True, return_tensors="pt")
         with torch.inference_mode():
-            said = model.generate(**inputs.to(model.device), **limits)
-        said = said[:, inputs["input_ids"].shape[1] :]
-        texts = processor.batch_decode(said, skip_special_tokens=True)
-        yield from zip((record["question_id"] for record in asked), texts, strict=True)
+            output = model.generate(
+                **inputs.to(model.device),
+                max_new_tokens=max_new_tokens,
+                do_sample=False,
+            )
+        replies = output[:, inputs["input_ids"].shape[1] :]
+        texts = processor.batch_decode(replies, skip_special_tokens=True)
+        for record, text in zip(asked, texts, strict=True):
+            yield record["question_id"], text
 
 
 def make_table(reports: dict[str, dict[str, Any]]) -> str:
-    """The reports before and after, beside each other for each cell and all, in percent."""
+    """Return the reports beside each other as text, for each cell and all, in percent."""
     rows = [["", "", "n", *COLUMNS]]
     for cell in (*reports["before"]["by"]["cell"], None):
         for when, report in reports.items():
             figures = report["by"]["cell"][cell] if cell else report
-            cells = [shown(figures[name]) for name in COLUMNS.values()]
-            rows.append([cell or "all", when, str(figures["n"]), *cells])
+            percents = [shown(figures[name]) for name in COLUMNS.values()]
+            rows.append([cell or "all", when, str(figures["n"]), *percents])
     return format_table(rows)
+
+
+def _train(model: Any, processor: Any, rows: Any, out: Path, training: Training) -> Any:
+    """Train LoRA's matrices, save them in `out`, and return the tuned model."""
+    import torch
+    from peft import LoraConfig
+    from trl import SFTConfig, SFTTrainer
+
+    trainer = SFTTrainer(
+        model=model,
+        args=SFTConfig(
+            output_dir=str(out),
+            max_steps=training.steps,
+            per_device_train_batch_size=training.batch_size,
+            learning_rate=training.learning_rate,
+            # None: TRL's own 1024 would cut off the tokens of the picture.
+            max_length=training.max_length,
+            logging_steps=1,
+            save_strategy="no",
+            report_to="none",
+            seed=training.seed,
+            bf16=torch.cuda.is_available(),
+        ),
+        # Lazily, so that pictures are decoded when their batch comes.
+        train_dataset=rows.with_transform(to_conversations),
+        processing_class=processor,
+        peft_config=LoraConfig(r=training.rank, target_modules="all-linear", task_type="CAUSAL_LM"),
+    )
+    trainer.train()
+    trainer.save_model(str(out))
+    processor.save_pretrained(out)
+    return trainer.model
+
+
+def _write_answers(path: Path, answers: dict[str, str], model: str) -> None:
+    rows = []
+    for name, text in answers.items():
+        rows.append({"question_id": name, "answer": text, "model": model})
+    write_json_lines(path, rows)

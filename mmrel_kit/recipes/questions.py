@@ -46,33 +46,27 @@ def read_pictures(release: mmrel.Release, config: str, split: str) -> Iterator[t
 
 def make_report(
     release: mmrel.Release,
-    config: str,
-    split: str,
+    chosen: Selection,
     answers: Mapping[str, str | None],
-    task: str = relation_accuracy.TASKS[0],
     run: Mapping[str, Any] | None = None,
-    partial: bool = False,
     notes: Iterable[str] = (),
 ) -> dict[str, Any]:
     """Return the report of `relation_accuracy` on answers to a split.
 
     Args:
         release: what was asked.
-        config: its config.
-        split: its split.
+        chosen: its questions.
         answers: by question_id; None where none came.
-        task: discriminative, generative or both.
         run: what is stated of `model`, `prompt` and `decoding`.
-        partial: score what is there, where answers are missing.
         notes: sentences about the run, added to those of the report.
 
     Raises:
         AnswerError: answers are missing or belong to no question.
     """
-    questions = relation_accuracy.index_questions(scoring.read_records(release, config, split))
-    chosen = Selection(config, split, task, partial=partial)
+    records = scoring.read_records(release, chosen.config, chosen.split)
+    questions = relation_accuracy.index_questions(records)
     scores, asked = score_answers(answers, questions, release, chosen)
-    info = scoring.describe_release(release, config, split)
+    info = scoring.describe_release(release, chosen.config, chosen.split)
     report = relation_accuracy.report(scores, asked, info, run)
     report["notes"] += notes
     return report

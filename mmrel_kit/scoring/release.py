@@ -16,7 +16,6 @@ from typing import Any
 import mmrel
 from mmrel_kit.files import (
     INDEX,
-    PROJECT,
     RELEASE,
     Problem,
     Value,
@@ -27,28 +26,30 @@ from mmrel_kit.files import (
 from relation_accuracy import Question, index_questions
 
 TAXONOMY = "schema/taxonomy.json"
-_HUB = "hf://datasets/"
 _RECORDS = re.compile(r"data/(\w+)/(\w+)\.jsonl")
-_ROOTS = f"the folder of a release, or {_HUB}NS/NAME[@REVISION],"
-_HUB_ROOT = re.compile(rf"{_HUB}[\w.-]+/[\w.-]+(?:@.+)?")
+_ROOTS = f"the folder of a release, or {mmrel.HUB}NS/NAME[@REVISION],"
 
 
-def open_release(root: str | os.PathLike[str] | None = None) -> mmrel.Release:
+def open_release(
+    root: str | os.PathLike[str] | None = None,
+    repo_id: str | None = None,
+    revision: str | None = None,
+) -> mmrel.Release:
     """Open a release; of one on the Hub, download what scoring reads.
 
     Args:
-        root: a folder, or hf://datasets/NS/NAME[@REVISION]; None is the drawn sample.
+        root: a folder, or hf://datasets/NS/NAME[@REVISION].
+        repo_id: a release on the Hub, `NS/NAME`. Without it and `root` it is the drawn sample.
+        revision: branch, tag or commit of `repo_id`.
 
     Raises:
         ReleaseError: there is no release, it cannot be reached, or a file on the Hub differs from
             its checksums.json.
     """
-    if root is None:
-        root = _find_sample()
-    text = os.fspath(root)
-    if "://" in text and (".." in text or not _HUB_ROOT.fullmatch(text.rstrip("/"))):
-        raise mmrel.ReleaseError(f"expected {_ROOTS} as root; got {text!r}: correct the address")
-    release = mmrel.Release(text)
+    address = os.fspath(root) if root is not None else ""
+    if "://" in address and not mmrel.parse_hub_address(address):
+        raise mmrel.ReleaseError(f"expected {_ROOTS} as root; got {address!r}: correct the address")
+    release = mmrel.Release(mmrel.find_release(root, repo_id, revision))
     if _is_on_hub(release):
         for name in sorted(release.files):
             if name == TAXONOMY or _RECORDS.fullmatch(name):
@@ -119,15 +120,7 @@ def find_records(release: mmrel.Release, config: str = "all", split: str = "all"
 
 
 def describe_release(release: mmrel.Release, config: str, split: str) -> dict[str, Any]:
-    """Return what a report says of a release: name, version, note, sha256, config and split.
-
-    Raises:
-        ReleaseError: version or note are not text.
-    """
-    for name, value in (("version", release.version), ("note", release.note)):
-        if not isinstance(value, (str, type(None))):
-            wanted = f"expected text as {name} in {release.root}/{INDEX}"
-            raise mmrel.ReleaseError(f"{wanted}; got {str(value)[:80]!r}: fetch the release again")
+    """Return what a report says of a release: name, version, note, sha256, config and split."""
     return {
         "name": "mmrel",
         "version": release.version,
@@ -154,7 +147,7 @@ def fetch_file(release: mmrel.Release, name: str) -> Path:
         raise mmrel.ReleaseError(f"{wanted}; it differs: fetch the release again")
     path.resolve().unlink()
     path.unlink(missing_ok=True)  # a link to the former
-    address = release.root.removeprefix(_HUB)
+    address = release.root.removeprefix(mmrel.HUB)
     wanted = f"expected {name} of {address} to be what its {INDEX} states"
     problem = f"{wanted}; it differs: choose another revision, or push it again"
     try:
@@ -176,16 +169,7 @@ def _is_intact(release: mmrel.Release, name: str, path: Path) -> bool:
 
 
 def _is_on_hub(release: mmrel.Release) -> bool:
-    return release.root.startswith(_HUB)
-
-
-def _find_sample() -> Path:
-    """Return the folder of the drawn sample."""
-    if (PROJECT / INDEX).is_file():
-        return PROJECT
-    wanted = f"expected a release to score against; none is in {PROJECT}"
-    named = "give --root, the folder of one, or --repo-id, its repository on the Hub"
-    raise mmrel.ReleaseError(f"{wanted}: {named}")
+    return release.root.startswith(mmrel.HUB)
 
 
 def _read_file(release: mmrel.Release, name: str, split: str) -> Iterator[Value]:

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Write the paper's numbers as tables of Markdown: sizes of the benchmark, and scores of models."""
+
+from __future__ import annotations
+
+import mmrel
+from mmrel_kit.questions.published import Paper, read_paper
+
+ACCURACY, F1 = 0, 3  # of the four scores of a model and cell
+
+
+def make_paper_blocks() -> dict[str, str]:
+    """Return the blocks of a card that show the paper's numbers: `paper_sizes`, `paper_scores`."""
+    paper = read_paper()
+    return {"paper_sizes": make_size_table(paper), "paper_scores": make_score_table(paper)}
+
+
+def make_size_table(paper: Paper) -> str:
+    """Return thousands of questions by domain and category, yes/no + open-ended."""
+    lines = [
+        f"| domain | {' | '.join(mmrel.CATEGORIES)} | all |",
+        f"| --- |{' ---: |' * (len(mmrel.CATEGORIES) + 1)}",
+    ]
+    for domain in mmrel.DOMAINS:
+        cells = []
+        for category in mmrel.CATEGORIES:
+            numbers = []
+            for task in mmrel.TASKS:
+                if category in paper.whole[task][domain]:
+                    numbers.append(f"{paper.whole[task][domain][category]:.2f}")
+            cells.append(" + ".join(numbers))
+        lines.append(f"| {domain} | {' | '.join(cells)} | {_make_sum(paper, domain)} |")
+    lines.append(f"| all |{' |' * len(mmrel.CATEGORIES)} {_make_sum(paper, 'all')} |")
+    return "\n".join(lines)
+
+
+def make_score_table(paper: Paper) -> str:
+    """Return accuracy / F1 by model and cell, in percent."""
+    cells = list(next(iter(paper.scores.values())))
+    names = [cell.replace("/", " ") for cell in cells]
+    lines = [f"| model | {' | '.join(names)} |", f"| --- |{' --- |' * len(cells)}"]
+    for model, scores in paper.scores.items():
+        pairs = [f"{scores[cell][ACCURACY]:.2f} / {scores[cell][F1]:.2f}" for cell in cells]
+        lines.append(f"| {model} | {' | '.join(pairs)} |")
+    return "\n".join(lines)
+
+
+def _make_sum(paper: Paper, domain: str) -> str:
+    return " + ".join(f"{paper.sums[task][domain]:.2f}" for task in mmrel.TASKS)
