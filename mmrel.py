@@ -53,8 +53,13 @@ COLUMNS = (
     "question_id", "image_id", "domain", "category", "task", "subject", "relation", "object",
     "question", "instruction", "answer", "style", "pair_id", "source",
 )  # fmt: skip
-TAR_BLOCK, TAR_RECORD = 512, 10240  # bytes; an archive consists of blocks and ends with a whole record
-MAX_RECORDS_BYTES = 4 << 20  # of one picture's .json member; a record is about 500 bytes and a picture has about 3
+TAR_BLOCK, TAR_RECORD = (
+    512,
+    10240,
+)  # bytes; an archive consists of blocks and ends with a whole record
+MAX_RECORDS_BYTES = (
+    4 << 20
+)  # of one picture's .json member; a record is about 500 bytes and a picture has about 3
 MAX_PICTURE_BYTES = MAX_INDEX_BYTES = 256 << 20
 CONNECT_SECONDS = 10  # after which the Hub counts as out of reach
 DESCRIPTION = (
@@ -103,17 +108,25 @@ class MMRel(datasets.GeneratorBasedBuilder):  # type: ignore[misc]
 
     VERSION = datasets.Version(__version__)
     BUILDER_CONFIG_CLASS = MMRelConfig
-    BUILDER_CONFIGS = [MMRelConfig(name=name, version=datasets.Version(__version__)) for name in CONFIGS]
+    BUILDER_CONFIGS = [
+        MMRelConfig(name=name, version=datasets.Version(__version__)) for name in CONFIGS
+    ]
     DEFAULT_CONFIG_NAME = "all"
-    DEFAULT_WRITER_BATCH_SIZE = 100  # rows held while the Arrow cache is written; a DALL-E picture is 1.5 MB
+    DEFAULT_WRITER_BATCH_SIZE = (
+        100  # rows held while the Arrow cache is written; a DALL-E picture is 1.5 MB
+    )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.release = Release(_release_of_script(kwargs.get("base_path") or HERE))
         kwargs["base_path"] = self.release.root
         # `datasets` keys its cache by the script; the rows come from the release, so it has to be part of the key.
-        kwargs["hash"] = hashlib.sha256(f"{kwargs.get('hash')} {self.release.sha256}".encode()).hexdigest()
+        kwargs["hash"] = hashlib.sha256(
+            f"{kwargs.get('hash')} {self.release.sha256}".encode()
+        ).hexdigest()
         if kwargs.get("config_name") not in (None, *CONFIGS):
-            raise ValueError(f"expected a config among {', '.join(CONFIGS)}, got {kwargs['config_name']!r}")
+            raise ValueError(
+                f"expected a config among {', '.join(CONFIGS)}, got {kwargs['config_name']!r}"
+            )
         for key, known in (("categories", CATEGORIES), ("tasks", TASKS)):
             if (values := kwargs.get(key)) is not None:
                 chosen = {values} if isinstance(values, str) else set(values)
@@ -133,13 +146,22 @@ class MMRel(datasets.GeneratorBasedBuilder):  # type: ignore[misc]
 
     def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
         shards = self.release.archives(self.config.name, self.config.categories)
-        paths = {split: [self.release.path(name) for name in names] for split, names in shards.items()}
+        paths = {
+            split: [self.release.path(name) for name in names] for split, names in shards.items()
+        }
         with _hub_failures_in_a_sentence(self.release.root):
             paths = dl_manager.download(paths)
-        archives = {split: list(zip(names, paths[split], strict=True)) for split, names in shards.items()}
-        return [datasets.SplitGenerator(split, gen_kwargs={"archives": archives[split]}) for split in shards]
+        archives = {
+            split: list(zip(names, paths[split], strict=True)) for split, names in shards.items()
+        }
+        return [
+            datasets.SplitGenerator(split, gen_kwargs={"archives": archives[split]})
+            for split in shards
+        ]
 
-    def _generate_examples(self, archives: list[tuple[str, str]]) -> Iterator[tuple[str, dict[str, Any]]]:
+    def _generate_examples(
+        self, archives: list[tuple[str, str]]
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
         validate = make_validator(self.release.schema)
         for archive, path in archives:
             size = self.release.files[archive]["size"]
@@ -148,7 +170,10 @@ class MMRel(datasets.GeneratorBasedBuilder):  # type: ignore[misc]
                     for record in records:
                         _check_record(record, archive, validate)
                         image = {"bytes": picture, "path": record["image_id"]}
-                        yield record["question_id"], {"image": image, **{name: record[name] for name in COLUMNS}}
+                        yield (
+                            record["question_id"],
+                            {"image": image, **{name: record[name] for name in COLUMNS}},
+                        )
 
     def _keeps(self, record: dict[str, Any]) -> bool:
         chosen = ((self.config.categories, "category"), (self.config.tasks, "task"))
@@ -178,12 +203,20 @@ class Release:
             index = parse_index(text)
             self.version: str = index["version"]
             self.note: str | None = index["note"]
-            self.files: dict[str, dict[str, Any]] = {name: {**file} for name, file in index["files"].items()}
-            self.categories = {name: {*file.get("categories", CATEGORIES)} for name, file in self.files.items()}
+            self.files: dict[str, dict[str, Any]] = {
+                name: {**file} for name, file in index["files"].items()
+            }
+            self.categories = {
+                name: {*file.get("categories", CATEGORIES)} for name, file in self.files.items()
+            }
             self.schema: dict[str, Any] = json.loads(schema)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             where = f"{self.root}: checksums.json or schema/record.schema.json"
-            problem = str(error) if isinstance(error, ReleaseError) else f"expected those of a release, got {error!r}"
+            problem = (
+                str(error)
+                if isinstance(error, ReleaseError)
+                else f"expected those of a release, got {error!r}"
+            )
             raise ReleaseError(f"{where}: {problem}; fetch it again") from None
 
     def _read(self, name: str) -> bytes:
@@ -201,22 +234,32 @@ class Release:
             return os.path.join(self.root, *name.split("/"))
         if address := parse_hub_address(self.root):
             repo_id, commit = address
-            cached = huggingface_hub.try_to_load_from_cache(repo_id, name, revision=commit, repo_type="dataset")
+            cached = huggingface_hub.try_to_load_from_cache(
+                repo_id, name, revision=commit, repo_type="dataset"
+            )
             if isinstance(cached, str):
                 return cached
         return f"{self.root}/{name}"
 
-    def archives(self, config: str, categories: Sequence[str] | None = None) -> dict[str, list[str]]:
+    def archives(
+        self, config: str, categories: Sequence[str] | None = None
+    ) -> dict[str, list[str]]:
         """Archives of a config by split, in order, that hold some `categories`; `ReleaseError` if there are none."""
         found = [match for name in sorted(self.files) if (match := re.fullmatch(_ARCHIVE, name))]
         wanted = [(match[2], match[0]) for match in found if config in ("all", match[1])]
         shards = {split: [name for of, name in wanted if of == split] for split in SPLITS}
         if not any(shards.values()):
             present = ", ".join(sorted({match[1] for match in found})) or "none"
-            raise ReleaseError(f"{self.root} has no archives for {config!r}; domains present: {present}")
+            raise ReleaseError(
+                f"{self.root} has no archives for {config!r}; domains present: {present}"
+            )
         want = set(categories or CATEGORIES)
         # A split keeps one archive at least, since `datasets` knows no split of none.
-        return {s: [n for n in names if self.categories[n] & want] or names[:1] for s, names in shards.items() if names}
+        return {
+            s: [n for n in names if self.categories[n] & want] or names[:1]
+            for s, names in shards.items()
+            if names
+        }
 
 
 def load(
@@ -259,16 +302,24 @@ def load(
     if num_proc is not None and (not isinstance(num_proc, int) or num_proc < 1):
         raise ValueError(f"expected num_proc to be a whole number from 1 on, got {num_proc!r}")
     if streaming and num_proc is not None:
-        raise ValueError("num_proc= is for the plain load; share a stream over the workers of a DataLoader instead")
+        raise ValueError(
+            "num_proc= is for the plain load; share a stream over the workers of a DataLoader instead"
+        )
     builder = MMRel(
         config_name=name,
         dataset_name="mmrel",
         base_path=find_release(root, repo_id, revision),
         cache_dir=cache_dir,
-        **{key: value for key, value in (("categories", categories), ("tasks", tasks)) if value is not None},
+        **{
+            key: value
+            for key, value in (("categories", categories), ("tasks", tasks))
+            if value is not None
+        },
     )
     present = list(builder.release.archives(name))
-    asked = list(split) if isinstance(split, (list, tuple)) else present if split is None else [split]
+    asked = (
+        list(split) if isinstance(split, (list, tuple)) else present if split is None else [split]
+    )
     # A split that does not exist is an error before anything is read.
     instructions = [_parse_split(one, present, builder) for one in asked]
     if streaming:
@@ -295,7 +346,9 @@ def _parse_split(split: Any, present: Sequence[str], builder: MMRel) -> datasets
         ) from None
     for part in named:
         if part.splitname not in present:
-            where = f"{builder.release.root} has no split {part.splitname!r} of {builder.config.name!r}"
+            where = (
+                f"{builder.release.root} has no split {part.splitname!r} of {builder.config.name!r}"
+            )
             raise ReleaseError(f"{where}; present: {', '.join(present)}")
     return instruction
 
@@ -325,7 +378,9 @@ def _prepare(builder: MMRel, num_proc: int | None) -> None:
         if isinstance(error.__cause__, ReleaseError):
             raise error.__cause__ from None
         # Of what a process of num_proc raised only the text arrives.
-        if found := re.findall(r"^(?:[\w.]+\.)?ReleaseError: (.+)$", str(error.__cause__), re.MULTILINE):
+        if found := re.findall(
+            r"^(?:[\w.]+\.)?ReleaseError: (.+)$", str(error.__cause__), re.MULTILINE
+        ):
             raise ReleaseError(found[0]) from None
         raise
 
@@ -342,17 +397,23 @@ def _read_cache(builder: MMRel, instruction: datasets.ReadInstruction) -> datase
     if rows:
         return builder.as_dataset(split=instruction)
     nothing: dict[str, list[Any]] = {column: [] for column in builder.info.features}
-    return datasets.Dataset.from_dict(nothing, builder.info.features, split=datasets.Split(str(instruction)))
+    return datasets.Dataset.from_dict(
+        nothing, builder.info.features, split=datasets.Split(str(instruction))
+    )
 
 
 def _warn_of_no_questions(builder: MMRel, split: str) -> None:
     kinds = ", ".join((*(builder.config.categories or ()), *(builder.config.tasks or ())))
-    _logger.warning("%s: no %s questions of %r in %r", builder.release.root, kinds, builder.config.name, split)
+    _logger.warning(
+        "%s: no %s questions of %r in %r", builder.release.root, kinds, builder.config.name, split
+    )
 
 
 def make_features() -> datasets.Features:
     """The columns of every config and split: one `Image`, then the record's fields as strings."""
-    return _Features({"image": datasets.Image(), **{column: datasets.Value("string") for column in COLUMNS}})
+    return _Features(
+        {"image": datasets.Image(), **{column: datasets.Value("string") for column in COLUMNS}}
+    )
 
 
 class _Features(datasets.Features):  # type: ignore[misc]
@@ -362,7 +423,9 @@ class _Features(datasets.Features):  # type: ignore[misc]
     def encode_example(self, example: dict[str, Any]) -> dict[str, Any]:
         # Rows are as they should be. Looking into each value for what to convert takes longer than reading, and would
         # put a file that happens to stand at `image_id` in the current folder in the picture's place.
-        if example.keys() == self.keys() and all(_is_encoded(example[name], self[name]) for name in self):
+        if example.keys() == self.keys() and all(
+            _is_encoded(example[name], self[name]) for name in self
+        ):
             return example
         return super().encode_example(example)  # type: ignore[no-any-return]
 
@@ -370,7 +433,11 @@ class _Features(datasets.Features):  # type: ignore[misc]
 def _is_encoded(value: Any, feature: Any) -> bool:
     if type(feature) is datasets.Value:
         return feature.dtype == "string" and (value is None or type(value) is str)
-    return isinstance(feature, datasets.Image) and type(value) is dict and type(value.get("bytes")) is bytes
+    return (
+        isinstance(feature, datasets.Image)
+        and type(value) is dict
+        and type(value.get("bytes")) is bytes
+    )
 
 
 def parse_index(text: bytes) -> dict[str, Any]:
@@ -390,7 +457,9 @@ def parse_index(text: bytes) -> dict[str, Any]:
             _check_listed(name, described)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         got = f"{type(error).__name__}: {error}"
-        raise ReleaseError(f"expected version, note, and the sha256 and size of each file, got {got}") from None
+        raise ReleaseError(
+            f"expected version, note, and the sha256 and size of each file, got {got}"
+        ) from None
     return index
 
 
@@ -416,14 +485,20 @@ def make_validator(schema: dict[str, Any]) -> Callable[[Any], str | None]:
     def validate(record: Any) -> str | None:
         if validator.is_valid(record):
             return None
-        told = [("/".join(map(str, getattr(e, path))), e.message[:300]) for e in validator.iter_errors(record)]
+        told = [
+            ("/".join(map(str, getattr(e, path))), e.message[:300])
+            for e in validator.iter_errors(record)
+        ]
         return "field {}: {}".format(*min(told))
 
     return validate
 
 
 def read_archive(
-    file: BinaryIO, name: str, size: int, keep: Callable[[dict[str, Any]], bool] = lambda record: True
+    file: BinaryIO,
+    name: str,
+    size: int,
+    keep: Callable[[dict[str, Any]], bool] = lambda record: True,
 ) -> Iterator[tuple[list[dict[str, Any]], bytes]]:
     """Yield the records and the bytes of each picture of a WebDataset shard, in constant memory.
 
@@ -443,7 +518,9 @@ def read_archive(
         picture, length = _read_header(file, name, MAX_PICTURE_BYTES) or (None, 0)
         if not picture or any(record.get("image_id") != picture for record in records):
             named, got = records[0].get("image_id"), picture or "the end"
-            raise ReleaseError(f"{name}:{header[0]}: expected the picture {named!r} after it, got {got!r}")
+            raise ReleaseError(
+                f"{name}:{header[0]}: expected the picture {named!r} after it, got {got!r}"
+            )
         if kept := [record for record in records if keep(record)]:
             yield kept, _read(file, f"{name}:{picture}", length)
         else:
@@ -454,7 +531,9 @@ def read_archive(
     # A block of zeros looks like the end wherever it stands; the archive is whole if it ends where its size says.
     end = file.tell() + TAR_BLOCK
     if end + -end % TAR_RECORD != size:
-        raise ReleaseError(f"{name}: expected {size} bytes, the archive ends at {end}; fetch the release again")
+        raise ReleaseError(
+            f"{name}: expected {size} bytes, the archive ends at {end}; fetch the release again"
+        )
 
 
 def open_file(path: str) -> BinaryIO:
@@ -466,18 +545,24 @@ def open_file(path: str) -> BinaryIO:
     return system.open(path, "rb", block_size=0 if "hf" in system.protocol else None)  # type: ignore[no-any-return]
 
 
-def _read_header(file: BinaryIO, archive: str, limit: int, name: str = "") -> tuple[str, int] | None:
+def _read_header(
+    file: BinaryIO, archive: str, limit: int, name: str = ""
+) -> tuple[str, int] | None:
     """Name and size of the member whose content comes next; null at the end. `name`: what stood before the header."""
     block = _read(file, archive, TAR_BLOCK)
     if not (name or any(block)):
         return None
     kind, digits = block[156:157], block[124:135]
-    if block[257:263] != b"ustar\0" or block[148:154] != b"%06o" % (sum(block) - sum(block[148:156]) + 8 * 32):
+    if block[257:263] != b"ustar\0" or block[148:154] != b"%06o" % (
+        sum(block) - sum(block[148:156]) + 8 * 32
+    ):
         raise ReleaseError(f"{archive}: damaged before byte {file.tell()}; fetch the release again")
     size = int(digits, 8) if re.fullmatch(rb"[0-7]{11}", digits) else -1
     if kind == b"x" and not name and 0 < size <= MAX_RECORDS_BYTES:
         long = re.fullmatch(rb"%d path=([^\n\0]+)\n" % size, _read(file, archive, size))
-        return _read_header(file, archive, limit, long[1].decode(errors="replace") if long else ascii(block[:100]))
+        return _read_header(
+            file, archive, limit, long[1].decode(errors="replace") if long else ascii(block[:100])
+        )
     name = name or block[:100].rstrip(b"\0").decode(errors="replace")
     if kind != b"0" or not 0 <= size <= limit:
         expected, got = f"a plain file of at most {limit} bytes", f"{size} bytes of type {kind!r}"
@@ -488,7 +573,9 @@ def _read_header(file: BinaryIO, archive: str, limit: int, name: str = "") -> tu
 def _read(file: BinaryIO, where: str, size: int) -> bytes:
     data, padding = file.read(size), -size % TAR_BLOCK
     if (got := len(data) + len(file.read(padding))) < size + padding:
-        raise ReleaseError(f"{where}: cut off after {got} of {size + padding} bytes; fetch the release again")
+        raise ReleaseError(
+            f"{where}: cut off after {got} of {size + padding} bytes; fetch the release again"
+        )
     return data
 
 
@@ -498,8 +585,14 @@ def _read_records(file: BinaryIO, where: str, size: int) -> list[dict[str, Any]]
         records = json.loads(data)
     except (ValueError, RecursionError):
         records = None
-    if not (isinstance(records, list) and records and all(isinstance(record, dict) for record in records)):
-        raise ReleaseError(f"{where}: expected a JSON array of records before each picture, got {ascii(data[:60])}")
+    if not (
+        isinstance(records, list)
+        and records
+        and all(isinstance(record, dict) for record in records)
+    ):
+        raise ReleaseError(
+            f"{where}: expected a JSON array of records before each picture, got {ascii(data[:60])}"
+        )
     return records
 
 
@@ -507,11 +600,15 @@ def _check_record(record: dict[str, Any], name: str, validate: Callable[[Any], s
     problem, domain = validate(record), name.split("/")[1]
     if problem or record["domain"] != domain:
         problem = problem or f"field domain: expected {domain!r}, got {record['domain']!r}"
-        raise ReleaseError(f"{name}:{record.get('image_id')}: question {record.get('question_id')!r}, {problem}")
+        raise ReleaseError(
+            f"{name}:{record.get('image_id')}: question {record.get('question_id')!r}, {problem}"
+        )
 
 
 def find_release(
-    root: str | os.PathLike[str] | None = None, repo_id: str | None = None, revision: str | None = None
+    root: str | os.PathLike[str] | None = None,
+    repo_id: str | None = None,
+    revision: str | None = None,
 ) -> str:
     """Return the root of the release that the arguments name; of the one that this file belongs to if they name none.
 
@@ -537,7 +634,9 @@ def find_release(
     try:
         return _find_root(_release_of_script(HERE))
     except ReleaseError as error:
-        named = "the folder of one (root=, --root) or its repository on the Hub (repo_id=, --repo-id)"
+        named = (
+            "the folder of one (root=, --root) or its repository on the Hub (repo_id=, --repo-id)"
+        )
         raise ReleaseError(f"{error}, or name {named}") from None
 
 
@@ -573,7 +672,9 @@ def _find_root(root: str) -> str:
     if is_folder and os.path.isfile(os.path.join(folder, "checksums.json")):
         return folder
     got = f"the folder {folder!r} without one" if is_folder else f"{root!r}, which is no folder"
-    raise ReleaseError(f"expected a release, a folder with checksums.json and data/, got {got}; check its path")
+    raise ReleaseError(
+        f"expected a release, a folder with checksums.json and data/, got {got}; check its path"
+    )
 
 
 def _find_on_hub(address: str) -> str:
@@ -592,17 +693,28 @@ def _download(repo_id: str, revision: str | None, name: str) -> str:
     repository = f"{repo_id}@{revision}" if revision else repo_id
     with _hub_failures_in_a_sentence(f"{HUB}{repository}/{name}"):
         try:
-            if huggingface_hub.try_to_load_from_cache(repo_id, name, revision=revision, repo_type="dataset") is None:
+            if (
+                huggingface_hub.try_to_load_from_cache(
+                    repo_id, name, revision=revision, repo_type="dataset"
+                )
+                is None
+            ):
                 # Without a network this fails at once; the download would retry for half a minute.
-                huggingface_hub.HfApi().dataset_info(repo_id, revision=revision, timeout=CONNECT_SECONDS)
-            return huggingface_hub.hf_hub_download(repo_id, name, repo_type="dataset", revision=revision)
+                huggingface_hub.HfApi().dataset_info(
+                    repo_id, revision=revision, timeout=CONNECT_SECONDS
+                )
+            return huggingface_hub.hf_hub_download(
+                repo_id, name, repo_type="dataset", revision=revision
+            )
         except errors.HFValidationError:
             problem = f"expected repo_id to be NS/NAME, got {repo_id[:200]!r}"
         except errors.RepositoryNotFoundError:
             problem = f"no dataset {repo_id!r} on the Hub that you may read; check the name, or run 'hf auth login'"
         except errors.RevisionNotFoundError:
             problem = f"{repo_id} has no branch, tag or commit {revision!r}; check revision="
-        except errors.LocalEntryNotFoundError:  # an EntryNotFoundError, but of the cache: there is no network
+        except (
+            errors.LocalEntryNotFoundError
+        ):  # an EntryNotFoundError, but of the cache: there is no network
             raise
         except errors.EntryNotFoundError:
             problem = f"{repository} is no release of MMRel: it has no {name}; check repo_id= and revision="
@@ -618,7 +730,9 @@ def _hub_failures_in_a_sentence(path: str) -> Iterator[None]:
         if "://" not in path:
             raise
         line = f"{type(error).__name__}: {error}".partition("\n")[0]
-        reason = re.sub(r"\?[^\s'\"]+", "?…", line)[:300]  # the query of an address may be a signature
+        reason = re.sub(r"\?[^\s'\"]+", "?…", line)[
+            :300
+        ]  # the query of an address may be a signature
         raise ReleaseError(
             f"{path} was not downloaded before and cannot be read now ({reason}); check the network and retry"
         ) from error
@@ -655,12 +769,16 @@ def add_release_arguments(parser: argparse.ArgumentParser) -> None:
     where = f"folder of a release, or {HUB}NS/NAME[@REVISION] (the drawn sample, or the release of this file)"
     parser.add_argument("--root", metavar="RELEASE", help=where)
     parser.add_argument("--repo-id", metavar="NS/NAME", help="a release on the Hub")
-    parser.add_argument("--revision", metavar="REV", help="branch, tag or commit of --repo-id (main)")
+    parser.add_argument(
+        "--revision", metavar="REV", help="branch, tag or commit of --repo-id (main)"
+    )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `show`."""
-    parser.add_argument("config", nargs="?", default="all", choices=CONFIGS, help="domain (%(default)s)")
+    parser.add_argument(
+        "config", nargs="?", default="all", choices=CONFIGS, help="domain (%(default)s)"
+    )
     add_release_arguments(parser)
 
 
@@ -677,13 +795,17 @@ def show(args: argparse.Namespace) -> int:
     heads = ("pictures", "questions", *CATEGORIES, *TASKS, "yes", "no")
     print(f"{'split':<11}" + "".join(f"{head:>{len(head) + 2}}" for head in heads))
     for split, rows in loaded.items():
-        counts = Counter(value for column in ("category", "task", "answer") for value in rows[column])
+        counts = Counter(
+            value for column in ("category", "task", "answer") for value in rows[column]
+        )
         counts.update(questions=len(rows), pictures=len(set(rows["image_id"])))
         print(f"{split:<11}" + "".join(f"{counts[head]:>{len(head) + 2}}" for head in heads))
     rows = next(iter(loaded.values()))
     for row in rows.select(sorted({0, len(rows) // 2, len(rows) - 1})):
         size = "{} x {}".format(*row["image"].size)
-        print(f"\n{row['image_id']} ({size})\n  {row['question']} {row['instruction'] or ''}\n  -> {row['answer']}")
+        print(
+            f"\n{row['image_id']} ({size})\n  {row['question']} {row['instruction'] or ''}\n  -> {row['answer']}"
+        )
     return 0
 
 

@@ -149,7 +149,9 @@ class Reader(NamedTuple):
     version: str  # a change that moves old numbers raises the first figure
     read: Callable[[str, str], str | None]  # (answer, label) -> "yes", "no" or None
     positive: Literal["yes", "no"] = "yes"
-    recall_over_read: bool = False  # recall leaves out what could not be read; elsewhere that is missed
+    recall_over_read: bool = (
+        False  # recall leaves out what could not be read; elsewhere that is missed
+    )
 
 
 WORDS = Reader("words", "1.0", read_words)
@@ -167,7 +169,9 @@ def find_reader(name: str) -> Reader:
     try:
         from mmrel_kit.scoring.readers import READERS
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(_explain_missing(f"the reader {name!r}"), name=error.name) from error
+        raise ModuleNotFoundError(
+            _explain_missing(f"the reader {name!r}"), name=error.name
+        ) from error
     if name not in READERS:
         raise AnswerError(f"expected a reader out of {', '.join(READERS)}; got {name!r}")
     return READERS[name]
@@ -257,7 +261,9 @@ class Scores:
             said.append(self._read(question, answer))
         self.keep(identifiers, questions, said)
 
-    def keep(self, identifiers: Sequence[str], questions: Sequence[Question], said: Sequence[int]) -> None:
+    def keep(
+        self, identifiers: Sequence[str], questions: Sequence[Question], said: Sequence[int]
+    ) -> None:
         """Keeps the verdicts on answers that have been read: values of SAID, or SILENT.
 
         Raises:
@@ -266,19 +272,30 @@ class Scores:
         codes = dict(
             zip(
                 identifiers,
-                [LABELS[question.label] + value for question, value in zip(questions, said, strict=False)],
+                [
+                    LABELS[question.label] + value
+                    for question, value in zip(questions, said, strict=False)
+                ],
                 strict=False,
             )
         )
         if len(codes) < len(identifiers):
             twice = [name for name, number in Counter(identifiers).items() if number > 1]
-            raise AnswerError(f"expected one answer to each question; with two: {_some(twice)}: leave one of each")
+            raise AnswerError(
+                f"expected one answer to each question; with two: {_some(twice)}: leave one of each"
+            )
         both = sorted(self.codes.keys() & codes.keys())
         if both:
-            raise AnswerError(f"expected no question that has been scored; got {_some(both)} again: leave one of each")
+            raise AnswerError(
+                f"expected no question that has been scored; got {_some(both)} again: leave one of each"
+            )
         self.codes.update(codes)
-        groups = {id(question.group): question.group for question in questions}  # few, and no hash of five texts
-        numbers = {key: self.groups.setdefault(group, len(self.groups)) for key, group in groups.items()}
+        groups = {
+            id(question.group): question.group for question in questions
+        }  # few, and no hash of five texts
+        numbers = {
+            key: self.groups.setdefault(group, len(self.groups)) for key, group in groups.items()
+        }
         self.where.extend([numbers[id(question.group)] for question in questions])
         self.images += [question.image_id for question in questions]
         self.pairs += [question.pair_id for question in questions]
@@ -291,7 +308,9 @@ class Scores:
         verdict = self._judge_open(answer, question.record)
         if verdict in ("correct", "incorrect", None):
             return SAID[verdict]
-        raise AnswerError(f"expected correct, incorrect or None of {self.judge_name}; got {_shown(verdict)}")
+        raise AnswerError(
+            f"expected correct, incorrect or None of {self.judge_name}; got {_shown(verdict)}"
+        )
 
     def _judge_open(self, answer: str, record: Mapping[str, Any]) -> str | None:
         if self.judge is not None:
@@ -308,7 +327,11 @@ class Scores:
     @property
     def judge_name(self) -> str:
         """What reads open-ended answers: the judge's name, or the taxonomy and its reader's version."""
-        return getattr(self.judge, "__name__", type(self.judge).__name__) if self.judge else "taxonomy 1.0"
+        return (
+            getattr(self.judge, "__name__", type(self.judge).__name__)
+            if self.judge
+            else "taxonomy 1.0"
+        )
 
     def merge(self, other: Scores) -> Scores:
         """Takes over the verdicts of another process or shard, and returns itself.
@@ -318,10 +341,14 @@ class Scores:
         """
         mine, theirs = ((part.reader.name, part.judge_name) for part in (self, other))
         if mine != theirs:
-            raise AnswerError(f"expected parts that were read alike; got {mine} and {theirs}: read them again")
+            raise AnswerError(
+                f"expected parts that were read alike; got {mine} and {theirs}: read them again"
+            )
         both = sorted(self.codes.keys() & other.codes.keys())
         if both:
-            raise AnswerError(f"expected every question in one part only; in both: {_some(both)}: leave one of each")
+            raise AnswerError(
+                f"expected every question in one part only; in both: {_some(both)}: leave one of each"
+            )
         self.codes.update(other.codes)
         numbers = [self.groups.setdefault(group, len(self.groups)) for group in other.groups]
         self.where.extend([numbers[number] for number in other.where])
@@ -341,7 +368,10 @@ class Scores:
         """
         counts = self._count()
         total = _tally(counts, ["all"] * len(self.groups)).get("all", [0] * 15)
-        parts = {name: _tally(counts, [getattr(group, name) for group in self.groups]) for name in GROUPINGS}
+        parts = {
+            name: _tally(counts, [getattr(group, name) for group in self.groups])
+            for name in GROUPINGS
+        }
         yes_no, opened = (
             {
                 name: {key: make(tally) for key, tally in part.items() if any(tally[asked])}
@@ -351,7 +381,9 @@ class Scores:
         )
         return {
             **self.yes_no_figures(total),
-            "macro": {name: _mean([cell[name] for cell in yes_no["cell"].values()]) for name in MEANS},
+            "macro": {
+                name: _mean([cell[name] for cell in yes_no["cell"].values()]) for name in MEANS
+            },
             "by": yes_no,
             "open_ended": {**open_figures(total), "by": opened} if any(total[8:12]) else None,
         }
@@ -377,10 +409,17 @@ class Scores:
 
     def _count(self) -> Counter[tuple[tuple[int, ...], int]]:
         """Counts by (groups, slot of a tally); a pair counts in the groups of its yes questions."""
-        verdicts = Counter([16 * group + code for group, code in zip(self.where, self.codes.values(), strict=False)])
+        verdicts = Counter(
+            [
+                16 * group + code
+                for group, code in zip(self.where, self.codes.values(), strict=False)
+            ]
+        )
         counts: Counter[tuple[tuple[int, ...], int]] = Counter()
         counts.update({((key // 16,), key % 16): number for key, number in verdicts.items()})
-        for kind, number in Counter(chain.from_iterable(map(dict.values, self.pair_kinds().values()))).items():
+        for kind, number in Counter(
+            chain.from_iterable(map(dict.values, self.pair_kinds().values()))
+        ).items():
             questions = unpacked(kind)
             if is_whole(questions):
                 homes = {group for group, code in questions if 4 <= code < 8}
@@ -410,11 +449,15 @@ def is_right(questions: Iterable[tuple[int, int]]) -> bool:
     return all(code in RIGHT for _, code in questions)
 
 
-def _tally(counts: Mapping[tuple[tuple[int, ...], int], int], names: Sequence[str | None]) -> dict[str, list[int]]:
+def _tally(
+    counts: Mapping[tuple[tuple[int, ...], int], int], names: Sequence[str | None]
+) -> dict[str, list[int]]:
     """Adds counts up by the names of the groups (null: in no group), in the paper's order of names."""
     order = {part: at for at, part in enumerate((*DOMAINS, *CATEGORIES, *SPLITS))}
     known = {name for name in names if name is not None}
-    ordered = sorted(known, key=lambda name: [(order.get(part, 99), part) for part in name.split("/")])
+    ordered = sorted(
+        known, key=lambda name: [(order.get(part, 99), part) for part in name.split("/")]
+    )
     tallies = {name: [0] * 15 for name in ordered}
     for (groups, slot), number in counts.items():
         for name in {names[group] for group in groups}:
@@ -483,7 +526,9 @@ def open_figures(tally: Sequence[int]) -> dict[str, Any]:
 
 def _some(names: Sequence[str]) -> str:
     """Lists the first ten of some names, and says how many there are."""
-    shown = ", ".join(name if len(name) <= 80 else name[:77] + "..." for name in map(repr, names[:10]))
+    shown = ", ".join(
+        name if len(name) <= 80 else name[:77] + "..." for name in map(repr, names[:10])
+    )
     return f"{len(names):,} ({shown}{', ...' if len(names) > 10 else ''})"
 
 
@@ -517,7 +562,9 @@ def collect_answers(rows: Iterable[tuple[str, Any]]) -> dict[str, str | None]:
     twice = []
     for where, row in rows:
         if not isinstance(row, Mapping):
-            raise AnswerError(f"expected an object with question_id and answer; got {_shown(row)} at {where}")
+            raise AnswerError(
+                f"expected an object with question_id and answer; got {_shown(row)} at {where}"
+            )
         identifier = _text(row, "question_id" if "question_id" in row else "id", where)
         keys = [key for key in ("answer", "response", "prediction") if key in row] or ["text"]
         if identifier is None or keys[0] not in row:
@@ -526,15 +573,21 @@ def collect_answers(rows: Iterable[tuple[str, Any]]) -> dict[str, str | None]:
                 f"expected question_id and answer (response, prediction, text); got {_some(keys)} at {where}"
             )
         if len(keys) > 1:
-            raise AnswerError(f"expected one answer; got {' and '.join(keys)} at {where}: leave only the model's")
+            raise AnswerError(
+                f"expected one answer; got {' and '.join(keys)} at {where}: leave only the model's"
+            )
         answer = row[keys[0]]
         if not (answer is None or isinstance(answer, str)):
-            raise AnswerError(f"expected what the model wrote, as text, or null; got {_shown(answer)} at {where}")
+            raise AnswerError(
+                f"expected what the model wrote, as text, or null; got {_shown(answer)} at {where}"
+            )
         if identifier in answers:
             twice.append(f"{identifier} at {where}")
         answers[identifier] = answer
     if twice:
-        raise AnswerError(f"expected one answer to each question; answered again: {_some(twice)}: leave one of each")
+        raise AnswerError(
+            f"expected one answer to each question; answered again: {_some(twice)}: leave one of each"
+        )
     return answers
 
 
@@ -552,29 +605,47 @@ def index_questions(rows: Iterable[tuple[str, Any]]) -> dict[str, Question]:
     questions: dict[str, Question] = {}
     groups: dict[Group, Group] = {}
     for where, row in rows:
-        if not isinstance(row, Mapping) or row.get("question_id") is None or not isinstance(row.get("answer"), str):
-            raise AnswerError(f"expected a record with question_id and, as text, answer; got {_shown(row)} at {where}")
+        if (
+            not isinstance(row, Mapping)
+            or row.get("question_id") is None
+            or not isinstance(row.get("answer"), str)
+        ):
+            raise AnswerError(
+                f"expected a record with question_id and, as text, answer; got {_shown(row)} at {where}"
+            )
         identifier, image_id, pair_id, *names = (_text(row, key, where) for key in _KEYS)
         label = "open" if row.get("task") == "generative" else row["answer"].strip().casefold()
-        if label not in ("open", "yes", "no") or (label == "open" and row.get("task") != "generative"):
+        if label not in ("open", "yes", "no") or (
+            label == "open" and row.get("task") != "generative"
+        ):
             raise AnswerError(
                 f"expected the label yes or no; got {_shown(row['answer'])} at {where}"
                 " (an open-ended question states the task generative)"
             )
         if identifier in questions:
-            raise AnswerError(f"expected each question once; {identifier!r} stands again at {where}")
+            raise AnswerError(
+                f"expected each question once; {identifier!r} stands again at {where}"
+            )
         group = Group(*names)
-        questions[str(identifier)] = Question(label, groups.setdefault(group, group), image_id, pair_id, row)
+        questions[str(identifier)] = Question(
+            label, groups.setdefault(group, group), image_id, pair_id, row
+        )
     return questions
 
 
 _KEYS = ("question_id", "image_id", "pair_id", *Group._fields)
 
 
-def is_asked(question: Question, task: str = TASKS[0], config: str = "all", split: str = "all") -> bool:
+def is_asked(
+    question: Question, task: str = TASKS[0], config: str = "all", split: str = "all"
+) -> bool:
     """Says whether a question is of a task, config (domain) and split; "both" and "all" take in every one."""
     of_task = task == "both" or (task == "generative") == (question.label == "open")
-    return of_task and config in ("all", question.group.domain) and split in ("all", question.group.split)
+    return (
+        of_task
+        and config in ("all", question.group.domain)
+        and split in ("all", question.group.split)
+    )
 
 
 def match(
@@ -602,7 +673,9 @@ def match(
     """
     chosen = {identifier: question for identifier, question in questions.items() if asked(question)}
     if questions and not chosen:
-        raise AnswerError(f"expected questions of the task, config and split chosen; none of {len(questions):,} is one")
+        raise AnswerError(
+            f"expected questions of the task, config and split chosen; none of {len(questions):,} is one"
+        )
     missing = [identifier for identifier in chosen if identifier not in answers]
     unknown = [identifier for identifier in answers if identifier not in questions]
     if chosen and len(missing) == len(chosen):
@@ -611,12 +684,18 @@ def match(
             f" {_some(list(answers))}, none of them asked: give the answers to these questions"
         )
     if (missing or unknown) and not partial:
-        faults = [f"{text} {_some(names)}" for text, names in (("missing", missing), ("unknown", unknown)) if names]
+        faults = [
+            f"{text} {_some(names)}"
+            for text, names in (("missing", missing), ("unknown", unknown))
+            if names
+        ]
         raise AnswerError(
             f"expected one answer to each of {len(chosen):,} questions; {'; '.join(faults)}."
             " Give them all, or score what is there with --partial (partial=True)"
         )
-    scores.add((name, question, answers[name]) for name, question in chosen.items() if name in answers)
+    scores.add(
+        (name, question, answers[name]) for name, question in chosen.items() if name in answers
+    )
     scores.unknown += len(unknown)
     scores.set_aside += len(answers) - len(unknown) - len(chosen) + len(missing)
     return len(chosen)
@@ -626,7 +705,10 @@ def match(
 
 
 def report(
-    scores: Scores, asked: int, release: Mapping[str, Any] | None = None, run: Mapping[str, Any] | None = None
+    scores: Scores,
+    asked: int,
+    release: Mapping[str, Any] | None = None,
+    run: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Puts the figures together with what makes them comparable.
 
@@ -641,18 +723,30 @@ def report(
         open_reader, package, release, run.
     """
     figures = scores.figures()
-    silent = sum(number for code, number in Counter(scores.codes.values()).items() if code % 4 == SILENT)
+    silent = sum(
+        number for code, number in Counter(scores.codes.values()).items() if code % 4 == SILENT
+    )
     notes = [f"the positive class is {scores.reader.positive}"] * (scores.reader.positive != "yes")
     if figures["yes_ratio"] in (0, 1):
         said = "yes" if figures["yes_ratio"] else "no"
-        notes.append(f"always {said}: every answer is {said}, whatever the picture; see the pair accuracy")
+        notes.append(
+            f"always {said}: every answer is {said}, whatever the picture; see the pair accuracy"
+        )
     if figures["no_answer"] > 0.05 * figures["n"]:
-        notes.append(f"{figures['no_answer']:,} answers could not be read as yes or no: look at some of them")
+        notes.append(
+            f"{figures['no_answer']:,} answers could not be read as yes or no: look at some of them"
+        )
     if silent:
         notes.append(f"{silent:,} answers are null or failed requests: ask these questions again")
     if len(scores.codes) < asked:
-        notes.append(f"partial: {asked - len(scores.codes):,} of {asked:,} questions are not answered and do not count")
-    coverage = {"questions": asked, "answered": len(scores.codes), "missing": asked - len(scores.codes)}
+        notes.append(
+            f"partial: {asked - len(scores.codes):,} of {asked:,} questions are not answered and do not count"
+        )
+    coverage = {
+        "questions": asked,
+        "answered": len(scores.codes),
+        "missing": asked - len(scores.codes),
+    }
     coverage |= {"unknown": scores.unknown, "set_aside": scores.set_aside, "silent": silent}
     return {
         **figures,
@@ -718,12 +812,14 @@ def compute(
                 f" {len(records):,}: give objects with question_id and answer to match them by id"
             )
         records = [
-            {"question_id": at, "answer": row} if isinstance(row, str) else row for at, row in enumerate(records)
+            {"question_id": at, "answer": row} if isinstance(row, str) else row
+            for at, row in enumerate(records)
         ]
     questions = index_questions((f"references[{at}]", row) for at, row in enumerate(records))
     if plain:
         answers = [
-            {"question_id": row["question_id"], "answer": answer} for row, answer in zip(records, answers, strict=False)
+            {"question_id": row["question_id"], "answer": answer}
+            for row, answer in zip(records, answers, strict=False)
         ]
     scores = Scores(reader, judge)
     collected = collect_answers((f"predictions[{at}]", row) for at, row in enumerate(answers))

@@ -164,7 +164,9 @@ def _settle_output() -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def make_parser(prog: str = "mmrel", only: Collection[str] | None = None) -> argparse.ArgumentParser:
+def make_parser(
+    prog: str = "mmrel", only: Collection[str] | None = None
+) -> argparse.ArgumentParser:
     """Return the parser of all verbs, or of a door's."""
     import mmrel
     from mmrel_kit.commands import label, load, recipes, release, score

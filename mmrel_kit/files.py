@@ -140,7 +140,9 @@ def parse_json(text: str, rules: Rules = RECORDS) -> Any:
         raise ValueError("nested too deeply") from None
 
 
-def scan_json(source: Path | BinaryIO, name: str | None = None, rules: Rules = RECORDS) -> Iterator[Value | Problem]:
+def scan_json(
+    source: Path | BinaryIO, name: str | None = None, rules: Rules = RECORDS
+) -> Iterator[Value | Problem]:
     """Yield the JSON values of a file: one a line, or the elements of one array.
 
     Memory stays constant. After a line that cannot be read the next one is; after an element of an
@@ -176,7 +178,9 @@ def scan_json(source: Path | BinaryIO, name: str | None = None, rules: Rules = R
         yield Problem(f"{text.name}:{line}", f"expected UTF-8, got byte 0x{byte:02x}")
 
 
-def read_json(source: Path | BinaryIO, name: str | None = None, rules: Rules = RECORDS) -> Iterator[Value]:
+def read_json(
+    source: Path | BinaryIO, name: str | None = None, rules: Rules = RECORDS
+) -> Iterator[Value]:
     """Yield the JSON values of a file like `scan_json`; raise at the first problem.
 
     Raises:
@@ -189,7 +193,9 @@ def read_json(source: Path | BinaryIO, name: str | None = None, rules: Rules = R
         yield found
 
 
-def read_objects(source: Path | BinaryIO, name: str | None = None, rules: Rules = RECORDS) -> Iterator[Value]:
+def read_objects(
+    source: Path | BinaryIO, name: str | None = None, rules: Rules = RECORDS
+) -> Iterator[Value]:
     """Yield the JSON objects of a file like `read_json`; raise where a value is no object.
 
     Raises:

@@ -37,8 +37,20 @@ PICTURES = [
     ("vg/VG_100K_2/{}.jpg", "test", "action", "man look~at dog", "man kick dog"),
     ("vg/VG_100K/{}.jpg", "train", "comparative", "bus bigger cup", "cup bigger bus"),
     ("SPEC/relative_size/{:08d}/2.jpg", "test", "comparative", "ox bigger egg", "egg bigger ox"),
-    ("SPEC/relative_spatial/{:08d}/1.jpg", "adversarial", "spatial", "car over elm", "elm over car"),
-    ("Dall-E_generated/spatial/{:05d}_watercolor.png", "test", "spatial", "bee left owl", "owl left bee"),
+    (
+        "SPEC/relative_spatial/{:08d}/1.jpg",
+        "adversarial",
+        "spatial",
+        "car over elm",
+        "elm over car",
+    ),
+    (
+        "Dall-E_generated/spatial/{:05d}_watercolor.png",
+        "test",
+        "spatial",
+        "bee left owl",
+        "owl left bee",
+    ),
     ("Dall-E_generated/action/{:05d}.png", "adversarial", "action", "ant ride fox", "ant eat fox"),
 ]
 DOMAINS = {"vg": "real", "SPEC": "sdxl", "Dall-E_generated": "dalle"}
@@ -50,19 +62,28 @@ def make_sources(folder: Path, copies: int = 8, seed: int = 0) -> Path:
     lines: dict[str, list[str]] = {}
     for copy in range(copies):
         for number, (template, split, category, *triplets) in enumerate(PICTURES):
-            true, false = (Triplet(*(word.replace("~", " ") for word in text.split())) for text in triplets)
+            true, false = (
+                Triplet(*(word.replace("~", " ") for word in text.split())) for text in triplets
+            )
             path = template.format(copy * 10 + number)
             target = folder / path
             target.parent.mkdir(parents=True, exist_ok=True)
-            width = 16 + number if number else 15  # `check` warns of widths that differ by 1 in a split
+            width = (
+                16 + number if number else 15
+            )  # `check` warns of widths that differ by 1 in a split
             pixels = draw.randbytes(20 * width * 3)
             Image.frombytes("RGB", (width, 20), pixels).save(target)
             domain = DOMAINS[path.split("/")[0]]
-            asked = [(make_question(domain, category, true), "yes"), (make_question(domain, category, false), "no")]
+            asked = [
+                (make_question(domain, category, true), "yes"),
+                (make_question(domain, category, false), "no"),
+            ]
             asked.append((make_question(domain, category, true, "generative"), true.relation))
             for question, label in asked:
                 record = {
-                    "question_id": "".join(draw.choices("abcdefghijklmnopqrstuvwxyz0123456789", k=15)),
+                    "question_id": "".join(
+                        draw.choices("abcdefghijklmnopqrstuvwxyz0123456789", k=15)
+                    ),
                     "image": path,
                     "text": f"{question} {INSTRUCTION}",
                     "label": label,
@@ -85,7 +106,9 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def built(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A release with several shards in a split; do not change it."""
     out = tmp_path_factory.mktemp("built") / "release"
-    build_release(Job([sources / "json"], PictureFolder(sources), out, note="Noise.", shard_bytes=6000))
+    build_release(
+        Job([sources / "json"], PictureFolder(sources), out, note="Noise.", shard_bytes=6000)
+    )
     return out
 
 

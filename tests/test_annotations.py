@@ -40,7 +40,9 @@ def test_a_pope_record(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["test.json", "test.jsonl"])
-@pytest.mark.parametrize("shape", ["lines", "array", "indented", "bom", "crlf", "trailing blank", "separator in text"])
+@pytest.mark.parametrize(
+    "shape", ["lines", "array", "indented", "bom", "crlf", "trailing blank", "separator in text"]
+)
 def test_shapes_of_a_file(tmp_path: Path, name: str, shape: str) -> None:
     values = [{**POPE, "question_id": str(number)} for number in range(3)]
     lines = "".join(json.dumps(value) + "\n" for value in values)
@@ -51,7 +53,9 @@ def test_shapes_of_a_file(tmp_path: Path, name: str, shape: str) -> None:
         "bom": "\ufeff" + lines,
         "crlf": lines.replace("\n", "\r\n"),
         "trailing blank": lines + "\n \r\n\n",
-        "separator in text": lines.replace("yes", "yes\u0085"),  # str.splitlines would cut here; strip() takes it away
+        "separator in text": lines.replace(
+            "yes", "yes\u0085"
+        ),  # str.splitlines would cut here; strip() takes it away
     }[shape]
     (tmp_path / name).write_bytes(text.encode())
     questions = read(tmp_path / name)
@@ -99,7 +103,10 @@ def test_the_instruction_is_split_off(tmp_path: Path, text: str, instruction: st
 
 def test_llava_conversations(tmp_path: Path) -> None:
     turns = [
-        {"from": "human", "value": "<image>\nDoes a dog chase a cat in the image? Answer in a word."},
+        {
+            "from": "human",
+            "value": "<image>\nDoes a dog chase a cat in the image? Answer in a word.",
+        },
         {"from": "gpt", "value": "Yes"},
         {"from": "human", "value": "What is the action relation of a dog to a cat in the image?"},
         {"from": "gpt", "value": "chase"},
@@ -108,7 +115,10 @@ def test_llava_conversations(tmp_path: Path) -> None:
         {"id": "d1", "image": "Dall-E_generated/action/00001_abstract.png", "conversations": turns},
         {"id": "d2", "image": "Dall-E_generated/action/00002.png", "conversations": turns[:2]},
         {"id": "other", "image": "coco/train2017/1.jpg", "conversations": turns},
-        {"id": "no picture", "conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]},
+        {
+            "id": "no picture",
+            "conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}],
+        },
     ]
     (tmp_path / "train.json").write_text(json.dumps(values), "utf-8")
     records = [question.record for question in read(tmp_path / "train.json")]
@@ -139,12 +149,21 @@ BAD = [
     (b"[1, 2]", "a.jsonl:1: expected a JSON object, got 1"),
     (b'[\n{"a": 1},\n', "a.jsonl:2: expected the keys"),
     (b"[] x", "a.jsonl: expected nothing after the array"),
-    (b'{"question_id": NaN}', "a.jsonl:1: expected one JSON object per line, or one array: NaN is not JSON"),
+    (
+        b'{"question_id": NaN}',
+        "a.jsonl:1: expected one JSON object per line, or one array: NaN is not JSON",
+    ),
     (b"[" * 100_000, "a.jsonl:1: expected a JSON array of objects"),
-    (b'{"a": ' * 100_000, "a.jsonl:1: expected one JSON object per line, or one array: nested too deeply"),
+    (
+        b'{"a": ' * 100_000,
+        "a.jsonl:1: expected one JSON object per line, or one array: nested too deeply",
+    ),
     ("ä".encode("utf-16"), "a.jsonl:1: expected UTF-8"),
     (b'{"a": 1}\n{"b": "\xff"}\n', "a.jsonl:2: expected UTF-8, got byte 0xff"),
-    (json.dumps({**POPE, "label": "maybe"}), "a.jsonl:1: expected the label yes or no, got 'maybe'"),
+    (
+        json.dumps({**POPE, "label": "maybe"}),
+        "a.jsonl:1: expected the label yes or no, got 'maybe'",
+    ),
     (json.dumps({**POPE, "label": 2}), "a.jsonl:1: expected text in 'label', got 2"),
     (json.dumps({**POPE, "label": None}), "a.jsonl:1: expected text in 'label', got null"),
     (json.dumps({**POPE, "label": True}), "a.jsonl:1: expected text in 'label', got true"),
@@ -152,10 +171,22 @@ BAD = [
     (json.dumps({**POPE, "text": "Is there a " + "a " * 500_000}), "a.jsonl:1: expected"),
     (json.dumps({**POPE, "image": "vg/../../etc/passwd.jpg"}), "a.jsonl:1: field image_id: "),
     (json.dumps({**POPE, "image": "coco/1.jpg"}), "a.jsonl:1: expected a picture under vg/, SPEC/"),
-    (json.dumps({**POPE, "image": "Dall-E_generated/action/1_cubist.png"}), "a.jsonl:1: field style: "),
-    (json.dumps({**POPE, "question_id": "\ud800"}), "a.jsonl:1: field question_id: expected text, got half"),
-    (json.dumps({**POPE, "question_id": True}), "a.jsonl:1: expected a string or an integer as question_id"),
-    (json.dumps({**POPE, "split": "val"}), "a.jsonl:1: expected the split train, test, adversarial"),
+    (
+        json.dumps({**POPE, "image": "Dall-E_generated/action/1_cubist.png"}),
+        "a.jsonl:1: field style: ",
+    ),
+    (
+        json.dumps({**POPE, "question_id": "\ud800"}),
+        "a.jsonl:1: field question_id: expected text, got half",
+    ),
+    (
+        json.dumps({**POPE, "question_id": True}),
+        "a.jsonl:1: expected a string or an integer as question_id",
+    ),
+    (
+        json.dumps({**POPE, "split": "val"}),
+        "a.jsonl:1: expected the split train, test, adversarial",
+    ),
 ]
 
 
@@ -191,16 +222,25 @@ def test_half_a_surrogate_pair_within_a_field(tmp_path: Path, built: Path) -> No
     # It was a traceback of the validator's.
     record = json.loads((built / "data" / "real" / "test.jsonl").read_text("utf-8").splitlines()[0])
     verified = {"annotators": ["\ud800"], "agreed": 1, "verified_at": "2026-11-24T06:00:00Z"}
-    with pytest.raises(InputError, match="a.jsonl:1: field verification: expected text, got half of a surrogate pair"):
+    with pytest.raises(
+        InputError,
+        match="a.jsonl:1: field verification: expected text, got half of a surrogate pair",
+    ):
         read(write(tmp_path / "a.jsonl", {**record, "verification": verified}))
-    with pytest.raises(InputError, match=r"a.jsonl:1: field '\\ud800': expected a field of the contract"):
+    with pytest.raises(
+        InputError, match=r"a.jsonl:1: field '\\ud800': expected a field of the contract"
+    ):
         read(write(tmp_path / "a.jsonl", {**record, "\ud800": 1}))
 
 
 def test_nothing_there(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="expected an annotation file or a folder of them, found nothing there"):
+    with pytest.raises(
+        InputError, match="expected an annotation file or a folder of them, found nothing there"
+    ):
         read(tmp_path / "absent.jsonl")
-    with pytest.raises(InputError, match=r"expected \.json or \.jsonl files in the folder, found none"):
+    with pytest.raises(
+        InputError, match=r"expected \.json or \.jsonl files in the folder, found none"
+    ):
         read(tmp_path)
 
 
@@ -209,7 +249,13 @@ def test_the_same_file_given_twice_is_read_once(tmp_path: Path) -> None:
     assert len(read(path, tmp_path, tmp_path / "." / "a.jsonl")) == 1
 
 
-@given(st.lists(st.one_of(st.text(max_size=30), st.integers(), st.none(), st.dictionaries(st.text(), st.text()))))
+@given(
+    st.lists(
+        st.one_of(
+            st.text(max_size=30), st.integers(), st.none(), st.dictionaries(st.text(), st.text())
+        )
+    )
+)
 def test_any_json_is_read_or_refused(values: list[Any]) -> None:
     # A folder of its own: hypothesis runs many examples in one test.
     import tempfile
@@ -233,23 +279,34 @@ class TestMapping:
         (folder / "json").mkdir()
         record = {"question_id": "a", "image": "vg/VG_100K/1.jpg", "text": text, "label": "yes"}
         (folder / "json" / "part2.jsonl").write_text(json.dumps(record))
-        (folder / "map.json").write_text(mapping if isinstance(mapping, str) else json.dumps(mapping))
+        (folder / "map.json").write_text(
+            mapping if isinstance(mapping, str) else json.dumps(mapping)
+        )
         return folder / "map.json"
 
     @pytest.mark.parametrize("pattern", ["part2.jsonl", "part*", "json/part2.*"])
     def test_by_name(self, tmp_path: Path, pattern: str) -> None:
         mapping = self.write_mapping(tmp_path, {pattern: "train"})
         assert read(tmp_path / "json", mapping=mapping)[0].split == "train"
-        assert read(tmp_path / "json", mapping=mapping, split="adversarial")[0].split == "adversarial"
+        assert (
+            read(tmp_path / "json", mapping=mapping, split="adversarial")[0].split == "adversarial"
+        )
         assert read(tmp_path / "json")[0].split == "test"
 
     def test_open_questions_that_no_grammar_reads(self, tmp_path: Path) -> None:
         told = {"split": "test", "task": "generative", "category": "spatial"}
-        mapping = self.write_mapping(tmp_path, {"part2*": told}, "Where is the cat? Answer in a phrase.")
+        mapping = self.write_mapping(
+            tmp_path, {"part2*": told}, "Where is the cat? Answer in a phrase."
+        )
         with pytest.raises(InputError, match=r"part2.jsonl:1: expected 'Is there a S"):
             read(tmp_path / "json")
         record = read(tmp_path / "json", mapping=mapping)[0].record
-        assert (record.task, record.category, record.subject, record.relation) == ("generative", "spatial", None, None)
+        assert (record.task, record.category, record.subject, record.relation) == (
+            "generative",
+            "spatial",
+            None,
+            None,
+        )
         assert (record.question, record.instruction) == ("Where is the cat?", "Answer in a phrase.")
 
     @pytest.mark.parametrize(
@@ -257,10 +314,16 @@ class TestMapping:
         [
             ("[]", "map.json: expected a JSON object"),
             ("nothing", "map.json: expected a JSON object"),
-            ({"part2*": "val"}, "map.json: 'part2\\*': expected one of train, test, adversarial, got 'val'"),
+            (
+                {"part2*": "val"},
+                "map.json: 'part2\\*': expected one of train, test, adversarial, got 'val'",
+            ),
             ({"part2*": {"splits": "test"}}, "map.json: expected a JSON object"),
             ({"part3*": "test"}, "map.json: 'part3\\*' fits none of the annotation files"),
-            ({"part2*": {"task": "generative"}}, "part2.jsonl:1: expected questions that are generative"),
+            (
+                {"part2*": {"task": "generative"}},
+                "part2.jsonl:1: expected questions that are generative",
+            ),
         ],
     )
     def test_bad_mappings(self, tmp_path: Path, mapping: Any, message: str) -> None:
@@ -282,7 +345,11 @@ class TestRealRecords:
             ("test", "dalle"): 600,
         }
         records = [question.record for question in questions if question.split == "adversarial"]
-        assert Counter(record.category for record in records) == {"spatial": 464, "action": 360, "comparative": 125}
+        assert Counter(record.category for record in records) == {
+            "spatial": 464,
+            "action": 360,
+            "comparative": 125,
+        }
         assert Counter(record.answer for record in records) == {"yes": 458, "no": 491}
         assert len({record.image_id for record in records}) == 360
         rest = [question.record.answer for question in questions if question.split == "test"]

@@ -16,7 +16,14 @@ from PIL import Image
 
 import mmrel
 import upload
-from mmrel_kit.audit.findings import DROPPABLE, KINDS, Finding, audit_questions, audit_release, drop_questions
+from mmrel_kit.audit.findings import (
+    DROPPABLE,
+    KINDS,
+    Finding,
+    audit_questions,
+    audit_release,
+    drop_questions,
+)
 from mmrel_kit.audit.page import MEANINGS
 from mmrel_kit.build.job import Job, build_release
 from mmrel_kit.check.release import check_release
@@ -29,9 +36,15 @@ from mmrel_kit.questions.taxonomy import judge_relation
 DRAWN = "vg/VG_100K/{}.jpg"
 
 
-def ask(split: str, picture: str, category: str, text: str, label: str) -> tuple[str, dict[str, str]]:
+def ask(
+    split: str, picture: str, category: str, text: str, label: str
+) -> tuple[str, dict[str, str]]:
     triplet = Triplet(*(word.replace("_", " ") for word in text.split()))
-    return split, {"image": picture, "text": make_question("real", category, triplet), "label": label}
+    return split, {
+        "image": picture,
+        "text": make_question("real", category, triplet),
+        "label": label,
+    }
 
 
 def write(folder: Path, *asked: tuple[str, dict[str, str]]) -> Path:
@@ -55,7 +68,10 @@ def audit(folder: Path, *asked: tuple[str, dict[str, str]], **options: Any) -> d
 
 
 ONE, TWO = DRAWN.format(1), DRAWN.format(2)
-PAIR = [ask("test", ONE, "spatial", "cat above car", "yes"), ask("test", ONE, "spatial", "car above cat", "no")]
+PAIR = [
+    ask("test", ONE, "spatial", "cat above car", "yes"),
+    ask("test", ONE, "spatial", "car above cat", "no"),
+]
 # What is asked, and what is found beside what the same records always give.
 PLANTED = {
     "nothing": (PAIR, {}),
@@ -79,7 +95,12 @@ PLANTED = {
     ),
     "in two splits, another label": (
         [*PAIR, ("train", {**PAIR[0][1], "label": "no"})],
-        {"repeated_across_splits": 1, "same_picture_across_splits": 1, "no_partner": 1, "contradiction": 1},
+        {
+            "repeated_across_splits": 1,
+            "same_picture_across_splits": 1,
+            "no_partner": 1,
+            "contradiction": 1,
+        },
     ),
     "twice in a split": ([*PAIR, PAIR[0]], {"repeated_within_split": 1}),
     "no partner": ([*PAIR, ask("test", TWO, "action", "man ride horse", "yes")], {"no_partner": 1}),
@@ -91,7 +112,10 @@ PLANTED = {
         {"group_without_yes": 1},
     ),
     "no no": (
-        [ask("test", ONE, "action", "man ride horse", "yes"), ask("test", ONE, "action", "man feed horse", "yes")],
+        [
+            ask("test", ONE, "action", "man ride horse", "yes"),
+            ask("test", ONE, "action", "man feed horse", "yes"),
+        ],
         {"group_without_no": 1},
     ),
     "both labels": (
@@ -99,19 +123,31 @@ PLANTED = {
         {"repeated_within_split": 1, "contradiction": 1},
     ),
     "both ways": (
-        [ask("test", ONE, "spatial", "cat left car", "yes"), ask("test", ONE, "spatial", "car left cat", "yes")],
+        [
+            ask("test", ONE, "spatial", "cat left car", "yes"),
+            ask("test", ONE, "spatial", "car left cat", "yes"),
+        ],
         {"contradiction": 1, "group_without_no": 1},
     ),
     "said the other way round": (
-        [ask("test", ONE, "spatial", "cat left car", "yes"), ask("test", ONE, "spatial", "car right cat", "no")],
+        [
+            ask("test", ONE, "spatial", "cat left car", "yes"),
+            ask("test", ONE, "spatial", "car right cat", "no"),
+        ],
         {"contradiction": 1},
     ),
     "a synonym": (
-        [ask("test", ONE, "spatial", "cat over car", "yes"), ask("test", ONE, "spatial", "cat above car", "no")],
+        [
+            ask("test", ONE, "spatial", "cat over car", "yes"),
+            ask("test", ONE, "spatial", "cat above car", "no"),
+        ],
         {"contradiction": 1},
     ),
     "opposites": (
-        [ask("test", ONE, "spatial", "cat on car", "yes"), ask("test", ONE, "spatial", "cat under car", "yes")],
+        [
+            ask("test", ONE, "spatial", "cat on car", "yes"),
+            ask("test", ONE, "spatial", "cat under car", "yes"),
+        ],
         {"contradiction": 1, "group_without_no": 1},
     ),
     "no contradiction": (
@@ -131,7 +167,10 @@ PLANTED = {
         {},
     ),
     "a place for a verb": (
-        [ask("test", ONE, "action", "man above horse", "yes"), ask("test", ONE, "action", "man ride horse", "no")],
+        [
+            ask("test", ONE, "action", "man above horse", "yes"),
+            ask("test", ONE, "action", "man ride horse", "no"),
+        ],
         {"impossible_triplet": 1},
     ),
     "an unknown comparison": (
@@ -142,7 +181,11 @@ PLANTED = {
         {"unknown_relation": 1},
     ),
     "one name": (
-        [*PAIR, ask("test", TWO, "action", "cat chase cat", "yes"), ask("test", TWO, "action", "cat bite cat", "no")],
+        [
+            *PAIR,
+            ask("test", TWO, "action", "cat chase cat", "yes"),
+            ask("test", TWO, "action", "cat bite cat", "no"),
+        ],
         {"subject_is_object": 2},
     ),
     "spelt in two ways": (
@@ -175,7 +218,11 @@ def test_what_was_planted_is_found(case: str, tmp_path: Path) -> None:
 
 def test_every_kind_is_explained() -> None:
     named = {kind for _, expected in PLANTED.values() for kind in expected}
-    assert set(MEANINGS) == named | {"similar_picture_across_splits", "unbalanced_cell", "blind_baseline"}
+    assert set(MEANINGS) == named | {
+        "similar_picture_across_splits",
+        "unbalanced_cell",
+        "blind_baseline",
+    }
     assert set(DROPPABLE) < set(KINDS) < set(MEANINGS)
 
 
@@ -188,7 +235,10 @@ def test_unbalanced_cells_and_blind_guesses(tmp_path: Path) -> None:
             asked += [ask(split, picture, "action", "man feed horse", "no")] if number % 2 else []
     found = audit(tmp_path, *asked)
     assert found["unbalanced_cell"].count == 2
-    assert "data/real/test.jsonl: real action test: 24 yes, 12 no (67% yes)" in found["unbalanced_cell"].examples
+    assert (
+        "data/real/test.jsonl: real action test: 24 yes, 12 no (67% yes)"
+        in found["unbalanced_cell"].examples
+    )
     # The relation tells the answer, learnt from the other split.
     assert found["blind_baseline"].examples[0] == (
         "data/real/test.jsonl: real/action test: always yes 66.7%, always no 33.3%, majority by relation 100.0%"
@@ -201,7 +251,14 @@ class TestPictures:
     @pytest.fixture
     def folder(self, tmp_path: Path) -> Path:
         asked = []
-        for split, number in (("train", 1), ("test", 2), ("train", 3), ("test", 4), ("adversarial", 5), ("train", 6)):
+        for split, number in (
+            ("train", 1),
+            ("test", 2),
+            ("train", 3),
+            ("test", 4),
+            ("adversarial", 5),
+            ("train", 6),
+        ):
             picture = DRAWN.format(number)
             asked += [
                 ask(split, picture, "spatial", "cat above car", "yes"),
@@ -216,7 +273,9 @@ class TestPictures:
         return tmp_path / "out"
 
     def test_by_bytes_and_by_what_they_show(self, folder: Path) -> None:
-        pytest.importorskip("imagehash", reason="ImageHash is not installed: pip install 'mmrel[audit]'")
+        pytest.importorskip(
+            "imagehash", reason="ImageHash is not installed: pip install 'mmrel[audit]'"
+        )
         found = {finding.kind: finding for finding in audit_release(folder).findings}
         assert found["same_picture_across_splits"].count == 1
         assert "VG_100K/2.jpg" in found["same_picture_across_splits"].examples[0]
@@ -237,7 +296,9 @@ class TestPictures:
     def test_quick(self, folder: Path) -> None:
         found = audit_release(folder, thorough=False)
         assert not [f for f in found.findings if "picture" in f.kind]
-        assert any("pictures were compared by their paths alone" in remark for remark in found.remarks)
+        assert any(
+            "pictures were compared by their paths alone" in remark for remark in found.remarks
+        )
 
 
 @pytest.mark.parametrize(
@@ -249,7 +310,9 @@ class TestPictures:
         ("contradiction", {"adversarial": 1, "test": 1, "train": 0}),
     ],
 )
-def test_dropping(kind: str, left: dict[str, int], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_dropping(
+    kind: str, left: dict[str, int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     extra = ask("test", ONE, "spatial", "car above cat", "no")
     asked = [
         *(("adversarial", record) for _, record in PAIR), ("test", PAIR[0][1]), extra,
@@ -258,14 +321,28 @@ def test_dropping(kind: str, left: dict[str, int], tmp_path: Path, capsys: pytes
     asked = [entry for entry in asked if entry is not extra] if kind.startswith("rep") else asked
     asked = asked[:-1] if not kind.startswith("rep") else asked
     write(tmp_path, *asked)
-    arguments = ["--annotations", tmp_path / "json", "--images", tmp_path, "--out", tmp_path / "out", "--drop", kind]
+    arguments = [
+        "--annotations",
+        tmp_path / "json",
+        "--images",
+        tmp_path,
+        "--out",
+        tmp_path / "out",
+        "--drop",
+        kind,
+    ]
     assert upload.main(["build", *map(str, arguments)]) == 0
     assert check_release(tmp_path / "out") == []
-    lines = {path.stem: len(path.read_text().splitlines()) for path in (tmp_path / "out").glob("data/*/*.jsonl")}
+    lines = {
+        path.stem: len(path.read_text().splitlines())
+        for path in (tmp_path / "out").glob("data/*/*.jsonl")
+    }
     dropped = len(asked) - sum(lines.values())
     assert lines == {split: number for split, number in left.items() if number}
     assert f"{dropped} questions were dropped ({kind})" in capsys.readouterr().out
-    assert f"{dropped} questions were dropped ({kind})" in str(mmrel.Release(str(tmp_path / "out")).note)
+    assert f"{dropped} questions were dropped ({kind})" in str(
+        mmrel.Release(str(tmp_path / "out")).note
+    )
 
 
 triplets = st.tuples(
@@ -293,7 +370,12 @@ def test_what_is_dropped_is_found_no_more(drawn: list[Any]) -> None:
         plan = QuestionTable(Path(folder) / "plan.sqlite")
         plan.add(read_annotations([Path(folder) / "json"]))
         before = {finding.kind: finding.count for finding in audit_questions(plan)}
-        kinds = ("repeated_across_splits", "repeated_within_split", "contradiction", "subject_is_object")
+        kinds = (
+            "repeated_across_splits",
+            "repeated_within_split",
+            "contradiction",
+            "subject_is_object",
+        )
         dropped = drop_questions(plan, kinds)
         after = Counter({finding.kind: finding.count for finding in audit_questions(plan)})
         plan.close()
@@ -363,13 +445,20 @@ class TestCommand:
     @pytest.mark.parametrize(
         ("changes", "message"),
         [
-            ({"category": "colour"}, "field category: expected one of spatial, action, comparative"),
+            (
+                {"category": "colour"},
+                "field category: expected one of spatial, action, comparative",
+            ),
             ({"question": ["Is it?"]}, "field question: expected text"),
             ({"colour": "red"}, "unexpected keyword argument 'colour'"),
         ],
     )
     def test_a_line_that_is_no_record(
-        self, release: Path, capsys: pytest.CaptureFixture[str], changes: dict[str, Any], message: str
+        self,
+        release: Path,
+        capsys: pytest.CaptureFixture[str],
+        changes: dict[str, Any],
+        message: str,
     ) -> None:
         # They were tracebacks.
         path = release / "data" / "real" / "test.jsonl"
@@ -387,7 +476,9 @@ class TestCommand:
 
 
 @pytest.fixture(scope="module")
-def found(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Finding]]:
+def found(
+    real_data: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, dict[str, Finding]]:
     folder = tmp_path_factory.mktemp("real")
     files = sorted((real_data / "mmrel").glob("*.jsonl"))
     for number, name in enumerate(

@@ -11,7 +11,9 @@ import upload
 from mmrel_kit.pictures import catalogue
 
 
-def test_what_mmrel_is_made_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+def test_what_mmrel_is_made_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
     assert upload.main(["fetch", str(tmp_path)]) == 0
     told = capsys.readouterr().out
     for published in catalogue.SOURCE_FILES:
@@ -19,7 +21,9 @@ def test_what_mmrel_is_made_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         assert f"{published.name} ({published.domain}): missing" in told
     assert "9,731,705,982 bytes" in told
     small = [
-        p._replace(size=3, sha256="2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae")
+        p._replace(
+            size=3, sha256="2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae"
+        )
         for p in catalogue.SOURCE_FILES
     ]
     monkeypatch.setattr(catalogue, "SOURCE_FILES", small[:3])

@@ -28,7 +28,9 @@ def test_a_built_release_is_good(built: Path, capsys: pytest.CaptureFixture[str]
     assert "0 problems, 0 warnings" in capsys.readouterr().out
 
 
-def test_the_bytes_of_every_picture_are_counted_for_the_progress_bar(built: Path, tmp_path: Path) -> None:
+def test_the_bytes_of_every_picture_are_counted_for_the_progress_bar(
+    built: Path, tmp_path: Path
+) -> None:
     checked: list[int] = []
     check_release(built, checked.append)
     drawn: list[int] = []
@@ -59,7 +61,9 @@ def test_a_changed_byte_in_any_file_is_named(built: Path, tmp_path: Path) -> Non
         shutil.rmtree(root)
 
 
-def test_problems_are_told_all_at_once_and_sorted(release: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_problems_are_told_all_at_once_and_sorted(
+    release: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (release / "schema" / "taxonomy.json").write_text("{}")
     (release / "data" / "real" / "train.jsonl").unlink()
     (release / "mmrel.py").write_text("")
@@ -90,7 +94,10 @@ def test_the_source_repository_is_no_release(capsys: pytest.CaptureFixture[str])
 
 def test_a_release_is_no_source_repository(built: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert upload.main(["check", str(built), "--sample"]) == 1
-    assert "expected the source repository; leave out --sample for a release" in capsys.readouterr().err
+    assert (
+        "expected the source repository; leave out --sample for a release"
+        in capsys.readouterr().err
+    )
 
 
 def test_no_release_at_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -134,7 +141,9 @@ def test_a_stray_file_beside_the_data(release: Path) -> None:
     assert list_problems(seal(release)) == expected
 
 
-@pytest.mark.parametrize(("old", "new"), [("real/test", "real/valid"), ("sdxl/train", "cats/train")])
+@pytest.mark.parametrize(
+    ("old", "new"), [("real/test", "real/valid"), ("sdxl/train", "cats/train")]
+)
 def test_a_domain_or_split_that_mmrel_does_not_have(release: Path, old: str, new: str) -> None:
     # All three faces of it used to end in a traceback.
     (release / "data" / new).parent.mkdir(exist_ok=True)
@@ -162,8 +171,14 @@ NO_SIZES = (-1, 1.0, "1", True, None)
     "listed",
     [
         *(pytest.param({name: ENTRY}, id=f"name {name!a}") for name in NO_PATHS),
-        *(pytest.param({"a": {**ENTRY, "sha256": value}}, id=f"sha256 {value!r:.9}") for value in NO_HASHES),
-        *(pytest.param({"a": {**ENTRY, "size": value}}, id=f"size {value!r}") for value in NO_SIZES),
+        *(
+            pytest.param({"a": {**ENTRY, "sha256": value}}, id=f"sha256 {value!r:.9}")
+            for value in NO_HASHES
+        ),
+        *(
+            pytest.param({"a": {**ENTRY, "size": value}}, id=f"size {value!r}")
+            for value in NO_SIZES
+        ),
         pytest.param({"a": {"size": 1}}, id="no sha256"),
         pytest.param({"a": {"sha256": "0" * 64}}, id="no size"),
         pytest.param({"a": []}, id="no object"),

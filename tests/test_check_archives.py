@@ -17,14 +17,18 @@ import mmrel
 from tests.helpers.edit_release import list_problems, read_tar, seal, write_tar
 
 
-@pytest.mark.parametrize("categories", [None, [], ["action"], ["spatial", "action", "comparative"], "spatial", 3])
+@pytest.mark.parametrize(
+    "categories", [None, [], ["action"], ["spatial", "action", "comparative"], "spatial", 3]
+)
 def test_categories_that_an_archive_does_not_hold(release: Path, categories: Any) -> None:
     index = json.loads((release / "checksums.json").read_text())
     name = "data/real/test-00000.tar"
     assert index["files"][name]["categories"] == ["spatial"]
     index["files"][name]["categories"] = categories
     (release / "checksums.json").write_text(json.dumps(index))
-    expected = f"checksums.json says that it holds the categories {categories}, it holds ['spatial']"
+    expected = (
+        f"checksums.json says that it holds the categories {categories}, it holds ['spatial']"
+    )
     assert f"{name}: {expected}" in list_problems(release)
 
 
@@ -37,14 +41,25 @@ def test_names_that_agree_up_to_the_first_dot(release: Path) -> None:
     path.write_bytes(rename(path.read_bytes()))
     for archive in sorted((release / "data" / "real").glob("test-*.tar")):
         members = read_tar(archive)
-        write_tar(archive, [(rename(name.encode()).decode(), rename(data)) for name, data in members])
+        write_tar(
+            archive, [(rename(name.encode()).decode(), rename(data)) for name, data in members]
+        )
     for table in sorted((release / "data" / "real").glob("test-*.parquet")):
         rows = pq.read_table(table)
         values = [rename(value.encode()).decode() for value in rows["image_id"].to_pylist()]
-        rows = rows.set_column(rows.schema.get_field_index("image_id"), rows.schema.field("image_id"), [values])
-        pictures = [{**cell, "path": value} for cell, value in zip(rows["image"].to_pylist(), values, strict=True)]
-        rows = rows.set_column(0, rows.schema.field("image"), [pa.array(pictures, rows.schema.field("image").type)])
-        pq.write_table(rows, table, use_dictionary=["image.bytes"], write_page_index=True, row_group_size=100)
+        rows = rows.set_column(
+            rows.schema.get_field_index("image_id"), rows.schema.field("image_id"), [values]
+        )
+        pictures = [
+            {**cell, "path": value}
+            for cell, value in zip(rows["image"].to_pylist(), values, strict=True)
+        ]
+        rows = rows.set_column(
+            0, rows.schema.field("image"), [pa.array(pictures, rows.schema.field("image").type)]
+        )
+        pq.write_table(
+            rows, table, use_dictionary=["image.bytes"], write_page_index=True, row_group_size=100
+        )
     seal(release)
     expected = "picture 'vg/VG_100K/0.2.jpg' agrees with 'vg/VG_100K/0.jpg' up to the first dot of its name"
     assert expected in list_problems(release)
@@ -77,7 +92,9 @@ def test_archives_of_every_length_are_whole(tmp_path: Path) -> None:
         records = [{"image_id": "a.jpg"}]
         write_tar(path, [("a.json", json.dumps(records).encode()), ("a.jpg", b"x" * 512 * blocks)])
         with open(path, "rb") as file:
-            assert list(mmrel.read_archive(file, "a.tar", path.stat().st_size)) == [(records, b"x" * 512 * blocks)]
+            assert list(mmrel.read_archive(file, "a.tar", path.stat().st_size)) == [
+                (records, b"x" * 512 * blocks)
+            ]
 
 
 def test_hostile_archives(release: Path) -> None:
@@ -111,5 +128,7 @@ def test_a_header_that_promises_five_gigabytes(release: Path) -> None:
     header.size = 5 << 30
     path.write_bytes(header.tobuf() + b"\0" * 488)
     seal(release)
-    with pytest.raises(mmrel.ReleaseError, match="expected a plain file of at most 4194304 bytes, got 5368709120"):
+    with pytest.raises(
+        mmrel.ReleaseError, match="expected a plain file of at most 4194304 bytes, got 5368709120"
+    ):
         list(mmrel.load("real", split="test", root=release, streaming=True))

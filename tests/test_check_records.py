@@ -22,7 +22,10 @@ from tests.helpers.edit_release import edit_lines, list_problems, seal
         ({"pair_id": "0" * 16}, "data/real/test.jsonl:1: field pair_id: expected"),
         ({"question": "Is it?"}, "data/real/test.jsonl:1: field question: expected"),
         ({"subject": "dog"}, "data/real/test.jsonl:1: field question: reads as"),
-        ({"source": "elsewhere:1"}, ":vg/VG_100K/0.jpg: the records differ from data/real/test.jsonl:1"),
+        (
+            {"source": "elsewhere:1"},
+            ":vg/VG_100K/0.jpg: the records differ from data/real/test.jsonl:1",
+        ),
     ],
 )
 def test_records(release: Path, change: dict[str, str], message: str) -> None:
@@ -40,7 +43,9 @@ def test_broken_lines(release: Path) -> None:
 
 def test_question_ids_across_splits(release: Path) -> None:
     first = json.loads((release / "data" / "real" / "test.jsonl").read_text().splitlines()[0])
-    edit_lines(release, lambda record: record.update(question_id=first["question_id"]), name="sdxl/test")
+    edit_lines(
+        release, lambda record: record.update(question_id=first["question_id"]), name="sdxl/test"
+    )
     expected = f"question_id {first['question_id']!r} stands already at data/real/test"
     assert f"data/sdxl/test.jsonl:1: {expected}" in list_problems(release)
 
@@ -49,7 +54,10 @@ def test_a_face_that_ends_before(release: Path) -> None:
     path = release / "data" / "real" / "test.jsonl"
     path.write_text("".join(line + "\n" for line in path.read_text().splitlines()[:-3]))
     seal(release)
-    assert "expected the same pictures in all three faces, data/real/test.jsonl ends before" in list_problems(release)
+    assert (
+        "expected the same pictures in all three faces, data/real/test.jsonl ends before"
+        in list_problems(release)
+    )
 
 
 @pytest.mark.parametrize("kind", ["array", "empty line", "byte order mark"])
@@ -62,7 +70,9 @@ def test_anything_but_one_record_a_line(release: Path, kind: str) -> None:
         "byte order mark": b"\xef\xbb\xbf" + data,
     }
     path.write_bytes(changed[kind])
-    assert re.search(r"data/real/test\.jsonl:[12]: expected a JSON object", list_problems(seal(release)))
+    assert re.search(
+        r"data/real/test\.jsonl:[12]: expected a JSON object", list_problems(seal(release))
+    )
 
 
 def test_a_broken_line_is_one_problem(release: Path) -> None:
@@ -89,5 +99,7 @@ def test_a_split_without_archives_and_tables(release: Path) -> None:
     # It used to end in a traceback.
     for path in (release / "data" / "real").glob("train-*"):
         path.unlink()
-    names = "data/real/train.jsonl, data/real/train-00000.tar, data/real/train-00000-of-00001.parquet"
+    names = (
+        "data/real/train.jsonl, data/real/train-00000.tar, data/real/train-00000-of-00001.parquet"
+    )
     assert f"expected the faces {names}, got data/real/train.jsonl" in list_problems(seal(release))

@@ -16,9 +16,13 @@ class TestTables:
     def test_a_changed_cell(self, release: Path) -> None:
         def edit(table: pa.Table) -> pa.Table:
             answers = ["no" if a == "yes" else a for a in table["answer"].to_pylist()]
-            return table.set_column(table.schema.get_field_index("answer"), table.schema.field("answer"), [answers])
+            return table.set_column(
+                table.schema.get_field_index("answer"), table.schema.field("answer"), [answers]
+            )
 
-        assert "row group 0: column answer differs from data/real/test.jsonl:1" in edit_table(release, edit)
+        assert "row group 0: column answer differs from data/real/test.jsonl:1" in edit_table(
+            release, edit
+        )
 
     def test_rows_that_no_record_has(self, release: Path) -> None:
         # Only the rows of the records were compared.
@@ -35,7 +39,9 @@ class TestTables:
                 0, table.schema.field("image"), [pa.array(images, table.schema.field("image").type)]
             )
 
-        assert "row group 0: column image differs from data/real/test.jsonl:1" in edit_table(release, edit)
+        assert "row group 0: column image differs from data/real/test.jsonl:1" in edit_table(
+            release, edit
+        )
 
     @pytest.mark.parametrize(
         "schema",
@@ -48,7 +54,9 @@ class TestTables:
     def test_another_image_type(self, release: Path, schema: pa.DataType) -> None:
         def edit(table: pa.Table) -> pa.Table:
             image = pa.array(table["image"].to_pylist(), schema)
-            return table.set_column(0, "image", [image]).replace_schema_metadata(table.schema.metadata)
+            return table.set_column(0, "image", [image]).replace_schema_metadata(
+                table.schema.metadata
+            )
 
         assert "expected the columns and metadata of a release" in edit_table(release, edit)
 
@@ -57,15 +65,23 @@ class TestTables:
         assert "expected the columns and metadata of a release" in edited
 
     def test_a_feature_that_old_readers_do_not_know(self, release: Path) -> None:
-        metadata = json.dumps({"info": {"features": {"image": {"_type": "Image"}, "answer": {"_type": "List"}}}})
-        edited = edit_table(release, lambda table: table.replace_schema_metadata({"huggingface": metadata}))
+        metadata = json.dumps(
+            {"info": {"features": {"image": {"_type": "Image"}, "answer": {"_type": "List"}}}}
+        )
+        edited = edit_table(
+            release, lambda table: table.replace_schema_metadata({"huggingface": metadata})
+        )
         assert "expected the columns and metadata of a release" in edited
 
     def test_no_page_index(self, release: Path) -> None:
-        assert "expected a page index" in edit_table(release, lambda table: table, write_page_index=False)
+        assert "expected a page index" in edit_table(
+            release, lambda table: table, write_page_index=False
+        )
 
     def test_pictures_once_per_row(self, release: Path) -> None:
-        assert "expected a dictionary of the pictures" in edit_table(release, lambda t: t, use_dictionary=False)
+        assert "expected a dictionary of the pictures" in edit_table(
+            release, lambda t: t, use_dictionary=False
+        )
 
     def test_row_groups_cut_within_a_picture(self, release: Path) -> None:
         edited = edit_table(release, lambda table: table, row_group_size=4)

@@ -52,7 +52,14 @@ class TestWarnings:
         lines = []
         for number in range(questions):
             text = f"Is there a cat above to a car{number:02d} in the image?"
-            lines.append({"question_id": f"q{number}", "image": "vg/VG_100K/1.jpg", "text": text, "label": "yes"})
+            lines.append(
+                {
+                    "question_id": f"q{number}",
+                    "image": "vg/VG_100K/1.jpg",
+                    "text": text,
+                    "label": "yes",
+                }
+            )
         (folder / "a.jsonl").write_text("\n".join(map(json.dumps, lines)))
         build_release(Job([folder / "a.jsonl"], PictureFolder(folder), folder / "out"))
         return folder / "out"
@@ -61,7 +68,10 @@ class TestWarnings:
         exif = Image.Exif()
         exif[0x0112] = 6
         root = self.build(tmp_path, Image.new("RGB", (30, 20)), exif=exif)
-        assert "warning: data/real/test-00000.tar:vg/VG_100K/1.jpg: turned by EXIF orientation" in list_problems(root)
+        assert (
+            "warning: data/real/test-00000.tar:vg/VG_100K/1.jpg: turned by EXIF orientation"
+            in list_problems(root)
+        )
         assert upload.main(["check", str(root)]) == 0
 
     def test_lengths_that_differ_by_one(self, tmp_path: Path) -> None:
@@ -76,16 +86,29 @@ class TestWarnings:
         folder = tmp_path / "vg" / "VG_100K"
         folder.mkdir(parents=True)
         lines = []
-        for number, (width, split) in enumerate([(30, "test"), (31, "test"), (50, "train"), (55, "train")]):
+        for number, (width, split) in enumerate(
+            [(30, "test"), (31, "test"), (50, "train"), (55, "train")]
+        ):
             Image.new("RGB", (width, 20)).save(folder / f"{number}.png")
             text, image = "Is there a cat above to a car in the image?", f"vg/VG_100K/{number}.png"
-            record = {"question_id": f"q{number}", "image": image, "text": text, "label": "yes", "split": split}
+            record = {
+                "question_id": f"q{number}",
+                "image": image,
+                "text": text,
+                "label": "yes",
+                "split": split,
+            }
             lines.append(json.dumps(record))
         (tmp_path / "a.jsonl").write_text("\n".join(lines))
         build_release(Job([tmp_path / "a.jsonl"], PictureFolder(tmp_path), tmp_path / "out"))
         warned = [problem for problem in check_release(tmp_path / "out") if problem.is_warning]
-        assert [problem.where for problem in warned] == ["config all, split test", "config real, split test"]
-        assert all("column image: values of 30 and 31 pixels" in problem.message for problem in warned)
+        assert [problem.where for problem in warned] == [
+            "config all, split test",
+            "config real, split test",
+        ]
+        assert all(
+            "column image: values of 30 and 31 pixels" in problem.message for problem in warned
+        )
 
     def test_long_rows(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("mmrel_kit.check.viewer.MAX_ROW", 100)
@@ -95,6 +118,8 @@ class TestWarnings:
     def test_pictures_that_do_not_open(self, release: Path) -> None:
         path = sorted((release / "data" / "real").glob("test-*.tar"))[0]
         members = read_tar(path)
-        write_tar(path, [(name, data[:-100] if name.endswith(".jpg") else data) for name, data in members])
+        write_tar(
+            path, [(name, data[:-100] if name.endswith(".jpg") else data) for name, data in members]
+        )
         seal(release)
         assert "differs from" in list_problems(release)

@@ -33,7 +33,11 @@ exec "$@"
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 def arguments(sources: Path, out: Path) -> list[str]:
@@ -54,8 +58,14 @@ def test_local(sources: Path, whole: dict[str, bytes], tmp_path: Path) -> None:
     assert snapshot(tmp_path / "out") == whole
 
 
-def test_slurm(sources: Path, whole: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, text in (("sbatch", SBATCH), ("srun", SRUN), ("scontrol", "#!/bin/bash\necho localhost\n")):
+def test_slurm(
+    sources: Path, whole: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, text in (
+        ("sbatch", SBATCH),
+        ("srun", SRUN),
+        ("scontrol", "#!/bin/bash\necho localhost\n"),
+    ):
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
@@ -74,16 +84,26 @@ def test_slurm(sources: Path, whole: dict[str, bytes], tmp_path: Path, monkeypat
     ]
     assert cli.main(["cluster", *command, *arguments(sources, tmp_path / "out")]) == 0
     script = (tmp_path / "logs" / "launch_script.slurm").read_text()
-    for line in ("--partition=cpu", "--time=01:00:00", "--array=0-1", "--job-name=mmrel", "--cpus-per-task=1"):
+    for line in (
+        "--partition=cpu",
+        "--time=01:00:00",
+        "--array=0-1",
+        "--job-name=mmrel",
+        "--cpus-per-task=1",
+    ):
         assert f"#SBATCH {line}\n" in script
     assert re.search(rf"export PYTHONPATH={re.escape(str(cluster.PACKAGES))}", script)
     assert re.search(r"^srun .*launch_pickled_pipeline .*/logs/executor.pik$", script, re.MULTILINE)
     subprocess.run(["bash", "-n", tmp_path / "logs" / "launch_script.slurm"], check=True)
-    assert upload.main(["finish", "--out", str(tmp_path / "out")]) == 0, (tmp_path / "log").read_text()
+    assert upload.main(["finish", "--out", str(tmp_path / "out")]) == 0, (
+        tmp_path / "log"
+    ).read_text()
     assert snapshot(tmp_path / "out") == whole
 
 
-def test_ray(sources: Path, whole: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ray(
+    sources: Path, whole: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("ray", reason="ray is not installed: pip install 'datatrove[ray]'")
     monkeypatch.setenv("PYTHONPATH", str(cluster.PACKAGES))
     command = ["ray", "--tasks", "2", "--logs", str(tmp_path / "logs"), "--"]

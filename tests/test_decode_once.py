@@ -25,7 +25,13 @@ def pixels(rows: Iterable[dict[str, Any]]) -> list[tuple[Any, ...]]:
     return [
         (
             {name: value for name, value in row.items() if name != "image"},
-            (type(row["image"]), row["image"].mode, row["image"].size, row["image"].format, row["image"].tobytes()),
+            (
+                type(row["image"]),
+                row["image"].mode,
+                row["image"].size,
+                row["image"].format,
+                row["image"].tobytes(),
+            ),
         )
         for row in rows
     ]
@@ -39,7 +45,9 @@ def encode(picture: PIL.Image.Image, kind: str = "JPEG", **options: Any) -> byte
 
 def noise(mode: str = "RGB", size: tuple[int, int] = (64, 48)) -> PIL.Image.Image:
     draw = np.random.default_rng(0)
-    return PIL.Image.fromarray(draw.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)).convert(mode)
+    return PIL.Image.fromarray(
+        draw.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    ).convert(mode)
 
 
 @pytest.fixture
@@ -63,10 +71,14 @@ def loaded(request: pytest.FixtureRequest, built: Path, tmp_path: Path) -> Any:
         return datasets.load_dataset(
             str(built), "real", split="test", streaming=streaming, cache_dir=str(tmp_path / "cache")
         )
-    return mmrel.load("real", split="test", root=built, streaming=streaming, cache_dir=str(tmp_path / "cache"))
+    return mmrel.load(
+        "real", split="test", root=built, streaming=streaming, cache_dir=str(tmp_path / "cache")
+    )
 
 
-def test_the_same_rows_and_pixels_from_a_third_of_the_decoding(loaded: Any, opened: list[int]) -> None:
+def test_the_same_rows_and_pixels_from_a_third_of_the_decoding(
+    loaded: Any, opened: list[int]
+) -> None:
     expected = pixels(loaded)
     assert len(opened) == len(expected) == 48
     opened.clear()
@@ -102,14 +114,20 @@ def test_rows_in_any_order(loaded: Any) -> None:
 def test_formats(loaded: Any) -> None:
     expected = [np.asarray(row["image"]) for row in loaded]
     formatted = loaded.cast_column("image", Picture()).with_format("numpy")
-    assert all(np.array_equal(row["image"], array) for row, array in zip(formatted, expected, strict=True))
+    assert all(
+        np.array_equal(row["image"], array) for row, array in zip(formatted, expected, strict=True)
+    )
     # In datasets < 5, a stream cannot join rows to batches where a column is null in some.
     size = 5 if int(datasets.__version__.split(".")[0]) > 4 else 1
     batches = [batch["image"] for batch in loaded.cast_column("image", Picture()).iter(size)]
-    assert [image.tobytes() for batch in batches for image in batch] == [array.tobytes() for array in expected]
+    assert [image.tobytes() for batch in batches for image in batch] == [
+        array.tobytes() for array in expected
+    ]
 
 
-@pytest.mark.parametrize(("mode", "kind"), [("RGB", "JPEG"), ("L", "JPEG"), ("P", "PNG"), ("RGBA", "PNG")])
+@pytest.mark.parametrize(
+    ("mode", "kind"), [("RGB", "JPEG"), ("L", "JPEG"), ("P", "PNG"), ("RGBA", "PNG")]
+)
 def test_a_change_of_one_row_is_its_own(mode: str, kind: str) -> None:
     value = {"bytes": encode(noise(mode), kind), "path": None}
     feature = Picture()
@@ -127,7 +145,11 @@ def test_a_change_of_one_row_is_its_own(mode: str, kind: str) -> None:
     for change in changes:
         change(feature.decode_example(value))
         image = feature.decode_example(value)
-        assert (image.mode, image.tobytes(), image.info) == (expected.mode, expected.tobytes(), expected.info)
+        assert (image.mode, image.tobytes(), image.info) == (
+            expected.mode,
+            expected.tobytes(),
+            expected.info,
+        )
         assert image.convert("RGB").tobytes() == expected.convert("RGB").tobytes()
         assert dict(image.getexif()) == dict(expected.getexif())
     with pytest.raises(ValueError, match="readonly"):
@@ -145,7 +167,10 @@ def test_turned_pictures_modes_and_values_that_are_no_bytes(tmp_path: Path) -> N
         assert Picture(**options).decode_example(turned).tobytes() == expected.tobytes()
     assert Picture().decode_example(turned).size == (48, 64)
     (tmp_path / "a.jpg").write_bytes(turned["bytes"])
-    assert Picture().decode_example({"bytes": None, "path": str(tmp_path / "a.jpg")}).size == (48, 64)
+    assert Picture().decode_example({"bytes": None, "path": str(tmp_path / "a.jpg")}).size == (
+        48,
+        64,
+    )
 
 
 def test_pickles_and_prints_without_the_last_picture() -> None:
@@ -154,7 +179,10 @@ def test_pickles_and_prints_without_the_last_picture() -> None:
     feature.decode_example({"bytes": encode(noise()), "path": None})
     assert pickle.dumps(feature) == before
     assert pickle.loads(before) == feature != Picture()
-    assert datasets.Features.from_dict(datasets.Features(image=feature).to_dict())["image"] == datasets.Image()
+    assert (
+        datasets.Features.from_dict(datasets.Features(image=feature).to_dict())["image"]
+        == datasets.Image()
+    )
 
 
 class TestReduced:
@@ -162,7 +190,13 @@ class TestReduced:
 
     @pytest.mark.parametrize(
         ("min_side", "size"),
-        [(None, (800, 600)), (301, (800, 600)), (300, (400, 300)), (100, (200, 150)), (9, (100, 75))],
+        [
+            (None, (800, 600)),
+            (301, (800, 600)),
+            (300, (400, 300)),
+            (100, (200, 150)),
+            (9, (100, 75)),
+        ],
     )
     def test_sizes(self, min_side: int | None, size: tuple[int, int]) -> None:
         value = {"bytes": encode(noise(size=(800, 600))), "path": None}

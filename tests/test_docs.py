@@ -94,7 +94,9 @@ CASES = [
     Case("import mmrel\n\nrows =", "10 Is a"),
     Case("from datasets import load_dataset\n\nonly =", "{'spatial'}"),
     Case("mmrel score answers.jsonl --repo-id NS/MMRel --split test", "GPT-4o", is_long=True),
-    Case("from datasets import load_dataset\nfrom relation_accuracy import compute", "0.5 0.0 0.66"),
+    Case(
+        "from datasets import load_dataset\nfrom relation_accuracy import compute", "0.5 0.0 0.66"
+    ),
     Case("import mmrel\nfrom relation_accuracy import compute", "0.", needs="transformers"),
     Case("mmrel answer --root mmrel --base-url", "64 of 64 answered"),
     Case("MMREL_RELEASE=NS/MMRel python -m lmms_eval", "mmrel_accuracy", needs="lmms_eval"),
@@ -111,7 +113,10 @@ CASES = [
     Case("mmrel label ask project.sqlite", "3 records written to records/train.jsonl"),
     Case("mmrel label audit project.sqlite", "0 of"),
     Case("sample=$(mmrel path sample)", "release: 0 problems", is_long=True),
-    Case("mmrel build --annotations json --images pictures --out mmrel --shard 1/2", "mmrel check mmrel"),
+    Case(
+        "mmrel build --annotations json --images pictures --out mmrel --shard 1/2",
+        "mmrel check mmrel",
+    ),
     Case("mmrel cluster local --tasks 2", "mmrel check mmrel", needs="datatrove"),
     Case("mmrel push mmrel --repo-id NS/MMRel --tag", "dry run: nothing was changed", is_long=True),
 ]
@@ -135,7 +140,9 @@ def read_blocks() -> list[Block]:
     for document in DOCUMENTS:
         text = (REPOSITORY / document).read_text("utf-8")
         blocks += [Block(document, language, content) for language, content in BLOCK.findall(text)]
-        assert text.count("\n```") == 2 * len(BLOCK.findall(text)), f"{document}: a fence is indented or open"
+        assert text.count("\n```") == 2 * len(BLOCK.findall(text)), (
+            f"{document}: a fence is indented or open"
+        )
     return blocks
 
 
@@ -150,7 +157,9 @@ def test_every_block_is_run_or_says_why_not() -> None:
     known = [*(case.first for case in CASES), *NOT_RUN]
     for block in read_blocks():
         matches = [first for first in known if block.text.startswith(first)]
-        assert len(matches) == 1, f"{block.document}: {block.first!r} stands in {len(matches)} rows of the tables"
+        assert len(matches) == 1, (
+            f"{block.document}: {block.first!r} stands in {len(matches)} rows of the tables"
+        )
     for first in known:
         find_block(first)
 
@@ -158,7 +167,9 @@ def test_every_block_is_run_or_says_why_not() -> None:
 def test_no_command_is_indented_where_it_would_not_be_seen() -> None:
     for document in DOCUMENTS:
         text = BLOCK.sub("", (REPOSITORY / document).read_text("utf-8"))
-        assert not re.findall(r"^(?: {4}|\t)(?:python|pip|hf|inspect|import|from) .*", text, re.MULTILINE), document
+        assert not re.findall(
+            r"^(?: {4}|\t)(?:python|pip|hf|inspect|import|from) .*", text, re.MULTILINE
+        ), document
 
 
 def test_the_examples_of_help_are_commands_that_are_understood() -> None:
@@ -198,7 +209,9 @@ class Reader:
         client = Client(hub, folder / "home")
         self.environment = client.environment()
         self.environment["HOME"] = str(client.home)
-        self.environment["HF_HUB_DISABLE_UPDATE_CHECK"] = "1"  # hf would look for its newest version
+        self.environment["HF_HUB_DISABLE_UPDATE_CHECK"] = (
+            "1"  # hf would look for its newest version
+        )
         programs = [str(Path(sys.executable).parent), os.environ["PATH"]]
         self.environment["PATH"] = os.pathsep.join([str(folder / "bin"), *programs])
         self.environment.pop("PYTHONPATH", None)
@@ -336,7 +349,9 @@ def marks(case: Case) -> list[pytest.MarkDecorator]:
     return [pytest.mark.commands] if case.is_long else []
 
 
-@pytest.mark.parametrize("case", [pytest.param(case, marks=marks(case), id=case.first[:60]) for case in CASES])
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=marks(case), id=case.first[:60]) for case in CASES]
+)
 def test_a_block_runs(case: Case, reader: Reader, built: Path, sources: Path) -> None:
     if case.needs:
         pytest.importorskip(case.needs, reason=f"{case.needs} is not in this environment")

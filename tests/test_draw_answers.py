@@ -63,4 +63,7 @@ def test_a_folder_without_a_sample_asks_for_a_release(
     assert score(str(FOLDER / "made_up_80.jsonl")) == 1
     captured = capsys.readouterr()
     assert (captured.out, captured.err.count("\n")) == ("", 1)
-    assert "name the folder of one (root=, --root) or its repository on the Hub (repo_id=, --repo-id)" in captured.err
+    assert (
+        "name the folder of one (root=, --root) or its repository on the Hub (repo_id=, --repo-id)"
+        in captured.err
+    )

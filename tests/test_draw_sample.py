@@ -33,7 +33,9 @@ INSTRUCTION = " Please answer with one word."
 
 def files(folder: Path) -> dict[str, bytes]:
     """Each file below a folder, by its path."""
-    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    return {
+        p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()
+    }
 
 
 def domain(image: str) -> str:
@@ -97,7 +99,9 @@ def test_each_domain_has_twelve_pictures_a_split(splits: dict[str, Any]) -> None
         counts = Counter(map(domain, split))
         assert set(counts) == set(DOMAINS.values())
         assert min(counts.values()) >= 12
-        assert len({re.sub(r".*/\d+", "", image) for image in split if domain(image) == "dalle"}) == 5
+        assert (
+            len({re.sub(r".*/\d+", "", image) for image in split if domain(image) == "dalle"}) == 5
+        )
 
 
 def test_no_picture_or_relation_in_two_splits(folder: Path, splits: dict[str, Any]) -> None:
@@ -113,7 +117,9 @@ def test_no_picture_or_relation_in_two_splits(folder: Path, splits: dict[str, An
 
 def test_each_picture_has_its_yes_its_no_and_its_open_question(splits: dict[str, Any]) -> None:
     """All three are about the same two objects, in the grammar of the domain; ids are unique."""
-    ids = Counter(r["question_id"] for split in splits.values() for records in split.values() for r in records)
+    ids = Counter(
+        r["question_id"] for split in splits.values() for records in split.values() for r in records
+    )
     assert set(ids.values()) == {1}
     assert all(re.fullmatch("[a-z0-9]{15}", name) for name in ids)
     for split in splits.values():
@@ -132,7 +138,9 @@ def test_each_picture_has_its_yes_its_no_and_its_open_question(splits: dict[str,
                 assert yes["r"] != ("above" if where == "sdxl" else "over")
 
 
-def test_placing_the_sample_keeps_what_is_no_part_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_placing_the_sample_keeps_what_is_no_part_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The folder schema/ also holds the paper's numbers, which no release carries."""
     clone, release = tmp_path / "clone", tmp_path / "release"
     for name in PLACED:

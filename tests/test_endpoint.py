@@ -37,7 +37,9 @@ def make(stub: StubEndpoint, folder: Path, **options: object) -> Endpoint:
     return Endpoint(stub.url, "model", folder / "replies.sqlite", **options)  # type: ignore[arg-type]
 
 
-def ask(stub: StubEndpoint, folder: Path, count: int = 1, **options: object) -> tuple[list[endpoint.Reply], Endpoint]:
+def ask(
+    stub: StubEndpoint, folder: Path, count: int = 1, **options: object
+) -> tuple[list[endpoint.Reply], Endpoint]:
     asking = make(stub, folder, **options)
     replies = list(asking.ask(Request(str(n), f"question {n}") for n in range(count)))
     asking.close()
@@ -52,7 +54,9 @@ def test_replies_come_with_the_ids_of_their_requests(tmp_path: Path) -> None:
     assert (asking.answered, asking.run.requests, asking.stopped) == (9, 9, None)
 
 
-def test_a_picture_is_encoded_once_for_all_its_questions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_picture_is_encoded_once_for_all_its_questions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     encoded: list[bytes] = []
     encode = base64.b64encode
     monkeypatch.setattr(base64, "b64encode", lambda data: encoded.append(data) or encode(data))
@@ -90,7 +94,9 @@ def test_the_same_is_never_sent_twice(tmp_path: Path) -> None:
         assert len(stub.asked) == 6
         assert (asking.kept, asking.answered, asking.run.requests) == (5, 1, 1)
         assert {reply.text for reply in replies} == {"yes"}
-        ask(stub, tmp_path, 5, parameters={"temperature": 1})  # other parameters are another question
+        ask(
+            stub, tmp_path, 5, parameters={"temperature": 1}
+        )  # other parameters are another question
         assert len(stub.asked) == 11
 
 
@@ -113,7 +119,11 @@ def test_a_busy_endpoint_is_asked_again(tmp_path: Path, status: int) -> None:
 @pytest.mark.parametrize("after", ["0.3", "date"])
 def test_retry_after_is_honoured_for_all_requests(tmp_path: Path, after: str) -> None:
     came: list[float] = []
-    headers = {"Retry-After": email.utils.formatdate(time.time() + 2, usegmt=True) if after == "date" else after}
+    headers = {
+        "Retry-After": email.utils.formatdate(time.time() + 2, usegmt=True)
+        if after == "date"
+        else after
+    }
 
     def fault(asked: Asked) -> Fault | None:
         came.append(time.monotonic())
@@ -122,7 +132,9 @@ def test_retry_after_is_honoured_for_all_requests(tmp_path: Path, after: str) ->
     with StubEndpoint(fault=fault) as stub:
         replies, _ = ask(stub, tmp_path, 1)
     assert replies[0].text == "yes"
-    assert came[1] - came[0] >= (0.3 if after == "0.3" else 0.5)  # a lower bound: the endpoint's own demand
+    assert came[1] - came[0] >= (
+        0.3 if after == "0.3" else 0.5
+    )  # a lower bound: the endpoint's own demand
 
 
 def test_too_long_a_wait_is_a_failure(tmp_path: Path) -> None:
@@ -154,7 +166,9 @@ def test_too_long_a_wait_is_a_failure(tmp_path: Path) -> None:
         (Fault(cut=True), "connection: RemoteProtocolError", 3),
     ],
 )  # fmt: skip
-def test_what_goes_wrong_is_a_failure_with_its_reason(tmp_path: Path, fault: Fault, failure: str, sent: int) -> None:
+def test_what_goes_wrong_is_a_failure_with_its_reason(
+    tmp_path: Path, fault: Fault, failure: str, sent: int
+) -> None:
     with StubEndpoint(fault=lambda asked: fault if asked.prompt == "question 0" else None) as stub:
         replies, asking = ask(stub, tmp_path, 2, timeout=0.2 if fault.delay or fault.drip else 5)
     by_id = {reply.request.id: reply for reply in replies}
@@ -176,15 +190,23 @@ def test_failures_are_asked_again_in_the_next_run_and_refusals_are_not(tmp_path:
         ask(stub, tmp_path, 3)
         replies, asking = ask(stub, tmp_path, 3)
     assert len(stub.asked) == 4
-    assert {reply.request.id: reply.failure for reply in replies} == {"0": "HTTP 400", "1": "refusal", "2": None}
+    assert {reply.request.id: reply.failure for reply in replies} == {
+        "0": "HTTP 400",
+        "1": "refusal",
+        "2": None,
+    }
     assert asking.kept == 2
 
 
 def test_every_raw_reply_is_kept(tmp_path: Path) -> None:
-    with StubEndpoint(fault=lambda asked: Fault(500, body=b"broken") if asked.nth == 1 else None) as stub:
+    with StubEndpoint(
+        fault=lambda asked: Fault(500, body=b"broken") if asked.nth == 1 else None
+    ) as stub:
         ask(stub, tmp_path, 1, parameters={"seed": 7})
     with sqlite3.connect(tmp_path / "replies.sqlite") as db:
-        rows = db.execute("select status, body, failure, final, prompt, model, parameters from requests").fetchall()
+        rows = db.execute(
+            "select status, body, failure, final, prompt, model, parameters from requests"
+        ).fetchall()
     assert rows[0][:4] == (500, "broken", "HTTP 500", 0)
     assert json.loads(rows[1][1])["choices"][0]["message"]["content"] == "yes"
     assert rows[1][2:] == (None, 1, "question 0", "model", '{"seed": 7}')
@@ -203,7 +225,12 @@ def test_the_budget_of_requests_stops_cleanly_and_counts_all_runs(tmp_path: Path
 def test_the_budget_of_tokens_is_not_overdrawn(tmp_path: Path, concurrency: int) -> None:
     with StubEndpoint(lambda asked: "one two three") as stub:  # 2 + 3 tokens a request
         replies, asking = ask(
-            stub, tmp_path, 20, budget=Budget(tokens=32), parameters={"max_tokens": 8}, concurrency=concurrency
+            stub,
+            tmp_path,
+            20,
+            budget=Budget(tokens=32),
+            parameters={"max_tokens": 8},
+            concurrency=concurrency,
         )
     assert len(replies) == 6
     assert asking.run.tokens == sum(stub.tokens) == 30
@@ -231,7 +258,9 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_progress_and_report_say_what_happened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_and_report_say_what_happened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     with StubEndpoint(fault=lambda asked: Fault(delay=0.15)) as stub:  # tqdm draws each 0.1 s
@@ -261,7 +290,10 @@ def test_pictures_are_drawn_through_the_images_endpoint(tmp_path: Path) -> None:
 
 def test_a_file_that_is_no_store_is_named(tmp_path: Path) -> None:
     (tmp_path / "replies.sqlite").write_bytes(b"not a database " * 100)
-    with StubEndpoint() as stub, pytest.raises(ValueError, match="replies.sqlite: expected a store of replies"):
+    with (
+        StubEndpoint() as stub,
+        pytest.raises(ValueError, match="replies.sqlite: expected a store of replies"),
+    ):
         make(stub, tmp_path)
 
 
@@ -279,7 +311,9 @@ def test_after_kill_9_at_most_the_requests_in_flight_are_repeated(tmp_path: Path
     with StubEndpoint(fault=lambda asked: Fault(delay=0.01)) as stub:
         command = [sys.executable, "-c", KILLED, stub.url, str(tmp_path / "replies.sqlite")]
         root = Path(__file__).resolve().parent.parent
-        with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, env=dict(os.environ)) as process:
+        with subprocess.Popen(
+            command, cwd=root, stdout=subprocess.PIPE, env=dict(os.environ)
+        ) as process:
             assert process.stdout
             for _ in range(20):
                 process.stdout.readline()

@@ -54,7 +54,10 @@ def patched(data: bytes, signature: bytes, offset: int, value: bytes) -> bytes:
 
 
 def tarred(*headers: tuple[tarfile.TarInfo, bytes], ended: bool = True) -> bytes:
-    data = b"".join(header.tobuf(tarfile.GNU_FORMAT) + body + b"\0" * (-len(body) % 512) for header, body in headers)
+    data = b"".join(
+        header.tobuf(tarfile.GNU_FORMAT) + body + b"\0" * (-len(body) % 512)
+        for header, body in headers
+    )
     return data + b"\0" * 10240 * ended
 
 
@@ -70,7 +73,9 @@ GOOD = (NAME, make_jpeg())
 # What stands in the file, its name, and what is told of it.
 CASES: dict[str, tuple[Callable[[], bytes], str, str]] = {
     "a bomb that says how large it is": (
-        lambda: patched(zipped(GOOD), b"PK\1\2", 24, struct.pack("<L", mmrel.MAX_PICTURE_BYTES + 1)),
+        lambda: patched(
+            zipped(GOOD), b"PK\1\2", 24, struct.pack("<L", mmrel.MAX_PICTURE_BYTES + 1)
+        ),
         "a.zip",
         f"member '{NAME}': expected a picture of at most 268435456 bytes, got 268435457",
     ),
@@ -80,7 +85,9 @@ CASES: dict[str, tuple[Callable[[], bytes], str, str]] = {
         f"member '{NAME}': expected 1000 bytes once unpacked, as it says, got more",
     ),
     "5 GB in a small zip": (
-        lambda: patched(zipped(GOOD), b"PK\1\2", 20, struct.pack("<2LHH", 0xFFFFFFFE, 0xFFFFFFFE, len(NAME), 0)),
+        lambda: patched(
+            zipped(GOOD), b"PK\1\2", 20, struct.pack("<2LHH", 0xFFFFFFFE, 0xFFFFFFFE, len(NAME), 0)
+        ),
         "a.zip",
         f"member '{NAME}': expected it to lie within",
     ),
@@ -99,9 +106,21 @@ CASES: dict[str, tuple[Callable[[], bytes], str, str]] = {
         "a.zip",
         "member '/etc/evil.jpg': expected a path within",
     ),
-    "a drive": (lambda: zipped(GOOD, ("C:/evil.jpg", b"x")), "a.zip", "member 'C:/evil.jpg': expected a path within"),
-    "a backslash": (lambda: zipped(GOOD, ("..\\evil.jpg", b"x")), "a.zip", "evil.jpg': expected a path within"),
-    "one name twice": (lambda: zipped(GOOD, (NAME, b"x")), "a.zip", f"member '{NAME}': expected each name once"),
+    "a drive": (
+        lambda: zipped(GOOD, ("C:/evil.jpg", b"x")),
+        "a.zip",
+        "member 'C:/evil.jpg': expected a path within",
+    ),
+    "a backslash": (
+        lambda: zipped(GOOD, ("..\\evil.jpg", b"x")),
+        "a.zip",
+        "evil.jpg': expected a path within",
+    ),
+    "one name twice": (
+        lambda: zipped(GOOD, (NAME, b"x")),
+        "a.zip",
+        f"member '{NAME}': expected each name once",
+    ),
     "two pictures that could be it": (
         lambda: zipped((f"a/{NAME}", make_jpeg()), (f"b/{NAME}", make_jpeg())),
         "a.zip",
@@ -138,8 +157,16 @@ CASES: dict[str, tuple[Callable[[], bytes], str, str]] = {
         "damaged; fetch the file again",
     ),
     "cut off": (lambda: zipped(GOOD)[:-30], "a.zip", "a.zip: expected a whole zip file"),
-    "cut off within its end": (lambda: zipped(GOOD)[:-1], "a.zip", "a.zip: expected a whole zip file"),
-    "the beginning is missing": (lambda: zipped(GOOD)[100:], "a.zip", "a.zip: expected a whole zip file"),
+    "cut off within its end": (
+        lambda: zipped(GOOD)[:-1],
+        "a.zip",
+        "a.zip: expected a whole zip file",
+    ),
+    "the beginning is missing": (
+        lambda: zipped(GOOD)[100:],
+        "a.zip",
+        "a.zip: expected a whole zip file",
+    ),
     "a version of zip to come": (
         lambda: patched(zipped(GOOD), b"PK\1\2", 6, struct.pack("<H", 99)),
         "a.zip",
@@ -216,8 +243,16 @@ CASES: dict[str, tuple[Callable[[], bytes], str, str]] = {
         "a.tar",
         "expected a whole tar file, it is damaged",
     ),
-    "compressed": (lambda: zlib.compress(tarred((member(NAME, 3), b"xyz"))), "a.tar", "expected a plain tar file"),
-    "another kind of file": (lambda: b"x", "a.rar", "a.rar: expected a folder, a .zip, .tar or .parquet file"),
+    "compressed": (
+        lambda: zlib.compress(tarred((member(NAME, 3), b"xyz"))),
+        "a.tar",
+        "expected a plain tar file",
+    ),
+    "another kind of file": (
+        lambda: b"x",
+        "a.rar",
+        "a.rar: expected a folder, a .zip, .tar or .parquet file",
+    ),
 }
 
 
@@ -272,7 +307,9 @@ def test_any_damage_is_refused_or_harmless(
     else:
         whole = tarred(*((member(name, len(body)), body) for name, body in pictures.items()))
     broken = bytearray(whole[: data.draw(st.integers(0, len(whole)), "end")])
-    for at, value in data.draw(st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), max_size=3), "bytes"):
+    for at, value in data.draw(
+        st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), max_size=3), "bytes"
+    ):
         if broken:
             broken[at % len(broken)] = value
     path = tmp_path_factory.mktemp("broken") / f"a{suffix}"
@@ -283,4 +320,6 @@ def test_any_damage_is_refused_or_harmless(
         assert str(path) in str(error)
     else:
         # A zip knows the checksum of what it holds; a tar does not know what is in a picture, which is decoded later.
-        assert suffix == ".tar" or all(pictures.get(name, body) == body for name, body in found.items())
+        assert suffix == ".tar" or all(
+            pictures.get(name, body) == body for name, body in found.items()
+        )

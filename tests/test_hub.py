@@ -85,7 +85,9 @@ def published(hub: LoopbackHub, repo_id: str = NAME, revision: str = "main") -> 
 @pytest.mark.parametrize("xet", WAYS)
 def test_push_verify_load(hub: LoopbackHub, client: Client, release: Path, xet: bool) -> None:
     client.xet = xet
-    printed = client.upload("push", str(release), "--repo-id", NAME, "--tag", "v1.0.0")  # with all its checks
+    printed = client.upload(
+        "push", str(release), "--repo-id", NAME, "--tag", "v1.0.0"
+    )  # with all its checks
     assert f"{len(snapshot(release))} added, 0 changed, 0 removed, 0 unchanged" in printed
     assert published(hub) == snapshot(release)
     assert hub.repo(NAME).tags == {"v1.0.0": hub.repo(NAME).history()[0].id}
@@ -94,18 +96,26 @@ def test_push_verify_load(hub: LoopbackHub, client: Client, release: Path, xet: 
 
     hub.requests.clear()
     assert "nothing to do" in client.run("push", release, NAME, "--tag", "v1.0.0").stdout
-    assert not any(hub.sent(step) for step in ("preupload", "put", "xorb", "commit", "tag", "create_repo"))
+    assert not any(
+        hub.sent(step) for step in ("preupload", "put", "xorb", "commit", "tag", "create_repo")
+    )
 
-    table = client.run("verify", release, NAME, "--revision", "v1.0.0", "--deep", timeout=5.0).stdout
+    table = client.run(
+        "verify", release, NAME, "--revision", "v1.0.0", "--deep", timeout=5.0
+    ).stdout
     assert {line.split()[-1] for line in table.splitlines()[2:]} == {"yes"}
     lines = client.python(LOAD).splitlines()
     assert lines[:2] == [line.replace(NAME, "ns/mmrel") for line in lines[2:4]]
-    questions = [json.loads(line)["question_id"] for line in (release / "data/real/test.jsonl").open()]
+    questions = [
+        json.loads(line)["question_id"] for line in (release / "data/real/test.jsonl").open()
+    ]
     assert lines[1].startswith(f"ns/mmrel test {' '.join(questions)} (")
     assert lines[4].endswith("['dalle', 'real', 'sdxl']")
 
 
-def test_a_changed_card_sends_only_the_card(hub: LoopbackHub, client: Client, release: Path) -> None:
+def test_a_changed_card_sends_only_the_card(
+    hub: LoopbackHub, client: Client, release: Path
+) -> None:
     client.run("push", release, NAME)
     with (release / "README.md").open("a") as card:
         card.write("\nOne more sentence.\n")
@@ -118,15 +128,27 @@ def test_a_changed_card_sends_only_the_card(hub: LoopbackHub, client: Client, re
     assert published(hub) == snapshot(release)
 
 
-def test_files_of_an_older_release_go_and_those_of_others_stay(hub: LoopbackHub, client: Client, release: Path) -> None:
+def test_files_of_an_older_release_go_and_those_of_others_stay(
+    hub: LoopbackHub, client: Client, release: Path
+) -> None:
     client.run("push", release, NAME)
     hub.commit(NAME, {"notes.txt": b"somebody's", "data/real/theirs.jsonl": b"{}"})
     gone = release / "data" / "dalle" / "test.jsonl"
     gone.unlink()
     seal(release)
-    assert "- data/dalle/test.jsonl" in client.run("push", release, NAME, "--message", "Without DALL-E").stdout
-    assert published(hub) == {**snapshot(release), "notes.txt": b"somebody's", "data/real/theirs.jsonl": b"{}"}
-    assert [commit.title for commit in hub.repo(NAME).history()][:2] == ["Without DALL-E", "by hand"]
+    assert (
+        "- data/dalle/test.jsonl"
+        in client.run("push", release, NAME, "--message", "Without DALL-E").stdout
+    )
+    assert published(hub) == {
+        **snapshot(release),
+        "notes.txt": b"somebody's",
+        "data/real/theirs.jsonl": b"{}",
+    }
+    assert [commit.title for commit in hub.repo(NAME).history()][:2] == [
+        "Without DALL-E",
+        "by hand",
+    ]
 
 
 def test_dry_run_changes_nothing(hub: LoopbackHub, client: Client, release: Path) -> None:
@@ -168,7 +190,9 @@ def test_many_pages_of_files(hub: LoopbackHub, client: Client, release: Path) ->
     assert "0 added, 0 changed, 0 removed" in client.run("push", release, NAME).stdout
 
 
-def test_a_gitignore_that_stands_there_hides_nothing(hub: LoopbackHub, client: Client, release: Path) -> None:
+def test_a_gitignore_that_stands_there_hides_nothing(
+    hub: LoopbackHub, client: Client, release: Path
+) -> None:
     hub.create(NAME)
     hub.commit(NAME, {".gitignore": b"data/real/test.jsonl\ndata/real/test-00000.tar\n"})
     client.run("push", release, NAME)
@@ -308,13 +332,19 @@ def test_412_names_both_revisions(hub: LoopbackHub, client: Client, release: Pat
     assert set(published(hub)) == {"theirs.txt"}
 
 
-def test_messages_and_logs_are_clean(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_messages_and_logs_are_clean(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setenv("HF_TOKEN", "not-of-the-usual-form")
-    told = hub_calls.clean("GET https://store/x?signature=secret with not-of-the-usual-form or hf_abcdefghij")
+    told = hub_calls.clean(
+        "GET https://store/x?signature=secret with not-of-the-usual-form or hf_abcdefghij"
+    )
     assert told == "GET https://store/x?… with <token> or <token>"
     with hub_calls.bounded(1.0), caplog.at_level(logging.WARNING):
         logging.getLogger("huggingface_hub.utils._http").addHandler(caplog.handler)
-        logging.getLogger("huggingface_hub.utils._http").warning("PUT %s", "http://store/x?signature=secret")
+        logging.getLogger("huggingface_hub.utils._http").warning(
+            "PUT %s", "http://store/x?signature=secret"
+        )
     logging.getLogger("huggingface_hub.utils._http").removeHandler(caplog.handler)
     assert "signature" not in caplog.text
     assert "PUT http://store/x?…" in caplog.text
@@ -331,7 +361,9 @@ def test_every_call_has_a_timeout() -> None:
 
 @pytest.mark.parametrize("path", ["../x", "/etc/passwd", "a/../../x", "a//b", "./a"])
 def test_hostile_paths(release: Path, path: str) -> None:
-    edit_index(release, lambda index: index["files"].update({path: {"sha256": "0" * 64, "size": 1}}))
+    edit_index(
+        release, lambda index: index["files"].update({path: {"sha256": "0" * 64, "size": 1}})
+    )
     with pytest.raises(InputError, match="no path inside a release"):
         hub_plan.read_index(release)
 
@@ -367,7 +399,12 @@ def test_progress_bars_are_for_terminals(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_verify_tells_differences(hub: LoopbackHub, client: Client, release: Path) -> None:
     client.run("push", release, NAME)
     other = (release / "data/sdxl/test-00000-of-00002.parquet").read_bytes()
-    changes = {"LICENSE": b"shorter", "data/real/train.jsonl": None, "mmrel.py": b"", "notes.txt": b""}
+    changes = {
+        "LICENSE": b"shorter",
+        "data/real/train.jsonl": None,
+        "mmrel.py": b"",
+        "notes.txt": b"",
+    }
     hub.commit(NAME, {**changes, "data/dalle/test-00000-of-00002.parquet": other})
     done = client.run("verify", release, NAME)
     assert done.returncode == 1
@@ -399,8 +436,12 @@ def test_verify_without_repository(client: Client, release: Path) -> None:
 # --- The builder, streaming the archives
 
 
-@pytest.mark.parametrize("kind", ["reset", *(pytest.param(kind, marks=pytest.mark.hub) for kind in ("close", "500"))])
-def test_builder_streams_from_the_hub(hub: LoopbackHub, client: Client, tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize(
+    "kind", ["reset", *(pytest.param(kind, marks=pytest.mark.hub) for kind in ("close", "500"))]
+)
+def test_builder_streams_from_the_hub(
+    hub: LoopbackHub, client: Client, tmp_path: Path, kind: str
+) -> None:
     """An archive is read as it comes; where that breaks in the middle, the rest is asked for again."""
     release = make_large_release(tmp_path / "large", pictures=3)
     client.run("push", release, NAME)
@@ -408,11 +449,15 @@ def test_builder_streams_from_the_hub(hub: LoopbackHub, client: Client, tmp_path
     count, size, _ = client.python(BUILDER).split()
     assert hub.rules[0].times == 0  # it struck
     assert int(count) == 3
-    assert int(size) == sum(picture.stat().st_size for picture in (tmp_path / "large-sources").rglob("*.png"))
+    assert int(size) == sum(
+        picture.stat().st_size for picture in (tmp_path / "large-sources").rglob("*.png")
+    )
 
 
 @pytest.mark.hub
-def test_builder_streams_in_constant_memory(hub: LoopbackHub, client: Client, tmp_path: Path) -> None:
+def test_builder_streams_in_constant_memory(
+    hub: LoopbackHub, client: Client, tmp_path: Path
+) -> None:
     """A release of eight times the size takes no more memory, but for the noise of a process."""
     peaks = []
     for pictures in (8, 64):
@@ -442,5 +487,7 @@ def test_hub_in_a_process_of_its_own(tmp_path: Path) -> None:
 def test_what_would_leave_the_machine_is_seen(tmp_path: Path) -> None:
     with LoopbackHub(tmp_path / "hub") as hub:
         client = Client(hub, tmp_path / "home")
-        client.python("import urllib.request as r\ntry: r.urlopen('https://example.org')\nexcept OSError: pass")
+        client.python(
+            "import urllib.request as r\ntry: r.urlopen('https://example.org')\nexcept OSError: pass"
+        )
         assert hub.external == ["CONNECT example.org:443"]

@@ -27,7 +27,14 @@ from tests.helpers.routes import read_lines
 def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("evaluated")
     sources = make_sources(folder / "sources", copies=3)
-    arguments = ["--annotations", str(sources / "json"), "--images", str(sources), "--out", str(folder / "out")]
+    arguments = [
+        "--annotations",
+        str(sources / "json"),
+        "--images",
+        str(sources),
+        "--out",
+        str(folder / "out"),
+    ]
     assert upload.main(["build", *arguments, "--hub-eval"]) == 0
     return folder / "out"
 
@@ -43,7 +50,12 @@ def test_the_release_passes_check_and_lists_the_config(evaluated: Path) -> None:
 def test_the_card_says_what_the_hubs_evaluation_is(evaluated: Path, built: Path) -> None:
     # A release had the files, and its card said nothing of them.
     text = " ".join((evaluated / "README.md").read_text("utf-8").split())
-    for words in ("`eval.yaml`", "`inspect eval hf/NS/MMRel --model openai/NAME`", "`hub_eval`", "It is not more data"):
+    for words in (
+        "`eval.yaml`",
+        "`inspect eval hf/NS/MMRel --model openai/NAME`",
+        "`hub_eval`",
+        "It is not more data",
+    ):
         assert words in text
     assert "one task for each split (test, adversarial)" in text
     assert "Evaluation from the Hub" not in (built / "README.md").read_text("utf-8")
@@ -59,7 +71,9 @@ def test_the_config_holds_the_yes_no_questions_with_pictures_as_data_uris(
     evaluated: Path, tmp_path: Path, split: str
 ) -> None:
     rows = datasets.load_dataset(str(evaluated), "hub_eval", split=split, cache_dir=str(tmp_path))
-    records = [record for record in read_lines(evaluated, split) if record["task"] == "discriminative"]
+    records = [
+        record for record in read_lines(evaluated, split) if record["task"] == "discriminative"
+    ]
     assert [row["question_id"] for row in rows] == [record["question_id"] for record in records]
     for row, record in zip(rows, records, strict=True):
         assert (row["input"], row["target"]) == (make_prompt(record), record["answer"])

@@ -95,22 +95,32 @@ def test_literal_mmrel_beside_a_release(
 ) -> None:
     shutil.copytree(built, tmp_path / "mmrel")
     monkeypatch.chdir(tmp_path)
-    loaded = datasets.load_dataset("mmrel", "real", streaming=streaming, cache_dir=str(tmp_path / "cache"))
+    loaded = datasets.load_dataset(
+        "mmrel", "real", streaming=streaming, cache_dir=str(tmp_path / "cache")
+    )
     assert_equal(loaded, built, "real")
 
 
 @BOTH
 def test_clone(clone: Path, tmp_path: Path, streaming: bool) -> None:
-    assert_equal(datasets.load_dataset(str(clone), "real", streaming=streaming, cache_dir=str(tmp_path)), clone, "real")
+    assert_equal(
+        datasets.load_dataset(str(clone), "real", streaming=streaming, cache_dir=str(tmp_path)),
+        clone,
+        "real",
+    )
 
 
 @BOTH
-def test_the_folder_itself(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, streaming: bool) -> None:
+def test_the_folder_itself(
+    built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, streaming: bool
+) -> None:
     # The README says that "." has no name for `datasets`; when this fails, it has become better than that.
     monkeypatch.chdir(shutil.copytree(built, tmp_path / "mmrel"))
     with pytest.raises(ValueError, match="dataset_name should be specified"):
         datasets.load_dataset(".", "real", streaming=streaming, cache_dir=str(tmp_path / "cache"))
-    loaded = datasets.load_dataset("../mmrel", "real", streaming=streaming, cache_dir=str(tmp_path / "cache"))
+    loaded = datasets.load_dataset(
+        "../mmrel", "real", streaming=streaming, cache_dir=str(tmp_path / "cache")
+    )
     assert_equal(loaded, built, "real")
 
 
@@ -120,7 +130,11 @@ def test_the_folder_itself(built: Path, tmp_path: Path, monkeypatch: pytest.Monk
 def test_script(built: Path, clone: Path, tmp_path: Path, script: str, streaming: bool) -> None:
     root = clone if script == "mmrel.py" else built
     loaded = datasets.load_dataset(
-        str(root / script), "real", trust_remote_code=True, streaming=streaming, cache_dir=str(tmp_path)
+        str(root / script),
+        "real",
+        trust_remote_code=True,
+        streaming=streaming,
+        cache_dir=str(tmp_path),
     )
     assert_equal(loaded, root, "real")
 
@@ -129,7 +143,11 @@ def test_script(built: Path, clone: Path, tmp_path: Path, script: str, streaming
 def test_script_takes_the_filters(clone: Path, tmp_path: Path) -> None:
     # The card beside the script counts all rows; datasets 3.6 would hold fewer against it and refuse them.
     loaded = datasets.load_dataset(
-        str(clone / "mmrel.py"), "all", tasks=["generative"], trust_remote_code=True, cache_dir=str(tmp_path)
+        str(clone / "mmrel.py"),
+        "all",
+        tasks=["generative"],
+        trust_remote_code=True,
+        cache_dir=str(tmp_path),
     )
     assert {row["task"] for row in undecoded(loaded["test"])} == {"generative"}
 
@@ -168,7 +186,11 @@ def test_one_split_decodes(built: Path, tmp_path: Path) -> None:
 
 def test_filters(built: Path, tmp_path: Path) -> None:
     everything = undecoded(mmrel.load("all", split="test", root=built, cache_dir=str(tmp_path)))
-    for filters in ({"categories": ["comparative"]}, {"tasks": "generative"}, {"categories": ["action", "spatial"]}):
+    for filters in (
+        {"categories": ["comparative"]},
+        {"tasks": "generative"},
+        {"categories": ["action", "spatial"]},
+    ):
         loaded = mmrel.load("all", split="test", root=built, cache_dir=str(tmp_path), **filters)
         ((key, values),) = filters.items()
         column = {"categories": "category", "tasks": "task"}[key]
@@ -182,14 +204,20 @@ def test_filters_that_match_nothing_give_no_rows(
 ) -> None:
     # 'Instruction "test" corresponds to no data!' came of the plain load, and silence of the stream.
     loaded = mmrel.load(
-        "real", root=built, categories="comparative", streaming=streaming, cache_dir=str(tmp_path / "cache")
+        "real",
+        root=built,
+        categories="comparative",
+        streaming=streaming,
+        cache_dir=str(tmp_path / "cache"),
     )
     assert undecoded(loaded["test"]) == []
     assert {row["category"] for row in undecoded(loaded["train"])} == {"comparative"}
     assert loaded["test"].features == loaded["train"].features
     assert f"{built}: no comparative questions of 'real' in 'test'" in caplog.text
     caplog.clear()
-    assert undecoded(mmrel.load("real", "train", root=built, categories="comparative", cache_dir=str(tmp_path)))
+    assert undecoded(
+        mmrel.load("real", "train", root=built, categories="comparative", cache_dir=str(tmp_path))
+    )
     assert not caplog.text
 
 
@@ -213,7 +241,9 @@ class TestSplits:
             (datasets.Split.ALL, ["train", "test", "adversarial"]),
         ],
     )
-    def test_whole_splits(self, built: Path, tmp_path: Path, split: Any, names: list[str], streaming: bool) -> None:
+    def test_whole_splits(
+        self, built: Path, tmp_path: Path, split: Any, names: list[str], streaming: bool
+    ) -> None:
         rows = expected_rows(built, "all")
         loaded = mmrel.load(split=split, root=built, streaming=streaming, cache_dir=str(tmp_path))
         assert self.ids(undecoded(loaded)) == self.ids(row for name in names for row in rows[name])
@@ -221,8 +251,13 @@ class TestSplits:
     @BOTH
     def test_a_list(self, built: Path, tmp_path: Path, streaming: bool) -> None:
         rows = expected_rows(built, "all")
-        loaded = mmrel.load(split=["test", "train"], root=built, streaming=streaming, cache_dir=str(tmp_path))
-        assert [self.ids(undecoded(part)) for part in loaded] == [self.ids(rows["test"]), self.ids(rows["train"])]
+        loaded = mmrel.load(
+            split=["test", "train"], root=built, streaming=streaming, cache_dir=str(tmp_path)
+        )
+        assert [self.ids(undecoded(part)) for part in loaded] == [
+            self.ids(rows["test"]),
+            self.ids(rows["train"]),
+        ]
 
     def test_slices(self, built: Path, tmp_path: Path) -> None:
         rows = self.ids(expected_rows(built, "all")["test"])
@@ -238,17 +273,25 @@ class TestSplits:
         "split", ["test[:10]", "train+test[5:]", datasets.ReadInstruction("test", to=10, unit="%")]
     )
     def test_a_stream_has_no_slices(self, built: Path, split: Any) -> None:
-        with pytest.raises(ValueError, match="expected whole splits.*a stream has no slices; use .skip"):
+        with pytest.raises(
+            ValueError, match="expected whole splits.*a stream has no slices; use .skip"
+        ):
             mmrel.load(split=split, root=built, streaming=True)
 
     @BOTH
-    @pytest.mark.parametrize("split", ["tset", "test[", "test[:x]", "", "validation", "train+tset", ["test", "tset"]])
+    @pytest.mark.parametrize(
+        "split", ["tset", "test[", "test[:x]", "", "validation", "train+tset", ["test", "tset"]]
+    )
     def test_what_is_no_split(self, built: Path, split: Any, streaming: bool) -> None:
-        with pytest.raises(mmrel.ReleaseError, match="expected a split among train, test, adversarial"):
+        with pytest.raises(
+            mmrel.ReleaseError, match="expected a split among train, test, adversarial"
+        ):
             mmrel.load(split=split, root=built, streaming=streaming)
 
     def test_a_split_that_the_domain_lacks(self, built: Path) -> None:
-        with pytest.raises(mmrel.ReleaseError, match="has no split 'adversarial' of 'real'; present: train, test"):
+        with pytest.raises(
+            mmrel.ReleaseError, match="has no split 'adversarial' of 'real'; present: train, test"
+        ):
             mmrel.load("real", split="test+adversarial", root=built)
 
     def test_processes(self, built: Path, tmp_path: Path) -> None:
@@ -267,10 +310,14 @@ class TestSplits:
         # 'Instruction "test[:0]" corresponds to no data!'
         assert undecoded(mmrel.load("real", split=split, root=built, cache_dir=str(tmp_path))) == []
 
-    def test_a_damaged_archive_is_named_by_processes_too(self, release: Path, tmp_path: Path) -> None:
+    def test_a_damaged_archive_is_named_by_processes_too(
+        self, release: Path, tmp_path: Path
+    ) -> None:
         for archive in release.glob("data/real/test-*.tar"):
             archive.write_bytes(archive.read_bytes()[:-20000])
-        with pytest.raises(mmrel.ReleaseError, match=r"data/real/test-0000\d\.tar.*fetch the release again"):
+        with pytest.raises(
+            mmrel.ReleaseError, match=r"data/real/test-0000\d\.tar.*fetch the release again"
+        ):
             mmrel.load("real", root=release, cache_dir=str(tmp_path / "cache"), num_proc=2)
 
 
@@ -284,10 +331,14 @@ class TestRoots:
         monkeypatch.setenv("HOME", str(tmp_path / "x"))
 
     @BOTH
-    @pytest.mark.parametrize("root", ["mmrel", "./mmrel", Path("mmrel"), "../x/mmrel", "~/mmrel", "mmrel/"], ids=str)
+    @pytest.mark.parametrize(
+        "root", ["mmrel", "./mmrel", Path("mmrel"), "../x/mmrel", "~/mmrel", "mmrel/"], ids=str
+    )
     def test_relative_roots(self, built: Path, root: Any, streaming: bool) -> None:
         # The root was joined twice, mmrel/mmrel/data; a cache that was filled before hid it.
-        assert_equal(mmrel.load("real", root=root, streaming=streaming, cache_dir="cache"), built, "real")
+        assert_equal(
+            mmrel.load("real", root=root, streaming=streaming, cache_dir="cache"), built, "real"
+        )
 
     @needs_scripts
     @BOTH
@@ -304,12 +355,18 @@ class TestRoots:
         assert "vg/VG_100K" in done.stdout
         assert f"from {tmp_path / 'x' / 'mmrel'}" in done.stdout
 
-    @pytest.mark.parametrize("root", ["", "my-relaese", "mmrel/data", "mmrel/loader", "mmrel/README.md", "~/relaese"])
+    @pytest.mark.parametrize(
+        "root", ["", "my-relaese", "mmrel/data", "mmrel/loader", "mmrel/README.md", "~/relaese"]
+    )
     def test_a_root_that_is_no_release(self, root: str) -> None:
         # Inside a clone a mistyped root became the drawn sample: its parent was tried as well.
-        with pytest.raises(mmrel.ReleaseError, match="expected a release, a folder with checksums.json"):
+        with pytest.raises(
+            mmrel.ReleaseError, match="expected a release, a folder with checksums.json"
+        ):
             mmrel.load("real", root=root)
-        with pytest.raises(mmrel.ReleaseError, match="expected a release, a folder with checksums.json"):
+        with pytest.raises(
+            mmrel.ReleaseError, match="expected a release, a folder with checksums.json"
+        ):
             mmrel.load("real", root=root, streaming=True)
 
     @pytest.mark.parametrize(
@@ -323,7 +380,9 @@ class TestRoots:
         ],
         ids=lambda command: command[-1] if len(command) < 6 else command[1],
     )  # fmt: skip
-    def test_commands_in_a_clone_name_it(self, command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_commands_in_a_clone_name_it(
+        self, command: list[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.chdir(REPOSITORY)
         done = run_command(*command)
         assert done.returncode == 1, done.stdout
@@ -332,7 +391,9 @@ class TestRoots:
         assert not (REPOSITORY / "sheet.png").exists()
 
 
-@pytest.mark.parametrize("filters", [{"categories": ["spatiel"]}, {"tasks": "yes/no"}, {"categories": []}])
+@pytest.mark.parametrize(
+    "filters", [{"categories": ["spatiel"]}, {"tasks": "yes/no"}, {"categories": []}]
+)
 def test_unknown_filters(built: Path, filters: dict[str, Any]) -> None:
     # They used to be taken as they came, and to give no rows.
     with pytest.raises(ValueError, match="expected (categories|tasks) among"):
@@ -376,16 +437,23 @@ class TestCache:
         assert undecoded(after) == expected_rows(other, "real")["test"]
 
     @needs_scripts
-    def test_script_of_a_clone_after_that_of_a_release(self, clone: Path, other: Path, tmp_path: Path) -> None:
+    def test_script_of_a_clone_after_that_of_a_release(
+        self, clone: Path, other: Path, tmp_path: Path
+    ) -> None:
         for script in (other / "loader" / "mmrel.py", clone / "mmrel.py"):
             root = clone if script.parent == clone else other
-            loaded = datasets.load_dataset(str(script), "real", trust_remote_code=True, cache_dir=str(tmp_path / "c"))
+            loaded = datasets.load_dataset(
+                str(script), "real", trust_remote_code=True, cache_dir=str(tmp_path / "c")
+            )
             assert_equal(loaded, root, "real")
 
     @needs_scripts
     def test_script_after_load(self, built: Path, other: Path, tmp_path: Path) -> None:
         mmrel.load("real", root=built, cache_dir=str(tmp_path / "c"))
         loaded = datasets.load_dataset(
-            str(other / "loader" / "mmrel.py"), "real", trust_remote_code=True, cache_dir=str(tmp_path / "c")
+            str(other / "loader" / "mmrel.py"),
+            "real",
+            trust_remote_code=True,
+            cache_dir=str(tmp_path / "c"),
         )
         assert_equal(loaded, other, "real")

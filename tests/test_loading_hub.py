@@ -44,7 +44,9 @@ def run(client: Client, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a command of the project's as its user would, from another folder."""
     command = [sys.executable, str(PROJECT / arguments[0]), *arguments[1:]]
     settings = {**client.environment(), "PYTHONPATH": str(PROJECT)}
-    return subprocess.run(command, env=settings, cwd=client.home, text=True, capture_output=True, timeout=300)
+    return subprocess.run(
+        command, env=settings, cwd=client.home, text=True, capture_output=True, timeout=300
+    )
 
 
 def one_sentence(done: subprocess.CompletedProcess[str]) -> str:
@@ -62,7 +64,9 @@ def test_what_was_loaded_before_loads_without_a_network(client: Client) -> None:
     client.settings = {"HF_HUB_OFFLINE": "1"}
     asked = len(client.hub.requests)
     assert client.python(PLAIN) == loaded
-    assert client.python(STREAM) == loaded, "a stream reads the archives that the plain load has downloaded"
+    assert client.python(STREAM) == loaded, (
+        "a stream reads the archives that the plain load has downloaded"
+    )
     assert len(client.hub.requests) == asked
     client.settings = {"HF_ENDPOINT": "http://127.0.0.1:9"}  # nobody listens there
     assert client.python(PLAIN) == loaded
@@ -77,10 +81,16 @@ def test_without_a_network_it_is_one_sentence(client: Client) -> None:
     # It was 72 lines of an HTTP client's traceback.
     client.settings = {"HF_ENDPOINT": "http://127.0.0.1:9"}
     said = one_sentence(run(client, "mmrel.py", "real", "--repo-id", NAME))
-    assert "hf://datasets/NS/MMRel/checksums.json was not downloaded before and cannot be read now" in said
+    assert (
+        "hf://datasets/NS/MMRel/checksums.json was not downloaded before and cannot be read now"
+        in said
+    )
     client.settings = {"HF_HUB_OFFLINE": "1"}
     said = one_sentence(run(client, "mmrel.py", "real", "--repo-id", NAME))
-    assert "hf://datasets/NS/MMRel/checksums.json was not downloaded before and cannot be read now" in said
+    assert (
+        "hf://datasets/NS/MMRel/checksums.json was not downloaded before and cannot be read now"
+        in said
+    )
 
 
 def test_a_network_that_ends_before_the_archives_is_one_sentence(client: Client) -> None:

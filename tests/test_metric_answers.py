@@ -139,10 +139,15 @@ def test_tasks_are_never_mixed() -> None:
     ]
     answers = [*predictions(0), *predictions(1, answer="under")]
     one, other, both = (
-        metric.compute(answers, references, task=task) for task in ("discriminative", "generative", "both")
+        metric.compute(answers, references, task=task)
+        for task in ("discriminative", "generative", "both")
     )
     assert (one["n"], one["open_ended"], one["coverage"]["set_aside"]) == (1, None, 1)
-    assert (other["n"], other["open_ended"]["incorrect"], other["open_ended"]["accuracy"]) == (0, 1, 0.0)
+    assert (other["n"], other["open_ended"]["incorrect"], other["open_ended"]["accuracy"]) == (
+        0,
+        1,
+        0.0,
+    )
     assert (both["n"], both["accuracy"], both["open_ended"]["n"]) == (1, 1.0, 1)
     with pytest.raises(metric.AnswerError, match="task"):
         metric.compute(predictions(0), references[:1], task="generative")
@@ -154,16 +159,22 @@ def test_judge_is_named_and_checked() -> None:
     def lenient(answer: str, row: Any) -> str | None:
         return "correct"
 
-    result = metric.compute(predictions(0, answer="?"), references, task="generative", judge=lenient)
+    result = metric.compute(
+        predictions(0, answer="?"), references, task="generative", judge=lenient
+    )
     assert (result["open_ended"]["accuracy"], result["open_reader"]) == (1.0, "lenient")
     with pytest.raises(metric.AnswerError, match="correct, incorrect or None"):
-        metric.compute(predictions(0), references, task="generative", judge=lambda answer, row: "fine")
+        metric.compute(
+            predictions(0), references, task="generative", judge=lambda answer, row: "fine"
+        )
 
 
 def test_command(release: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     answers = answers_at(tmp_path / "a.jsonl", {**GOOD, "q9": "above"}, key="text")
     target = str(tmp_path / "f.json")
-    status, out, err = run(release, answers, "--json", target, "--model", "M", "--decoding", "greedy", capsys=capsys)
+    status, out, err = run(
+        release, answers, "--json", target, "--model", "M", "--decoding", "greedy", capsys=capsys
+    )
     assert (status, err) == (0, "")
     assert "A drawn sample, not the benchmark" in out
     assert "1 answers are to questions of another task" in out
@@ -178,10 +189,14 @@ def test_command(release: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert (result["accuracy"], result["pair_accuracy"]) == (0.75, 0.5)
 
 
-def test_all_splits_keep_their_pairs_apart(release: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_splits_keep_their_pairs_apart(
+    release: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     answers = answers_at(tmp_path / "a.jsonl", {**GOOD, "q9": "over", "q20": "yes", "q21": "yes"})
     target = str(tmp_path / "f.json")
-    status, out, _ = run(release, answers, "--split", "all", "--task", "both", "--json", target, capsys=capsys)
+    status, out, _ = run(
+        release, answers, "--split", "all", "--task", "both", "--json", target, capsys=capsys
+    )
     result = json.loads(Path(target).read_text())
     assert status == 0
     assert (result["n"], result["pairs"], result["open_ended"]["correct"]) == (6, 3, 1)
@@ -210,14 +225,21 @@ def test_shapes_of_files(release: Path, tmp_path: Path, capsys: pytest.CaptureFi
     assert len(tables) == 1
 
 
-def test_files_of_answers_may_hold_what_other_programs_write(release: Path, tmp_path: Path, capsys: Captured) -> None:
+def test_files_of_answers_may_hold_what_other_programs_write(
+    release: Path, tmp_path: Path, capsys: Captured
+) -> None:
     # A shard without a question, NaN beside the answer, a reply of millions of characters.
     (tmp_path / "empty.jsonl").write_text("")
-    rows = [{"question_id": name, "answer": text, "score": float("nan")} for name, text in GOOD.items()]
+    rows = [
+        {"question_id": name, "answer": text, "score": float("nan")} for name, text in GOOD.items()
+    ]
     rows[0]["answer"] = "Yes. " + "So it is. " * 300_000
     (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     plain = run(release, answers_at(tmp_path / "b.jsonl", GOOD), capsys=capsys)
-    assert run(release, str(tmp_path / "empty.jsonl"), str(tmp_path / "a.jsonl"), capsys=capsys) == plain
+    assert (
+        run(release, str(tmp_path / "empty.jsonl"), str(tmp_path / "a.jsonl"), capsys=capsys)
+        == plain
+    )
     (tmp_path / "array.json").write_text(json.dumps(rows))
     assert run(release, str(tmp_path / "array.json"), capsys=capsys) == plain
 
@@ -266,10 +288,14 @@ def test_bad_paths(release: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
 
 def test_standard_input_and_a_closed_pipe(release: Path, tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "relation_accuracy.py"), "-", "--root", str(release)]
-    text = "".join(json.dumps({"question_id": name, "answer": answer}) + "\n" for name, answer in GOOD.items())
+    text = "".join(
+        json.dumps({"question_id": name, "answer": answer}) + "\n" for name, answer in GOOD.items()
+    )
     done = subprocess.run(command, input=text.encode(), capture_output=True)
     assert (done.returncode, done.stderr) == (0, b"")
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
     assert process.stdin and process.stdout and process.stderr
     process.stdout.close()
     process.stdin.write(text.encode())
@@ -295,7 +321,9 @@ def test_the_commands_of_the_card_run_in_a_clone(
     pytest.importorskip("matplotlib")
     monkeypatch.chdir(ROOT)
     card = (ROOT / "docs" / "metric.md").read_text("utf-8").replace("\\\n", " ")
-    card = card.replace("$(mmrel path answers)", str(ANSWERS.parent)).replace("$(mmrel path sample)", str(ROOT))
+    card = card.replace("$(mmrel path answers)", str(ANSWERS.parent)).replace(
+        "$(mmrel path sample)", str(ROOT)
+    )
     commands = [shlex.split(line) for line in card.splitlines() if line.startswith("mmrel ")]
     assert len(commands) == 2
     for _, *arguments in commands:
@@ -305,7 +333,9 @@ def test_the_commands_of_the_card_run_in_a_clone(
 
 def test_imports_nothing_heavy() -> None:
     code = "import sys, relation_accuracy; print({'datasets', 'torch', 'numpy', 'asyncio'} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == "set()"
 
 
@@ -316,7 +346,11 @@ def test_evaluate_loads_the_wrapper(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     answers = [*predictions(0, 1), {"question_id": "q2", "answer": None}]
     references = [{**row, "domain": "real", "category": "spatial"} for row in REFERENCES[:3]]
     result = loaded.compute(predictions=answers, references=references, reader="words")
-    assert (result["tp"], result["no_answer"], result["by"]["cell"]["real/spatial"]["n"]) == (2, 1, 3)
+    assert (result["tp"], result["no_answer"], result["by"]["cell"]["real/spatial"]["n"]) == (
+        2,
+        1,
+        3,
+    )
     assert loaded.compute(predictions=["Yes."], references=["yes"])["accuracy"] == 1.0
 
 

@@ -17,7 +17,9 @@ def test_scipy_agrees_on_mcnemar() -> None:
         for second in (0, 1, 6, 40, 1100, 100_300):
             if first + second:
                 expected = stats.binomtest(min(first, second), first + second, 0.5).pvalue
-                assert compare.mcnemar(first, second) == pytest.approx(expected, rel=1e-7, abs=1e-300)
+                assert compare.mcnemar(first, second) == pytest.approx(
+                    expected, rel=1e-7, abs=1e-300
+                )
     assert compare.mcnemar(0, 0) == 1.0
 
 
@@ -40,7 +42,10 @@ def test_comparison() -> None:
 
 def test_blind_baselines_by_hand() -> None:
     def questions(*rows: tuple[str, str | None]) -> dict[str, metric.Question]:
-        made = (record(at, label, relation=relation, pair_id="a") for at, (label, relation) in enumerate(rows))
+        made = (
+            record(at, label, relation=relation, pair_id="a")
+            for at, (label, relation) in enumerate(rows)
+        )
         return metric.index_questions(("", row) for row in made)
 
     learnt = questions(
@@ -57,7 +62,10 @@ def test_blind_baselines_by_hand() -> None:
     assert found["always yes"]["recall"] == 1.0
     assert found["always no"]["accuracy"] == 0.5
     # "eat" is even and "fly" unknown: the majority of all, which is no.
-    assert (found["majority by relation"]["accuracy"], found["majority by relation"]["pair_accuracy"]) == (
+    assert (
+        found["majority by relation"]["accuracy"],
+        found["majority by relation"]["pair_accuracy"],
+    ) == (
         0.75,
         0.0,
     )

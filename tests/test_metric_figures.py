@@ -26,7 +26,10 @@ from tests.helpers.metric import record
             (358, 204, 174, 34),
             (0.6909, 0.6370, 0.9133, 0.7505, 0.7299),
         ),  # Qwen2.5-VL-3B, adversarial without SPEC
-        ((1094, 633, 540, 126), (0.6828, 0.6335, 0.8967, 0.7424, 0.7217)),  # dalle; by hand from its counts
+        (
+            (1094, 633, 540, 126),
+            (0.6828, 0.6335, 0.8967, 0.7424, 0.7217),
+        ),  # dalle; by hand from its counts
     ],
 )
 def test_published_tables(table: tuple[int, int, int, int], expected: tuple[float, ...]) -> None:
@@ -44,9 +47,13 @@ def test_real_answers(reader: str) -> None:
     folder = os.environ.get("MMREL_REAL_DATA")
     if not folder:
         pytest.skip("MMREL_REAL_DATA is not set: it names the folder of real records and answers")
-    with open(Path(folder) / "answers" / "llava-1.5-13b.pope-adversarial.jsonl", encoding="utf-8") as lines:
+    with open(
+        Path(folder) / "answers" / "llava-1.5-13b.pope-adversarial.jsonl", encoding="utf-8"
+    ) as lines:
         rows = [json.loads(line) for line in lines]
-    predictions = [{"question_id": str(row["question_id"]), "answer": row["answer"]} for row in rows]
+    predictions = [
+        {"question_id": str(row["question_id"]), "answer": row["answer"]} for row in rows
+    ]
     references = [{"question_id": row["question_id"], "answer": row["label"]} for row in rows]
     result = metric.compute(predictions, references, reader=reader)
     counts = tuple(result[name] for name in ("tp", "fp", "tn", "fn"))
@@ -66,13 +73,18 @@ def test_scikit_learn_agrees() -> None:
         said = [rng.choice((0, 0, 1, 2)) for _ in truth]
         result = metric.compute([words[value] for value in said], [words[value] for value in truth])
         matrix = sklearn.confusion_matrix(truth, said, labels=[0, 1, 2])
-        assert [result["tn"], result["fp"], result["fn"], result["tp"]] == [*matrix[0][:2], *matrix[1][:2]]
+        assert [result["tn"], result["fp"], result["fn"], result["tp"]] == [
+            *matrix[0][:2],
+            *matrix[1][:2],
+        ]
         assert (result["no_answer"], result["accuracy"]) == (
             matrix[:, 2].sum(),
             sklearn.accuracy_score(truth, said),
         )
         # Undefined is nan there and null here.
-        ratios = sklearn.precision_recall_fscore_support(truth, said, labels=[1], zero_division=float("nan"))[:3]
+        ratios = sklearn.precision_recall_fscore_support(
+            truth, said, labels=[1], zero_division=float("nan")
+        )[:3]
         for name, (value,) in zip(("precision", "recall", "f1"), ratios, strict=False):
             assert result[name] is None if value != value else abs(result[name] - value) < 1e-12
 
@@ -80,10 +92,14 @@ def test_scikit_learn_agrees() -> None:
 def test_no_answer_in_each_reader() -> None:
     # Labels yes yes no no; the second and fourth answer are unreadable for all three.
     for reader, recall in (("words", 0.5), ("vlmevalkit", 0.5), ("lmms-eval", 1.0)):
-        result = metric.compute(["yes", "maybe", "no", "maybe"], ["yes", "yes", "no", "no"], reader=reader)
+        result = metric.compute(
+            ["yes", "maybe", "no", "maybe"], ["yes", "yes", "no", "no"], reader=reader
+        )
         assert (result["accuracy"], result["precision"], result["recall"]) == (0.5, 1.0, recall)
         assert (result["yes_ratio"], result["no_answer_share"]) == (0.5, 0.5)
-    amber = metric.compute(["Yes", "maybe", "No", "maybe"], ["yes", "yes", "no", "no"], reader="amber")
+    amber = metric.compute(
+        ["Yes", "maybe", "No", "maybe"], ["yes", "yes", "no", "no"], reader="amber"
+    )
     assert (amber["tp"], amber["precision"], amber["recall"]) == (1, 1.0, 0.5)
     assert "the positive class is no" in amber["notes"]
 
@@ -108,7 +124,9 @@ def test_groups() -> None:
     references = [
         record(0, "yes", domain="sdxl", category="spatial", split="test", relation="above"),
         record(1, "no", domain="real", category="action", split="test", relation="bite"),
-        record(2, "yes", domain="real", category="spatial", split="train", relation="above", style=None),
+        record(
+            2, "yes", domain="real", category="spatial", split="train", relation="above", style=None
+        ),
         record(3, "No ", domain="dalle", category="action", style="abstract"),
         record(4, "yes"),
     ]
@@ -141,7 +159,11 @@ def test_pair_accuracy() -> None:
     assert pair_figures("yn", "y?", "aa") == (1, 0.0, 0)
     assert pair_figures("ynyn", "ynyn", "aa  ") == (1, 1.0, 2)
     assert pair_figures("yn", "yn", "ab") == (0, None, 2)
-    assert pair_figures("ynyn", "ynyy", "aaaa", "ssTT") == (2, 0.5, 0)  # the same pair_id in two splits
+    assert pair_figures("ynyn", "ynyy", "aaaa", "ssTT") == (
+        2,
+        0.5,
+        0,
+    )  # the same pair_id in two splits
 
 
 def test_a_pair_counts_where_its_yes_is() -> None:
@@ -153,7 +175,9 @@ def test_a_pair_counts_where_its_yes_is() -> None:
         record(4, "no", relation="pull", pair_id="b"),
     ]
     result = metric.compute(["yes", "no", "yes", "yes", "yes"], references)
-    found = {name: (row["pairs"], row["pair_accuracy"]) for name, row in result["by"]["relation"].items()}
+    found = {
+        name: (row["pairs"], row["pair_accuracy"]) for name, row in result["by"]["relation"].items()
+    }
     assert found == {"bite": (1, 0.0), "chase": (1, 1.0), "pull": (0, None), "push": (1, 0.0)}
     assert (result["pairs"], result["pair_accuracy"]) == (2, 0.5)
 
@@ -171,8 +195,13 @@ def drawn(number: int) -> tuple[dict[str, metric.Question], dict[str, str | None
     rows = []
     for at in range(number):
         keys = {"domain": rng.choice(metric.DOMAINS), "category": rng.choice(metric.CATEGORIES)}
-        keys |= {"split": rng.choice(metric.SPLITS), "relation": rng.choice(("on", "bite", "bigger"))}
-        row = record(at, rng.choice(("yes", "no")), pair_id=str(at // 3), image_id=str(at // 5), **keys)
+        keys |= {
+            "split": rng.choice(metric.SPLITS),
+            "relation": rng.choice(("on", "bite", "bigger")),
+        }
+        row = record(
+            at, rng.choice(("yes", "no")), pair_id=str(at // 3), image_id=str(at // 5), **keys
+        )
         if rng.random() < 0.1:
             row |= {"answer": keys["relation"], "task": "generative", "pair_id": None}
         rows.append((str(at), row))
@@ -199,8 +228,12 @@ def partition(file: Any, parts: int, seed: int) -> dict[str, Any]:
     return metric.report(whole, len(questions))
 
 
-@pytest.mark.parametrize(("number", "examples", "parts"), [(120, 60, (1, 9)), (100_000, 3, (2, 40))])
-def test_any_partition_gives_the_same_report(number: int, examples: int, parts: tuple[int, int]) -> None:
+@pytest.mark.parametrize(
+    ("number", "examples", "parts"), [(120, 60, (1, 9)), (100_000, 3, (2, 40))]
+)
+def test_any_partition_gives_the_same_report(
+    number: int, examples: int, parts: tuple[int, int]
+) -> None:
     hypothesis = pytest.importorskip("hypothesis")
     strategies = hypothesis.strategies
     file = drawn(number)

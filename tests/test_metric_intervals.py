@@ -32,9 +32,13 @@ def test_bootstrap_is_as_wide_as_theory_says() -> None:
 def test_bootstrap_covers_the_truth() -> None:
     covered = 0
     for seed in range(40):
-        low, high = intervals.intervals(scores_of(draw_pairs(60, 0.6, seed, each=2)))["pair_accuracy"]  # type: ignore[misc]
+        low, high = intervals.intervals(scores_of(draw_pairs(60, 0.6, seed, each=2)))[
+            "pair_accuracy"
+        ]  # type: ignore[misc]
         covered += low <= 0.6 <= high
-    assert covered >= 34  # 95 % of 40 is 38; fewer than 34 has a chance of 2 in 1,000 if the intervals are right
+    assert (
+        covered >= 34
+    )  # 95 % of 40 is 38; fewer than 34 has a chance of 2 in 1,000 if the intervals are right
 
 
 def test_intervals_do_not_depend_on_the_order_and_are_null_without_pictures() -> None:
@@ -50,7 +54,12 @@ def test_intervals_do_not_depend_on_the_order_and_are_null_without_pictures() ->
 
 def test_picture_tallies_add_up() -> None:
     scores = scores_of(draw_pairs(30, 0.5, seed=2))
-    total = [sum(column) for column in zip(*intervals.picture_tallies(scores, bool).values(), strict=False)]
+    total = [
+        sum(column)
+        for column in zip(*intervals.picture_tallies(scores, bool).values(), strict=False)
+    ]
     figures = scores.figures()
-    assert {name: figures[name] for name in metric.yes_no_figures(total)} == metric.yes_no_figures(total)
+    assert {name: figures[name] for name in metric.yes_no_figures(total)} == metric.yes_no_figures(
+        total
+    )
     assert figures["pairs"] == 60

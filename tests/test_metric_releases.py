@@ -83,7 +83,10 @@ def test_a_release_on_the_hub_is_scored_by_its_records_alone(
     asked = [request.path for request in hub.requests if "/resolve/" in request.path]
     paths = (path.rpartition("/resolve/")[2].partition("/")[2] for path in asked)
     records = {"data/real/test.jsonl", "data/dalle/adversarial.jsonl"}
-    schemas = {"schema/record.schema.json", "schema/taxonomy.json"}  # mmrel.Release reads the former
+    schemas = {
+        "schema/record.schema.json",
+        "schema/taxonomy.json",
+    }  # mmrel.Release reads the former
     assert set(paths) - {""} == {"checksums.json", *schemas, *records}
     hub.requests.clear()
     assert_equal("--repo-id", "NS/MMRel", HF_HUB_OFFLINE="1")
@@ -110,7 +113,11 @@ def test_a_revision_stays_what_it_is(hub: LoopbackHub, release: Path, tmp_path: 
     [
         (["--repo-id", "NS/Other"], {}, "no dataset 'NS/Other' on the Hub"),
         (["--repo-id", "NS/MMRel", "--revision", "v9"], {}, "no branch, tag or commit 'v9'"),
-        (["--repo-id", "NS/Empty"], {}, "NS/Empty is no release of MMRel: it has no checksums.json"),
+        (
+            ["--repo-id", "NS/Empty"],
+            {},
+            "NS/Empty is no release of MMRel: it has no checksums.json",
+        ),
         (["--root", "hf://datasets/NS/MMRel"], {"HF_ENDPOINT": NOWHERE}, "check the network"),
         (["--repo-id", "NS/MMRel"], {"HF_HUB_OFFLINE": "1"}, "HF_HUB_OFFLINE"),
     ],
@@ -130,10 +137,16 @@ def test_releases_that_cannot_be_fetched(
     [
         (["--repo-id", "MMRel"], "expected repo_id to be NS/NAME"),
         (["--repo-id", "NS/MMRel", "--revision", ""], "got 'hf://datasets/NS/MMRel@'"),
-        (["--repo-id", "NS/MMRel", "--revision", "../../x"], "got 'hf://datasets/NS/MMRel@../../x'"),
+        (
+            ["--repo-id", "NS/MMRel", "--revision", "../../x"],
+            "got 'hf://datasets/NS/MMRel@../../x'",
+        ),
         (["--root", "https://127.0.0.1/datasets/NS/MMRel"], "hf://datasets/NS/NAME[@REVISION]"),
         (["--repo-id", "NS/MMRel", "--root", "mmrel"], "leave out what does not belong"),
-        (["--revision", "v1.0.0"], "repo_id= (--repo-id) with or without its revision= (--revision)"),
+        (
+            ["--revision", "v1.0.0"],
+            "repo_id= (--repo-id) with or without its revision= (--revision)",
+        ),
         (["--root", "hf://datasets/NS/MMRel", "--revision", "x"], "leave out what does not belong"),
     ],
 )
@@ -186,7 +199,9 @@ def test_a_release_needs_datasets(tmp_path: Path) -> None:
     assert done.stderr == f"relation_accuracy.py: {missing}\n"
 
 
-def test_a_root_is_the_root(release: Path, tmp_path: Path, monkeypatch: Patch, capsys: Captured) -> None:
+def test_a_root_is_the_root(
+    release: Path, tmp_path: Path, monkeypatch: Patch, capsys: Captured
+) -> None:
     answers = answers_at(tmp_path / "a.jsonl", GOOD)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))

@@ -18,7 +18,9 @@ def test_published_rows() -> None:
         assert len(cells) == 7, model
         for cell, (_, precision, recall, f1) in cells.items():
             if (model, cell) != ("GPT-4o", "sdxl/spatial"):
-                assert 2 * precision * recall / (precision + recall) == pytest.approx(f1, abs=0.011), (
+                assert 2 * precision * recall / (precision + recall) == pytest.approx(
+                    f1, abs=0.011
+                ), (
                     model,
                     cell,
                 )
@@ -31,8 +33,13 @@ def release(tmp_path: Path) -> Path:
     """A release of 40 questions in test and in train."""
     files = {}
     for split, seed in (("test", 1), ("train", 2)):
-        rows = [row | {"relation": ("on", "left")[at % 2]} for at, (row, _) in enumerate(draw_pairs(10, 1, seed))]
-        files[f"data/real/{split}.jsonl"] = [{**row, "question_id": split + row["question_id"]} for row in rows]
+        rows = [
+            row | {"relation": ("on", "left")[at % 2]}
+            for at, (row, _) in enumerate(draw_pairs(10, 1, seed))
+        ]
+        files[f"data/real/{split}.jsonl"] = [
+            {**row, "question_id": split + row["question_id"]} for row in rows
+        ]
     return release_at(tmp_path / "release", files)
 
 

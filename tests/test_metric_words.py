@@ -45,7 +45,9 @@ def test_words(row: dict[str, Any]) -> None:
     assert said == row["verdict"]
 
 
-@pytest.mark.parametrize("row", golden("open_ended.json"), ids=lambda row: f"{row['relation']}: {row['answer']}")
+@pytest.mark.parametrize(
+    "row", golden("open_ended.json"), ids=lambda row: f"{row['relation']}: {row['answer']}"
+)
 def test_open_ended(row: dict[str, Any]) -> None:
     assert read_relation(row["answer"], row, load_taxonomy()) == row["verdict"]
 
@@ -88,7 +90,12 @@ def test_open_ended_without_triplet_reads_the_reference() -> None:
 
 @pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize(
-    "answer", [None, "[LMMS_EVAL_REQUEST_FAILED after 5 retries] no yes", " Failed to obtain answer via API."]
+    "answer",
+    [
+        None,
+        "[LMMS_EVAL_REQUEST_FAILED after 5 retries] no yes",
+        " Failed to obtain answer via API.",
+    ],
 )
 def test_null_and_failed_requests_are_no_answer(reader: str, answer: str | None) -> None:
     # They never reach a reader: POPE's would take a failed request for a yes.
@@ -96,7 +103,9 @@ def test_null_and_failed_requests_are_no_answer(reader: str, answer: str | None)
     assert (result["no_answer"], result["accuracy"], result["coverage"]["silent"]) == (2, 0, 2)
 
 
-@pytest.mark.parametrize("text", ["no " * 3_500_000, "a" + "\u0301\u0316" * 100_000, "<a" * 500_000, "1 " * 500_000])
+@pytest.mark.parametrize(
+    "text", ["no " * 3_500_000, "a" + "\u0301\u0316" * 100_000, "<a" * 500_000, "1 " * 500_000]
+)
 def test_long_answers_are_read(text: str) -> None:
     # Unicode normalisation of one run of combining marks took minutes, being quadratic.
     assert metric.read_words(text) in ("no", None)

@@ -15,8 +15,17 @@ from mmrel_kit.files import InputError
 from mmrel_kit.pictures.sources import PictureSources
 
 
-def test_missing_pictures_are_listed(sources: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["--annotations", sources / "json", "--images", f"real={sources}", "--out", tmp_path / "out"]
+def test_missing_pictures_are_listed(
+    sources: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [
+        "--annotations",
+        sources / "json",
+        "--images",
+        f"real={sources}",
+        "--out",
+        tmp_path / "out",
+    ]
     assert upload.main(["build", *map(str, arguments)]) == 1
     told = capsys.readouterr().err
     assert "picture 'Dall-E_generated/action/16.png' is missing" not in told  # ids have five digits
@@ -30,9 +39,20 @@ def test_missing_pictures_are_listed(sources: Path, tmp_path: Path, capsys: pyte
 def test_a_release_without_missing_pictures_says_so(
     sources: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = ["--annotations", sources / "json", "--images", f"real={sources}", f"dalle={sources}"]
+    arguments = [
+        "--annotations",
+        sources / "json",
+        "--images",
+        f"real={sources}",
+        f"dalle={sources}",
+    ]
     out = tmp_path / "out"
-    assert upload.main(["build", *map(str, arguments), "--out", str(out), "--note", "N.", "--allow-missing"]) == 0
+    assert (
+        upload.main(
+            ["build", *map(str, arguments), "--out", str(out), "--note", "N.", "--allow-missing"]
+        )
+        == 0
+    )
     sentence = "Part of the benchmark only: 48 sdxl questions are left out because their 16 pictures were missing"
     assert sentence in capsys.readouterr().out
     assert check_release(out) == []
@@ -48,7 +68,14 @@ def test_a_release_without_missing_pictures_says_so(
 
 def test_no_picture_at_all(sources: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="expected pictures in .*, found none of those asked about"):
+    with pytest.raises(
+        InputError, match="expected pictures in .*, found none of those asked about"
+    ):
         build_release(
-            Job([sources / "json"], PictureSources([str(tmp_path / "empty")]), tmp_path / "out", allow_missing=True)
+            Job(
+                [sources / "json"],
+                PictureSources([str(tmp_path / "empty")]),
+                tmp_path / "out",
+                allow_missing=True,
+            )
         )

@@ -46,9 +46,13 @@ def test_one_version() -> None:
 
 
 # A path of this project, and not of a release or of a user's folder, which is what tests and examples name.
-CITED = re.compile(r"(?<![\w./-])(?:docs|mmrel_kit|benchmarks|tests|schema|\.ci)/[\w./-]*\.[a-z]+\b")
+CITED = re.compile(
+    r"(?<![\w./-])(?:docs|mmrel_kit|benchmarks|tests|schema|\.ci)/[\w./-]*\.[a-z]+\b"
+)
 CITED_PAGE = re.compile(r"(?<![\w./-])[A-Z]+\.md\b")
-RELEASES_OWN = re.compile(r"release/data/")  # `release` is what examples call the folder of a release, too
+RELEASES_OWN = re.compile(
+    r"release/data/"
+)  # `release` is what examples call the folder of a release, too
 
 
 def texts() -> list[Path]:
@@ -85,14 +89,21 @@ def test_ci_runs_the_commands_of_the_readme() -> None:
 
 
 def test_every_verb_is_documented() -> None:
-    documents = [read("README.md"), *(path.read_text("utf-8") for path in REPOSITORY.glob("docs/*.md"))]
+    documents = [
+        read("README.md"),
+        *(path.read_text("utf-8") for path in REPOSITORY.glob("docs/*.md")),
+    ]
     text = "\n".join(documents)
     verbs = list_runnable(cli.make_parser())
     for name, verb in verbs:
         assert f"mmrel {name}" in text, name
         assert verb.description
         assert all(action.help for action in verb._actions), name
-    doors = next(action.choices for action in cli.make_parser("upload.py", upload.VERBS)._actions if action.choices)
+    doors = next(
+        action.choices
+        for action in cli.make_parser("upload.py", upload.VERBS)._actions
+        if action.choices
+    )
     assert set(doors or ()) == set(upload.VERBS)
 
 
@@ -105,7 +116,12 @@ def test_the_card_of_the_sample() -> None:
 
 
 def test_the_sample_is_small_and_large_enough() -> None:
-    files = [path for name in PLACED for path in [REPOSITORY / name, *(REPOSITORY / name).rglob("*")] if path.is_file()]
+    files = [
+        path
+        for name in PLACED
+        for path in [REPOSITORY / name, *(REPOSITORY / name).rglob("*")]
+        if path.is_file()
+    ]
     assert sum(path.stat().st_size for path in files) < 3_000_000
     for domain in mmrel.DOMAINS:
         for split in mmrel.SPLITS:
@@ -124,7 +140,9 @@ def test_the_sample_is_not_stale(tmp_path: Path) -> None:
             assert (release / name).read_text("utf-8") == read(name), hint
     drawn_by = json.loads(read("checksums.json"))["written_by"]
     if (drawn_by["pillow"], drawn_by["pyarrow"]) != (PIL.__version__, pyarrow.__version__):
-        pytest.skip(f"other versions than {drawn_by} write other bytes; the records are as they should be")
+        pytest.skip(
+            f"other versions than {drawn_by} write other bytes; the records are as they should be"
+        )
     assert make_placed_index(release) == read("checksums.json"), hint
     assert make_readme(release) == read("README.md"), hint
     for name in json.loads(read("checksums.json"))["files"]:

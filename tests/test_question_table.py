@@ -23,10 +23,14 @@ def settle(tmp_path: Path, *paths: Path) -> list[str]:
 
 
 def test_a_record_comes_back_as_it_was(tmp_path: Path, built: Path) -> None:
-    record = json.loads((built / "data" / "dalle" / "test.jsonl").read_text("utf-8").splitlines()[0])
+    record = json.loads(
+        (built / "data" / "dalle" / "test.jsonl").read_text("utf-8").splitlines()[0]
+    )
     verified = {"annotators": ["Zoë"], "agreed": 1, "verified_at": "2026-11-24T06:00:00Z"}
     record |= {"question_id": "verified", "verification": verified, "source": "semidc item 1: Zoë"}
-    annotations = read(*sorted(built.glob("data/*/*.jsonl")), write(tmp_path / "train.jsonl", record))
+    annotations = read(
+        *sorted(built.glob("data/*/*.jsonl")), write(tmp_path / "train.jsonl", record)
+    )
     table = QuestionTable(tmp_path / "table.sqlite")
     table.add(annotations)
     rows = table.db.execute(f"select {', '.join(FIELDS)} from questions order by rowid").fetchall()
@@ -37,19 +41,25 @@ def test_a_record_comes_back_as_it_was(tmp_path: Path, built: Path) -> None:
     assert padded[-1].verification == verified
     # Categories and tasks are text, as everything else.
     for name in FIELDS:
-        kinds = {kind for (kind,) in table.db.execute(f"select distinct typeof({name}) from questions")}
+        kinds = {
+            kind for (kind,) in table.db.execute(f"select distinct typeof({name}) from questions")
+        }
         assert kinds <= {"text", "null"}
 
 
 def test_all_problems_are_raised_at_once(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.jsonl", POPE, {**POPE, "label": "maybe"}, POPE, *[{**POPE, "text": "?"}] * 20)
+    path = write(
+        tmp_path / "a.jsonl", POPE, {**POPE, "label": "maybe"}, POPE, *[{**POPE, "text": "?"}] * 20
+    )
     with pytest.raises(InputError) as caught:
         settle(tmp_path, path)
     lines = str(caught.value).splitlines()
     assert len(lines) == 11
     assert lines[0].startswith(f"{path}:2: expected the label yes or no")
     assert lines[-1] == "… 22 problems in all"
-    with pytest.raises(InputError, match="a.jsonl:1: expected the label .*\n.*a.jsonl:3: .* stands already at"):
+    with pytest.raises(
+        InputError, match="a.jsonl:1: expected the label .*\n.*a.jsonl:3: .* stands already at"
+    ):
         settle(tmp_path, write(tmp_path / "a.jsonl", {**POPE, "label": "maybe"}, POPE, POPE))
 
 
@@ -65,16 +75,23 @@ def test_values_beside_the_questions(tmp_path: Path) -> None:
 
 def test_a_question_id_twice_is_an_error(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", POPE, {**POPE, "question_id": 5}, POPE)
-    with pytest.raises(InputError, match=r"a.jsonl:3: .*'b3yiuvb1pl35riq' stands already at .*a.jsonl:1"):
+    with pytest.raises(
+        InputError, match=r"a.jsonl:3: .*'b3yiuvb1pl35riq' stands already at .*a.jsonl:1"
+    ):
         settle(tmp_path, path)
     with pytest.raises(InputError, match=r"b.jsonl:1: .*stands already at .*a.jsonl:1"):
         settle(tmp_path, write(tmp_path / "a.jsonl", POPE), write(tmp_path / "b.jsonl", POPE))
     with pytest.raises(InputError, match=r"a.jsonl:2: .*'7' stands already"):
-        settle(tmp_path, write(tmp_path / "a.jsonl", {**POPE, "question_id": 7}, {**POPE, "question_id": "7"}))
+        settle(
+            tmp_path,
+            write(tmp_path / "a.jsonl", {**POPE, "question_id": 7}, {**POPE, "question_id": "7"}),
+        )
 
 
 def test_counters_that_restart_in_each_file_are_renamed(tmp_path: Path) -> None:
-    first = write(tmp_path / "json" / "a.jsonl", {**POPE, "question_id": 1}, {**POPE, "question_id": 2})
+    first = write(
+        tmp_path / "json" / "a.jsonl", {**POPE, "question_id": 1}, {**POPE, "question_id": 2}
+    )
     second = write(tmp_path / "json" / "b.jsonl", {**POPE, "question_id": 1})
     assert settle(tmp_path, first, second) == ["json/a.jsonl:1", "2", "json/b.jsonl:1"]
 

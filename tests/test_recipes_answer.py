@@ -61,7 +61,9 @@ def test_every_question_is_asked_once_with_its_picture(built: Path, tmp_path: Pa
     expected = sorted(f"{record['question']} {record['instruction']}" for record in records)
     assert sorted(asked.prompt for asked in stub.asked) == expected
     assert all(asked.picture for asked in stub.asked)
-    assert len({asked.picture for asked in stub.asked}) == len({record["image_id"] for record in records})
+    assert len({asked.picture for asked in stub.asked}) == len(
+        {record["image_id"] for record in records}
+    )
     assert all("Please answer" not in asked.prompt.partition("?")[0] for asked in stub.asked)
 
 
@@ -89,7 +91,9 @@ def test_the_answer_file_says_how_it_came_about(built: Path, tmp_path: Path) -> 
     with StubEndpoint(talk) as stub:
         run(command(stub, built, tmp_path, "--parameter", "max_tokens=9"))
     rows = read(tmp_path)
-    assert [row["question_id"] for row in rows] == [record["question_id"] for record in read_lines(built, "test")]
+    assert [row["question_id"] for row in rows] == [
+        record["question_id"] for record in read_lines(built, "test")
+    ]
     assert rows[0]["answer"] == say(str(rows[0]["prompt"]))
     assert (rows[0]["model"], rows[0]["endpoint"]) == ("tiny", stub.url)
     assert rows[0]["decoding"] == {"temperature": 0, "max_tokens": 9, "seed": None}
@@ -119,14 +123,26 @@ def test_the_report_is_that_of_the_metric_s_own_command(built: Path, tmp_path: P
     with StubEndpoint(talk) as stub:
         run(command(stub, built, tmp_path))
     own = tmp_path / "own.json"
-    arguments = [str(tmp_path / "answers.jsonl"), "--root", str(built), "--task", "both", "--json", str(own)]
+    arguments = [
+        str(tmp_path / "answers.jsonl"),
+        "--root",
+        str(built),
+        "--task",
+        "both",
+        "--json",
+        str(own),
+    ]
     assert cli.main(["score", *arguments]) == 0
     here, there = json.loads((tmp_path / "report.json").read_text()), json.loads(own.read_text())
     assert here.pop("run")["model"] == "tiny"
     there.pop("run")
     assert here == there
-    plain = relation_accuracy.compute(answers_to(built, "test"), read_lines(built, "test"), task="both")
-    assert {name: here[name] for name in ("n", "accuracy", "f1", "pair_accuracy", "by", "open_ended")} == {
+    plain = relation_accuracy.compute(
+        answers_to(built, "test"), read_lines(built, "test"), task="both"
+    )
+    assert {
+        name: here[name] for name in ("n", "accuracy", "f1", "pair_accuracy", "by", "open_ended")
+    } == {
         name: plain[name] for name in ("n", "accuracy", "f1", "pair_accuracy", "by", "open_ended")
     }
 
@@ -188,7 +204,9 @@ def test_an_endpoint_that_is_down_leaves_what_can_be_gone_on_with(
     }
 
 
-def test_a_budget_stops_cleanly(built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_budget_stops_cleanly(
+    built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with StubEndpoint(talk) as stub:
         assert run(command(stub, built, tmp_path, "--max-requests", "10")) == 1
     assert (len(stub.asked), len(read(tmp_path))) == (10, 10)
@@ -199,18 +217,24 @@ def test_after_kill_9_the_same_command_goes_on(built: Path, tmp_path: Path) -> N
     with StubEndpoint(talk, lambda asked: Fault(delay=0.02)) as stub:
         arguments = command(stub, built, tmp_path, "--concurrency", "4")
         process = subprocess.Popen(
-            [sys.executable, "-m", "mmrel_kit.cli", "answer", *arguments], cwd=REPOSITORY, env=os.environ
+            [sys.executable, "-m", "mmrel_kit.cli", "answer", *arguments],
+            cwd=REPOSITORY,
+            env=os.environ,
         )
         with process:
             while len(stub.asked) < 30:
                 assert process.poll() is None  # it used to be waited for without an end
-                time.sleep(0.002)  # a loop without a rest would starve the stub, which runs in this process
+                time.sleep(
+                    0.002
+                )  # a loop without a rest would starve the stub, which runs in this process
             process.send_signal(signal.SIGKILL)
         assert not (tmp_path / "answers.jsonl").exists()
         assert len(stub.asked) < len(read_lines(built, "test"))
         assert run(arguments) == 0
         assert len(stub.asked) - len(read_lines(built, "test")) <= 4
-    assert [row["answer"] for row in read(tmp_path)] == [row["answer"] for row in answers_to(built, "test")]
+    assert [row["answer"] for row in read(tmp_path)] == [
+        row["answer"] for row in answers_to(built, "test")
+    ]
 
 
 @pytest.mark.parametrize(

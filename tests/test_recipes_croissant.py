@@ -28,7 +28,9 @@ def read(root: Path) -> Any:
     return mlcroissant.Dataset(str(root / "croissant.json"))
 
 
-def test_it_validates_and_lacks_nothing_but_a_date(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_it_validates_and_lacks_nothing_but_a_date(
+    root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     with caplog.at_level(logging.WARNING):
         read(root)
     told = [line for line in caplog.text.splitlines() if "  -  " in line]
@@ -41,7 +43,11 @@ def test_every_record_set_is_read(root: Path) -> None:
     names = [record_set.id for record_set in dataset.metadata.record_sets]
     assert names == [
         "splits",
-        *(config for config in mmrel.CONFIGS if config == "all" or (root / "data" / config).exists()),
+        *(
+            config
+            for config in mmrel.CONFIGS
+            if config == "all" or (root / "data" / config).exists()
+        ),
     ]
     for name in names[1:]:
         record = next(iter(dataset.records(name)))

@@ -29,7 +29,9 @@ def test_it_trains_and_evaluates_with_two_workers(built: Path, tmp_path: Path) -
     assert done.returncode == 0, done.stderr[-3000:]
     losses = [float(loss) for loss in re.findall(r"loss ([0-9.]+)", done.stdout)]
     assert len(losses) == 8
-    asked = [record for record in read_lines(built, "test", "real") if record["task"] == "discriminative"]
+    asked = [
+        record for record in read_lines(built, "test", "real") if record["task"] == "discriminative"
+    ]
     assert f"of {len(asked)} right" in done.stdout
     assert "Too many dataloader workers" not in done.stdout + done.stderr
 

@@ -44,8 +44,12 @@ def build(folder: Path, changes: dict[str, str]) -> Path:
 @pytest.mark.parametrize("form", FORMATS)
 def test_every_export_opens_with_load_dataset(built: Path, tmp_path: Path, form: str) -> None:
     assert run(built, tmp_path / "out", "--format", form) == 0
-    rows = datasets.load_dataset(str(tmp_path / "out"), split="train", cache_dir=str(tmp_path / "cache"))
-    records = [record for record in read_lines(built, "train") if record["task"] == "discriminative"]
+    rows = datasets.load_dataset(
+        str(tmp_path / "out"), split="train", cache_dir=str(tmp_path / "cache")
+    )
+    records = [
+        record for record in read_lines(built, "train") if record["task"] == "discriminative"
+    ]
     assert len(rows) == len(records) > 0
     stream = datasets.load_dataset(str(tmp_path / "out"), split="train", streaming=True)
     assert next(iter(stream)).keys() == rows[0].keys()
@@ -53,20 +57,32 @@ def test_every_export_opens_with_load_dataset(built: Path, tmp_path: Path, form:
 
 def test_trl_has_flat_columns_and_the_picture_as_it_came(built: Path, tmp_path: Path) -> None:
     run(built, tmp_path / "out")
-    rows = datasets.load_dataset(str(tmp_path / "out"), split="train", cache_dir=str(tmp_path / "cache"))
+    rows = datasets.load_dataset(
+        str(tmp_path / "out"), split="train", cache_dir=str(tmp_path / "cache")
+    )
     kinds = {name: type(feature).__name__ for name, feature in rows.features.items()}
-    assert kinds == {"image": "Image", **dict.fromkeys(("question_id", "image_id", "prompt", "completion"), "Value")}
+    assert kinds == {
+        "image": "Image",
+        **dict.fromkeys(("question_id", "image_id", "prompt", "completion"), "Value"),
+    }
     by_id = {record["question_id"]: record for record in read_lines(built, "train")}
-    pictures = {records[0]["image_id"]: data for records, data in export.read_pictures(_release(built), "all", "train")}
+    pictures = {
+        records[0]["image_id"]: data
+        for records, data in export.read_pictures(_release(built), "all", "train")
+    }
     for row in rows.cast_column("image", datasets.Image(decode=False)):
         record = by_id[row["question_id"]]
         assert (row["prompt"], row["completion"]) == (make_prompt(record), record["answer"])
         assert row["image"]["bytes"] == pictures[record["image_id"]]
 
 
-def test_messages_hold_the_placeholder_once_and_name_pictures_that_are_there(built: Path, tmp_path: Path) -> None:
+def test_messages_hold_the_placeholder_once_and_name_pictures_that_are_there(
+    built: Path, tmp_path: Path
+) -> None:
     run(built, tmp_path / "out", "--format", "messages")
-    lines = [json.loads(line) for line in (tmp_path / "out" / "train.jsonl").read_text().splitlines()]
+    lines = [
+        json.loads(line) for line in (tmp_path / "out" / "train.jsonl").read_text().splitlines()
+    ]
     for line in lines:
         asked, answered = line["messages"]
         assert (asked["role"], answered["role"]) == ("user", "assistant")
@@ -110,17 +126,25 @@ def test_a_stopped_build_beside_the_export_stays(built: Path, tmp_path: Path) ->
     assert (tmp_path / "out.partial" / "plan").read_text() == "hours of work"
 
 
-def test_a_release_on_the_hub_is_to_be_downloaded_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["export", "--root", "hf://datasets/NS/MMRel", "--out", str(tmp_path / "out")]) == 1
+def test_a_release_on_the_hub_is_to_be_downloaded_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert (
+        cli.main(["export", "--root", "hf://datasets/NS/MMRel", "--out", str(tmp_path / "out")])
+        == 1
+    )
     assert "hf://datasets/NS/MMRel: expected a folder" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_a_picture_of_the_test_split_is_a_leak(tmp_path: Path, capsys: pytest.CaptureFixture[str], form: str) -> None:
+def test_a_picture_of_the_test_split_is_a_leak(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], form: str
+) -> None:
     root = build(tmp_path, {})
     assert run(root, tmp_path / "out", "--format", form) == 1
     assert (
-        "1 questions share a picture with them, 0 a triplet, such as leak (picture of test " in capsys.readouterr().err
+        "1 questions share a picture with them, 0 a triplet, such as leak (picture of test "
+        in capsys.readouterr().err
     )
     assert run(root, tmp_path / "out", "--format", form, "--allow-triplets") == 1
     assert not (tmp_path / "out").exists()

@@ -24,7 +24,16 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(folder: Path, exported: Path, model: Path, *more: str) -> int:
-    arguments = ["--model", str(model), "--data", str(exported), "--out", str(folder / "tuned"), "--config", "real"]
+    arguments = [
+        "--model",
+        str(model),
+        "--data",
+        str(exported),
+        "--out",
+        str(folder / "tuned"),
+        "--config",
+        "real",
+    ]
     return cli.main(["finetune", *arguments, "--max-new-tokens", "2", *more])
 
 
@@ -40,11 +49,17 @@ def test_it_trains_saves_answers_and_shows_what_changed(
     told = capsys.readouterr().out
     table = told[told.index("  n  accuracy") :]
     assert "false positives" in table
-    assert [line.split()[:2] for line in table.splitlines()[-2:]] == [["all", "before"], ["all", "after"]]
+    assert [line.split()[:2] for line in table.splitlines()[-2:]] == [
+        ["all", "before"],
+        ["all", "after"],
+    ]
     assert (tmp_path / "tuned" / "adapter_model.safetensors").exists()
     said: dict[str, Any] = {}
     for when, line in zip(("before", "after"), table.splitlines()[-2:], strict=True):
-        rows = [json.loads(row) for row in (tmp_path / "tuned" / f"answers-{when}.jsonl").read_text().splitlines()]
+        rows = [
+            json.loads(row)
+            for row in (tmp_path / "tuned" / f"answers-{when}.jsonl").read_text().splitlines()
+        ]
         said[when] = [row["answer"] for row in rows]
         report = relation_accuracy.compute(rows, read_lines(REPOSITORY, "test", "real"))
         assert line.split()[2] == str(report["n"]) == "28"
@@ -87,18 +102,32 @@ def test_a_tokenizer_without_the_picture_token_is_named(
     assert "set image_token in processor_config.json" in capsys.readouterr().err
 
 
-def test_no_model_is_one_line(tmp_path: Path, exported: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_model_is_one_line(
+    tmp_path: Path, exported: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(tmp_path, exported, tmp_path / "none") == 1
     assert "expected a model that takes pictures and text" in capsys.readouterr().err
 
 
-def test_an_export_of_another_format_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_export_of_another_format_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     from tests.helpers.tiny_models import make_model
 
-    arguments = ["--root", str(REPOSITORY), "--format", "messages", "--out", str(tmp_path / "messages")]
+    arguments = [
+        "--root",
+        str(REPOSITORY),
+        "--format",
+        "messages",
+        "--out",
+        str(tmp_path / "messages"),
+    ]
     assert cli.main(["export", *arguments, "--drop-leaks"]) == 0
     assert run(tmp_path, tmp_path / "messages", make_model("llava", tmp_path / "model")) == 1
-    assert "expected an export of --format trl, it has no column completion, image, prompt" in capsys.readouterr().err
+    assert (
+        "expected an export of --format trl, it has no column completion, image, prompt"
+        in capsys.readouterr().err
+    )
 
 
 def _load_again(folder: Path, model: Path) -> None:

@@ -28,10 +28,24 @@ def evaluate(folder: Path, *arguments: str, **environment: str) -> dict[str, Any
     from inspect_ai.log import list_eval_logs, read_eval_log
 
     with StubEndpoint(lambda asked: say(asked.prompt)) as stub:
-        environment = {**os.environ, **environment, "STUB_BASE_URL": stub.url, "STUB_API_KEY": "none"}
-        options = ["--model", "openai-api/stub/m", "--display", "none", "--log-dir", str(folder / "logs")]
+        environment = {
+            **os.environ,
+            **environment,
+            "STUB_BASE_URL": stub.url,
+            "STUB_API_KEY": "none",
+        }
+        options = [
+            "--model",
+            "openai-api/stub/m",
+            "--display",
+            "none",
+            "--log-dir",
+            str(folder / "logs"),
+        ]
         command = [PROGRAM, "eval", *arguments, *options]
-        done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True)
+        done = subprocess.run(
+            command, cwd=REPOSITORY, env=environment, capture_output=True, text=True
+        )
     assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
     assert all(asked.picture and asked.prompt.endswith("one word.") for asked in stub.asked)
     logs = [read_eval_log(info) for info in list_eval_logs(str(folder / "logs"))]
@@ -47,7 +61,15 @@ def test_the_local_task_gives_the_report_of_the_metric(tmp_path: Path) -> None:
     answers, records = answers_to(release, "test"), read_lines(release, "test")
     expected = relation_accuracy.compute(answers, records, task="both")
     metrics = {name: metric.value for name, metric in log.results.scores[0].metrics.items()}
-    for name in ("accuracy", "pair_accuracy", "precision", "recall", "f1", "yes_ratio", "no_answer_share"):
+    for name in (
+        "accuracy",
+        "pair_accuracy",
+        "precision",
+        "recall",
+        "f1",
+        "yes_ratio",
+        "no_answer_share",
+    ):
         assert metrics[name] == expected[name]
     for cell, figures in expected["by"]["cell"].items():
         assert metrics[f"{cell} accuracy"] == figures["accuracy"]
@@ -59,7 +81,12 @@ def test_the_local_task_gives_the_report_of_the_metric(tmp_path: Path) -> None:
 
 def test_the_hub_s_own_evaluation_runs_every_task_of_eval_yaml(tmp_path: Path) -> None:
     draw_sources(tmp_path / "sources")
-    arguments = ["--annotations", str(tmp_path / "sources" / "json"), "--images", str(tmp_path / "sources")]
+    arguments = [
+        "--annotations",
+        str(tmp_path / "sources" / "json"),
+        "--images",
+        str(tmp_path / "sources"),
+    ]
     release = tmp_path / "release"
     assert upload.main(["build", *arguments, "--out", str(release), "--hub-eval"]) == 0
     with LoopbackHub(tmp_path / "hub") as hub:
@@ -69,9 +96,14 @@ def test_the_hub_s_own_evaluation_runs_every_task_of_eval_yaml(tmp_path: Path) -
     assert sorted(name.rpartition("/")[2] for name in logs) == ["adversarial", "test"]
     for name, log in logs.items():
         split = name.rpartition("/")[2]
-        records = [record for record in read_lines(release, split) if record["task"] == "discriminative"]
+        records = [
+            record for record in read_lines(release, split) if record["task"] == "discriminative"
+        ]
         assert len(log.samples) == len(records)
-        right = {sample.metadata["question_id"]: sample.scores["pattern"].value == "C" for sample in log.samples}
+        right = {
+            sample.metadata["question_id"]: sample.scores["pattern"].value == "C"
+            for sample in log.samples
+        }
         for record in records:
             said = say(f"{record['question']} {record['instruction']}").strip("*").lower()
             assert right[record["question_id"]] == said.startswith(record["answer"])
@@ -99,10 +131,19 @@ def test_a_relative_root_is_the_shells_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        ("root=recipes", "-T root=recipes: expected the folder of a release, found none at {folder}/recipes"),
-        ("root=[red]x", "-T root=[red]x: expected the folder of a release, found none at {folder}/[red]x"),
+        (
+            "root=recipes",
+            "-T root=recipes: expected the folder of a release, found none at {folder}/recipes",
+        ),
+        (
+            "root=[red]x",
+            "-T root=[red]x: expected the folder of a release, found none at {folder}/[red]x",
+        ),
         ("root=.", "{folder}"),
-        ("split=tset", "expected discriminative questions of config 'all' in split 'tset', found none"),
+        (
+            "split=tset",
+            "expected discriminative questions of config 'all' in split 'tset', found none",
+        ),
     ],
 )
 def test_a_bad_root_is_one_line(tmp_path: Path, given: str, expected: str, display: str) -> None:

@@ -49,9 +49,15 @@ GOOD = Record(
     pair_id="0123456789abcdef",
     source="json/adversarial.jsonl:1",
 ).to_json()
-WORDS = st.sampled_from(["cat", "ant", "traffic", "light", "left", "apple", "TV", "shoe-box", "café", "orange", "7up"])
+WORDS = st.sampled_from(
+    ["cat", "ant", "traffic", "light", "left", "apple", "TV", "shoe-box", "café", "orange", "7up"]
+)
 NAMES = st.lists(WORDS, min_size=1, max_size=3).map(" ".join)
-TEXT = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Zl", "Zp", "Cf"]), min_size=1, max_size=60)
+TEXT = st.text(
+    st.characters(codec="utf-8", exclude_categories=["Cc", "Zl", "Zp", "Cf"]),
+    min_size=1,
+    max_size=60,
+)
 
 
 @pytest.mark.parametrize("case", QUESTIONS, ids=lambda case: case["question"][:40])
@@ -121,8 +127,18 @@ def test_a_triplet_that_would_read_otherwise_is_refused(category: str, triplet: 
 
 
 @given(TEXT, TEXT, TEXT, st.sampled_from(["yes", "no"]))
-def test_record_to_line_to_record(question_id: str, subject: str, question: str, answer: str) -> None:
-    record = Record(**{**GOOD, "question_id": question_id, "subject": subject, "question": question, "answer": answer})
+def test_record_to_line_to_record(
+    question_id: str, subject: str, question: str, answer: str
+) -> None:
+    record = Record(
+        **{
+            **GOOD,
+            "question_id": question_id,
+            "subject": subject,
+            "question": question,
+            "answer": answer,
+        }
+    )
     line = json.dumps(record.to_json(), ensure_ascii=False)
     assert Record(**json.loads(line)) == record
     assert "\n" not in line
@@ -131,14 +147,24 @@ def test_record_to_line_to_record(question_id: str, subject: str, question: str,
 def bad_value(case: dict[str, Any]) -> Any:
     if "value" in case:
         return case["value"]
-    return {key: value for key, value in {**GOOD, **case.get("set", {})}.items() if key != case.get("drop")}
+    return {
+        key: value
+        for key, value in {**GOOD, **case.get("set", {})}.items()
+        if key != case.get("drop")
+    }
 
 
 def test_the_good_record_is_good() -> None:
     verified = {"annotators": ["ann", "bo"], "agreed": 2, "verified_at": "2026-11-24T06:00:00Z"}
     for record in (GOOD, {**GOOD, "verification": None}, {**GOOD, "verification": verified}):
         assert check_record(record) is None
-    generative = {**GOOD, "task": "generative", "pair_id": None, "answer": "above", "instruction": None}
+    generative = {
+        **GOOD,
+        "task": "generative",
+        "pair_id": None,
+        "answer": "above",
+        "instruction": None,
+    }
     assert check_record(generative) is None
     assert check_record({**generative, "subject": None, "relation": None, "object": None}) is None
 
@@ -165,10 +191,16 @@ def test_both_validators_agree(case: dict[str, Any], monkeypatch: pytest.MonkeyP
         assert fast.split(":")[0] == slow.split(":")[0]
 
 
-@given(st.dictionaries(st.sampled_from(sorted(GOOD)), st.one_of(st.none(), st.integers(), TEXT, st.just("yes"))))
+@given(
+    st.dictionaries(
+        st.sampled_from(sorted(GOOD)), st.one_of(st.none(), st.integers(), TEXT, st.just("yes"))
+    )
+)
 def test_both_validators_agree_on_anything(changes: dict[str, Any]) -> None:
     value = {**GOOD, **changes}
-    assert jsonschema.Draft202012Validator(SCHEMA).is_valid(value) == jsonschema_rs.is_valid(SCHEMA, value)
+    assert jsonschema.Draft202012Validator(SCHEMA).is_valid(value) == jsonschema_rs.is_valid(
+        SCHEMA, value
+    )
 
 
 def test_the_schema_is_one_and_names_what_the_code_names() -> None:
@@ -185,7 +217,9 @@ def test_all_text_of_the_schema_has_the_same_pattern() -> None:
     """It is written out in each field, and a field that lacks it would let control characters in."""
 
     def texts(part: Any) -> Iterator[str | None]:
-        for value in part.values() if isinstance(part, dict) else part if isinstance(part, list) else ():
+        for value in (
+            part.values() if isinstance(part, dict) else part if isinstance(part, list) else ()
+        ):
             yield from texts(value)
         if isinstance(part, dict) and "maxLength" in part:
             yield part.get("pattern")
@@ -194,8 +228,14 @@ def test_all_text_of_the_schema_has_the_same_pattern() -> None:
     enums = {"domain", "category", "task", "style"}
     assert {name for name, patterns in found.items() if not patterns} == enums
     shared = found["question"]
-    verified_at = SCHEMA["properties"]["verification"]["oneOf"][1]["properties"]["verified_at"]["pattern"]
-    assert all(patterns == shared for name, patterns in found.items() if name not in {*enums, "verification"})
+    verified_at = SCHEMA["properties"]["verification"]["oneOf"][1]["properties"]["verified_at"][
+        "pattern"
+    ]
+    assert all(
+        patterns == shared
+        for name, patterns in found.items()
+        if name not in {*enums, "verification"}
+    )
     assert found["verification"] == shared | {verified_at}
 
 
@@ -206,10 +246,14 @@ def test_the_taxonomy_agrees_with_itself() -> None:
     for category in taxonomy["categories"].values():
         relations = {relation["name"]: relation for relation in category["relations"]}
         for name, relation in relations.items():
-            assert all(name in relations[opposite]["opposites"] for opposite in relation["opposites"])
+            assert all(
+                name in relations[opposite]["opposites"] for opposite in relation["opposites"]
+            )
             assert relation["inverse"] is None or relation["inverse"] in relations
     spatial = taxonomy["categories"]["spatial"]["relations"]
-    assert set(SPATIAL) <= {word for relation in spatial for word in (relation["name"], *relation["synonyms"])}
+    assert set(SPATIAL) <= {
+        word for relation in spatial for word in (relation["name"], *relation["synonyms"])
+    }
 
 
 @given(TEXT, TEXT, st.sampled_from(mmrel.CATEGORIES))

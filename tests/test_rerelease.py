@@ -49,23 +49,65 @@ def write_rows(path: Path, rows: Any = ROWS, **changes: Any) -> Path:
 
 def test_questions_and_pictures(tmp_path: Path) -> None:
     path = write_rows(tmp_path / "train.parquet")
-    arguments = ["--annotations", path, "--images", f"dalle={path}", "--out", tmp_path / "out", "--split", "test"]
+    arguments = [
+        "--annotations",
+        path,
+        "--images",
+        f"dalle={path}",
+        "--out",
+        tmp_path / "out",
+        "--split",
+        "test",
+    ]
     assert upload.main(["build", *map(str, arguments)]) == 0
     assert check_release(tmp_path / "out") == []
-    records = [json.loads(line) for line in (tmp_path / "out/data/dalle/test.jsonl").read_text("utf-8").splitlines()]
-    told = {r["question_id"]: (r["image_id"], r["task"], r["style"], r["relation"], r["answer"]) for r in records}
+    records = [
+        json.loads(line)
+        for line in (tmp_path / "out/data/dalle/test.jsonl").read_text("utf-8").splitlines()
+    ]
+    told = {
+        r["question_id"]: (r["image_id"], r["task"], r["style"], r["relation"], r["answer"])
+        for r in records
+    }
     assert told == {
-        "1": ("Dall-E_generated/action/00001_abstract.png", "discriminative", "abstract", "chase", "yes"),
-        "2": ("Dall-E_generated/action/00001_abstract.png", "discriminative", "abstract", "bite", "no"),
-        "3": ("Dall-E_generated/action/00001_abstract.png", "generative", "abstract", None, "chasing it"),
-        "4": ("Dall-E_generated/spatial/00001_abstract.png", "discriminative", "abstract", "on", "yes"),
+        "1": (
+            "Dall-E_generated/action/00001_abstract.png",
+            "discriminative",
+            "abstract",
+            "chase",
+            "yes",
+        ),
+        "2": (
+            "Dall-E_generated/action/00001_abstract.png",
+            "discriminative",
+            "abstract",
+            "bite",
+            "no",
+        ),
+        "3": (
+            "Dall-E_generated/action/00001_abstract.png",
+            "generative",
+            "abstract",
+            None,
+            "chasing it",
+        ),
+        "4": (
+            "Dall-E_generated/spatial/00001_abstract.png",
+            "discriminative",
+            "abstract",
+            "on",
+            "yes",
+        ),
     }
 
 
 def test_pictures_without_a_name(tmp_path: Path) -> None:
     path = write_rows(tmp_path / "a.parquet", image={"bytes": make_png("red"), "path": None})
     names = {question.record.image_id for question in read(path)}
-    assert {name.rpartition("/")[0] for name in names} == {"Dall-E_generated/action", "Dall-E_generated/spatial"}
+    assert {name.rpartition("/")[0] for name in names} == {
+        "Dall-E_generated/action",
+        "Dall-E_generated/spatial",
+    }
     assert len({name.rpartition("/")[2] for name in names}) == 1
 
 
@@ -73,7 +115,10 @@ def test_pictures_without_a_name(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"image": {"bytes": None, "path": "a.png"}}, r"a.parquet:1: expected a picture of 1 to"),
-        ({"relation_type": "colour"}, r"a.parquet:1: expected a relation_type with spatial, action, comparative"),
+        (
+            {"relation_type": "colour"},
+            r"a.parquet:1: expected a relation_type with spatial, action, comparative",
+        ),
         ({"image": {"bytes": b"x", "path": "a/../../../e.png"}, "question": ""}, r"a.parquet:1: "),
     ],
 )
@@ -87,13 +132,17 @@ def test_two_pictures_of_one_name(tmp_path: Path) -> None:
     table = pq.read_table(path).to_pylist()
     table[1]["image"]["bytes"] = make_png("green")
     pq.write_table(pa.Table.from_pylist(table), path)
-    with pytest.raises(InputError, match=r"a.parquet:2: picture '.*00001_abstract.png' differs from the one"):
+    with pytest.raises(
+        InputError, match=r"a.parquet:2: picture '.*00001_abstract.png' differs from the one"
+    ):
         build_release(Job([path], PictureSources([str(path)]), tmp_path / "out"))
 
 
 def test_another_parquet(tmp_path: Path) -> None:
     pq.write_table(pa.table({"a": [1]}), tmp_path / "a.parquet")
-    with pytest.raises(InputError, match="a.parquet: expected the columns image, question_id, question, answer"):
+    with pytest.raises(
+        InputError, match="a.parquet: expected the columns image, question_id, question, answer"
+    ):
         read(tmp_path / "a.parquet")
     (tmp_path / "a.parquet").write_text("nothing")
     with pytest.raises(InputError, match="a.parquet: expected a readable Parquet file"):

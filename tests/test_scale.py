@@ -48,10 +48,14 @@ print(max(own, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss))
 """
 
 
-def start(folder: Path, images: Sequence[str], out: Path, shard_bytes: int, workers: int = 1) -> subprocess.Popen[str]:
+def start(
+    folder: Path, images: Sequence[str], out: Path, shard_bytes: int, workers: int = 1
+) -> subprocess.Popen[str]:
     arguments = json.dumps([str(folder), list(images), str(out), shard_bytes, workers])
     command = [sys.executable, "-c", BUILD, arguments]
-    return subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    return subprocess.Popen(
+        command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
 
 
 def kill(process: subprocess.Popen[str]) -> None:
@@ -69,14 +73,21 @@ def calm(sources: Path) -> dict[str, bytes]:
     """What an undisturbed build gives."""
     out = sources.parent / "calm"
     if not out.exists():
-        build_release(Job([sources / "json"], PictureFolder(sources), out, shard_bytes=SMALL_SHARDS))
+        build_release(
+            Job([sources / "json"], PictureFolder(sources), out, shard_bytes=SMALL_SHARDS)
+        )
     return snapshot(out)
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(moments=st.lists(st.integers(0, 40), min_size=1, max_size=3))
 def test_a_build_stopped_at_any_step_goes_on(
-    sources: Path, calm: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory, moments: list[int]
+    sources: Path,
+    calm: dict[str, bytes],
+    tmp_path_factory: pytest.TempPathFactory,
+    moments: list[int],
 ) -> None:
     # Every step ends in os.replace or os.rename: stop before the nth of them, or right after it.
     out = tmp_path_factory.mktemp("stopped") / "out"
@@ -91,9 +102,13 @@ def test_a_build_stopped_at_any_step_goes_on(
 
             for name in ("replace", "rename"):
                 real = getattr(os, name)
-                patch.setattr(os, name, lambda *paths, name=name, real=real: stop(name, *paths, real=real))
+                patch.setattr(
+                    os, name, lambda *paths, name=name, real=real: stop(name, *paths, real=real)
+                )
             with contextlib.suppress(Killed):
-                build_release(Job([sources / "json"], PictureFolder(sources), out, shard_bytes=SMALL_SHARDS))
+                build_release(
+                    Job([sources / "json"], PictureFolder(sources), out, shard_bytes=SMALL_SHARDS)
+                )
     build_release(Job([sources / "json"], PictureFolder(sources), out, shard_bytes=SMALL_SHARDS))
     assert snapshot(out) == calm
     assert not list(out.parent.glob("out.*"))
@@ -109,7 +124,9 @@ def test_a_killed_build_goes_on(sources: Path, calm: dict[str, bytes], tmp_path:
             time.sleep(0.01)
         time.sleep(wait * random.Random(number).random())
         kill(process)
-        build_release(Job([sources / "json"], PictureFolder(sources), out, shard_bytes=SMALL_SHARDS))
+        build_release(
+            Job([sources / "json"], PictureFolder(sources), out, shard_bytes=SMALL_SHARDS)
+        )
         assert snapshot(out) == calm
 
 
@@ -130,23 +147,31 @@ def test_finished_shards_are_not_packed_again(
     sources: Path, calm: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written = note_tables(monkeypatch)
-    job = Job([sources / "json"], PictureFolder(sources), tmp_path / "out", shard_bytes=SMALL_SHARDS)
+    job = Job(
+        [sources / "json"], PictureFolder(sources), tmp_path / "out", shard_bytes=SMALL_SHARDS
+    )
     parts = build_share(job, Share(1, 2))
     assert len(written) == len(parts) > 2
     build_share(job, Share(1, 2))
     assert len(written) == len(parts)
-    build_release(Job([sources / "json"], PictureFolder(sources), tmp_path / "out", shard_bytes=SMALL_SHARDS))
+    build_release(
+        Job([sources / "json"], PictureFolder(sources), tmp_path / "out", shard_bytes=SMALL_SHARDS)
+    )
     assert len(written) == sum(name.endswith(".tar") for name in calm)
     assert snapshot(tmp_path / "out") == calm
 
 
-def test_a_bad_picture_costs_its_own_shard_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bad_picture_costs_its_own_shard_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = make_sources(tmp_path / "sources")
     bad = folder / "vg" / "VG_100K" / "20.jpg"
     good = bad.read_bytes()
     bad.write_bytes(good[:-300])
     job = Job([folder / "json"], PictureFolder(folder), tmp_path / "out", shard_bytes=SMALL_SHARDS)
-    with pytest.raises(InputError, match=r"test.jsonl:\d+: picture 'vg/VG_100K/20.jpg': expected a whole"):
+    with pytest.raises(
+        InputError, match=r"test.jsonl:\d+: picture 'vg/VG_100K/20.jpg': expected a whole"
+    ):
         build_release(job)
     assert not (tmp_path / "out").exists()
     written = note_tables(monkeypatch)
@@ -165,21 +190,37 @@ def test_a_picture_that_changes_while_a_build_is_stopped(tmp_path: Path) -> None
     build_share(job, Share(1, 2))
     build_share(job, Share(2, 2))
     finish_release(tmp_path / "out")
-    build_release(Job([folder / "json"], PictureFolder(folder), tmp_path / "new", shard_bytes=SMALL_SHARDS))
+    build_release(
+        Job([folder / "json"], PictureFolder(folder), tmp_path / "new", shard_bytes=SMALL_SHARDS)
+    )
     assert snapshot(tmp_path / "out") == snapshot(tmp_path / "new")
 
 
 def test_workers_give_the_same_bytes(sources: Path, calm: dict[str, bytes], tmp_path: Path) -> None:
-    job = Job([sources / "json"], PictureFolder(sources), tmp_path / "out", shard_bytes=SMALL_SHARDS)
+    job = Job(
+        [sources / "json"], PictureFolder(sources), tmp_path / "out", shard_bytes=SMALL_SHARDS
+    )
     build_release(job, workers=2)
     assert snapshot(tmp_path / "out") == calm
 
 
-def test_shares_and_finish(sources: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["--annotations", str(sources / "json"), "--images", str(sources), "--out", str(tmp_path / "out")]
+def test_shares_and_finish(
+    sources: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [
+        "--annotations",
+        str(sources / "json"),
+        "--images",
+        str(sources),
+        "--out",
+        str(tmp_path / "out"),
+    ]
     assert upload.main(["build", *arguments, "--shard", "2/3"]) == 0
     assert upload.main(["finish", "--out", str(tmp_path / "out")]) == 1
-    assert "expected all shards, 4 of 6 are not packed, dalle-adversarial-00000" in capsys.readouterr().err
+    assert (
+        "expected all shards, 4 of 6 are not packed, dalle-adversarial-00000"
+        in capsys.readouterr().err
+    )
     for share in ("1/3", "3/3", "1/3"):
         assert upload.main(["build", *arguments, "--shard", share]) == 0
     assert upload.main(["finish", "--out", str(tmp_path / "out")]) == 0
@@ -253,7 +294,9 @@ class TestScale:
         rng = random.Random(5)
         killed = 0
         for trial in range(20):
-            out = tmp_path / f"out{trial % 4}"  # what was killed goes on from trial to trial, four builds in turn
+            out = (
+                tmp_path / f"out{trial % 4}"
+            )  # what was killed goes on from trial to trial, four builds in turn
             process = start(folder, images, out, self.SHARD_BYTES, workers=2)
             try:
                 process.communicate(timeout=rng.uniform(0.2, 1.0) * takes * 0.5)
@@ -262,7 +305,9 @@ class TestScale:
                 killed += 1
         for number in range(4):
             out = tmp_path / f"out{number}"
-            build_release(Job([folder / "json"], PictureSources(images), out, shard_bytes=self.SHARD_BYTES))
+            build_release(
+                Job([folder / "json"], PictureSources(images), out, shard_bytes=self.SHARD_BYTES)
+            )
             assert snapshot(out) == expected
             assert not list(tmp_path.glob(f"out{number}.*"))
         print(f"{killed} builds were killed, a whole one takes {takes:.1f} s")

@@ -31,7 +31,10 @@ def units(request: pytest.FixtureRequest) -> Iterator[list[dict[str, str]]]:
 
 def test_alpha_equals_an_outside_implementation(units: list[dict[str, str]]) -> None:
     names = sorted({name for unit in units for name in unit})
-    table = [["abc".index(unit[name]) if name in unit else float("nan") for unit in units] for name in names]
+    table = [
+        ["abc".index(unit[name]) if name in unit else float("nan") for unit in units]
+        for name in names
+    ]
     expected = krippendorff.alpha(table, level_of_measurement="nominal")
     assert agree.krippendorff_alpha(units) == pytest.approx(expected)
 
@@ -41,7 +44,9 @@ def test_kappa_equals_an_outside_implementation(units: list[dict[str, str]]) -> 
     expected = metrics.cohen_kappa_score(*zip(*pairs, strict=True))
     assert agree.cohen_kappa(pairs) == pytest.approx(expected)
     raw = metrics.accuracy_score(*zip(*pairs, strict=True))
-    assert agree.raw_agreement([dict(zip("ab", pair, strict=True)) for pair in pairs]) == pytest.approx(raw)
+    assert agree.raw_agreement(
+        [dict(zip("ab", pair, strict=True)) for pair in pairs]
+    ) == pytest.approx(raw)
 
 
 def test_agreement_is_undefined_where_nothing_can_disagree() -> None:

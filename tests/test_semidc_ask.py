@@ -48,7 +48,9 @@ def test_a_comparative_triplet_is_swapped_and_turned_to_its_opposite(tmp_path: P
 
 
 def test_what_people_corrected_is_the_false_twin_of_what_is_true(tmp_path: Path) -> None:
-    project = make_project(tmp_path, (FIRST, "action", "person sit surfboard", "correct", "person stand surfboard"))
+    project = make_project(
+        tmp_path, (FIRST, "action", "person sit surfboard", "correct", "person stand surfboard")
+    )
     assert asked(project) == [
         ("Does a person stand a surfboard in the image?", "yes"),
         ("What is the action relation of a person to a surfboard in the image?", "stand"),
@@ -59,7 +61,9 @@ def test_what_people_corrected_is_the_false_twin_of_what_is_true(tmp_path: Path)
 
 def test_another_verb_is_false_only_once_people_said_so(tmp_path: Path) -> None:
     project = make_project(
-        tmp_path, (FIRST, "action", "man push cart", "accept"), (SECOND, "action", "man ride cart", "accept")
+        tmp_path,
+        (FIRST, "action", "man push cart", "accept"),
+        (SECOND, "action", "man ride cart", "accept"),
     )
     assert not [pair for pair in asked(project) if pair[1] == "no"]
     negatives = make_negatives(project)
@@ -72,13 +76,17 @@ def test_another_verb_is_false_only_once_people_said_so(tmp_path: Path) -> None:
     assert make_negatives(project) == []  # people have not looked at them yet
     decide(project, "ann", "accept")  # it is true: no negative, and another verb is looked for
     decide(project, "ann", "reject")
-    assert [pair for pair in asked(project) if pair[1] == "no"] == [("Does a man push a cart in the image?", "no")]
+    assert [pair for pair in asked(project) if pair[1] == "no"] == [
+        ("Does a man push a cart in the image?", "no")
+    ]
     assert {p.triplet.relation for p in make_negatives(project)} == {"ride"}
 
 
 def test_a_false_verb_never_means_the_same(tmp_path: Path) -> None:
     project = make_project(
-        tmp_path, (FIRST, "action", "man look dog", "accept"), (SECOND, "action", "man watch dog", "accept")
+        tmp_path,
+        (FIRST, "action", "man look dog", "accept"),
+        (SECOND, "action", "man watch dog", "accept"),
     )
     assert make_negatives(project) == []
 
@@ -105,8 +113,12 @@ def test_a_relation_of_another_category_becomes_no_question(tmp_path: Path) -> N
     # Each way by which "Does a cup above a dog in the image?" became ground truth in version 1.0.0:
     # a rejected proposal, a rejected false verb, an accepted proposal, a typed correction.
     project = make_project(tmp_path, (FIRST, "action", "cup hold dog", "accept"))
-    add_unchecked(project, ("action", "cup above dog", "model"), ("action", "cup bigger dog", "negative"))
-    add_unchecked(project, ("action", "cup inside dog", "model"), ("action", "cup throw dog", "model"))
+    add_unchecked(
+        project, ("action", "cup above dog", "model"), ("action", "cup bigger dog", "negative")
+    )
+    add_unchecked(
+        project, ("action", "cup inside dog", "model"), ("action", "cup throw dog", "model")
+    )
     add_unchecked(project, ("comparative", "cup under dog", "model"))
     for verdict in ("reject", "reject", "accept"):
         decide(project, "ann", verdict)
@@ -132,7 +144,9 @@ def test_a_relation_of_another_category_becomes_no_question(tmp_path: Path) -> N
 def test_a_word_of_another_category_is_no_false_verb(tmp_path: Path) -> None:
     # Verbs are taken from other items of the project, and those of version 1.0.0 may be such words.
     project = make_project(tmp_path, (FIRST, "action", "cup hold dog", "accept"))
-    add_unchecked(project, ("action", "cup above dog", "model"), ("action", "man inside dog", "negative"))
+    add_unchecked(
+        project, ("action", "cup above dog", "model"), ("action", "man inside dog", "negative")
+    )
     assert make_negatives(project) == []
     add_unchecked(project, ("action", "man throw dog", "model"))
     assert [p.triplet for p in make_negatives(project)] == [("cup", "throw", "dog")]

@@ -18,7 +18,13 @@ from mmrel_kit.semidc import words as semidc_words
 from mmrel_kit.semidc.items import read_proposals, write_proposals
 from mmrel_kit.semidc.model.propose import PARAMETERS, propose
 from mmrel_kit.semidc.model.select import Candidate
-from mmrel_kit.semidc.people.audit import Uses, count_names, damage_name, find_damage, read_raw_names
+from mmrel_kit.semidc.people.audit import (
+    Uses,
+    count_names,
+    damage_name,
+    find_damage,
+    read_raw_names,
+)
 from mmrel_kit.semidc.people.store import Project
 from tests.helpers.labelling import add_unchecked, decide, draw, run_label, state_triplets
 from tests.helpers.stub_endpoint import StubEndpoint
@@ -125,7 +131,9 @@ def test_a_word_that_a_file_states_is_not_suspected(tmp_path: Path) -> None:
     uses = {word: Uses(1, 0) for word in ("seat", "sea", "man at desk")}
     assert [d.name for d in find_damage(uses)] == ["seat"]
     things = [{"name": "seat", "x": 0, "y": 0, "w": 1, "h": 1}]
-    write_json_lines(tmp_path / "candidates.jsonl", [{"image_id": PICTURE.format(1), "things": things}])
+    write_json_lines(
+        tmp_path / "candidates.jsonl", [{"image_id": PICTURE.format(1), "things": things}]
+    )
     assert find_damage(uses, read_raw_names([tmp_path / "candidates.jsonl"])) == []
 
 

@@ -42,14 +42,18 @@ from tests.helpers.browser import (  # noqa: E402
 
 pytestmark = [
     pytest.mark.browser,
-    pytest.mark.skipif(not shutil.which("chromedriver"), reason="needs Chromium: apt-get install chromium-driver"),
+    pytest.mark.skipif(
+        not shutil.which("chromedriver"), reason="needs Chromium: apt-get install chromium-driver"
+    ),
 ]
 
 
 def decisions(folder: Path) -> list[tuple[int, str, str, str | None]]:
     """What stands in the project file: item, annotator, verdict and the corrected relation."""
     with contextlib.closing(sqlite3.connect(folder / "project.sqlite")) as db:
-        return db.execute("select item, annotator, verdict, relation from standing order by place").fetchall()
+        return db.execute(
+            "select item, annotator, verdict, relation from standing order by place"
+        ).fetchall()
 
 
 @pytest.fixture
@@ -76,7 +80,9 @@ def test_accept_correct_reject_skip_and_undo(tmp_path: Path, start: Callable[...
     page.decide("r")
     page.decide("s")
     verdicts = ["correct", "accept", "reject", "skip"]
-    assert [(item, verdict) for item, _, verdict, _ in decisions(tmp_path)] == list(enumerate(verdicts, 1))
+    assert [(item, verdict) for item, _, verdict, _ in decisions(tmp_path)] == list(
+        enumerate(verdicts, 1)
+    )
     assert decisions(tmp_path)[0] == (1, "ann", "correct", "stand")
     assert page.find("#progress").text == "0 of 5 settled · 4 by you"
     for back in (4, 3):
@@ -87,7 +93,9 @@ def test_accept_correct_reject_skip_and_undo(tmp_path: Path, start: Callable[...
     assert decisions(tmp_path)[-1] == (3, "ann", "accept", None)
 
 
-def test_a_correction_outside_the_taxonomy_is_told_and_can_be_mended(tmp_path: Path, start: Callable[..., Any]) -> None:
+def test_a_correction_outside_the_taxonomy_is_told_and_can_be_mended(
+    tmp_path: Path, start: Callable[..., Any]
+) -> None:
     make_items(tmp_path, 2)
     page = start(Page, start(Server, tmp_path).url, "ann")
     time.sleep(PAUSE)
@@ -111,7 +119,9 @@ def test_a_burst_of_ten_keys_decides_one_item(tmp_path: Path, start: Callable[..
     assert decisions(tmp_path) == [(1, "ann", "accept", None)]
 
 
-def test_keys_count_for_nothing_before_the_picture_is_there(tmp_path: Path, start: Callable[..., Any]) -> None:
+def test_keys_count_for_nothing_before_the_picture_is_there(
+    tmp_path: Path, start: Callable[..., Any]
+) -> None:
     make_items(tmp_path, 4, pictures=4)
     server = start(Server, tmp_path)
     page = start(Page, server.url, "ann")
@@ -132,7 +142,9 @@ def test_keys_count_for_nothing_before_the_picture_is_there(tmp_path: Path, star
     assert decisions(tmp_path) == [(1, "ann", "accept", None)]
 
 
-def test_a_picture_that_is_missing_can_only_be_skipped(tmp_path: Path, start: Callable[..., Any]) -> None:
+def test_a_picture_that_is_missing_can_only_be_skipped(
+    tmp_path: Path, start: Callable[..., Any]
+) -> None:
     make_items(tmp_path, 2, pictures=2)
     server = start(Server, tmp_path)
     (tmp_path / "images/vg/VG_100K/1.jpg").write_bytes(b"other")
@@ -145,7 +157,9 @@ def test_a_picture_that_is_missing_can_only_be_skipped(tmp_path: Path, start: Ca
     assert decisions(tmp_path) == [(1, "ann", "skip", None)]
 
 
-def test_two_people_at_once_lose_and_double_no_item(tmp_path: Path, start: Callable[..., Any]) -> None:
+def test_two_people_at_once_lose_and_double_no_item(
+    tmp_path: Path, start: Callable[..., Any]
+) -> None:
     make_items(tmp_path, 12)
     server = start(Server, tmp_path, people=1)
     pages = [start(Page, server.url, name) for name in ("ann", "ben")]
@@ -188,7 +202,9 @@ def test_offline_moments_are_bridged(tmp_path: Path, start: Callable[..., Any]) 
     assert decisions(tmp_path) == [(1, "ann", "reject", None)]
 
 
-def test_kill_9_of_the_server_loses_no_decision_and_the_page_goes_on(tmp_path: Path, start: Callable[..., Any]) -> None:
+def test_kill_9_of_the_server_loses_no_decision_and_the_page_goes_on(
+    tmp_path: Path, start: Callable[..., Any]
+) -> None:
     make_items(tmp_path, 8)
     server = start(Server, tmp_path, people=1)
     page = start(Page, server.url, "ann")
@@ -202,8 +218,12 @@ def test_kill_9_of_the_server_loses_no_decision_and_the_page_goes_on(tmp_path: P
     assert decisions(tmp_path) == [(1, "ann", "accept", None), (2, "ann", "reject", None)]
 
 
-def post(connection: http.client.HTTPConnection, cookie: str, path: str, body: dict[str, Any]) -> tuple[Any, Any]:
-    connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json", "Cookie": cookie})
+def post(
+    connection: http.client.HTTPConnection, cookie: str, path: str, body: dict[str, Any]
+) -> tuple[Any, Any]:
+    connection.request(
+        "POST", path, json.dumps(body), {"Content-Type": "application/json", "Cookie": cookie}
+    )
     response = connection.getresponse()
     assert response.status == 200
     return response, json.loads(response.read())
@@ -232,7 +252,9 @@ def test_of_500_decisions_none_is_lost_when_the_server_is_killed_at_work(
     make_items(tmp_path, 400)
     server = start(Server, tmp_path)
     port, kept = [server.port], list[tuple[str, str]]()
-    threads = [threading.Thread(target=work, args=(port, name, kept, 500)) for name in ("ann", "ben")]
+    threads = [
+        threading.Thread(target=work, args=(port, name, kept, 500)) for name in ("ann", "ben")
+    ]
     for thread in threads:
         thread.start()
     for stop in (100, 200, 300, 400):
@@ -251,7 +273,9 @@ def test_of_500_decisions_none_is_lost_when_the_server_is_killed_at_work(
     assert len(set(decided)) == len(decided) == len(standing)
 
 
-def test_disagreements_are_settled_by_a_third_person(tmp_path: Path, start: Callable[..., Any]) -> None:
+def test_disagreements_are_settled_by_a_third_person(
+    tmp_path: Path, start: Callable[..., Any]
+) -> None:
     make_items(tmp_path, 1, pictures=1)
     server = start(Server, tmp_path)
     ann, ben, cy = (start(Page, server.url, name) for name in ("ann", "ben", "cy"))
@@ -263,7 +287,10 @@ def test_disagreements_are_settled_by_a_third_person(tmp_path: Path, start: Call
     cy.wait(lambda: cy.find("#settle").is_displayed())
     cy.find("#settle").click()
     cy.wait(lambda: cy.state == "ready")
-    assert cy.find("#votes").text.splitlines() == ["1 × corrected to person stand surfboard", "1 × rejected"]
+    assert cy.find("#votes").text.splitlines() == [
+        "1 × corrected to person stand surfboard",
+        "1 × rejected",
+    ]
     cy.correct()  # takes what stands there: the correction of the other
     with contextlib.closing(Project(tmp_path / "project.sqlite")) as project:
         assert [item.id for item in project.items("settled")] == [1]
@@ -298,7 +325,14 @@ def test_the_paper_s_example_from_proposal_to_score(
     cy.wait(lambda: cy.state == "ready")
     assert cy.triplet == "person sit surfboard"
     cy.correct(relation="stand")
-    command = [sys.executable, "-m", "mmrel_kit.cli", "label", "ask", str(tmp_path / "project.sqlite")]
+    command = [
+        sys.executable,
+        "-m",
+        "mmrel_kit.cli",
+        "label",
+        "ask",
+        str(tmp_path / "project.sqlite"),
+    ]
     subprocess.run(command, cwd=REPOSITORY, check=True)
     for page in (ann, ben):
         page.find("#again").click()
@@ -346,7 +380,9 @@ def test_magnifying_and_moving_by_keyboard(tmp_path: Path, start: Callable[..., 
     page.press("z")
     stage = page.find("#stage")
     assert page.driver.execute_script(width) > 1.5 * before
-    assert page.driver.execute_script("return arguments[0].scrollWidth > arguments[0].clientWidth", stage)
+    assert page.driver.execute_script(
+        "return arguments[0].scrollWidth > arguments[0].clientWidth", stage
+    )
     page.press("z")
     assert page.driver.execute_script(width) == before
 
@@ -373,7 +409,9 @@ return [...document.querySelectorAll('button, input, img, dialog, progress')].fi
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
-def test_contrast_names_and_sizes(tmp_path: Path, start: Callable[..., Any], size: tuple[int, int], dark: bool) -> None:
+def test_contrast_names_and_sizes(
+    tmp_path: Path, start: Callable[..., Any], size: tuple[int, int], dark: bool
+) -> None:
     make_items(tmp_path, 2)
     page = start(Page, start(Server, tmp_path).url, "ann", size, dark)
     assert not [found for found in page.driver.execute_script(CONTRAST) if found[0] < 4.5]
@@ -381,7 +419,9 @@ def test_contrast_names_and_sizes(tmp_path: Path, start: Callable[..., Any], siz
     for button in page.driver.find_elements(By.CSS_SELECTOR, ".buttons button"):
         assert button.size["height"] >= 44
         assert button.size["width"] >= 44
-    wide, inner = page.driver.execute_script("return [document.documentElement.scrollWidth, innerWidth]")
+    wide, inner = page.driver.execute_script(
+        "return [document.documentElement.scrollWidth, innerWidth]"
+    )
     assert wide <= inner
     if folder := os.environ.get("SEMIDC_SCREENSHOTS"):
         page.driver.save_screenshot(
@@ -389,7 +429,9 @@ def test_contrast_names_and_sizes(tmp_path: Path, start: Callable[..., Any], siz
         )
 
 
-def test_a_shared_secret_is_needed_where_there_is_one(tmp_path: Path, start: Callable[..., Any]) -> None:
+def test_a_shared_secret_is_needed_where_there_is_one(
+    tmp_path: Path, start: Callable[..., Any]
+) -> None:
     make_items(tmp_path, 2)
     server = start(Server, tmp_path, SEMIDC_SECRET="a long shared secret")
     page = start(Page, server.url, None)

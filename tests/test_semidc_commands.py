@@ -21,14 +21,35 @@ from tests.helpers.labelling import (
 from tests.helpers.stub_endpoint import StubEndpoint
 
 
-def test_the_commands_lead_from_pictures_to_records(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_commands_lead_from_pictures_to_records(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     images, file = tmp_path / "images", tmp_path / "items.jsonl"
     draw(images, FIRST)
     status, out, _ = run_label(capsys, "select", "--images", images, "--out", tmp_path / "c.jsonl")
     assert (status, out.splitlines()[0]) == (0, f"1 pictures written to {tmp_path / 'c.jsonl'}")
     with StubEndpoint(lambda asked: state_triplets(("cat", "on", "dog", 0.5))) as stub:
-        where = ("--base-url", stub.url, "--model", "m", "--store", tmp_path / "r.sqlite", "--parameter", "seed=1")
-        words = ("propose", tmp_path / "c.jsonl", "--category", "spatial", "--images", images, "--out", file, *where)
+        where = (
+            "--base-url",
+            stub.url,
+            "--model",
+            "m",
+            "--store",
+            tmp_path / "r.sqlite",
+            "--parameter",
+            "seed=1",
+        )
+        words = (
+            "propose",
+            tmp_path / "c.jsonl",
+            "--category",
+            "spatial",
+            "--images",
+            images,
+            "--out",
+            file,
+            *where,
+        )
         status, out, _ = run_label(capsys, *words)
         assert (status, stub.asked[0].body["seed"]) == (0, 1)
         assert "1 items to verify written to" in out
@@ -44,7 +65,9 @@ def test_the_commands_lead_from_pictures_to_records(tmp_path: Path, capsys: pyte
     decide(project, "ann", "accept")
     assert "3 questions are ready" in run_label(capsys, "ask", project.path)[1]
     assert "1 items: 1 settled" in run_label(capsys, "agree", project.path)[1]
-    status, out, _ = run_label(capsys, "export", project.path, "--out", tmp_path / "json", "--split", "train")
+    status, out, _ = run_label(
+        capsys, "export", project.path, "--out", tmp_path / "json", "--split", "train"
+    )
     assert (status, out) == (0, f"3 records written to {tmp_path / 'json/train.jsonl'}\n")
 
 
@@ -59,7 +82,11 @@ def test_the_commands_lead_from_pictures_to_records(tmp_path: Path, capsys: pyte
     ],
 )  # fmt: skip
 def test_errors_are_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: Any, told: str
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: Any,
+    told: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     status, _, err = run_label(capsys, *words)
@@ -72,8 +99,14 @@ def test_errors_are_one_line(
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        (b"\xff\xfe{}\n", "expected a JSON object in each line: 'utf-8' codec can't decode byte 0xff"),
-        (b'{"category": "action", "subject": "a\\ud800"}\n', "expected text that UTF-8 can hold, got "),
+        (
+            b"\xff\xfe{}\n",
+            "expected a JSON object in each line: 'utf-8' codec can't decode byte 0xff",
+        ),
+        (
+            b'{"category": "action", "subject": "a\\ud800"}\n',
+            "expected text that UTF-8 can hold, got ",
+        ),
     ],
 )
 def test_lines_that_are_no_text_are_one_error(

@@ -28,13 +28,18 @@ def test_records_pass_the_contract_and_say_who_verified(tmp_path: Path) -> None:
     decide(project, "ben", "reject")
     item = project.next_item("cy", adjudicate=True)
     assert item
-    project.decide(Decision("cy", item.id, "cy", "correct", Triplet("person", "stand", "surfboard")))
+    project.decide(
+        Decision("cy", item.id, "cy", "correct", Triplet("person", "stand", "surfboard"))
+    )
     questions = export_records(project, tmp_path / "json" / "test.jsonl")
     read = [question.record for question in read_questions(tmp_path / "json")]
     assert read == questions.records
     for record in read:
         assert record.verification
-        assert (record.verification["annotators"], record.verification["agreed"]) == (["ann", "ben", "cy"], 2)
+        assert (record.verification["annotators"], record.verification["agreed"]) == (
+            ["ann", "ben", "cy"],
+            2,
+        )
     with pytest.raises(InputError, match="expected settled items, found none"):
         export_records(Project(tmp_path / "empty.sqlite", make=True), tmp_path / "none.jsonl")
 

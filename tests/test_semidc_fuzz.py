@@ -35,7 +35,10 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     made = Project(folder / "project.sqlite", make=True)
     sha256 = hash_picture(folder, PICTURE, "")
     triplets = (Triplet("person", "ride", f"horse {n}") for n in range(500))
-    made.add((Proposal(PICTURE, "action", triplet, 0.5, None, "model", "fuzz"), sha256) for triplet in triplets)
+    made.add(
+        (Proposal(PICTURE, "action", triplet, 0.5, None, "model", "fuzz"), sha256)
+        for triplet in triplets
+    )
     return made
 
 
@@ -47,7 +50,11 @@ def app(project: Project) -> Any:
 # That a correction needs a triplet, and which words make one, no schema says.
 NOT_IN_A_SCHEMA = positive_data_acceptance
 FUZZ = settings(
-    max_examples=80, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
+    max_examples=80,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=list(HealthCheck),
 )
 OPERATIONS = ("POST /api/sign-in", "POST /api/next", "POST /api/decisions", "POST /api/undo", "GET /api/vocabulary",
               "GET /picture/{sha256}")  # fmt: skip
@@ -55,7 +62,9 @@ OPERATIONS = ("POST /api/sign-in", "POST /api/next", "POST /api/decisions", "POS
 
 def dump(project: Project) -> list[str]:
     with sqlite3.connect(project.path) as db:
-        return [line for line in db.iterdump() if "leases" not in line]  # an item that is shown is no decision
+        return [
+            line for line in db.iterdump() if "leases" not in line
+        ]  # an item that is shown is no decision
 
 
 def test_every_operation_is_fuzzed(app: Any) -> None:
@@ -71,7 +80,9 @@ def test_no_crash_and_nothing_written_by_what_is_invalid(
     schema = schemathesis.openapi.from_asgi("/openapi.json", app, headers={"Host": HOST})
     operation = schema.find_operation_by_label(label)
     name = "YW5u"  # ann
-    cookies = {app.state.cookie: f"{name}.{verify._sign(project.secret(), name)}"} if signed_in else {}
+    cookies = (
+        {app.state.cookie: f"{name}.{verify._sign(project.secret(), name)}"} if signed_in else {}
+    )
     modes = (operation.as_strategy(generation_mode=mode) for mode in GenerationMode)
 
     @given(st.one_of(*modes))

@@ -21,13 +21,20 @@ def test_drawn_pictures_are_kept_by_their_content(tmp_path: Path) -> None:
     png = io.BytesIO()
     Image.new("RGB", (32, 32), "gold").save(png, "PNG")
     triplet = Triplet("crocodile", "on", "desert")
-    wishes = [Wish("spatial", triplet, style) for style in ("watercolor", "abstract", "oil-painting")]
+    wishes = [
+        Wish("spatial", triplet, style) for style in ("watercolor", "abstract", "oil-painting")
+    ]
     drops: Counter[str] = Counter()
-    with StubEndpoint(lambda asked: b"no picture" if "abstract" in asked.prompt else png.getvalue()) as stub:
+    with StubEndpoint(
+        lambda asked: b"no picture" if "abstract" in asked.prompt else png.getvalue()
+    ) as stub:
         asking = Endpoint(stub.url, "painter", tmp_path / "r.sqlite", kind="images", concurrency=1)
         proposals = generate(wishes, asking, tmp_path, drops)
         asking.close()
-    assert [Path(p.image_id).name.partition("_")[2] for p in proposals] == ["oil-painting.png", "watercolor.png"]
+    assert [Path(p.image_id).name.partition("_")[2] for p in proposals] == [
+        "oil-painting.png",
+        "watercolor.png",
+    ]
     assert {(tmp_path / p.image_id).read_bytes() for p in proposals} == {png.getvalue()}
     assert drops == {"reply: no picture (PNG, JPEG or WebP)": 1}
     assert "in this manner: watercolor. It shows a crocodile and a desert" in stub.asked[0].prompt

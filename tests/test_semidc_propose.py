@@ -27,7 +27,13 @@ from tests.helpers.labelling import (
 from tests.helpers.stub_endpoint import Asked, Fault, StubEndpoint
 
 
-def run(folder: Path, say: Any, fault: Any = lambda asked: None, category: str = "spatial", **options: Any) -> Any:
+def run(
+    folder: Path,
+    say: Any,
+    fault: Any = lambda asked: None,
+    category: str = "spatial",
+    **options: Any,
+) -> Any:
     with StubEndpoint(say, fault) as stub:
         proposals, drops = run_at(stub, folder, category, **options)
     return proposals, drops, stub
@@ -36,7 +42,9 @@ def run(folder: Path, say: Any, fault: Any = lambda asked: None, category: str =
 def run_at(stub: StubEndpoint, folder: Path, category: str = "spatial", **options: Any) -> Any:
     images, drops = folder / "images", Counter[str]()
     things = make_things(CAT, DOG)
-    candidates = [Candidate(draw(images, image_id), 200, 200, things) for image_id in (FIRST, SECOND)]
+    candidates = [
+        Candidate(draw(images, image_id), 200, 200, things) for image_id in (FIRST, SECOND)
+    ]
     store, settings = folder / "replies.sqlite", {"retries": 0, "concurrency": 1}
     asking = Endpoint(stub.url, "m", store, parameters=PARAMETERS, **settings)
     proposals = propose(candidates, category, asking, images, drops, **options)
@@ -110,7 +118,9 @@ def test_refusals_and_failures_are_counted_and_failures_are_asked_again(tmp_path
 def test_the_spread_of_several_answers_is_kept(tmp_path: Path) -> None:
     on, under = ("cat", "on", "dog", 0.9), ("cat", "under", "dog", 0.6)
     proposals, _, stub = run(
-        tmp_path, lambda asked: state_triplets(on) if asked.nth < 3 else state_triplets(on, under), times=3
+        tmp_path,
+        lambda asked: state_triplets(on) if asked.nth < 3 else state_triplets(on, under),
+        times=3,
     )
     assert len(stub.asked) == 6
     assert [(p.triplet.relation, p.confidence, p.spread) for p in proposals[:2]] == [
@@ -126,7 +136,9 @@ def test_shards_part_the_pictures_among_machines() -> None:
     assert min(map(len, parts)) > 40
     assert parse_share("1/1") == Share()
     for wrong in ("0/3", "4/3", "1", "a/b", "1/0", "-1/2"):
-        with pytest.raises(ArgumentTypeError, match="expected I/N with 1 <= I <= N, such as 3/64, got"):
+        with pytest.raises(
+            ArgumentTypeError, match="expected I/N with 1 <= I <= N, such as 3/64, got"
+        ):
             parse_share(wrong)
 
 

@@ -11,7 +11,13 @@ import pytest
 from PIL import Image
 
 from mmrel_kit.files import InputError, write_json_lines
-from mmrel_kit.semidc.model.select import Candidate, read_candidates, read_folder, read_visual_genome, select
+from mmrel_kit.semidc.model.select import (
+    Candidate,
+    read_candidates,
+    read_folder,
+    read_visual_genome,
+    select,
+)
 from tests.helpers.labelling import (
     CAT,
     DOG,
@@ -35,7 +41,9 @@ from tests.helpers.labelling import (
         ([CAT, ("cat", 100, 0, 80, 80), DOG], "fewer than 2 large things that stand alone by their name"),
     ],
 )  # fmt: skip
-def test_scenes_are_left_out_by_stated_rules(tmp_path: Path, things: list[Any], reason: str | None) -> None:
+def test_scenes_are_left_out_by_stated_rules(
+    tmp_path: Path, things: list[Any], reason: str | None
+) -> None:
     drops: Counter[str] = Counter()
     candidate = Candidate(draw(tmp_path, FIRST), 200, 200, make_things(*things))
     kept = list(select(iter([candidate]), tmp_path, drops))
@@ -49,7 +57,11 @@ def test_pictures_of_a_folder_are_left_out_where_they_cannot_be_used(tmp_path: P
     (tmp_path / "vg/VG_100K/4.jpg").write_bytes(b"\xff\xd8 no picture")
     drops: Counter[str] = Counter()
     assert [c.image_id for c in select(read_folder(tmp_path), tmp_path, drops)] == [FIRST]
-    assert drops == {"picture stands twice": 1, "smaller than 128 pixels": 1, "picture does not open": 1}
+    assert drops == {
+        "picture stands twice": 1,
+        "smaller than 128 pixels": 1,
+        "picture does not open": 1,
+    }
 
 
 def test_a_picture_that_no_release_can_hold_is_left_out(tmp_path: Path) -> None:
@@ -91,13 +103,17 @@ def make_genome(folder: Path, version: str) -> None:
 
 @pytest.mark.parametrize("version", ["1.0", "1.2", "1.4"])
 @pytest.mark.parametrize("without", [None, "objects", "relationships"])
-def test_visual_genome_s_files_are_read_in_every_shape(tmp_path: Path, version: str, without: str | None) -> None:
+def test_visual_genome_s_files_are_read_in_every_shape(
+    tmp_path: Path, version: str, without: str | None
+) -> None:
     make_genome(tmp_path, version)
     if without:
         (tmp_path / f"{without}.json").unlink()
     (candidate,) = read_visual_genome(tmp_path)
     assert candidate.image_id == SECOND
-    assert set(candidate.things) == set(make_things(CAT) if without == "relationships" else make_things(CAT, DOG))
+    assert set(candidate.things) == set(
+        make_things(CAT) if without == "relationships" else make_things(CAT, DOG)
+    )
 
 
 def test_visual_genome_s_files_are_told_where_they_are_none(tmp_path: Path) -> None:
@@ -106,11 +122,15 @@ def test_visual_genome_s_files_are_told_where_they_are_none(tmp_path: Path) -> N
     with pytest.raises(InputError, match=r"objects.json:1: expected a JSON array of objects"):
         list(read_visual_genome(tmp_path))
     (tmp_path / "objects.json").write_text('[{"image_id": 2}]')
-    with pytest.raises(InputError, match=r"expected files of the shapes of Visual Genome 1.0, 1.2 or 1.4"):
+    with pytest.raises(
+        InputError, match=r"expected files of the shapes of Visual Genome 1.0, 1.2 or 1.4"
+    ):
         list(read_visual_genome(tmp_path))
 
 
-@pytest.mark.parametrize("path", ["../x.jpg", "/x.jpg", "vg/../x.jpg", "vg/a\\b.jpg", "C:/x.jpg", "other/x.jpg", 7])
+@pytest.mark.parametrize(
+    "path", ["../x.jpg", "/x.jpg", "vg/../x.jpg", "vg/a\\b.jpg", "C:/x.jpg", "other/x.jpg", 7]
+)
 def test_paths_that_lead_elsewhere_are_refused(tmp_path: Path, path: Any) -> None:
     write_json_lines(tmp_path / "c.jsonl", [{"image_id": path, "width": 1, "height": 1}])
     with pytest.raises(InputError, match=r"c.jsonl:1: expected"):

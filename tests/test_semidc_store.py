@@ -31,7 +31,10 @@ STAND = Triplet("person", "stand", "surfboard")
 def propose(count: int) -> Iterator[tuple[Proposal, str]]:
     for n in range(count):
         triplet = Triplet("person", "ride", f"horse {n}")
-        yield Proposal(f"vg/VG_100K/{n // 2}.jpg", "action", triplet, 0.5, None, "model", "test"), f"{n // 2:064x}"
+        yield (
+            Proposal(f"vg/VG_100K/{n // 2}.jpg", "action", triplet, 0.5, None, "model", "test"),
+            f"{n // 2:064x}",
+        )
 
 
 @pytest.fixture
@@ -59,7 +62,9 @@ def test_items_are_added_once(project: Project) -> None:
 
 def test_a_picture_that_changed_is_refused_and_nothing_is_added(project: Project) -> None:
     added = [(proposal, "f" * 64) for proposal, _ in propose(6)]
-    with pytest.raises(InputError, match=r"picture 'vg/VG_100K/0.jpg' differs from the one that people have judged"):
+    with pytest.raises(
+        InputError, match=r"picture 'vg/VG_100K/0.jpg' differs from the one that people have judged"
+    ):
         project.add(added)
     assert project.progress("ann").items == 4
 
@@ -79,7 +84,9 @@ def test_an_item_that_is_shown_to_enough_people_is_kept_from_others(project: Pro
     assert [item.id if item else None for item in shown] == [1, 2, 1, 3]
 
 
-def test_what_is_left_behind_goes_to_others(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_left_behind_goes_to_others(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
     project.set_people(1)
     item = project.next_item("ann")
     now = store.time.time() + store.LEASE_SECONDS + 1

@@ -39,11 +39,16 @@ def project(tmp_path: Path) -> Iterator[Project]:
     made.close()
 
 
-def make_client(project: Project, secret: str | None = None, name: str | None = "ann") -> TestClient:
+def make_client(
+    project: Project, secret: str | None = None, name: str | None = "ann"
+) -> TestClient:
     app = verify.make_app(project, project.path.parent / "images", [HOST], secret)
     client = TestClient(app, base_url=f"http://{HOST}", raise_server_exceptions=False)
     if name:
-        assert client.post("/api/sign-in", json={"name": name, "secret": secret or ""}).status_code == 200
+        assert (
+            client.post("/api/sign-in", json={"name": name, "secret": secret or ""}).status_code
+            == 200
+        )
     return client
 
 
@@ -72,16 +77,25 @@ def test_an_item_is_shown_with_its_question_in_right_articles(client: TestClient
     assert "immutable" in picture.headers["cache-control"]
 
 
-def test_a_decision_shows_what_is_next_and_is_kept_once(client: TestClient, project: Project) -> None:
+def test_a_decision_shows_what_is_next_and_is_kept_once(
+    client: TestClient, project: Project
+) -> None:
     client.post("/api/next", json={})
-    answers = [decide(client, verdict="correct", triplet=["A person", "standing", "the unicorn"]) for _ in range(2)]
+    answers = [
+        decide(client, verdict="correct", triplet=["A person", "standing", "the unicorn"])
+        for _ in range(2)
+    ]
     assert [answer.json()["item"]["id"] for answer in answers] == [2, 2]
-    assert [(d.verdict, d.triplet) for d in project.decisions()] == [("correct", Triplet("person", "stand", "unicorn"))]
+    assert [(d.verdict, d.triplet) for d in project.decisions()] == [
+        ("correct", Triplet("person", "stand", "unicorn"))
+    ]
 
 
 def test_a_correction_to_the_same_is_an_acceptance(client: TestClient, project: Project) -> None:
     client.post("/api/next", json={})
-    assert decide(client, verdict="correct", triplet=["person", "sits", "unicorn"]).status_code == 200
+    assert (
+        decide(client, verdict="correct", triplet=["person", "sits", "unicorn"]).status_code == 200
+    )
     assert [d.verdict for d in project.decisions()] == ["accept"]
 
 
@@ -140,7 +154,9 @@ def test_a_decision_that_is_not_right_writes_nothing(
     client.post("/api/next", json={})
     before = dump(project)
     body = json.dumps({"id": ID, "item": 1, "verdict": "accept"} | changes)
-    answer = client.post("/api/decisions", content=body, headers={"Content-Type": "application/json"})
+    answer = client.post(
+        "/api/decisions", content=body, headers={"Content-Type": "application/json"}
+    )
     assert answer.status_code == status
     assert dump(project) == before
 
@@ -175,7 +191,11 @@ def test_requests_from_elsewhere_write_nothing(
 
 def test_the_page_itself_may_write(client: TestClient) -> None:
     client.post("/api/next", json={})
-    headers = {"Origin": f"http://{HOST}", "Sec-Fetch-Site": "same-origin", "Content-Type": "application/json"}
+    headers = {
+        "Origin": f"http://{HOST}",
+        "Sec-Fetch-Site": "same-origin",
+        "Content-Type": "application/json",
+    }
     body = json.dumps({"id": ID, "item": 1, "verdict": "accept"})
     assert client.post("/api/decisions", content=body, headers=headers).status_code == 200
 
@@ -209,21 +229,28 @@ def test_nothing_but_the_project_s_pictures_is_served(client: TestClient, path: 
 
 def test_a_picture_that_changed_is_not_served(client: TestClient, project: Project) -> None:
     (project.path.parent / "images" / PICTURE).write_bytes(b"something else")
-    assert client.get(client.post("/api/next", json={}).json()["item"]["picture"]).status_code == 404
+    assert (
+        client.get(client.post("/api/next", json={}).json()["item"]["picture"]).status_code == 404
+    )
 
 
 def test_nobody_is_shown_anything_who_is_not_signed_in(project: Project) -> None:
     client = make_client(project, name=None)
     before = dump(project)
     for path in ("/api/next", "/api/decisions", "/api/undo"):
-        assert client.post(path, json={"id": ID, "item": 1, "verdict": "accept"}).status_code in (401, 422)
+        assert client.post(path, json={"id": ID, "item": 1, "verdict": "accept"}).status_code in (
+            401,
+            422,
+        )
     assert client.post("/api/next", json={}).status_code == 401
     assert client.get("/api/vocabulary").status_code == 401
     assert client.get(f"/picture/{next(iter(project.pictures().values()))}").status_code == 401
     assert dump(project) == before
 
 
-@pytest.mark.parametrize("cookie", ["YW5u.0", "YW5u", ".", "YW5u." + "0" * 64, "\xe4.\xe4", "%%%.%%%"])
+@pytest.mark.parametrize(
+    "cookie", ["YW5u.0", "YW5u", ".", "YW5u." + "0" * 64, "\xe4.\xe4", "%%%.%%%"]
+)
 def test_a_name_that_was_not_signed_here_does_not_count(project: Project, cookie: str) -> None:
     client = make_client(project, name=None)
     name = client.app.state.cookie  # type: ignore[attr-defined]
@@ -234,7 +261,9 @@ def test_a_name_that_was_not_signed_here_does_not_count(project: Project, cookie
 def test_the_secret_lets_in(project: Project) -> None:
     client = make_client(project, SECRET, name=None)
     assert client.post("/api/sign-in", json={"name": "ann"}).status_code == 403
-    assert client.post("/api/sign-in", json={"name": "ann", "secret": SECRET[:-1]}).status_code == 403
+    assert (
+        client.post("/api/sign-in", json={"name": "ann", "secret": SECRET[:-1]}).status_code == 403
+    )
     assert client.post("/api/next", json={}).status_code == 401
     answer = client.post("/api/sign-in", json={"name": " Ann  B ", "secret": SECRET})
     assert answer.json() == {"name": "Ann B"}
@@ -247,7 +276,9 @@ def test_the_secret_lets_in(project: Project) -> None:
 
 @pytest.mark.parametrize("name", ["", " ", "a\nb\x00", "\u202e", "x" * 61])
 def test_a_name_must_be_one(project: Project, name: str) -> None:
-    assert make_client(project, name=None).post("/api/sign-in", json={"name": name}).status_code == 422
+    assert (
+        make_client(project, name=None).post("/api/sign-in", json={"name": name}).status_code == 422
+    )
 
 
 def test_the_page_loads_nothing_from_elsewhere(client: TestClient) -> None:
@@ -269,6 +300,8 @@ def test_the_page_loads_nothing_from_elsewhere(client: TestClient) -> None:
         ("127.0.0.1", "short", "expected a secret of at least 12 characters"),
     ],
 )  # fmt: skip
-def test_beyond_loopback_a_secret_is_demanded(project: Project, host: str, secret: str | None, told: str) -> None:
+def test_beyond_loopback_a_secret_is_demanded(
+    project: Project, host: str, secret: str | None, told: str
+) -> None:
     with pytest.raises(InputError, match=told):
         verify.serve(project, project.path.parent, host, 0, secret)

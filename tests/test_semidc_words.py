@@ -15,20 +15,39 @@ from mmrel_kit.semidc.words import are_same, make_triplet, spoken_article, tidy_
 from tests.conftest import REPOSITORY
 
 
-@pytest.mark.parametrize("name", ["elephant", "hour", "heir", "honest-man", "umbrella", "x-ray", "SUV", "uncle", "urn"])
+@pytest.mark.parametrize(
+    "name", ["elephant", "hour", "heir", "honest-man", "umbrella", "x-ray", "SUV", "uncle", "urn"]
+)
 def test_an_stands_before_what_sounds_like_a_vowel(name: str) -> None:
     assert spoken_article(name) == "an"
 
 
 @pytest.mark.parametrize(
-    "name", ["unicorn", "unicycle", "uniform", "university", "user", "ewe", "European", "ukulele", "UFO", "horse", "TV"]
+    "name",
+    [
+        "unicorn",
+        "unicycle",
+        "uniform",
+        "university",
+        "user",
+        "ewe",
+        "European",
+        "ukulele",
+        "UFO",
+        "horse",
+        "TV",
+    ],
 )
 def test_a_stands_before_what_sounds_like_a_consonant(name: str) -> None:
     assert spoken_article(name) == "a"
 
 
 def test_words_are_brought_to_the_taxonomy_s() -> None:
-    assert make_triplet("real", "action", " The Person", "sitting", "a  surfboard") == ("person", "sit", "surfboard")
+    assert make_triplet("real", "action", " The Person", "sitting", "a  surfboard") == (
+        "person",
+        "sit",
+        "surfboard",
+    )
     assert make_triplet("real", "spatial", "cat", "to the left of", "TV") == ("cat", "left", "TV")
     assert make_triplet("real", "comparative", "bus", "larger", "car").relation == "bigger"
     assert are_same("action", "look at", "watch")
@@ -80,12 +99,16 @@ def test_names_in_triplets_stay_whole(name: str) -> None:
         ("colour", ("man", "ride", "horse"), "expected a category"),
     ],
 )  # fmt: skip
-def test_words_that_make_no_question_are_refused(category: str, words: tuple[str, str, str], told: str) -> None:
+def test_words_that_make_no_question_are_refused(
+    category: str, words: tuple[str, str, str], told: str
+) -> None:
     with pytest.raises(InputError, match=told):
         make_triplet("real", category, *words)
 
 
 def test_words_need_no_extra() -> None:
     command = "import sys; from mmrel_kit.semidc import make_triplet; print(set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", command], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", command], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
     assert not {"fastapi", "openai", "uvicorn", "PIL"} & ast.literal_eval(done.stdout)

@@ -58,17 +58,36 @@ def built_from(sources: Path, folder: Path, *specs: object) -> dict[str, bytes]:
     return snapshot(folder / "out")
 
 
-def test_zip_files_as_they_are_published(sources: Path, whole: dict[str, bytes], tmp_path: Path) -> None:
+def test_zip_files_as_they_are_published(
+    sources: Path, whole: dict[str, bytes], tmp_path: Path
+) -> None:
     # Visual Genome in two files with the folder's name inside, SPEC below data/, both read in place.
     found = pictures(sources)
-    first = write_zip(tmp_path / "images.zip", {n[3:]: d for n, d in found.items() if n.startswith("vg/VG_100K/")}, 0)
-    second = write_zip(tmp_path / "images2.zip", {n[3:]: d for n, d in found.items() if n.startswith("vg/VG_100K_2/")})
-    third = write_zip(tmp_path / "data.zip", {f"data/{n[5:]}": d for n, d in found.items() if n.startswith("SPEC/")})
-    specs = (f"real={first}", f"real={second}", f"sdxl={third}", f"dalle={sources / 'Dall-E_generated'}")
+    first = write_zip(
+        tmp_path / "images.zip",
+        {n[3:]: d for n, d in found.items() if n.startswith("vg/VG_100K/")},
+        0,
+    )
+    second = write_zip(
+        tmp_path / "images2.zip",
+        {n[3:]: d for n, d in found.items() if n.startswith("vg/VG_100K_2/")},
+    )
+    third = write_zip(
+        tmp_path / "data.zip",
+        {f"data/{n[5:]}": d for n, d in found.items() if n.startswith("SPEC/")},
+    )
+    specs = (
+        f"real={first}",
+        f"real={second}",
+        f"sdxl={third}",
+        f"dalle={sources / 'Dall-E_generated'}",
+    )
     assert built_from(sources, tmp_path, *specs) == whole
 
 
-def test_the_other_visual_genome_folder(sources: Path, whole: dict[str, bytes], tmp_path: Path) -> None:
+def test_the_other_visual_genome_folder(
+    sources: Path, whole: dict[str, bytes], tmp_path: Path
+) -> None:
     # Which of the two folders holds a picture is not in its id, and not always as the record says.
     swapped = {"VG_100K": "VG_100K_2", "VG_100K_2": "VG_100K"}
     moved = {}
@@ -110,14 +129,19 @@ def test_sources_of_a_domain_come_first_and_in_order(tmp_path: Path) -> None:
         path.parent.mkdir(parents=True)
         path.write_text(name)
     (tmp_path / "all" / "VG_100K" / "2.jpg").write_text("d")
-    sources = PictureSources([str(tmp_path / "all"), f"real={tmp_path}/first", f"real={tmp_path}/second"])
+    sources = PictureSources(
+        [str(tmp_path / "all"), f"real={tmp_path}/first", f"real={tmp_path}/second"]
+    )
     sources.prepare(tmp_path)
     found = [sources.find(f"vg/VG_100K/{number}.jpg") for number in (1, 2)]
     assert [sources.read(place) for place in found if place] == [b"b", b"d"]
 
 
 @given(
-    st.dictionaries(st.from_regex(r"[a-zé0-9]{1,8}/[a-z0-9]{1,8}\.(jpg|png)", fullmatch=True), st.binary(max_size=2000))
+    st.dictionaries(
+        st.from_regex(r"[a-zé0-9]{1,8}/[a-z0-9]{1,8}\.(jpg|png)", fullmatch=True),
+        st.binary(max_size=2000),
+    )
 )
 def test_what_is_packed_is_read(members: dict[str, bytes]) -> None:
     import tempfile
@@ -128,7 +152,9 @@ def test_what_is_packed_is_read(members: dict[str, bytes]) -> None:
             write_zip(Path(folder) / "b.zip", members, zipfile.ZIP_STORED),
             write_tar(Path(folder) / "a.tar", members),
         ):
-            assert {entry.name: read_picture(path, entry) for entry in list_pictures(path)} == members
+            assert {
+                entry.name: read_picture(path, entry) for entry in list_pictures(path)
+            } == members
 
 
 def test_a_large_zip_is_read(tmp_path: Path) -> None:
@@ -149,7 +175,10 @@ def test_a_large_zip_is_read(tmp_path: Path) -> None:
 
 def test_layouts_keep_what_the_record_says_first() -> None:
     assert make_layouts("SPEC/relative_size/1/2.jpg")[0] == "SPEC/relative_size/1/2.jpg"
-    assert make_layouts("Dall-E_generated/action/1.png") == ["Dall-E_generated/action/1.png", "action/1.png"]
+    assert make_layouts("Dall-E_generated/action/1.png") == [
+        "Dall-E_generated/action/1.png",
+        "action/1.png",
+    ]
 
 
 class TestHub:
@@ -164,7 +193,10 @@ class TestHub:
 
         def list_repo_tree(self: Any, repo_id: str, **options: Any) -> list[RepoFile]:
             assert options["revision"] == "c0ffee"
-            return [RepoFile(path=f"pictures/{n}", size=len(d), oid="0") for n, d in pictures(sources).items()]
+            return [
+                RepoFile(path=f"pictures/{n}", size=len(d), oid="0")
+                for n, d in pictures(sources).items()
+            ]
 
         def download(repo_id: str, name: str, repo_type: str, revision: str) -> str:
             assert (repo_id, repo_type, revision) == ("jiahaonie/MMRel", "dataset", "c0ffee")
@@ -185,10 +217,15 @@ class TestHub:
     ) -> None:
         specs = (f"real={sources}", f"sdxl={sources}", "dalle=hf://datasets/jiahaonie/MMRel@v1")
         assert built_from(sources, tmp_path, *specs) == whole
-        assert sorted(fetched) == sorted(f"pictures/{n}" for n in pictures(sources) if n.startswith("Dall-E"))
+        assert sorted(fetched) == sorted(
+            f"pictures/{n}" for n in pictures(sources) if n.startswith("Dall-E")
+        )
 
     def test_a_repository_that_cannot_be_reached(self) -> None:
-        with pytest.raises(InputError, match="hf://datasets/nobody/nothing: expected a dataset repository that can be"):
+        with pytest.raises(
+            InputError,
+            match="hf://datasets/nobody/nothing: expected a dataset repository that can be",
+        ):
             open_source("hf://datasets/nobody/nothing")
 
     @pytest.mark.parametrize("step", ["list_repo_tree", "hf_hub_download"])
@@ -220,7 +257,14 @@ class TestHub:
             owner = huggingface_hub.HfApi if step == "list_repo_tree" else huggingface_hub
             monkeypatch.setattr(owner, step, fail)
             specs = [f"real={sources}", f"sdxl={sources}", "dalle=hf://datasets/jiahaonie/MMRel@v1"]
-            arguments = ["--annotations", str(sources / "json"), "--images", *specs, "--out", str(tmp_path / "out")]
+            arguments = [
+                "--annotations",
+                str(sources / "json"),
+                "--images",
+                *specs,
+                "--out",
+                str(tmp_path / "out"),
+            ]
             assert upload.main(["build", *arguments]) == 1
             source = "hf://datasets/jiahaonie/MMRel@c0ffee"
             told = [line for line in capsys.readouterr().err.splitlines() if source in line]
@@ -231,5 +275,7 @@ class TestHub:
 
 @pytest.mark.parametrize("bad", ["nothing there", "README.md", "real=nothing"])
 def test_no_source(bad: str) -> None:
-    with pytest.raises(InputError, match=r"expected a folder, a .zip, .tar or .parquet file, or hf://"):
+    with pytest.raises(
+        InputError, match=r"expected a folder, a .zip, .tar or .parquet file, or hf://"
+    ):
         PictureSources([bad])

@@ -47,8 +47,12 @@ def releases(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
     folder = tmp_path_factory.mktemp("releases")
     sources = make_sources(folder / "sources")
     for size in (2500, 6000, 1 << 20):
-        build_release(Job([sources / "json"], PictureFolder(sources), folder / str(size), shard_bytes=size))
-    return {stream(folder / str(size)).n_shards: folder / str(size) for size in (2500, 6000, 1 << 20)}
+        build_release(
+            Job([sources / "json"], PictureFolder(sources), folder / str(size), shard_bytes=size)
+        )
+    return {
+        stream(folder / str(size)).n_shards: folder / str(size) for size in (2500, 6000, 1 << 20)
+    }
 
 
 def test_the_releases_differ_in_shards(releases: dict[int, Path]) -> None:
@@ -59,25 +63,36 @@ def test_the_releases_differ_in_shards(releases: dict[int, Path]) -> None:
 
 @pytest.mark.parametrize("shuffled", [False, True], ids=["in order", "shuffled"])
 @pytest.mark.parametrize("nodes", NODES)
-def test_every_question_once_over_nodes(releases: dict[int, Path], nodes: int, shuffled: bool) -> None:
+def test_every_question_once_over_nodes(
+    releases: dict[int, Path], nodes: int, shuffled: bool
+) -> None:
     for root in releases.values():
         dataset = raw(stream(root))
         dataset = shuffle_pictures(dataset, seed=1) if shuffled else dataset
         parts = [split_dataset_by_node(dataset, rank, nodes) for rank in range(nodes)]
         assert Counter(itertools.chain(*map(ids, parts))) == Counter(ids(stream(root)))
-        again = [ids(shuffle_pictures(part, seed=2)) for part in parts] if nodes < 8 else [ids(dataset)]
+        again = (
+            [ids(shuffle_pictures(part, seed=2)) for part in parts] if nodes < 8 else [ids(dataset)]
+        )
         assert Counter(itertools.chain(*again)) == Counter(ids(stream(root)))
 
 
 @pytest.mark.parametrize("shuffled", [False, True], ids=["in order", "shuffled"])
 @pytest.mark.parametrize("nodes", NODES)
-def test_every_question_once_over_nodes_and_workers(releases: dict[int, Path], nodes: int, shuffled: bool) -> None:
+def test_every_question_once_over_nodes_and_workers(
+    releases: dict[int, Path], nodes: int, shuffled: bool
+) -> None:
     data = pytest.importorskip("torch.utils.data")
     for root in (releases[min(releases)], releases[max(releases)]):
         dataset = raw(stream(root))
         dataset = shuffle_pictures(dataset, seed=1) if shuffled else dataset
         loaders = [
-            data.DataLoader(split_dataset_by_node(dataset, rank, nodes), num_workers=2, batch_size=5, collate_fn=ids)
+            data.DataLoader(
+                split_dataset_by_node(dataset, rank, nodes),
+                num_workers=2,
+                batch_size=5,
+                collate_fn=ids,
+            )
             for rank in range(nodes)
         ]
         assert Counter(itertools.chain(*itertools.chain(*loaders))) == Counter(ids(stream(root)))
@@ -85,7 +100,9 @@ def test_every_question_once_over_nodes_and_workers(releases: dict[int, Path], n
 
 def test_workers_decode_the_same_pixels(releases: dict[int, Path]) -> None:
     data = pytest.importorskip("torch.utils.data")
-    expected = {row["question_id"]: row["image"].tobytes() for row in stream(releases[max(releases)])}
+    expected = {
+        row["question_id"]: row["image"].tobytes() for row in stream(releases[max(releases)])
+    }
     dataset = stream(releases[max(releases)]).cast_column("image", Picture())
     found = list(data.DataLoader(dataset, num_workers=2, batch_size=None))
     assert len(found) == len(expected)
@@ -103,7 +120,9 @@ def test_goes_on_with_the_next_question(
     everything = ids(open_stream())
     decoded: list[int] = []
     real = Picture._decode
-    monkeypatch.setattr(Picture, "_decode", lambda self, data: decoded.append(1) or real(self, data))
+    monkeypatch.setattr(
+        Picture, "_decode", lambda self, data: decoded.append(1) or real(self, data)
+    )
     for stop in (1, 2, 3, 7, 20, len(everything) - 1):
         first = open_stream()
         begun = ids(itertools.islice(first, stop))
@@ -116,7 +135,9 @@ def test_goes_on_with_the_next_question(
         assert len(decoded) <= len(rest) // 3 + 1  # none of what was passed over
 
 
-def test_reads_no_shard_again_that_was_done(releases: dict[int, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reads_no_shard_again_that_was_done(
+    releases: dict[int, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     dataset = raw(stream(releases[max(releases)]))
     list(itertools.islice(dataset, 40))
     state = dataset.state_dict()
@@ -139,9 +160,13 @@ def test_epochs(releases: dict[int, Path]) -> None:
     assert sorted(ids(dataset)) == sorted(orders[0])
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(data=st.data())
-def test_fast_paths_give_what_the_slow_one_gives(releases: dict[int, Path], data: st.DataObject) -> None:
+def test_fast_paths_give_what_the_slow_one_gives(
+    releases: dict[int, Path], data: st.DataObject
+) -> None:
     """The slow one: `datasets` converts each value, decodes for each row and filters last."""
     root = releases[data.draw(st.sampled_from(sorted(releases)))]
     nodes = data.draw(st.integers(1, 4))
@@ -182,7 +207,9 @@ def test_a_file_called_as_a_picture_is_not_taken_for_it(
     assert [row["image"].tobytes() for row in stream(built.absolute())] == expected
 
 
-def test_a_filled_cache_changes_nothing_of_that(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_filled_cache_changes_nothing_of_that(
+    built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # A builder whose cache was filled took its features from there: slow, and with the fault above.
     cache = str(tmp_path / "cache")
     mmrel.load("real", root=built, cache_dir=cache)
@@ -241,12 +268,24 @@ class TestFilters:
         monkeypatch.setattr(mmrel, "open_file", lambda path: opened.append(path) or real(path))
         root = releases[max(releases)]
         release = mmrel.Release(str(root))
-        for chosen in (*([category] for category in mmrel.CATEGORIES), ["spatial", "comparative"], mmrel.CATEGORIES):
-            expected = [row["question_id"] for row in raw(stream(root)) if row["category"] in chosen]
+        for chosen in (
+            *([category] for category in mmrel.CATEGORIES),
+            ["spatial", "comparative"],
+            mmrel.CATEGORIES,
+        ):
+            expected = [
+                row["question_id"] for row in raw(stream(root)) if row["category"] in chosen
+            ]
             opened.clear()
             assert ids(raw(stream(root, categories=chosen))) == expected
-            names = {Path(path).relative_to(root).as_posix() for path in opened if path.endswith(".tar")}
-            wanted = {name for name in release.archives("real")["test"] if release.categories[name] & set(chosen)}
+            names = {
+                Path(path).relative_to(root).as_posix() for path in opened if path.endswith(".tar")
+            }
+            wanted = {
+                name
+                for name in release.archives("real")["test"]
+                if release.categories[name] & set(chosen)
+            }
             assert names == (wanted or {"data/real/test-00000.tar"})
         # An index of before, without categories, gives the same rows.
         old = Path(shutil.copytree(root, tmp_path / "old"))
@@ -254,7 +293,9 @@ class TestFilters:
         for described in index["files"].values():
             described.pop("categories", None)
         (old / "checksums.json").write_text(json.dumps(index))
-        assert ids(raw(stream(old, categories=["action"]))) == ids(raw(stream(root, categories=["action"])))
+        assert ids(raw(stream(old, categories=["action"]))) == ids(
+            raw(stream(root, categories=["action"]))
+        )
         index["files"]["data/real/test-00000.tar"]["categories"] = 3
         (old / "checksums.json").write_text(json.dumps(index))
         with pytest.raises(mmrel.ReleaseError, match="expected those of a release"):
@@ -267,7 +308,9 @@ class TestFilters:
             held = [release.categories[name] for name in release.archives("real")["test"]]
             assert all(len(found) == 1 for found in held) == (size == 6000)
 
-    def test_statistics_of_row_groups_prune(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_statistics_of_row_groups_prune(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setattr("mmrel_kit.build.tables.GROUP_ROWS", 6)
         sources = make_sources(tmp_path / "sources")
         build_release(Job([sources / "json"], PictureFolder(sources), tmp_path / "out"))
@@ -276,7 +319,9 @@ class TestFilters:
             with pq.ParquetFile(path) as file:
                 for index in range(file.num_row_groups):
                     group = file.metadata.row_group(index)
-                    names = [group.column(number).path_in_schema for number in range(group.num_columns)]
+                    names = [
+                        group.column(number).path_in_schema for number in range(group.num_columns)
+                    ]
                     statistics = group.column(names.index("category")).statistics
                     kinds.append({statistics.min, statistics.max})
             # At most one row group on each border between two categories holds more than one.
@@ -302,7 +347,9 @@ class TestArchives:
     def read(data: bytes) -> list[Any]:
         return list(mmrel.read_archive(BytesIO(data), "data/real/a.tar", len(data)))
 
-    @pytest.mark.parametrize("name", ["a.jpg", "ü/日本.jpg", "a/" * 60 + "b.jpg", "x" * 95 + ".jpg", "x" * 96 + ".jpg"])
+    @pytest.mark.parametrize(
+        "name", ["a.jpg", "ü/日本.jpg", "a/" * 60 + "b.jpg", "x" * 95 + ".jpg", "x" * 96 + ".jpg"]
+    )
     def test_names(self, tmp_path: Path, name: str) -> None:
         assert self.read(self.write(tmp_path / "a.tar", name)) == [([{"image_id": name}], b"x")]
 
@@ -313,7 +360,10 @@ class TestArchives:
         for kind in (tarfile.SYMTYPE, tarfile.DIRTYPE, tarfile.CHRTYPE, tarfile.XGLTYPE):
             header = tarfile.TarInfo("a.json")
             header.type = kind
-            with pytest.raises(mmrel.ReleaseError, match=r"a.json/?: expected a plain file of at most 4194304 bytes"):
+            with pytest.raises(
+                mmrel.ReleaseError,
+                match=r"a.json/?: expected a plain file of at most 4194304 bytes",
+            ):
                 self.read(header.tobuf() + bytes(9728))
 
     def test_names_of_names(self, tmp_path: Path) -> None:
@@ -355,5 +405,7 @@ class TestArchives:
     def test_a_record_without_a_picture_at_the_end(self, tmp_path: Path) -> None:
         header = tarfile.TarInfo("a.json")
         header.size = 4
-        with pytest.raises(mmrel.ReleaseError, match="expected the picture None after it, got 'the end'"):
+        with pytest.raises(
+            mmrel.ReleaseError, match="expected the picture None after it, got 'the end'"
+        ):
             self.read((header.tobuf() + b"[{}]".ljust(512, b"\0")).ljust(10240, b"\0"))

@@ -44,8 +44,16 @@ def test_the_taxonomy_of_a_file_is_read(tmp_path: Path) -> None:
         ({"synonyms": "sit on"}, {}, "expected 'synonyms' to be list, got \"sit on\""),
         ({"forms": [None]}, {}, "expected 'forms' to be a list of text, got null in it"),
         ({"inverse": []}, {}, "expected 'inverse' to be str or NoneType, got []"),
-        ({"opposites": ["walk"]}, {}, "the opposites and the inverse of 'ride' to be listed, got walk"),
-        ({"inverse": "carry"}, {}, "the opposites and the inverse of 'ride' to be listed, got carry"),
+        (
+            {"opposites": ["walk"]},
+            {},
+            "the opposites and the inverse of 'ride' to be listed, got walk",
+        ),
+        (
+            {"inverse": "carry"},
+            {},
+            "the opposites and the inverse of 'ride' to be listed, got carry",
+        ),
         ({}, {"styles": None}, "expected 'styles' to be list, got null"),
         ({}, {"categories": []}, "expected 'categories' to be dict, got []"),
         ({}, {"categories": {"action": {}}}, "expected an object with 'open_vocabulary', got {}"),
@@ -74,7 +82,11 @@ def test_a_file_that_is_no_json_is_refused(tmp_path: Path, content: bytes) -> No
 
 def test_a_word_finds_its_relation() -> None:
     spatial, action, _ = read_taxonomy().categories.values()
-    assert [action.find(word).name for word in ("riding", "ate", "haul")] == ["ride", "eat", "carry"]  # type: ignore[union-attr]
+    assert [action.find(word).name for word in ("riding", "ate", "haul")] == [
+        "ride",
+        "eat",
+        "carry",
+    ]  # type: ignore[union-attr]
     assert spatial.find("on top of") is None  # above or on: it does not tell
     assert spatial.find_all("on top of") == {"above", "on"}
     assert spatial.listed["on top of"].name == "above"
@@ -97,6 +109,10 @@ def test_no_inflection_is_a_word_of_another_relation() -> None:
 
 
 def test_it_needs_the_standard_library_alone() -> None:
-    command = "import sys, mmrel_kit.questions.taxonomy; print({'mmrel', 'datasets'} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", command], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    command = (
+        "import sys, mmrel_kit.questions.taxonomy; print({'mmrel', 'datasets'} & set(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", command], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
     assert done.stdout == "set()\n"

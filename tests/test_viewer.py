@@ -52,7 +52,10 @@ def find_failures(root: Path) -> set[tuple[str, str, str]]:
     for config in mmrel.CONFIGS:
         for split in mmrel.SPLITS:
             folder = "*" if config == "all" else config
-            tables = [pq.read_table(path) for path in sorted(root.glob(f"data/{folder}/{split}-*.parquet"))]
+            tables = [
+                pq.read_table(path)
+                for path in sorted(root.glob(f"data/{folder}/{split}-*.parquet"))
+            ]
             for column in mmrel.COLUMNS if tables else ():
                 values = [value for table in tables for value in table[column].to_pylist()]
                 if breaks_viewer(values):
@@ -85,7 +88,9 @@ def read_sources(root: Path) -> dict[str, set[str]]:
 )
 def test_the_rule_of_the_viewer(lengths: list[int], rows: int, fails: bool) -> None:
     # 30 distinct values in a whole release used to be the bound, whatever the split.
-    texts: list[str | None] = [f"{number:04d}".rjust(length, "x") for number, length in enumerate(lengths)]
+    texts: list[str | None] = [
+        f"{number:04d}".rjust(length, "x") for number, length in enumerate(lengths)
+    ]
     values = texts + texts[:1] * (rows - len(texts))
     statistics = Statistics()
     for value in values:
@@ -112,7 +117,9 @@ def test_the_config_all_unites_the_domains() -> None:
     statistics.add_width("sdxl", "test", "image", 101)
     assert list(statistics.find_failures()) == []
     statistics.unite(mmrel.DOMAINS)
-    found = [(f.config, f.split, f.column, f.unit, f.least, f.most) for f in statistics.find_failures()]
+    found = [
+        (f.config, f.split, f.column, f.unit, f.least, f.most) for f in statistics.find_failures()
+    ]
     assert found == [
         ("all", "test", "image", "pixels", 100, 101),
         ("all", "test", "question_id", "characters", 5, 6),
@@ -244,7 +251,9 @@ class TestBuild:
 
     def test_the_config_of_the_hubs_own_evaluation(self, folder: Path) -> None:
         # It holds the yes/no questions alone, whose ids here differ by 1.
-        self.rename(folder, lambda number, record: 5 + number % 2 if record["label"] in ("yes", "no") else 9)
+        self.rename(
+            folder, lambda number, record: 5 + number % 2 if record["label"] in ("yes", "no") else 9
+        )
         root = self.build(folder, "json", "more", hub_eval=True)
         warned = {problem.where for problem in check_release(root)}
         assert warned == {"config hub_eval, split adversarial", "config hub_eval, split test"}

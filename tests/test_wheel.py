@@ -73,7 +73,9 @@ def test_site_packages_gets_two_modules_and_one_package(record: list[str]) -> No
     assert [name for name in record if name.startswith("../")] == ["../../../bin/mmrel"]
 
 
-def test_a_source_distribution_builds_the_same_wheel(installed: Installed, record: list[str], tmp_path: Path) -> None:
+def test_a_source_distribution_builds_the_same_wheel(
+    installed: Installed, record: list[str], tmp_path: Path
+) -> None:
     # It lacked the sample, and `build` makes the wheel from it. What an earlier version had left in
     # the clone's build/ went into the wheel.
     installed.install("build")

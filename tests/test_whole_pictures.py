@@ -25,7 +25,10 @@ def test_a_picture_is_decoded() -> None:
     ("data", "message"),
     [
         (b"", "expected a whole JPEG, PNG, WEBP picture: cannot identify image file"),
-        (b"GIF89a" + bytes(50), "expected a whole JPEG, PNG, WEBP picture: cannot identify image file"),
+        (
+            b"GIF89a" + bytes(50),
+            "expected a whole JPEG, PNG, WEBP picture: cannot identify image file",
+        ),
         (make_jpeg()[:-200], "expected a whole JPEG, PNG, WEBP picture: "),
         (make_png(14_000, 14_000), "expected a picture of at most 178956970 pixels, got far more"),
         (make_png(50_000, 50_000), "expected a picture of at most 178956970 pixels, got far more"),
@@ -48,7 +51,15 @@ def test_where_pillows_own_bound_was_lifted(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_what_training_needs_is_imported_without_any_extra() -> None:
-    extras = ("torch", "openai", "fastapi", "imagehash", "matplotlib", "inspect_ai", "jsonschema_rs")
+    extras = (
+        "torch",
+        "openai",
+        "fastapi",
+        "imagehash",
+        "matplotlib",
+        "inspect_ai",
+        "jsonschema_rs",
+    )
     code = f"import sys; sys.modules.update(dict.fromkeys({extras})); "
     code += "from mmrel_kit.pictures import Picture, shuffle_pictures"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -98,7 +98,9 @@ def _check(root: Path, advance: Advance) -> Iterator[Problem]:
         yield Problem(INDEX, "expected questions under data/, none are listed")
 
 
-def _check_contents(root: Path, index: dict[str, Any], splits: list[Split], advance: Advance) -> Iterator[Problem]:
+def _check_contents(
+    root: Path, index: dict[str, Any], splits: list[Split], advance: Advance
+) -> Iterator[Problem]:
     questions, statistics = SeenQuestions(), Statistics()
     for split in splits:
         yield from split.check(index["files"], questions, statistics, advance)

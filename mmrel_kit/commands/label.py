@@ -71,7 +71,9 @@ def generate(args: argparse.Namespace) -> int:
     wishes = list(read_wishes(args.triplets, args.style))
     asking = endpoint.from_arguments(args, "images", PARAMETERS)
     _tell_store(asking)
-    proposals = generate(wishes, asking, args.images, drops, lambda: asking.show_progress(len(wishes)))
+    proposals = generate(
+        wishes, asking, args.images, drops, lambda: asking.show_progress(len(wishes))
+    )
     return _finish(asking, write_proposals(args.out, proposals), args.out, drops)
 
 
@@ -85,12 +87,17 @@ def ask(args: argparse.Namespace) -> int:
     hashes = project.pictures()
     added = project.add((proposal, hashes[proposal.image_id]) for proposal in negatives)
     questions = make_questions(project)
-    kinds = Counter(f"{r.category} {r.answer if r.task == 'discriminative' else 'open'}" for r in questions.records)
+    kinds = Counter(
+        f"{r.category} {r.answer if r.task == 'discriminative' else 'open'}"
+        for r in questions.records
+    )
     print(f"{len(questions.records)} questions are ready")
     for kind, count in sorted(kinds.items()):
         print(f"  {count} x {kind}")
     _tell_drops(questions.drops)
-    print(f"{len(questions.waiting)} action triplets wait for a false verb that people have confirmed")
+    print(
+        f"{len(questions.waiting)} action triplets wait for a false verb that people have confirmed"
+    )
     print(f"{added} false verbs added to the project, to be verified like all else")
     _warn_of_damage(project)
     return 0
@@ -154,9 +161,19 @@ def verify(args: argparse.Namespace) -> int:
         print(f"{project.add(read_proposals(args.items, images))} new items")
     _warn_of_damage(project)
     progress = project.progress("")
-    print(f"{progress.items} items, {progress.settled} settled; {project.people} people decide on each")
+    print(
+        f"{progress.items} items, {progress.settled} settled; {project.people} people decide on each"
+    )
     secret = os.environ.get("SEMIDC_SECRET")
-    serve(project, images, args.host, args.port, secret, args.name, lambda url: print(f"verify at {url}", flush=True))
+    serve(
+        project,
+        images,
+        args.host,
+        args.port,
+        secret,
+        args.name,
+        lambda url: print(f"verify at {url}", flush=True),
+    )
     return 0
 
 
@@ -341,7 +358,9 @@ def _add_images(parser: argparse.ArgumentParser, about: str = HOLDS_IMAGES) -> N
 
 
 def _add_out(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", type=parse_path, required=True, metavar="FILE.jsonl", help="the file to write")
+    parser.add_argument(
+        "--out", type=parse_path, required=True, metavar="FILE.jsonl", help="the file to write"
+    )
 
 
 def _finish(asking: Endpoint, count: int, out: Path, drops: Counter[str]) -> int:

@@ -113,7 +113,9 @@ def _add_export(verbs: Verbs) -> None:
     add("--out", type=parse_path, required=True, metavar="FOLDER", help="the folder to write")
     leaks = "leave out train questions whose picture or triplet stands in test or adversarial, instead of refusing"
     add("--drop-leaks", action="store_true", help=leaks)
-    triplets = "keep train questions about a triplet that test or adversarial asks about another picture"
+    triplets = (
+        "keep train questions about a triplet that test or adversarial asks about another picture"
+    )
     add("--allow-triplets", action="store_true", help=triplets)
 
 

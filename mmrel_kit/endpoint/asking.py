@@ -111,7 +111,9 @@ class Endpoint:
         self.model, self.parameters, self.kind = model, parameters or {}, kind
         self.concurrency, self.timeout, self.retries = concurrency, timeout, retries
         self.budget, self.prices = budget, prices
-        self.sender = Sender(base_url, model, kind=kind, parameters=self.parameters, api_key=api_key, timeout=timeout)
+        self.sender = Sender(
+            base_url, model, kind=kind, parameters=self.parameters, api_key=api_key, timeout=timeout
+        )
         self.url = self.sender.url
         self.path, self.store = store, Store(store)
         self.stopped: str | None = None
@@ -187,7 +189,9 @@ class Endpoint:
     def show_progress(self, total: int | None = None) -> None:
         """Show how far the run is, on a terminal; call it after each reply."""
         if self._bar is None:
-            self._bar = tqdm(total=total, initial=self.kept, unit=" replies", disable=None, leave=False)
+            self._bar = tqdm(
+                total=total, initial=self.kept, unit=" replies", disable=None, leave=False
+            )
         notes = [f"{self.failures.total()} failed"] if self.failures else []
         notes.append(self._describe_cost(self.run) or f"{self.run.tokens} tokens")
         self._bar.set_postfix_str(", ".join(notes), refresh=False)

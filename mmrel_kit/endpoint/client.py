@@ -208,7 +208,9 @@ def _make_http_client(openai: Any, http: Any, timeout: float) -> Any:
                 response.close()
             fields = response.headers.multi_items()
             headers = [field for field in fields if field[0].lower() != "content-encoding"]
-            whole = http.Response(response.status_code, headers=headers, content=bytes(body), request=request)
+            whole = http.Response(
+                response.status_code, headers=headers, content=bytes(body), request=request
+            )
             # Some of Python's codecs, which a header may name, raise, or give broken text.
             whole.encoding = "utf-8"
             return whole

@@ -177,7 +177,9 @@ class Store:
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=30)
+            self._db = sqlite3.connect(
+                path, check_same_thread=False, isolation_level=None, timeout=30
+            )
             self._check()
             self._db.execute("pragma journal_mode = wal")
             self._db.execute("pragma synchronous = normal")  # a killed process loses nothing

@@ -215,7 +215,9 @@ def open_source(where: str) -> Pictures:
         return PictureTable(path)
     if path.is_dir():
         return PictureFolder(path)
-    wanted = f"expected a folder, a {', '.join(SUFFIXES)} or .parquet file, or {mmrel.HUB}OWNER/NAME"
+    wanted = (
+        f"expected a folder, a {', '.join(SUFFIXES)} or .parquet file, or {mmrel.HUB}OWNER/NAME"
+    )
     found = "a file of another kind; unpack it" if path.exists() else "nothing there"
     raise InputError(f"{where}: {wanted}, found {found}")
 

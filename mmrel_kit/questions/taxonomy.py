@@ -21,7 +21,20 @@ TAXONOMY = SCHEMA_FOLDER / "taxonomy.json"
 PARTICLES = frozenset(
     (
         *("about", "across", "after", "against", "along", "around", "at", "away", "behind", "by"),
-        *("down", "for", "from", "in", "inside", "into", "near", "off", "on", "onto", "out", "over"),
+        *(
+            "down",
+            "for",
+            "from",
+            "in",
+            "inside",
+            "into",
+            "near",
+            "off",
+            "on",
+            "onto",
+            "out",
+            "over",
+        ),
         *("past", "through", "to", "toward", "towards", "under", "up", "upon", "with"),
     )
 )

@@ -50,7 +50,9 @@ class PackShare:
         return data
 
 
-def make_executor(engine: str, arguments: Sequence[str], tasks: int, logs: Path, **options: Any) -> Any:
+def make_executor(
+    engine: str, arguments: Sequence[str], tasks: int, logs: Path, **options: Any
+) -> Any:
     """Return an executor of datatrove whose `run()` packs all shares.
 
     Args:
@@ -79,4 +81,6 @@ def make_executor(engine: str, arguments: Sequence[str], tasks: int, logs: Path,
         from datatrove.executor import RayPipelineExecutor as Executor
     # What is packed already the parts themselves tell, which are tied to their input; datatrove's marks are not.
     step = PackShare(tuple(arguments))
-    return Executor(pipeline=[step], tasks=tasks, logging_dir=str(logs), skip_completed=False, **options)
+    return Executor(
+        pipeline=[step], tasks=tasks, logging_dir=str(logs), skip_completed=False, **options
+    )

@@ -29,14 +29,21 @@ from mmrel_kit.recipes.questions import is_of_task, read_pictures
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-GROUP_ROWS = 100  # of a row group: what a reader holds at once, each row with its own copy of the picture
+GROUP_ROWS = (
+    100  # of a row group: what a reader holds at once, each row with its own copy of the picture
+)
 # What LLaMA-Factory wants to know of a file of messages; ms-swift needs nothing.
 LLAMA_FACTORY = {
     "mmrel": {
         "file_name": "train.jsonl",
         "formatting": "sharegpt",
         "columns": {"messages": "messages", "images": "images"},
-        "tags": {"role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant"},
+        "tags": {
+            "role_tag": "role",
+            "content_tag": "content",
+            "user_tag": "user",
+            "assistant_tag": "assistant",
+        },
     }
 }
 
@@ -62,7 +69,9 @@ def write_trl(folder: Path, pictures: Iterable[TrainingPicture]) -> None:
     """Write `train-00000-of-00001.parquet`; a picture is stored once in each row group."""
     schema = make_schema(TrainingRow._fields)
     path = folder / "train-00000-of-00001.parquet"
-    with pq.ParquetWriter(path, schema, use_dictionary=["image.bytes"], dictionary_pagesize_limit=1 << 30) as writer:
+    with pq.ParquetWriter(
+        path, schema, use_dictionary=["image.bytes"], dictionary_pagesize_limit=1 << 30
+    ) as writer:
         rows: list[dict[str, Any]] = []
         for shown in pictures:
             stored = {"bytes": shown.data, "path": shown.image_id}
@@ -81,7 +90,9 @@ def write_messages(folder: Path, pictures: Iterable[TrainingPicture]) -> None:
             for sample in shown.samples:
                 asked = {"role": "user", "content": f"<image>{sample.prompt}"}
                 messages = [asked, {"role": "assistant", "content": sample.completion}]
-                lines.write(make_json({"messages": messages, "images": [f"images/{shown.image_id}"]}) + "\n")
+                lines.write(
+                    make_json({"messages": messages, "images": [f"images/{shown.image_id}"]}) + "\n"
+                )
             _write_picture(folder, shown)
     (folder / "dataset_info.json").write_text(json.dumps(LLAMA_FACTORY, indent=2) + "\n", "utf-8")
 
@@ -94,7 +105,11 @@ def write_llava(folder: Path, pictures: Iterable[TrainingPicture]) -> None:
             for sample in shown.samples:
                 turns = [("human", f"<image>\n{sample.prompt}"), ("gpt", sample.completion)]
                 conversation = [{"from": who, "value": text} for who, text in turns]
-                value = {"id": sample.question_id, "image": shown.image_id, "conversations": conversation}
+                value = {
+                    "id": sample.question_id,
+                    "image": shown.image_id,
+                    "conversations": conversation,
+                }
                 file.write(between + make_json(value))
                 between = ",\n"
             _write_picture(folder, shown)
@@ -166,7 +181,9 @@ def export(
 
 def _open_checked(root: str) -> mmrel.Release:
     if "://" in root:
-        raise InputError(f"{root}: expected a folder, since a release is checked before it is exported; download it")
+        raise InputError(
+            f"{root}: expected a folder, since a release is checked before it is exported; download it"
+        )
     release = mmrel.Release(root)
     folder = Path(release.root)
     found = check_sample(folder) if is_source(folder) else check_release(folder)
@@ -182,8 +199,15 @@ def _open_checked(root: str) -> mmrel.Release:
 def _find_dropped(release: mmrel.Release, rules: ExportRules) -> set[str]:
     """Question ids to leave out; raises `InputError` where there are some and nothing says what to do with them."""
     leaks = find_leaks(release)
-    kinds = {"picture": leaks.by_picture, "triplet": {} if rules.allow_triplets else leaks.by_triplet}
-    found = {question: f"{question} ({kind} of {where})" for kind in kinds for question, where in kinds[kind].items()}
+    kinds = {
+        "picture": leaks.by_picture,
+        "triplet": {} if rules.allow_triplets else leaks.by_triplet,
+    }
+    found = {
+        question: f"{question} ({kind} of {where})"
+        for kind in kinds
+        for question, where in kinds[kind].items()
+    }
     if found and not rules.drop_leaks:
         raise InputError(
             f"{release.root}: expected a train split that gives nothing of test and adversarial away; "
@@ -193,10 +217,14 @@ def _find_dropped(release: mmrel.Release, rules: ExportRules) -> set[str]:
     return set(found)
 
 
-def _read(release: mmrel.Release, rules: ExportRules, dropped: set[str]) -> Iterable[TrainingPicture]:
+def _read(
+    release: mmrel.Release, rules: ExportRules, dropped: set[str]
+) -> Iterable[TrainingPicture]:
     for records, data in read_pictures(release, rules.config, "train"):
         samples = [
-            TrainingRow(record["question_id"], record["image_id"], make_prompt(record), record["answer"])
+            TrainingRow(
+                record["question_id"], record["image_id"], make_prompt(record), record["answer"]
+            )
             for record in records
             if is_of_task(record, rules.task) and record["question_id"] not in dropped
         ]

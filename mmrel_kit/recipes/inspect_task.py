@@ -23,7 +23,18 @@ from inspect_ai._util.error import PrerequisiteError
 from inspect_ai._util.path import chdir_python
 from inspect_ai.dataset import MemoryDataset, Sample
 from inspect_ai.model import ChatMessageUser, ContentImage, ContentText, GenerateConfig
-from inspect_ai.scorer import CORRECT, INCORRECT, NOANSWER, Metric, SampleScore, Score, Scorer, Target, metric, scorer
+from inspect_ai.scorer import (
+    CORRECT,
+    INCORRECT,
+    NOANSWER,
+    Metric,
+    SampleScore,
+    Score,
+    Scorer,
+    Target,
+    metric,
+    scorer,
+)
 from inspect_ai.solver import TaskState, generate
 from inspect_ai.util import display_type
 from rich.markup import escape
@@ -44,7 +55,10 @@ _KEPT = tempfile.TemporaryDirectory(prefix="mmrel-inspect-")  # the pictures, un
 
 @task
 def mmrel_questions(
-    root: str = str(PROJECT), config: str = "all", split: str = "test", task: str = relation_accuracy.TASKS[0]
+    root: str = str(PROJECT),
+    config: str = "all",
+    split: str = "test",
+    task: str = relation_accuracy.TASKS[0],
 ) -> Task:
     """Ask the questions of a split.
 
@@ -81,7 +95,9 @@ def figures() -> Metric:
     def compute(scores: list[SampleScore]) -> dict[str, float]:
         report = make_report(scores)
         told = {name: report[name] for name in FIGURES} if report["n"] else {}
-        cells = {f"{cell} accuracy": found["accuracy"] for cell, found in report["by"]["cell"].items()}
+        cells = {
+            f"{cell} accuracy": found["accuracy"] for cell, found in report["by"]["cell"].items()
+        }
         opened = report["open_ended"] or {}
         told |= cells | {f"open-ended {name}": opened[name] for name in FIGURES if name in opened}
         return {name: float("nan") if value is None else value for name, value in told.items()}
@@ -96,7 +112,9 @@ def relation_scorer() -> Scorer:
     async def score(state: TaskState, target: Target) -> Score:
         answer = state.output.completion if state.output.choices else None
         report = relation_accuracy.compute(
-            [{"question_id": state.metadata["question_id"], "answer": answer}], [state.metadata], task="both"
+            [{"question_id": state.metadata["question_id"], "answer": answer}],
+            [state.metadata],
+            task="both",
         )
         found = report if report["n"] else report["open_ended"]
         value = NOANSWER if found["no_answer"] else CORRECT if found["accuracy"] else INCORRECT
@@ -121,7 +139,9 @@ def _find_root(root: str) -> str:
         return root
     folder = _find_start() / Path(root).expanduser()
     if not folder.is_dir():
-        raise InputError(f"-T root={root}: expected the folder of a release, found none at {folder}")
+        raise InputError(
+            f"-T root={root}: expected the folder of a release, found none at {folder}"
+        )
     return str(folder)
 
 

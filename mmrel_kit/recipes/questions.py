@@ -30,7 +30,9 @@ def read_records(release: mmrel.Release, config: str, split: str) -> list[dict[s
     return [record for _, record in scoring.read_records(release, config, split)]
 
 
-def read_pictures(release: mmrel.Release, config: str, split: str) -> Iterator[tuple[list[dict[str, Any]], bytes]]:
+def read_pictures(
+    release: mmrel.Release, config: str, split: str
+) -> Iterator[tuple[list[dict[str, Any]], bytes]]:
     """The records about each picture, and the picture's bytes, in constant memory.
 
     Raises:

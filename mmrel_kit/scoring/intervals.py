@@ -48,7 +48,9 @@ def wilson(right: int, n: int) -> Interval | None:
     return [max(0.0, (middle - half) / (1 + spread)), min(1.0, (middle + half) / (1 + spread))]
 
 
-def picture_tallies(scores: Scores, chosen: Callable[[Group], object]) -> dict[str | None, list[int]]:
+def picture_tallies(
+    scores: Scores, chosen: Callable[[Group], object]
+) -> dict[str | None, list[int]]:
     """Count per picture.
 
     Args:
@@ -82,7 +84,9 @@ def picture_tallies(scores: Scores, chosen: Callable[[Group], object]) -> dict[s
 
 
 def resample(
-    clusters: Sequence[Any], figures: Callable[[Counter[Any]], Sequence[float | None]], seed: int = SEED
+    clusters: Sequence[Any],
+    figures: Callable[[Counter[Any]], Sequence[float | None]],
+    seed: int = SEED,
 ) -> list[Interval | None]:
     """Bootstrap clusters: draw as many as there are, with replacement, DRAWS times.
 
@@ -132,7 +136,9 @@ def sum_tallies(drawn: Iterable[tuple[Sequence[int], int]]) -> list[int]:
     return total
 
 
-def intervals(scores: Scores, chosen: Callable[[Group], object] = bool) -> dict[str, Interval | None]:
+def intervals(
+    scores: Scores, chosen: Callable[[Group], object] = bool
+) -> dict[str, Interval | None]:
     """Return 95 % intervals: Wilson's of accuracy; of F1 and pair accuracy, bootstrapped by picture.
 
     Wilson's interval does not know of pictures, and is somewhat too narrow where they have many

@@ -71,7 +71,9 @@ def _make_lexicon(vocabulary: Vocabulary) -> Lexicon:
     return Lexicon(known, frozenset(opposites), frozenset(inverses))
 
 
-def _find(tokens: Sequence[str], phrases: Mapping[str, frozenset[str]]) -> Iterator[tuple[frozenset[str], int, int]]:
+def _find(
+    tokens: Sequence[str], phrases: Mapping[str, frozenset[str]]
+) -> Iterator[tuple[frozenset[str], int, int]]:
     """Find phrases of up to six words, the longest first: (relations, first token, token after the last)."""
     at = 0
     while at < len(tokens):
@@ -112,7 +114,9 @@ def _is_denied(tokens: Sequence[str], start: int) -> bool:
     return False
 
 
-def read_relation(text: str, record: Mapping[str, Any], taxonomy: Mapping[str, Lexicon]) -> str | None:
+def read_relation(
+    text: str, record: Mapping[str, Any], taxonomy: Mapping[str, Lexicon]
+) -> str | None:
     """Compare the relation that an open-ended answer names with the reference, without a model: version 1.0.
 
     The relations of the record's category are looked for in the answer, by name, synonym and inflection. One
@@ -137,7 +141,9 @@ def read_relation(text: str, record: Mapping[str, Any], taxonomy: Mapping[str, L
     category = record.get("category")
     lexicon = taxonomy.get(category or "", Lexicon({}))
     wanted = split_words(fold_text(record.get("relation") or record.get("answer") or ""))
-    reference = next((names for names, *_ in _find(wanted.split(), lexicon.phrases)), frozenset({wanted}))
+    reference = next(
+        (names for names, *_ in _find(wanted.split(), lexicon.phrases)), frozenset({wanted})
+    )
     phrases = {**_NO_RELATION, **lexicon.phrases, **dict.fromkeys(inflections(wanted), reference)}
     tokens = _mark_objects(split_words(take_reply(text)[:_OPEN_CHARACTERS]), record).split()
     verdicts = set()
@@ -147,7 +153,9 @@ def read_relation(text: str, record: Mapping[str, Any], taxonomy: Mapping[str, L
             contradicts = not names.isdisjoint(reference)
         else:
             holds = not names.isdisjoint(reference)
-            contradicts = any((name, other) in lexicon.opposites for name in names for other in reference)
+            contradicts = any(
+                (name, other) in lexicon.opposites for name in names for other in reference
+            )
         if _is_denied(tokens, start):
             holds, contradicts = False, holds
         verdicts.add("contradicts" if contradicts else "holds" if holds else "other")
@@ -158,7 +166,10 @@ def read_relation(text: str, record: Mapping[str, Any], taxonomy: Mapping[str, L
 
 def _mark_objects(words: str, record: Mapping[str, Any]) -> str:
     """Put "S" for the subject and "O" for the object, so that their names are not read as relations."""
-    names = {mark: split_words(fold_text(record.get(key) or "")) for mark, key in (("S", "subject"), ("O", "object"))}
+    names = {
+        mark: split_words(fold_text(record.get(key) or ""))
+        for mark, key in (("S", "subject"), ("O", "object"))
+    }
     if names["S"] == names["O"]:
         return words
     for mark, name in sorted(names.items(), key=lambda item: -len(item[1])):

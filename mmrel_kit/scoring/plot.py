@@ -59,7 +59,9 @@ def plot(result: Mapping[str, Any], path: str | Path) -> None:
     axes[0].invert_yaxis()
     handles, names = axes[0].get_legend_handles_labels()
     unique = dict(zip(names, handles, strict=False))
-    figure.legend(unique.values(), unique.keys(), loc="outside upper center", ncols=2, frameon=False)
+    figure.legend(
+        unique.values(), unique.keys(), loc="outside upper center", ncols=2, frameon=False
+    )
     figure.supxlabel(heading(result).splitlines()[0], fontsize="small", color="0.35")
     path = Path(path)
     if not path.suffix:

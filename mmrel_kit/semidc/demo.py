@@ -73,7 +73,10 @@ def run_demo(out: Path | None, serve_page: bool, port: int, run: Run) -> int:
         raise InputError(f"{out}: expected an empty folder or none; name another --out")
     project, truths = prepare(out)
     if serve_page:
-        _say("Verify", "open the page, decide, and stop the server with Ctrl-C; then the rest follows")
+        _say(
+            "Verify",
+            "open the page, decide, and stop the server with Ctrl-C; then the rest follows",
+        )
         project.set_people(1)
         with contextlib.suppress(KeyboardInterrupt):  # it only ends this step
             serve(
@@ -127,7 +130,10 @@ def finish(out: Path, project: Project, truths: list[Truth], play_on: bool, run:
     print(make_report(project))
     records = out / "records" / "test.jsonl"
     questions = export_records(project, records)
-    _say("Export", f"{len(questions.records)} records, {len(questions.waiting)} triplets wait for a false verb")
+    _say(
+        "Export",
+        f"{len(questions.records)} records, {len(questions.waiting)} triplets wait for a false verb",
+    )
     release, answers = out / "release", out / "answers.jsonl"
     images = out / "images"
     files = ("--annotations", records.parent, "--images", images)
@@ -198,7 +204,9 @@ class ModelServer:
     """
 
     def __init__(self, truths: list[Truth], images: Path) -> None:
-        by_hash = {hashlib.sha256((images / t.image_id).read_bytes()).hexdigest(): t for t in truths}
+        by_hash = {
+            hashlib.sha256((images / t.image_id).read_bytes()).hexdigest(): t for t in truths
+        }
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _make_handler(by_hash, list(by_hash)))
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
 
@@ -236,12 +244,16 @@ def _make_handler(by_hash: dict[str, Truth], order: list[str]) -> type[BaseHTTPR
         def do_POST(self) -> None:  # noqa: N802  # the standard library's name
             asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             picture, text = (part for part in asked["messages"][0]["content"])
-            digest = hashlib.sha256(base64.b64decode(picture["image_url"]["url"].partition(",")[2])).hexdigest()
+            digest = hashlib.sha256(
+                base64.b64decode(picture["image_url"]["url"].partition(",")[2])
+            ).hexdigest()
             is_question = "triplets" not in text["text"]
             said = "Yes." if is_question else say(by_hash[digest], order.index(digest))
             usage = {"prompt_tokens": 500, "completion_tokens": len(said.split())}
             message = {"role": "assistant", "content": said}
-            body = json.dumps({"choices": [{"index": 0, "message": message}], "usage": usage}).encode()
+            body = json.dumps(
+                {"choices": [{"index": 0, "message": message}], "usage": usage}
+            ).encode()
             self.send_response(200)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(body)))
@@ -268,7 +280,8 @@ def _answer(asking: Endpoint, records: Path, images: Path) -> Iterator[dict[str,
     names = {record["image_id"] for record in asked}
     pictures = {name: Attachment((images / name).read_bytes()) for name in names}
     requests = (
-        Request(r["question_id"], f"{r['question']} {r['instruction']}", pictures[r["image_id"]]) for r in asked
+        Request(r["question_id"], f"{r['question']} {r['instruction']}", pictures[r["image_id"]])
+        for r in asked
     )
     for reply in asking.ask(requests):
         yield {"question_id": reply.request.id, "answer": reply.text}
@@ -276,7 +289,10 @@ def _answer(asking: Endpoint, records: Path, images: Path) -> Iterator[dict[str,
 
 def _join_things(candidates: Iterator[Candidate], truths: list[Truth]) -> list[Candidate]:
     names = {truth.image_id: (truth.triplet.subject, truth.triplet.object) for truth in truths}
-    return [c._replace(things=tuple(Thing(name, 0, 0, 1, 1) for name in names[c.image_id])) for c in candidates]
+    return [
+        c._replace(things=tuple(Thing(name, 0, 0, 1, 1) for name in names[c.image_id]))
+        for c in candidates
+    ]
 
 
 def _run(run: Run, *words: object) -> None:

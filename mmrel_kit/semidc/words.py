@@ -13,8 +13,12 @@ from mmrel_kit.questions.taxonomy import find_misfit, read_taxonomy
 MAX_NAME = 100  # characters of each word of a triplet
 # Names whose first sound is not that of their first letter. Upstream writes "an unicycle"; our
 # questions need not.
-_SOUNDS_LIKE_CONSONANT = re.compile(r"eu|ew|one\b|u-|ufo|uk|uni(?:[cfqt]|on|son|v)|uran|us[aeu]\w|usb|ute|uti", re.I)
-_SOUNDS_LIKE_VOWEL = re.compile(r"heir|honest|hono|hour|x-?ray|(?-i:[FHLMNRSX](?:[A-Z0-9]|\b))", re.I)
+_SOUNDS_LIKE_CONSONANT = re.compile(
+    r"eu|ew|one\b|u-|ufo|uk|uni(?:[cfqt]|on|son|v)|uran|us[aeu]\w|usb|ute|uti", re.I
+)
+_SOUNDS_LIKE_VOWEL = re.compile(
+    r"heir|honest|hono|hour|x-?ray|(?-i:[FHLMNRSX](?:[A-Z0-9]|\b))", re.I
+)
 _LEADING_ARTICLE = re.compile(r"(?:an?|the) (?=.)", re.I)
 
 

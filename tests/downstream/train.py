@@ -29,7 +29,9 @@ def load(split):
     if split == "train":
         rows = rows.shuffle(seed=0, buffer_size=64)
     return DataLoader(
-        rows.map(encode, remove_columns=rows.column_names).with_format("torch"), BATCH, num_workers=WORKERS
+        rows.map(encode, remove_columns=rows.column_names).with_format("torch"),
+        BATCH,
+        num_workers=WORKERS,
     )
 
 
@@ -38,7 +40,9 @@ class Network(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.see = nn.Sequential(nn.Conv2d(3, 16, 5, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(4), nn.Flatten())
+        self.see = nn.Sequential(
+            nn.Conv2d(3, 16, 5, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(4), nn.Flatten()
+        )
         self.read = nn.EmbeddingBag(WORDS, 32)
         self.say = nn.Linear(16 * 16 + 32, 2)
 

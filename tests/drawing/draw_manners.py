@@ -27,9 +27,16 @@ def curve(points: list[tuple[float, float]], closed: bool) -> list[tuple[float, 
     smooth = []
     for start in range(len(ring) - 3):
         for t in (n / 7 for n in range(8)):
-            weights = (-t + 2 * t**2 - t**3, 2 - 5 * t**2 + 3 * t**3, t + 4 * t**2 - 3 * t**3, t**3 - t**2)
+            weights = (
+                -t + 2 * t**2 - t**3,
+                2 - 5 * t**2 + 3 * t**3,
+                t + 4 * t**2 - 3 * t**3,
+                t**3 - t**2,
+            )
             pairs = list(zip(weights, ring[start : start + 4], strict=True))
-            smooth.append((sum(w * p[0] for w, p in pairs) / 2, sum(w * p[1] for w, p in pairs) / 2))
+            smooth.append(
+                (sum(w * p[0] for w, p in pairs) / 2, sum(w * p[1] for w, p in pairs) / 2)
+            )
     return smooth
 
 
@@ -95,7 +102,9 @@ def gradient(size: Size, top: str, bottom: str) -> Image.Image:
 def noise(size: Size, cell: Size, rng: random.Random, depth: float) -> Image.Image:
     """Grey mottling with spots of the given size in pixels, `depth` strong (0 to 1), for overlays."""
     small = (size[0] // cell[0] + 2, size[1] // cell[1] + 2)
-    spots = Image.frombytes("L", small, rng.randbytes(small[0] * small[1])).resize(size, Image.Resampling.BICUBIC)
+    spots = Image.frombytes("L", small, rng.randbytes(small[0] * small[1])).resize(
+        size, Image.Resampling.BICUBIC
+    )
     return Image.blend(Image.new("L", size, 128), spots, depth).convert("RGB")
 
 
@@ -107,8 +116,12 @@ def lay(image: Image.Image, flat: Image.Image, gloss: float, radius: float) -> N
     alpha = flat.getchannel("A")
     soft = alpha.filter(ImageFilter.GaussianBlur(radius))
     step = round(radius * 0.7)
-    light = ImageChops.subtract(ImageChops.offset(soft, step), ImageChops.offset(soft, -step), 1 / gloss, 128)
-    down = ImageChops.subtract(ImageChops.offset(soft, 0, step), ImageChops.offset(soft, 0, -step), 1 / gloss, 128)
+    light = ImageChops.subtract(
+        ImageChops.offset(soft, step), ImageChops.offset(soft, -step), 1 / gloss, 128
+    )
+    down = ImageChops.subtract(
+        ImageChops.offset(soft, 0, step), ImageChops.offset(soft, 0, -step), 1 / gloss, 128
+    )
     relief = ImageOps.invert(Image.blend(light, down, 0.6)).convert("RGB")
     lit = ImageChops.hard_light(flat.convert("RGB"), relief)
     image.paste(lit, (x0 - margin, y0 - margin), alpha)
@@ -159,7 +172,9 @@ def landscape(size: Size, wet: bool, rng: random.Random) -> Image.Image:
         ("#b4c3d1", "#e8e4dc", "#a5a4a2", "#77767a"),  # street
         ("#d9cdb8", "#e9dfcb", "#b08a62", "#8a6440"),  # room
     ]
-    sky, haze, far, near = ("#8dbbe4", "#e5eef2", "#6fa3b8", "#2f6d8c") if wet else rng.choice(places)
+    sky, haze, far, near = (
+        ("#8dbbe4", "#e5eef2", "#6fa3b8", "#2f6d8c") if wet else rng.choice(places)
+    )
     horizon = round(size[1] * rng.uniform(0.56, 0.66))
     image = gradient(size, sky, haze)
     clouds = noise(size, (size[0] // 5, size[1] // 9), rng, 0.35)
@@ -170,7 +185,9 @@ def landscape(size: Size, wet: bool, rng: random.Random) -> Image.Image:
     return scene
 
 
-def photo(items: list[Item], size: Size, wet: bool, rng: random.Random, clean: bool = False) -> Image.Image:
+def photo(
+    items: list[Item], size: Size, wet: bool, rng: random.Random, clean: bool = False
+) -> Image.Image:
     """Like a photo: light from one side, shadows, a soft background; and grain, unless it is to be clean."""
     paints = palette(items, rng)
     ground = max(it.y for it in items if it.width)
@@ -190,8 +207,12 @@ def render(items: list[Item], size: Size, wet: bool, rng: random.Random) -> Imag
     """Like a render: glossy bodies on a plain backdrop."""
     paints = palette(items, rng)
     back = rng.choice(["#b9c4d6", "#d8c9b8", "#c0d0c2", "#cfc3d4", "#d5d3cf"])
-    image = ImageOps.colorize(Image.radial_gradient("L").resize(size), shade(back, 1.7), shade(back, 0.8))
-    image = ImageChops.multiply(image, shadows(items, size, max(it.y for it in items if it.width), rng))
+    image = ImageOps.colorize(
+        Image.radial_gradient("L").resize(size), shade(back, 1.7), shade(back, 0.8)
+    )
+    image = ImageChops.multiply(
+        image, shadows(items, size, max(it.y for it in items if it.width), rng)
+    )
     for it, own in zip(items, paints, strict=True):
         lay(image, layer(it, own, size, 0), 0.85, size[1] / 22)
     return image
@@ -213,7 +234,9 @@ def watercolor(items: list[Item], size: Size, wet: bool, rng: random.Random) -> 
         alpha = part.getchannel("A")
         pale = Image.blend(part.convert("RGB"), Image.new("RGB", size, "white"), 0.12)
         pale = Image.composite(pale, Image.new("RGB", size, "white"), alpha)
-        lifted = Image.composite(Image.new("RGB", size, "white"), paper, alpha.point(lambda v: v * 3 // 4))
+        lifted = Image.composite(
+            Image.new("RGB", size, "white"), paper, alpha.point(lambda v: v * 3 // 4)
+        )
         paper = ImageChops.multiply(lifted, pale)
     paper = ImageChops.soft_light(paper, noise(size, (18, 18), rng, 0.6))
     return shake(paper, 16, 2.4, rng)
@@ -270,7 +293,9 @@ def cartoon(items: list[Item], size: Size, wet: bool, rng: random.Random) -> Ima
     """Flat and outlined, before two plain colours: the manner without a style."""
     paints = palette(items, rng)
     image = Image.new("RGB", size, rng.choice(["#cfe8f5", "#fbe6c8", "#e3dcf2"]))
-    image.paste("#6fa9c8" if wet else rng.choice(["#b7d59a", "#e5d3a3"]), (0, round(size[1] * 0.66), *size))
+    image.paste(
+        "#6fa9c8" if wet else rng.choice(["#b7d59a", "#e5d3a3"]), (0, round(size[1] * 0.66), *size)
+    )
     for it, own in zip(items, paints, strict=True):
         part = layer(it, own, size, 0.8)
         image.paste(part, (0, 0), part)
@@ -293,5 +318,11 @@ MANNERS: dict[str, tuple[Manner, Size, int]] = {
 def paint(items: list[Item], manner: str, wet: bool, rng: random.Random) -> Image.Image:
     """The scene in one of MANNERS, on water where it is wet; with few colours if it is for a PNG."""
     draw, size, colours = MANNERS[manner]
-    image = draw(items, (size[0] * SCALE, size[1] * SCALE), wet, rng).resize(size, Image.Resampling.BOX)
-    return image.quantize(colours, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE) if colours else image
+    image = draw(items, (size[0] * SCALE, size[1] * SCALE), wet, rng).resize(
+        size, Image.Resampling.BOX
+    )
+    return (
+        image.quantize(colours, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+        if colours
+        else image
+    )

@@ -78,7 +78,9 @@ FALSE_VERBS = {
 def write_picture(path: Path, triplet: Triplet, manner: str, rng: random.Random) -> None:
     """Draws the scene of a triplet in a manner and stores it, as JPEG or PNG by its name."""
     size = MANNERS[manner][1]
-    wet = "boat" in triplet and triplet[1] not in ("pull", "on") and triplet[:2] != ("boat", "above")
+    wet = (
+        "boat" in triplet and triplet[1] not in ("pull", "on") and triplet[:2] != ("boat", "above")
+    )
     image = paint(arrange(*triplet, (100 * size[0] // size[1], 100), rng), manner, wet, rng)
     path.parent.mkdir(parents=True, exist_ok=True)
     image.save(path, optimize=True, quality=80)  # PNG has no quality
@@ -99,7 +101,11 @@ def scenes(domain: str, split: str, rng: random.Random) -> Iterator[tuple[str, T
                 yield path, Triplet(subject, word, other), "sdxl"
         elif domain == "real":
             folder, base = rng.choice((("VG_100K", 9000000), ("VG_100K_2", 9500000)))
-            yield f"vg/{folder}/{base + 100 * start + number}.jpg", Triplet(subject, relation, other), "real"
+            yield (
+                f"vg/{folder}/{base + 100 * start + number}.jpg",
+                Triplet(subject, relation, other),
+                "real",
+            )
         else:
             style = STYLES[(number + SPLITS.index(split)) % len(STYLES)]
             kind = "spatial" if relation in SPATIAL else "action"
@@ -110,9 +116,13 @@ def scenes(domain: str, split: str, rng: random.Random) -> Iterator[tuple[str, T
 def questions(domain: str, triplet: Triplet, rng: random.Random) -> Iterator[tuple[str, str]]:
     """Question and label: the true one, a false one and the open one."""
     subject, relation, other = triplet
-    category = "spatial" if relation in SPATIAL else "comparative" if relation in SIZES else "action"
+    category = (
+        "spatial" if relation in SPATIAL else "comparative" if relation in SIZES else "action"
+    )
     swapped = Triplet(other, relation, subject)
-    false = swapped if category == "spatial" else Triplet(subject, FALSE_VERBS.get(relation, ""), other)
+    false = (
+        swapped if category == "spatial" else Triplet(subject, FALSE_VERBS.get(relation, ""), other)
+    )
     if category == "comparative":
         false = rng.choice((swapped, Triplet(subject, SIZES[relation == "bigger"], other)))
     yield make_question(domain, category, triplet), "yes"
@@ -151,7 +161,14 @@ def draw_sources(folder: Path, seed: int = 0) -> None:
 def build_sample(folder: Path) -> Path:
     """Draws the sample's sources and builds a release from them; returns its folder."""
     draw_sources(folder / "sources")
-    arguments = ["--annotations", folder / "sources" / "json", "--images", folder / "sources", "--note", NOTE]
+    arguments = [
+        "--annotations",
+        folder / "sources" / "json",
+        "--images",
+        folder / "sources",
+        "--note",
+        NOTE,
+    ]
     if upload.main(["build", *map(str, arguments), "--out", str(folder / "release")]):
         raise SystemExit("the sample could not be built")
     return folder / "release"

@@ -173,7 +173,11 @@ def thing(name: str, pose: str = "") -> Thing:
         found = THINGS[name]
         return found._replace(art=run(found.art)) if pose == "run" else found
     rear, front, *legs = POSES[pose]
-    dress = "p m 43 42 57 42 67 74 35 74;" if name == "woman" and pose in ("", "hold", "fly", "eat") else ""
+    dress = (
+        "p m 43 42 57 42 67 74 35 74;"
+        if name == "woman" and pose in ("", "hold", "fly", "eat")
+        else ""
+    )
     hair = "c q 40 13 39 0 50 -3 62 3 60 7 47 8 44 14"
     if name == "woman":
         hair = "c n 39 8 44 -2 58 -2 61 6 50 6 47 20 40 36 32 32"
@@ -192,13 +196,17 @@ def run(art: str) -> str:
         box = [int(n) for n in numbers]
         if kind in "rb" and box[3] >= 98:
             middle, width = (box[0] + box[2]) // 2, box[2] - box[0]
-            shapes.append(f"l {paint} {width} {middle} {box[1] + 4} {middle + (20 if number % 2 else -18)} 95")
+            shapes.append(
+                f"l {paint} {width} {middle} {box[1] + 4} {middle + (20 if number % 2 else -18)} 95"
+            )
         else:
             shapes.append(shape)
     return ";".join(shapes)
 
 
-def put(name: str, x: float = 0, y: float = 0, height: float = 0, pose: str = "", widest: float = 999) -> Item:
+def put(
+    name: str, x: float = 0, y: float = 0, height: float = 0, pose: str = "", widest: float = 999
+) -> Item:
     """An object with its foot at a point, in its own height unless told, but no wider than `widest`."""
     it = thing(name, pose)
     return Item(it.art, it.paints, it.width, x, y, min(height or it.size, widest * 100 / it.width))
@@ -281,7 +289,9 @@ def moving(who: Item, subject: str, verb: str, other: str) -> list[Item]:
     if verb == "chase":
         who, prey = put(subject, pose="run"), put(other, pose="run")
         x, y = who.half + prey.half + 12, -16 if other == "bird" else 0
-        trails = speed(-who.half - 3, -who.height / 2) + speed(x - prey.half - 2, y - prey.height / 2, 7)
+        trails = speed(-who.half - 3, -who.height / 2) + speed(
+            x - prey.half - 2, y - prey.height / 2, 7
+        )
         return [who, prey._replace(x=x, y=y), *trails]
     if verb == "kick":
         x, y = who.at(101, 66)
@@ -291,7 +301,11 @@ def moving(who: Item, subject: str, verb: str, other: str) -> list[Item]:
         return [who, put(other, x + 18, y + 4, 15), *speed(x + 8, y - 4)]
     if verb == "fly":
         x, y = who.at(80, 14)
-        return [who, put(other, x + 34, y - 8, 34), mark("s w 1", x, y, x + 16, y - 8, x + 34, y - 22)]
+        return [
+            who,
+            put(other, x + 34, y - 8, 34),
+            mark("s w 1", x, y, x + 16, y - 8, x + 34, y - 22),
+        ]
     if verb == "push":
         what = put(other, height=max(thing(other).size, 0.7 * who.height))
         x = who.at(96, 0)[0] if human else who.half - 1
@@ -321,11 +335,16 @@ def fit(items: list[Item], size: tuple[int, int], rng: random.Random, mirror: bo
     scale = min(1.35, (size[0] - 12) / (right - left), (size[1] - 20) / top)
     x = size[0] / 2 - scale * (left + right) / 2 + rng.uniform(-2, 2)
     y = size[1] - 12 + rng.uniform(-1, 2) if scale * top > 60 else size[1] - 16 - rng.uniform(0, 4)
-    moved = [it._replace(x=it.x * scale + x, y=it.y * scale + y, height=it.height * scale) for it in items]
+    moved = [
+        it._replace(x=it.x * scale + x, y=it.y * scale + y, height=it.height * scale)
+        for it in items
+    ]
     return [it._replace(x=size[0] - it.x, flip=True) for it in moved] if mirror else moved
 
 
-def arrange(subject: str, relation: str, other: str, size: tuple[int, int], rng: random.Random) -> list[Item]:
+def arrange(
+    subject: str, relation: str, other: str, size: tuple[int, int], rng: random.Random
+) -> list[Item]:
     """The scene of a triplet, from back to front, in a picture of this size; sometimes mirrored."""
     draw = comparative if relation in SIZES else spatial if relation in SPATIAL else action
     mirror = rng.random() < 0.5 and relation not in ("left", "right")

@@ -43,7 +43,11 @@ def make_items(folder: Path, count: int = 6, pictures: int = 3) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (320, 240), (40 * number % 256, 90, 160)).save(path)
     for number in range(count):
-        triplet = SURF if not number else Triplet("man", "ride", f"horse {chr(97 + number % 26)}{number // 26}")
+        triplet = (
+            SURF
+            if not number
+            else Triplet("man", "ride", f"horse {chr(97 + number % 26)}{number // 26}")
+        )
         image_id = f"vg/VG_100K/{number * pictures // count + 1}.jpg"
         proposals.append(Proposal(image_id, "action", triplet, 0.9, None, "model", "test"))
     write_proposals(folder / "items.jsonl", proposals)
@@ -62,7 +66,11 @@ class Server:
         command = make_command(folder / "project.sqlite", folder / "images", port)
         command += ["--items", str(folder / "items.jsonl"), "--people", str(people)]
         self.process = subprocess.Popen(
-            command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True, env={**os.environ, **environment}
+            command,
+            cwd=REPOSITORY,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **environment},
         )
         assert self.process.stdout
         lines = iter(self.process.stdout.readline, "")
@@ -80,7 +88,9 @@ class Server:
 class Page:
     """One person's browser, with a profile of its own."""
 
-    def __init__(self, url: str, name: str | None, size: tuple[int, int] = DESKTOP, dark: bool = False) -> None:
+    def __init__(
+        self, url: str, name: str | None, size: tuple[int, int] = DESKTOP, dark: bool = False
+    ) -> None:
         options = webdriver.ChromeOptions()
         options.binary_location = shutil.which("chromium") or ""
         for flag in (*FLAGS, f"--window-size={size[0]},{size[1]}"):
@@ -89,9 +99,18 @@ class Page:
         if size == PHONE:
             options.add_experimental_option(
                 "mobileEmulation",
-                {"deviceMetrics": {"width": size[0], "height": size[1], "pixelRatio": 2.0, "touch": True}},
+                {
+                    "deviceMetrics": {
+                        "width": size[0],
+                        "height": size[1],
+                        "pixelRatio": 2.0,
+                        "touch": True,
+                    }
+                },
             )
-        self.driver = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
+        self.driver = webdriver.Chrome(
+            options=options, service=Service(shutil.which("chromedriver"))
+        )
         self.driver.execute_cdp_cmd(
             "Emulation.setEmulatedMedia",
             {"features": [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]},

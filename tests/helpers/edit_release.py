@@ -30,7 +30,9 @@ def seal(root: Path) -> Path:
     index = json.loads((root / INDEX).read_text())
     paths = {path.relative_to(root).as_posix(): path for path in root.rglob("*") if path.is_file()}
     del paths[INDEX]
-    files = {name: index["files"].get(name, {}) | describe_file(path) for name, path in paths.items()}
+    files = {
+        name: index["files"].get(name, {}) | describe_file(path) for name, path in paths.items()
+    }
     index["files"] = dict(sorted(files.items()))
     (root / INDEX).write_text(json.dumps(index))
     return root
@@ -43,7 +45,9 @@ def edit_index(root: Path, edit: Callable[[dict[str, Any]], object]) -> None:
     (root / INDEX).write_text(json.dumps(index))
 
 
-def edit_lines(root: Path, edit: Callable[[dict[str, Any]], object], line: int = 1, name: str = "real/test") -> None:
+def edit_lines(
+    root: Path, edit: Callable[[dict[str, Any]], object], line: int = 1, name: str = "real/test"
+) -> None:
     """Change a record of the JSON lines of a split."""
     path = root / "data" / f"{name}.jsonl"
     lines = path.read_text().splitlines()
@@ -57,7 +61,12 @@ def edit_lines(root: Path, edit: Callable[[dict[str, Any]], object], line: int =
 def edit_table(root: Path, edit: Callable[[pa.Table], pa.Table], **options: Any) -> str:
     """Change the first table of real/test, and return what `check` says then."""
     path = sorted((root / "data" / "real").glob("test-*.parquet"))[0]
-    settings = {"use_dictionary": ["image.bytes"], "write_page_index": True, "row_group_size": 100, **options}
+    settings = {
+        "use_dictionary": ["image.bytes"],
+        "write_page_index": True,
+        "row_group_size": 100,
+        **options,
+    }
     pq.write_table(edit(pq.read_table(path)), path, **settings)
     return list_problems(seal(root))
 

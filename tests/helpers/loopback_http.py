@@ -136,7 +136,9 @@ class Handler(BaseHTTPRequestHandler):
         """Write the request down before it is answered, so that no test reads the log too early."""
         self.rule = self.hub.fault(step)
         authorized = self.token is not None
-        self.entry = Request(step, self.command, self.path, self.unread, authorized, self.rule and self.rule.kind)
+        self.entry = Request(
+            step, self.command, self.path, self.unread, authorized, self.rule and self.rule.kind
+        )
         self.hub.requests.append(self.entry)
 
     @property
@@ -207,15 +209,24 @@ class Handler(BaseHTTPRequestHandler):
         named = {"X-Error-Code": refusal.code} if refusal.code else {}
         self.answer({"error": refusal.message}, refusal.status, {**named, **(headers or {})})
 
-    def answer(self, content: Any, status: int = 200, headers: dict[str, str] | None = None) -> None:
+    def answer(
+        self, content: Any, status: int = 200, headers: dict[str, str] | None = None
+    ) -> None:
         """Send bytes, a part of a file (path, first, end), or anything else as JSON."""
-        kind = self.rule.kind if self.rule and self.rule.kind in ("lost", "garbled", "reset", "close") else ""
+        kind = (
+            self.rule.kind
+            if self.rule and self.rule.kind in ("lost", "garbled", "reset", "close")
+            else ""
+        )
         if kind == "lost":
             self.hang_up()
         if kind == "garbled":
             content, headers = b"<html>Please try again</html>", {"Content-Type": "text/html"}
         if not isinstance(content, (bytes, tuple)):
-            content, headers = json.dumps(content).encode(), {"Content-Type": "application/json", **(headers or {})}
+            content, headers = (
+                json.dumps(content).encode(),
+                {"Content-Type": "application/json", **(headers or {})},
+            )
         length = len(content) if isinstance(content, bytes) else content[2] - content[1]
         self.send_response(status)
         for name, value in {"Content-Length": str(length), **(headers or {})}.items():
@@ -224,7 +235,9 @@ class Handler(BaseHTTPRequestHandler):
         if self.command == "HEAD":
             return
         for piece in [content] if isinstance(content, bytes) else self._part(*content):
-            self.entry.sent += self.wfile.write(piece[: length // 2] if kind in ("reset", "close") else piece)
+            self.entry.sent += self.wfile.write(
+                piece[: length // 2] if kind in ("reset", "close") else piece
+            )
             if kind in ("reset", "close"):
                 self.hang_up(reset=kind == "reset")
 
@@ -248,4 +261,6 @@ class Handler(BaseHTTPRequestHandler):
         end = min(size, int(wanted[2]) + 1) if wanted[1] and wanted[2] else size
         if first >= size:
             raise Refusal(416, f"no byte {first} of {size}")
-        self.answer((path, first, end), 206, {"Content-Range": f"bytes {first}-{end - 1}/{size}", **headers})
+        self.answer(
+            (path, first, end), 206, {"Content-Range": f"bytes {first}-{end - 1}/{size}", **headers}
+        )

@@ -28,7 +28,9 @@ def make_large_release(root: Path, pictures: int, side: int = 1000) -> Path:
     lines = []
     for number in range(pictures):
         name = f"vg/{number}.png"
-        Image.frombytes("RGB", (side, side), draw.randbytes(3 * side * side)).save(sources / name, compress_level=0)
+        Image.frombytes("RGB", (side, side), draw.randbytes(3 * side * side)).save(
+            sources / name, compress_level=0
+        )
         asked = {"image": name, "text": "Is there a cat on to a mat in the image?", "label": "yes"}
         lines.append(json.dumps({"question_id": number, **asked}) + "\n")
     (sources / "test.jsonl").write_text("".join(lines))

@@ -33,7 +33,9 @@ def record(number: int, answer: str, **keys: Any) -> dict[str, Any]:
     return {"question_id": f"q{number}", "answer": answer, **keys}
 
 
-def release_at(root: Path, records: dict[str, list[dict[str, Any]]], note: str | None = None) -> Path:
+def release_at(
+    root: Path, records: dict[str, list[dict[str, Any]]], note: str | None = None
+) -> Path:
     """Write a release: name of a file -> records."""
     files = {}
     for name, rows in records.items():
@@ -62,9 +64,25 @@ def make_small_release(tmp_path: Path) -> Path:
         )
         for at, label in enumerate(("yes", "no", "yes", "no"))
     ]
-    opened = record(9, "above", domain="real", category="spatial", task="generative", relation="above", pair_id=None)
+    opened = record(
+        9,
+        "above",
+        domain="real",
+        category="spatial",
+        task="generative",
+        relation="above",
+        pair_id=None,
+    )
     dalle = [
-        record(at, label, domain="dalle", category="action", relation="bite", pair_id="p0", style="abstract")
+        record(
+            at,
+            label,
+            domain="dalle",
+            category="action",
+            relation="bite",
+            pair_id="p0",
+            style="abstract",
+        )
         for at, label in ((20, "yes"), (21, "no"))
     ]
     files = {"data/real/test.jsonl": [*real, opened], "data/dalle/adversarial.jsonl": dalle}
@@ -73,7 +91,11 @@ def make_small_release(tmp_path: Path) -> Path:
 
 def answers_at(path: Path, answers: dict[Any, Any], key: str = "answer") -> str:
     """Write answers as JSON lines."""
-    path.write_text("".join(json.dumps({"question_id": name, key: text}) + "\n" for name, text in answers.items()))
+    path.write_text(
+        "".join(
+            json.dumps({"question_id": name, key: text}) + "\n" for name, text in answers.items()
+        )
+    )
     return str(path)
 
 
@@ -127,7 +149,9 @@ def scores_of(rows: list[tuple[dict[str, Any], str]]) -> metric.Scores:
     return scores
 
 
-def draw_pairs(pictures: int, right: float, seed: int, each: int = 4) -> list[tuple[dict[str, Any], str]]:
+def draw_pairs(
+    pictures: int, right: float, seed: int, each: int = 4
+) -> list[tuple[dict[str, Any], str]]:
     """Draw pairs of questions; a picture is answered right as a whole or not at all."""
     rng = random.Random(seed)
     rows = []
@@ -135,6 +159,10 @@ def draw_pairs(pictures: int, right: float, seed: int, each: int = 4) -> list[tu
         is_right = rng.random() < right
         for at in range(each):
             label = ("yes", "no")[at % 2]
-            row = record(each * picture + at, label, image_id=str(picture), pair_id=f"{picture}-{at // 2}")
-            rows.append((row | {"domain": "real", "category": "spatial"}, label if is_right else "yes"))
+            row = record(
+                each * picture + at, label, image_id=str(picture), pair_id=f"{picture}-{at // 2}"
+            )
+            rows.append(
+                (row | {"domain": "real", "category": "spatial"}, label if is_right else "yes")
+            )
     return rows

@@ -21,6 +21,12 @@ def make_png(width: int, height: int, data: bytes = b"") -> bytes:
     """Return a PNG whose header says what it likes."""
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     chunks = b""
-    for kind, body in ((b"IHDR", header), (b"IDAT", data or zlib.compress(b"\0" * 100)), (b"IEND", b"")):
-        chunks += struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+    for kind, body in (
+        (b"IHDR", header),
+        (b"IDAT", data or zlib.compress(b"\0" * 100)),
+        (b"IEND", b""),
+    ):
+        chunks += (
+            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        )
     return b"\x89PNG\r\n\x1a\n" + chunks

@@ -31,10 +31,17 @@ def say(prompt: str) -> str:
 def read_lines(root: Path, split: str, config: str = "all") -> list[dict[str, Any]]:
     """Records of a split, read without the package."""
     paths = sorted(root.glob(f"data/{'*' if config == 'all' else config}/{split}.jsonl"))
-    return [json.loads(line) | {"split": split} for path in paths for line in path.read_text("utf-8").splitlines()]
+    return [
+        json.loads(line) | {"split": split}
+        for path in paths
+        for line in path.read_text("utf-8").splitlines()
+    ]
 
 
 def answers_to(root: Path, split: str, failing: str | None = None) -> list[dict[str, Any]]:
     """The rows of an answer file; null where the prompt fails."""
     prompts = {record["question_id"]: make_prompt(record) for record in read_lines(root, split)}
-    return [{"question_id": name, "answer": None if p == failing else say(p)} for name, p in prompts.items()]
+    return [
+        {"question_id": name, "answer": None if p == failing else say(p)}
+        for name, p in prompts.items()
+    ]

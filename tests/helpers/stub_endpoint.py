@@ -78,7 +78,9 @@ class StubEndpoint:
         self._lock = threading.Lock()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _make_handler(self))
         self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
+        )
 
     @property
     def url(self) -> str:
@@ -115,14 +117,27 @@ class StubEndpoint:
         with self._lock:
             self.tokens[0] += sent
             self.tokens[1] += received
-        usage = {"prompt_tokens": sent, "completion_tokens": received, "total_tokens": sent + received}
+        usage = {
+            "prompt_tokens": sent,
+            "completion_tokens": received,
+            "total_tokens": sent + received,
+        }
         if isinstance(said, bytes):
             return json.dumps(
-                {"created": 0, "data": [{"b64_json": base64.b64encode(said).decode()}], "usage": usage}
+                {
+                    "created": 0,
+                    "data": [{"b64_json": base64.b64encode(said).decode()}],
+                    "usage": usage,
+                }
             ).encode()
         message = {"role": "assistant", "content": said.content, **said.message}
         choice = {"index": 0, "finish_reason": said.finish_reason, "message": message}
-        reply = {"id": f"stub-{asked.number}", "object": "chat.completion", "created": 0, "model": asked.body["model"]}
+        reply = {
+            "id": f"stub-{asked.number}",
+            "object": "chat.completion",
+            "created": 0,
+            "model": asked.body["model"],
+        }
         return json.dumps(reply | {"choices": [choice], "usage": usage}).encode()
 
     def done(self) -> None:
@@ -165,7 +180,9 @@ def _make_handler(stub: StubEndpoint) -> type[BaseHTTPRequestHandler]:
             finally:
                 stub.done()
 
-        def _answer(self, status: int, body: bytes, headers: dict[str, str], drip: float = 0.0) -> None:
+        def _answer(
+            self, status: int, body: bytes, headers: dict[str, str], drip: float = 0.0
+        ) -> None:
             self.send_response(status)
             for name, value in {"Content-Type": "application/json", **headers}.items():
                 self.send_header(name, value)

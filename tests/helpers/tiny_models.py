@@ -41,7 +41,12 @@ TEMPLATE = (
     "{% if part['type'] == 'image' %}<image>{% else %}{{ part['text'] }}{% endif %}{% endfor %}{% endif %}"
     "{{ '</s>' }}{% endfor %}{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
 )
-TEXT = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+TEXT = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+}
 VISION = {**TEXT, "image_size": 32, "patch_size": 8}
 
 
@@ -67,7 +72,10 @@ def make_model(architecture: str, folder: Path) -> Path:
     if architecture == "llava":
         vision = CLIPVisionConfig(**VISION, projection_dim=32)
         config = LlavaConfig(
-            vision_config=vision, text_config=text, image_token_index=image_token_id, vision_feature_layer=-1
+            vision_config=vision,
+            text_config=text,
+            image_token_index=image_token_id,
+            vision_feature_layer=-1,
         )
         size = {"shortest_edge": 32}
         pictures = CLIPImageProcessorPil(size=size, crop_size={"height": 32, "width": 32})
@@ -84,7 +92,9 @@ def make_model(architecture: str, folder: Path) -> Path:
         config = Idefics3Config(image_token_id=image_token_id, vision_config=VISION, text_config=text, scale_factor=2,
                                 pad_token_id=0)  # fmt: skip
         side = {"longest_edge": 32}
-        pictures = Idefics3ImageProcessorPil(size=side, max_image_size=side, do_image_splitting=False)
+        pictures = Idefics3ImageProcessorPil(
+            size=side, max_image_size=side, do_image_splitting=False
+        )
         processor = Idefics3Processor(pictures, tokenizer, image_seq_len=4, chat_template=TEMPLATE)
     config.tie_word_embeddings = False
     AutoModelForImageTextToText.from_config(config).save_pretrained(folder)

@@ -53,10 +53,18 @@ def passing_cases() -> list[Case]:
     """Every passing fault, once, at every step: the push must survive it."""
     cases = []
     for xet, steps in ((False, (*COMMON, *LFS)), (True, (*XET, "preupload", "commit"))):
-        cases += [Case(f"{step} {kind}", (Rule(step, kind),), xet) for step in steps for kind in PASSING]
+        cases += [
+            Case(f"{step} {kind}", (Rule(step, kind),), xet) for step in steps for kind in PASSING
+        ]
     cases.append(Case("put 403 (address expired)", (Rule("put", "403"),), xet=False))
     cases.append(Case("commit garbled answer", (Rule("commit", "garbled"),), xet=False))
-    cases.append(Case("commit 500, then its look-up 500", (Rule("commit", "500"), Rule("commits", "500")), xet=False))
+    cases.append(
+        Case(
+            "commit 500, then its look-up 500",
+            (Rule("commit", "500"), Rule("commits", "500")),
+            xet=False,
+        )
+    )
     lost = (Rule("commit", "lost"), Rule("commits", "reset"))
     cases.append(Case("commit lost, then its look-up reset", lost, xet=False))
     return cases
@@ -66,32 +74,128 @@ def lasting_cases() -> list[Case]:
     """Faults that do not pass: nothing may change, and one sentence must say what is the matter."""
     cases = []
     for xet in (False, True):
-        for kind, says in (("500", "500"), ("reset", "connection"), ("hang", "no answer within 1 s")):
-            cases.append(Case(f"commit {kind} for ever", (Rule("commit", kind, FOREVER),), xet, "as before", says))
+        for kind, says in (
+            ("500", "500"),
+            ("reset", "connection"),
+            ("hang", "no answer within 1 s"),
+        ):
+            cases.append(
+                Case(
+                    f"commit {kind} for ever",
+                    (Rule("commit", kind, FOREVER),),
+                    xet,
+                    "as before",
+                    says,
+                )
+            )
         late = (Rule("commit", "delay", FOREVER),)
         cases.append(Case("commit lands after every time-out", late, xet))
         send = "xorb" if xet else "put"
         slow = {"tries": 1}
-        cases.append(Case(f"{send} 500 for ever", (Rule(send, "500", FOREVER),), xet, "as before", "500", slow))
-        cases.append(Case(f"{send} reset for ever", (Rule(send, "reset", FOREVER),), xet, "as before", "sending", slow))
-        cases.append(Case(f"{send} 413 (quota)", (Rule(send, "413", FOREVER),), xet, "as before", "no room"))
-        cases.append(Case(f"{send} 507 (quota)", (Rule(send, "507", FOREVER),), xet, "as before", "no room"))
-        cases.append(Case("commit 413 (quota)", (Rule("commit", "413", FOREVER),), xet, "as before", "no room"))
-        cases.append(Case("commit 403", (Rule("commit", "403", FOREVER),), xet, "as before", "lacks write access"))
-        cases.append(Case("commit 401 (expired)", (Rule("commit", "401", FOREVER),), xet, "as before", "expired"))
-        cases.append(Case("preupload 404 (deleted)", (Rule("preupload", "404", FOREVER),), xet, "as before", "no such"))
+        cases.append(
+            Case(
+                f"{send} 500 for ever", (Rule(send, "500", FOREVER),), xet, "as before", "500", slow
+            )
+        )
+        cases.append(
+            Case(
+                f"{send} reset for ever",
+                (Rule(send, "reset", FOREVER),),
+                xet,
+                "as before",
+                "sending",
+                slow,
+            )
+        )
+        cases.append(
+            Case(f"{send} 413 (quota)", (Rule(send, "413", FOREVER),), xet, "as before", "no room")
+        )
+        cases.append(
+            Case(f"{send} 507 (quota)", (Rule(send, "507", FOREVER),), xet, "as before", "no room")
+        )
+        cases.append(
+            Case(
+                "commit 413 (quota)", (Rule("commit", "413", FOREVER),), xet, "as before", "no room"
+            )
+        )
+        cases.append(
+            Case(
+                "commit 403",
+                (Rule("commit", "403", FOREVER),),
+                xet,
+                "as before",
+                "lacks write access",
+            )
+        )
+        cases.append(
+            Case(
+                "commit 401 (expired)",
+                (Rule("commit", "401", FOREVER),),
+                xet,
+                "as before",
+                "expired",
+            )
+        )
+        cases.append(
+            Case(
+                "preupload 404 (deleted)",
+                (Rule("preupload", "404", FOREVER),),
+                xet,
+                "as before",
+                "no such",
+            )
+        )
         hold = (Rule("validate", "delay"),)
-        cases.append(Case("stale parent", hold, xet, "as before", "somebody else", {"timeout": 9}, commit_meanwhile))
+        cases.append(
+            Case(
+                "stale parent",
+                hold,
+                xet,
+                "as before",
+                "somebody else",
+                {"timeout": 9},
+                commit_meanwhile,
+            )
+        )
         cases.append(Case("kill -9 while sending", (), xet))
-        cases.append(Case("tag 500 for ever", (Rule("tag", "500", FOREVER),), xet, "untagged", "has no tag"))
+        cases.append(
+            Case("tag 500 for ever", (Rule("tag", "500", FOREVER),), xet, "untagged", "has no tag")
+        )
     for step in ("whoami", "create_repo", "tree", "info"):
         slow = {"tries": 1 if step == "tree" else 3}
-        cases.append(Case(f"{step} 503 for ever", (Rule(step, "503", FOREVER),), False, "as before", "503", slow))
-    cases.append(Case("batch quota (object error)", (Rule("batch", "quota", FOREVER),), False, "as before", "no room"))
+        cases.append(
+            Case(
+                f"{step} 503 for ever",
+                (Rule(step, "503", FOREVER),),
+                False,
+                "as before",
+                "503",
+                slow,
+            )
+        )
+    cases.append(
+        Case(
+            "batch quota (object error)",
+            (Rule("batch", "quota", FOREVER),),
+            False,
+            "as before",
+            "no room",
+        )
+    )
     full = (Rule("batch", "403", FOREVER, message="Private repository storage limit reached"),)
     cases.append(Case("batch 403 (storage limit)", full, False, "as before", "no room"))
-    cases.append(Case("batch 401 (expired)", (Rule("batch", "401", FOREVER),), False, "as before", "expired"))
-    cases.append(Case("xet_token 401 (expired)", (Rule("xet_token", "401", FOREVER),), True, "as before", "expired"))
+    cases.append(
+        Case("batch 401 (expired)", (Rule("batch", "401", FOREVER),), False, "as before", "expired")
+    )
+    cases.append(
+        Case(
+            "xet_token 401 (expired)",
+            (Rule("xet_token", "401", FOREVER),),
+            True,
+            "as before",
+            "expired",
+        )
+    )
     late = (Rule("whoami", "429", FOREVER, retry_after=3600),)
     cases.append(Case("whoami 429, asks for an hour", late, False, "as before", "3601 s"))
     return cases
@@ -131,7 +235,9 @@ def run_case(case: Case) -> Line:
         done = client.run("push", new, REPO, "--tag", "v1.1.0", **case.patience)
         seconds = time.perf_counter() - start
         during.join()
-        return Line(case, done.returncode, done.stderr.strip(), seconds, judge(hub, case, new, before, done))
+        return Line(
+            case, done.returncode, done.stderr.strip(), seconds, judge(hub, case, new, before, done)
+        )
 
 
 def stand_older(hub: LoopbackHub, folder: Path) -> None:
@@ -173,8 +279,14 @@ def judge(hub: LoopbackHub, case: Case, root: Path, before: int, done: Any) -> s
         if done.returncode == 0 or made or len(history) > before + others:
             return f"should be as before: status {done.returncode}, {len(history)} commits"
     else:
-        files = {path: hub.object(blob.sha256).read_bytes() for path, blob in history[0].files.items()}
-        foreign = {path: content for path, content in files.items() if path in (".gitattributes", "notes.txt")}
+        files = {
+            path: hub.object(blob.sha256).read_bytes() for path, blob in history[0].files.items()
+        }
+        foreign = {
+            path: content
+            for path, content in files.items()
+            if path in (".gitattributes", "notes.txt")
+        }
         if made != 1 or len(history) != before + 1:
             return f"should be there once: {made} commits of ours, {len(history) - before} in all"
         if files != {**snapshot(root), **foreign}:
@@ -184,7 +296,9 @@ def judge(hub: LoopbackHub, case: Case, root: Path, before: int, done: Any) -> s
         if case.outcome == "published" and (repo is None or repo.tags != {"v1.1.0": history[0].id}):
             return "should be tagged"
     last = done.stderr.strip().splitlines()[-1:] if done.returncode else []
-    if done.returncode and not (last and last[0].startswith("mmrel push: ") and case.says in last[0]):
+    if done.returncode and not (
+        last and last[0].startswith("mmrel push: ") and case.says in last[0]
+    ):
         return f"should say {case.says!r} in one sentence"
     return ""
 
@@ -193,17 +307,27 @@ def main(argv: list[str] | None = None) -> int:
     """Run the cases, several at a time, and print one line for each."""
     parser = argparse.ArgumentParser(description="Publish against a Hub that misbehaves.")
     parser.add_argument("--only", default="", help="run the lines whose title holds this text")
-    parser.add_argument("--jobs", type=int, default=6, help="cases at a time; they mostly wait (default: 6)")
+    parser.add_argument(
+        "--jobs", type=int, default=6, help="cases at a time; they mostly wait (default: 6)"
+    )
     args = parser.parse_args(argv)
     cases = [case for case in (*passing_cases(), *lasting_cases()) if args.only in case.title]
     with ThreadPoolExecutor(args.jobs) as pool:
         lines = list(pool.map(run_case, cases))
-    print("| by | fault | outcome | status | s | what the command said |\n|---|---|---|---|---|---|")  # noqa: T201
+    print(
+        "| by | fault | outcome | status | s | what the command said |\n|---|---|---|---|---|---|"
+    )  # noqa: T201
     for line in lines:
         outcome = f"WRONG: {line.wrong}" if line.wrong else line.case.outcome
-        said = line.said.splitlines()[-1].removeprefix("mmrel push: ") if line.status and line.said else ""
+        said = (
+            line.said.splitlines()[-1].removeprefix("mmrel push: ")
+            if line.status and line.said
+            else ""
+        )
         way = "Xet" if line.case.xet else "LFS"
-        print(f"| {way} | {line.case.title} | {outcome} | {line.status} | {line.seconds:.1f} | {said} |")  # noqa: T201
+        print(
+            f"| {way} | {line.case.title} | {outcome} | {line.status} | {line.seconds:.1f} | {said} |"
+        )  # noqa: T201
     wrong = sum(bool(line.wrong) for line in lines)
     print(f"\n{len(lines)} lines, {wrong} wrong")  # noqa: T201
     return 1 if wrong else 0

@@ -50,7 +50,11 @@ class Client:
     def environment(self) -> dict[str, str]:
         """The environment of the processes."""
         self.home.mkdir(exist_ok=True)
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))}
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("HF_", "HUGGING"))
+        }
         ours = {
             "HF_ENDPOINT": self.hub.endpoint,
             "HF_HOME": str(self.home),
@@ -61,18 +65,29 @@ class Client:
             "HF_HUB_DISABLE_XET": "0" if self.xet else "1",
             "HF_XET_CLIENT_RETRY_BASE_DELAY": "100ms",
             "HF_XET_CLIENT_READ_TIMEOUT": "1s",
-            **dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), self.hub.endpoint),
+            **dict.fromkeys(
+                ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), self.hub.endpoint
+            ),
             **dict.fromkeys(("NO_PROXY", "no_proxy"), "127.0.0.1,localhost"),
             "PYTHONPATH": str(PROJECT),
         }
         return {**kept, **ours, **self.settings}
 
-    def start(self, command: str, root: Path, repo_id: str, *options: str, **patience: float) -> subprocess.Popen[str]:
+    def start(
+        self, command: str, root: Path, repo_id: str, *options: str, **patience: float
+    ) -> subprocess.Popen[str]:
         """Start `push` or `verify`."""
-        program = [sys.executable, "-m", "tests.hub.hub_client", json.dumps({**PATIENCE, **patience})]
+        program = [
+            sys.executable,
+            "-m",
+            "tests.hub.hub_client",
+            json.dumps({**PATIENCE, **patience}),
+        ]
         arguments = [command, str(root), "--repo-id", repo_id, *options]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        return subprocess.Popen([*program, *arguments], env=self.environment(), cwd=self.home, text=True, **pipes)
+        return subprocess.Popen(
+            [*program, *arguments], env=self.environment(), cwd=self.home, text=True, **pipes
+        )
 
     def run(
         self, command: str, root: Path, repo_id: str = "ns/MMRel", *options: str, **patience: float
@@ -93,7 +108,12 @@ class Client:
     def _succeed(self, *arguments: str) -> str:
         command = [sys.executable, *arguments]
         done = subprocess.run(
-            command, env=self.environment(), cwd=self.home, text=True, capture_output=True, timeout=300
+            command,
+            env=self.environment(),
+            cwd=self.home,
+            text=True,
+            capture_output=True,
+            timeout=300,
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout

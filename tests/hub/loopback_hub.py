@@ -119,7 +119,9 @@ class LoopbackHub:
         delay: Seconds that the fault `"delay"` lasts.
     """
 
-    def __init__(self, root: Path, xet: str = "http", multipart_above: int = 1 << 40, delay: float = 6.0) -> None:
+    def __init__(
+        self, root: Path, xet: str = "http", multipart_above: int = 1 << 40, delay: float = 6.0
+    ) -> None:
         self.root, self.multipart_above, self.delay = root, multipart_above, delay
         (root / "objects").mkdir(parents=True, exist_ok=True)
         (root / "xorbs").mkdir(exist_ok=True)
@@ -131,7 +133,9 @@ class LoopbackHub:
         self.closed = False
         self.max_tree_rows = PER_PAGE
         self.repos: dict[str, Repo] = {}
-        self.xet_files: dict[str, list[tuple[str, int, int]]] = {}  # SHA-256 -> (xorb, first chunk, end chunk)
+        self.xet_files: dict[
+            str, list[tuple[str, int, int]]
+        ] = {}  # SHA-256 -> (xorb, first chunk, end chunk)
         self.users = {TOKEN: "write", READ_TOKEN: "read"}
         self.namespaces = ["ns", "lab"]  # the user's own and an organisation
         self._servers = [Server(self, HubHandler), Server(self, StoreHandler)]
@@ -145,7 +149,9 @@ class LoopbackHub:
 
     def __enter__(self) -> LoopbackHub:
         for server in self._servers:
-            threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+            threading.Thread(
+                target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
+            ).start()
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -167,7 +173,9 @@ class LoopbackHub:
         end = time.monotonic() + seconds
         while self.sent(step) < count:
             if time.monotonic() > end:
-                raise TimeoutError(f"expected {count} requests of {step}, got {self.sent(step)} in {seconds:g} s")
+                raise TimeoutError(
+                    f"expected {count} requests of {step}, got {self.sent(step)} in {seconds:g} s"
+                )
             time.sleep(0.01)
 
     def repo(self, repo_id: str) -> Repo:
@@ -184,12 +192,18 @@ class LoopbackHub:
     def create(self, repo_id: str, private: bool = False) -> Repo:
         """Make a repository as the Hub does: with a first commit that holds `.gitattributes`."""
         repo = self.repos[repo_id.lower()] = Repo(repo_id, private)
-        lines = "".join(f"*{suffix} filter=lfs diff=lfs merge=lfs -text\n" for suffix in LFS_SUFFIXES)
-        first = repo.add(None, "initial commit", "", {".gitattributes": self.keep(lines.encode(), lfs=False)})
+        lines = "".join(
+            f"*{suffix} filter=lfs diff=lfs merge=lfs -text\n" for suffix in LFS_SUFFIXES
+        )
+        first = repo.add(
+            None, "initial commit", "", {".gitattributes": self.keep(lines.encode(), lfs=False)}
+        )
         repo.branches["main"] = first.id
         return repo
 
-    def commit(self, repo_id: str, files: dict[str, bytes | None], title: str = "by hand") -> Commit:
+    def commit(
+        self, repo_id: str, files: dict[str, bytes | None], title: str = "by hand"
+    ) -> Commit:
         """Commit to `main` past all rules, as another person would; None removes a file."""
         with self.lock:
             repo = self.repo(repo_id)
@@ -211,7 +225,11 @@ class LoopbackHub:
         """Put bytes into the store."""
         sha256 = hashlib.sha256(content).hexdigest()
         self.object(sha256).write_bytes(content)
-        return self.lfs_blob(sha256, len(content)) if lfs else Blob(len(content), sha256, git_oid(content), False)
+        return (
+            self.lfs_blob(sha256, len(content))
+            if lfs
+            else Blob(len(content), sha256, git_oid(content), False)
+        )
 
     def lfs_blob(self, sha256: str, size: int) -> Blob:
         """The blob of an LFS object: git knows it by its pointer file."""
@@ -252,9 +270,15 @@ class HubHandler(Handler):
         if self.command != "CONNECT" and not self.path.startswith("http"):
             super().do_any()
             return
-        self.unread, self.chunked, self.rule = int(self.headers.get("Content-Length") or 0), False, None
+        self.unread, self.chunked, self.rule = (
+            int(self.headers.get("Content-Length") or 0),
+            False,
+            None,
+        )
         self.entry = Request("external", self.command, self.path)
-        if not self.path.startswith("http://datasets-server."):  # the Hub's own; datasets does without its answer
+        if not self.path.startswith(
+            "http://datasets-server."
+        ):  # the Hub's own; datasets does without its answer
             self.hub.external.append(f"{self.command} {self.path.split('?')[0]}")
         self.refuse(Refusal(404, "nothing but loopback is reached from here", "EntryNotFound"))
 
@@ -274,7 +298,9 @@ class HubHandler(Handler):
         repo, namespace = self.readable(repo_id), repo_id.split("/")[0].lower()
         if self.token is None:
             raise Refusal(401, "Invalid username or password.")
-        if not pull and (self.hub.users[self.token] != "write" or namespace not in self.hub.namespaces):
+        if not pull and (
+            self.hub.users[self.token] != "write" or namespace not in self.hub.namespaces
+        ):
             raise Refusal(403, "You don't have the required permissions to perform this action")
         return repo
 
@@ -289,10 +315,15 @@ class HubHandler(Handler):
         """Answer one page of rows, with the address of the next."""
         start = int(self.query.get("cursor", ["0"])[0])
         end = start + self.hub.max_tree_rows
-        path, query = urlsplit(self.path).path, {k: v[0] for k, v in self.query.items() if k != "cursor"}
+        path, query = (
+            urlsplit(self.path).path,
+            {k: v[0] for k, v in self.query.items() if k != "cursor"},
+        )
         query["cursor"] = str(end)
         link = "&".join(f"{name}={quote(value)}" for name, value in query.items())
-        headers = {"Link": f'<{self.hub.endpoint}{path}?{link}>; rel="next"'} if end < len(rows) else {}
+        headers = (
+            {"Link": f'<{self.hub.endpoint}{path}?{link}>; rel="next"'} if end < len(rows) else {}
+        )
         self.answer(rows[start:end], headers=headers)
 
     @route("GET", "/_test/state", "test")
@@ -300,7 +331,14 @@ class HubHandler(Handler):
         """For a hub in its own process: requests, external hosts, leaks and repositories."""
         repos = {repo.id: dataclasses.asdict(repo) for repo in self.hub.repos.values()}
         requests = [dataclasses.asdict(request) for request in self.hub.requests]
-        self.answer({"requests": requests, "external": self.hub.external, "leaks": self.hub.leaks, "repos": repos})
+        self.answer(
+            {
+                "requests": requests,
+                "external": self.hub.external,
+                "leaks": self.hub.leaks,
+                "repos": repos,
+            }
+        )
 
     @route("POST", "/_test/rules", "test")
     def test_rules(self) -> None:
@@ -321,7 +359,9 @@ class HubHandler(Handler):
             raise Refusal(401, "Invalid credentials in Authorization header")
         name, *orgs = self.hub.namespaces
         auth = {"type": "access_token", "accessToken": {"displayName": "test", "role": role}}
-        self.answer({"type": "user", "name": name, "orgs": [{"name": org} for org in orgs], "auth": auth})
+        self.answer(
+            {"type": "user", "name": name, "orgs": [{"name": org} for org in orgs], "auth": auth}
+        )
 
     @route("POST", "/api/repos/create", "create_repo")
     def create_repo(self) -> None:
@@ -335,24 +375,40 @@ class HubHandler(Handler):
         with self.hub.lock:
             exists = repo_id.lower() in self.hub.repos
             if not exists:
-                self.hub.create(repo_id, private=asked.get("visibility") == "private" or bool(asked.get("private")))
+                self.hub.create(
+                    repo_id,
+                    private=asked.get("visibility") == "private" or bool(asked.get("private")),
+                )
         self.answer(
-            {**answer, "error": "You already created this dataset repo"} if exists else answer, 409 if exists else 200
+            {**answer, "error": "You already created this dataset repo"} if exists else answer,
+            409 if exists else 200,
         )
 
     @route("POST", "/api/validate-yaml", "validate")
     def validate(self) -> None:
         """The card's YAML; only its presence is looked at."""
         missing = not self.json()["content"].startswith("---")
-        self.answer({"errors": [{"message": "no YAML"}] if missing else [], "warnings": []}, 400 if missing else 200)
+        self.answer(
+            {"errors": [{"message": "no YAML"}] if missing else [], "warnings": []},
+            400 if missing else 200,
+        )
 
     @route("GET", "/api/datasets/{id}(?:/revision/{rev})?", "info")
     def info(self, repo_id: str, revision: str) -> None:
         """What a repository is and which files it has."""
         repo = self.readable(repo_id)
         commit = self.revision(repo, revision or "main")
-        siblings = [{"rfilename": path, "blobId": blob.oid, "size": blob.size} for path, blob in commit.files.items()]
-        answer = {"id": repo.id, "sha": commit.id, "private": repo.private, "siblings": siblings, "tags": []}
+        siblings = [
+            {"rfilename": path, "blobId": blob.oid, "size": blob.size}
+            for path, blob in commit.files.items()
+        ]
+        answer = {
+            "id": repo.id,
+            "sha": commit.id,
+            "private": repo.private,
+            "siblings": siblings,
+            "tags": [],
+        }
         self.answer({**answer, "gated": False, "disabled": False, "downloads": 0, "likes": 0})
 
     @route("GET", "/api/datasets/{id}/tree/{rev}(?:/{path})?", "tree")
@@ -364,10 +420,22 @@ class HubHandler(Handler):
         if folder and not below:
             raise Refusal(404, f"{folder} does not exist", "EntryNotFound")
         deep = self.query.get("recursive", ["false"])[0].lower() == "true"
-        folders = {path[: cut.start()] for path in below for cut in re.finditer("/", path) if cut.start() > len(prefix)}
-        rows = [{"type": "directory", "path": name, "oid": git_oid(name.encode()), "size": 0} for name in folders]
+        folders = {
+            path[: cut.start()]
+            for path in below
+            for cut in re.finditer("/", path)
+            if cut.start() > len(prefix)
+        }
+        rows = [
+            {"type": "directory", "path": name, "oid": git_oid(name.encode()), "size": 0}
+            for name in folders
+        ]
         rows += [file_row(path, blob) for path, blob in below.items()]
-        self.page(sorted((row for row in rows if deep or "/" not in row["path"][len(prefix) :]), key=by_path))
+        self.page(
+            sorted(
+                (row for row in rows if deep or "/" not in row["path"][len(prefix) :]), key=by_path
+            )
+        )
 
     @route("POST", "/api/datasets/{id}/paths-info/{rev}", "paths_info")
     def paths_info(self, repo_id: str, revision: str) -> None:
@@ -382,10 +450,16 @@ class HubHandler(Handler):
         repo = self.readable(repo_id)
 
         def rows(refs: dict[str, str], prefix: str) -> list[dict[str, str]]:
-            return [{"name": name, "ref": prefix + name, "targetCommit": target} for name, target in refs.items()]
+            return [
+                {"name": name, "ref": prefix + name, "targetCommit": target}
+                for name, target in refs.items()
+            ]
 
         pulls = {"pullRequests": rows(repo.pulls, "")}
-        heads = {"branches": rows(repo.branches, "refs/heads/"), "tags": rows(repo.tags, "refs/tags/")}
+        heads = {
+            "branches": rows(repo.branches, "refs/heads/"),
+            "tags": rows(repo.tags, "refs/tags/"),
+        }
         self.answer({**heads, "converts": [], **pulls})
 
     @route("GET", "/api/datasets/{id}/commits/{rev}", "commits")
@@ -394,7 +468,12 @@ class HubHandler(Handler):
         repo = self.readable(repo_id)
         self.revision(repo, revision)
         common = {"authors": [{"user": "ns"}], "date": "2026-01-01T00:00:00.000Z"}
-        self.page([{"id": c.id, "title": c.title, "message": c.message, **common} for c in repo.history(revision)])
+        self.page(
+            [
+                {"id": c.id, "title": c.title, "message": c.message, **common}
+                for c in repo.history(revision)
+            ]
+        )
 
     @route("POST", "/api/datasets/{id}/preupload/{rev}", "preupload")
     def preupload(self, repo_id: str, revision: str) -> None:
@@ -419,12 +498,20 @@ class HubHandler(Handler):
     def batch(self, repo_id: str) -> None:
         """Where to send each object that is not here yet."""
         self.writable(repo_id, pull=True)
-        self.answer({"transfer": "basic", "objects": [self._upload(repo_id, o) for o in self.json()["objects"]]})
+        self.answer(
+            {
+                "transfer": "basic",
+                "objects": [self._upload(repo_id, o) for o in self.json()["objects"]],
+            }
+        )
 
     def _upload(self, repo_id: str, asked: dict[str, Any]) -> dict[str, Any]:
         oid, size, parts_of = asked["oid"], asked["size"], self.hub.multipart_above
         if self.rule and self.rule.kind == "quota":
-            return {**asked, "error": {"code": 413, "message": "Storage quota exceeded for this namespace"}}
+            return {
+                **asked,
+                "error": {"code": 413, "message": "Storage quota exceeded for this namespace"},
+            }
         if self.hub.has(oid) and not self.hub.xet_local:
             return asked
         lfs = f"{self.hub.endpoint}/datasets/{repo_id}.git/info/lfs"
@@ -439,7 +526,10 @@ class HubHandler(Handler):
     def complete(self, repo_id: str) -> None:
         """Put the parts of an object together."""
         asked = self.json()
-        parts = [self.hub.root / "objects" / f"{asked['oid']}.{part['partNumber']}" for part in asked["parts"]]
+        parts = [
+            self.hub.root / "objects" / f"{asked['oid']}.{part['partNumber']}"
+            for part in asked["parts"]
+        ]
         with (self.hub.root / "objects" / asked["oid"]).open("wb") as file:
             for part in parts:
                 file.write(part.read_bytes())
@@ -459,9 +549,15 @@ class HubHandler(Handler):
     def xet_token(self, repo_id: str, revision: str) -> None:
         """A short-lived token for the content-addressed store."""
         self.writable(repo_id, pull="create_pr" in self.query)
-        answer = {"casUrl": self.hub.cas_url, "accessToken": "xet-token", "exp": int(time.time()) + 3600}
+        answer = {
+            "casUrl": self.hub.cas_url,
+            "accessToken": "xet-token",
+            "exp": int(time.time()) + 3600,
+        }
         names = {"Cas-Url": "casUrl", "Access-Token": "accessToken", "Token-Expiration": "exp"}
-        self.answer(answer, headers={f"X-Xet-{name}": str(answer[key]) for name, key in names.items()})
+        self.answer(
+            answer, headers={f"X-Xet-{name}": str(answer[key]) for name, key in names.items()}
+        )
 
     @route("POST", "/api/datasets/{id}/commit/{rev}", "commit")
     def commit(self, repo_id: str, revision: str) -> None:
@@ -472,17 +568,29 @@ class HubHandler(Handler):
         with self.hub.lock:
             head, wanted = self.revision(repo, revision), header["value"].get("parentCommit")
             if wanted and wanted != head.id and not pull:
-                raise Refusal(412, "The branch was updated since you opened this page. Please refresh and try again.")
+                raise Refusal(
+                    412,
+                    "The branch was updated since you opened this page. Please refresh and try again.",
+                )
             files = dict((self.revision(repo, wanted) if wanted else head).files)
             for line in lines:
                 self._apply(files, line["key"], line["value"])
             value = header["value"]
-            commit = repo.add(wanted or head.id, value["summary"], value.get("description", ""), files)
+            commit = repo.add(
+                wanted or head.id, value["summary"], value.get("description", ""), files
+            )
             ref = f"refs/pr/{len(repo.pulls) + 1}" if pull else revision
             (repo.pulls if pull else repo.branches)[ref] = commit.id
         page = f"{self.hub.endpoint}/datasets/{repo.id}"
         opened = {"pullRequestUrl": f"{page}/discussions/{len(repo.pulls)}"} if pull else {}
-        self.answer({"success": True, "commitOid": commit.id, "commitUrl": f"{page}/commit/{commit.id}", **opened})
+        self.answer(
+            {
+                "success": True,
+                "commitOid": commit.id,
+                "commitUrl": f"{page}/commit/{commit.id}",
+                **opened,
+            }
+        )
 
     def _apply(self, files: dict[str, Blob], key: str, value: dict[str, Any]) -> None:
         """One line of a commit."""
@@ -520,7 +628,9 @@ class HubHandler(Handler):
         elif blob.lfs:
             known = {"X-Linked-Etag": f'"{blob.sha256}"', "X-Linked-Size": str(blob.size)}
             location = f"{self.hub.store}/objects/{blob.sha256}?signature=secret"
-            self.answer(b"", 302, {**headers, **known, "ETag": f'"{blob.oid}"', "Location": location})
+            self.answer(
+                b"", 302, {**headers, **known, "ETag": f'"{blob.oid}"', "Location": location}
+            )
         else:
             self.send_object(blob.sha256, {**headers, "ETag": f'"{blob.oid}"'})
 
@@ -596,17 +706,25 @@ def by_path(row: dict[str, Any]) -> str:
 def file_row(path: str, blob: Blob) -> dict[str, Any]:
     """A file as tree and paths-info show it."""
     row: dict[str, Any] = {"type": "file", "path": path, "size": blob.size, "oid": blob.oid}
-    return {**row, "lfs": {"oid": blob.sha256, "size": blob.size, "pointerSize": 130}} if blob.lfs else row
+    return (
+        {**row, "lfs": {"oid": blob.sha256, "size": blob.size, "pointerSize": 130}}
+        if blob.lfs
+        else row
+    )
 
 
 def main(argv: list[str] | None = None) -> int:
     """Serve until standard input ends."""
     parser = argparse.ArgumentParser(description="A small Hugging Face Hub on 127.0.0.1 for tests.")
     parser.add_argument("--root", type=Path, required=True, help="folder for the objects")
-    parser.add_argument("--xet", choices=("http", "local"), default="http", help="what stands behind hf_xet")
+    parser.add_argument(
+        "--xet", choices=("http", "local"), default="http", help="what stands behind hf_xet"
+    )
     args = parser.parse_args(argv)
     with LoopbackHub(args.root, xet=args.xet) as hub:
-        sys.stdout.write(json.dumps({"endpoint": hub.endpoint, "store": hub.store, "token": TOKEN}) + "\n")
+        sys.stdout.write(
+            json.dumps({"endpoint": hub.endpoint, "store": hub.store, "token": TOKEN}) + "\n"
+        )
         sys.stdout.flush()
         sys.stdin.read()
     return 0

@@ -25,7 +25,9 @@ def read_xorb(path: Path, first: int, end: int) -> Iterator[bytes]:
                 file.seek(packed, 1)
                 continue
             data = file.read(packed)
-            if header[4]:  # 1: LZ4 frame; 2: LZ4 over bytes that were sorted by their place in a group of four
+            if header[
+                4
+            ]:  # 1: LZ4 frame; 2: LZ4 over bytes that were sorted by their place in a group of four
                 data = pyarrow.decompress(data, decompressed_size=size, codec="lz4", asbytes=True)
             yield ungroup(data) if header[4] == 2 else data
 

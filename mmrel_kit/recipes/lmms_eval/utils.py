@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 RELEASE = os.environ.get("MMREL_RELEASE") or str(PROJECT)
 SPLITS = ("train", "test", "adversarial")
 # A folder is read by its tables, because datasets >= 4 refuses one called mmrel that holds a mmrel.py.
-_tables = {split: sorted(map(str, Path(RELEASE).resolve().glob(f"data/*/{split}-*.parquet"))) for split in SPLITS}
+_tables = {
+    split: sorted(map(str, Path(RELEASE).resolve().glob(f"data/*/{split}-*.parquet")))
+    for split in SPLITS
+}
 _tables = {split: names for split, names in _tables.items() if names}
 DATASET_PATH = "parquet" if _tables else RELEASE
 DATASET_KWARGS = {"data_files": _tables} if _tables else {}
@@ -52,7 +55,9 @@ def doc_to_visual(doc: dict[str, Any]) -> list[Any]:
     return [doc["image"].convert("RGB")]
 
 
-def doc_to_text(doc: dict[str, Any], lmms_eval_specific_kwargs: dict[str, Any] | None = None) -> str:
+def doc_to_text(
+    doc: dict[str, Any], lmms_eval_specific_kwargs: dict[str, Any] | None = None
+) -> str:
     """The question and its instruction, once; nothing of lmms-eval is put around them."""
     return make_prompt(doc)
 
@@ -70,7 +75,9 @@ def process_open(doc: dict[str, Any], results: list[str]) -> dict[str, Any]:
 def count(items: list[dict[str, Any]]) -> relation_accuracy.Scores:
     """All verdicts on the answers that a metric kept; a failed request is no answer."""
     scores = relation_accuracy.Scores()
-    questions = relation_accuracy.index_questions((item["question_id"], item["record"]) for item in items)
+    questions = relation_accuracy.index_questions(
+        (item["question_id"], item["record"]) for item in items
+    )
     answers = {item["question_id"]: item["answer"] for item in items}
     relation_accuracy.match(answers, questions, scores, lambda question: True)
     return scores
@@ -81,7 +88,9 @@ def _keep(dataset: Any, task: str) -> Any:
     return chosen.add_column("split", [str(dataset.split)] * len(chosen))
 
 
-def _process(doc: dict[str, Any], answer: str, prefix: str, figures: tuple[str, ...]) -> dict[str, Any]:
+def _process(
+    doc: dict[str, Any], answer: str, prefix: str, figures: tuple[str, ...]
+) -> dict[str, Any]:
     """One item for each metric: of every question, because lmms-eval weighs tasks by the items of the last metric.
 
     `score` stands only where the figure is a mean of scores over this question; lmms-eval makes the standard errors
@@ -116,9 +125,15 @@ def _figure(name: str, is_open: bool = False) -> Callable[[list[dict[str, Any]]]
 
 
 accuracy, pair_accuracy, precision, recall, f1, yes_ratio, no_answer_share = map(_figure, YES_NO)
-real_spatial, real_action, real_comparative, sdxl_spatial, sdxl_comparative, dalle_spatial, dalle_action = map(
-    _figure, CELLS
-)
+(
+    real_spatial,
+    real_action,
+    real_comparative,
+    sdxl_spatial,
+    sdxl_comparative,
+    dalle_spatial,
+    dalle_action,
+) = map(_figure, CELLS)
 open_accuracy, open_no_answer_share = (_figure(name, is_open=True) for name in OPEN)
 (
     open_real_spatial,

@@ -32,7 +32,10 @@ class MMRelAccuracy(evaluate.Metric):  # type: ignore[misc]
 
     def add_batch(self, *, predictions: Iterable[Any], references: Iterable[Any]) -> None:
         """Adds predictions and references of `relation_accuracy.compute`."""
-        super().add_batch(predictions=list(map(json.dumps, predictions)), references=list(map(json.dumps, references)))
+        super().add_batch(
+            predictions=list(map(json.dumps, predictions)),
+            references=list(map(json.dumps, references)),
+        )
 
     def add(self, *, prediction: Any, reference: Any) -> None:
         """Adds one prediction and one reference."""
@@ -48,4 +51,6 @@ class MMRelAccuracy(evaluate.Metric):  # type: ignore[misc]
         run: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
         answers, records = list(map(json.loads, predictions)), list(map(json.loads, references))
-        return relation_accuracy.compute(answers, records, reader=reader, task=task, partial=partial, run=run)
+        return relation_accuracy.compute(
+            answers, records, reader=reader, task=task, partial=partial, run=run
+        )

@@ -67,7 +67,9 @@ def generate(
             drops[str(error)] += 1
             continue
         source = f"generate {name} {endpoint.model}"
-        proposals.append(Proposal(image_id, wish.category, wish.triplet, None, None, "drawn", source))
+        proposals.append(
+            Proposal(image_id, wish.category, wish.triplet, None, None, "drawn", source)
+        )
     return sorted(proposals)
 
 

@@ -85,7 +85,9 @@ def propose(
     return proposals
 
 
-def read_reply(reply: Reply, candidate: Candidate, category: str, drops: Counter[str]) -> list[Said]:
+def read_reply(
+    reply: Reply, candidate: Candidate, category: str, drops: Counter[str]
+) -> list[Said]:
     """Return the triplets of a reply that can be verified; count the others by reason."""
     if reply.failure or reply.text is None:
         drops[f"reply: {reply.failure or 'no text'}"] += 1
@@ -137,7 +139,12 @@ def make_prompt(text: str, candidate: Candidate, category: str) -> str:
 
 
 def _make_requests(
-    candidates: Iterable[Candidate], category: str, text: str, images: Path, times: int, drops: Counter[str]
+    candidates: Iterable[Candidate],
+    category: str,
+    text: str,
+    images: Path,
+    times: int,
+    drops: Counter[str],
 ) -> Iterator[Request]:
     for candidate in candidates:
         try:
@@ -173,7 +180,9 @@ def _read_triplet(stated: dict[str, Any], candidate: Candidate, category: str) -
     return triplet
 
 
-def _merge(candidate: Candidate, category: str, replies: list[list[Said]], source: str) -> Iterator[Proposal]:
+def _merge(
+    candidate: Candidate, category: str, replies: list[list[Said]], source: str
+) -> Iterator[Proposal]:
     """Yield what the replies about a picture say, with the mean confidence.
 
     A reply without a triplet counts as a confidence of 0.
@@ -183,6 +192,10 @@ def _merge(candidate: Candidate, category: str, replies: list[list[Said]], sourc
         for triplet, confidence in said:
             found[triplet].append(confidence)
     for triplet, confidences in sorted(found.items()):
-        spread = {"asked": len(replies), "said": len(confidences), "confidences": sorted(confidences)}
+        spread = {
+            "asked": len(replies),
+            "said": len(confidences),
+            "confidences": sorted(confidences),
+        }
         mean = round(sum(confidences) / len(replies), 4)
         yield Proposal(candidate.image_id, category, triplet, mean, spread, "model", source)

@@ -48,7 +48,9 @@ class Candidate(NamedTuple):
     things: tuple[Thing, ...] = ()
 
 
-def select(candidates: Iterable[Candidate], images: Path, drops: Counter[str]) -> Iterator[Candidate]:
+def select(
+    candidates: Iterable[Candidate], images: Path, drops: Counter[str]
+) -> Iterator[Candidate]:
     """Yield the candidates that the rules allow.
 
     Of a candidate's things those stay that can be named: large, and alone with their name.

@@ -115,7 +115,9 @@ def make_report(project: Project) -> str:
     return "\n\n".join(blocks)
 
 
-def _category_rows(units: Mapping[int, Labels], categories: Mapping[int, str]) -> list[Sequence[str]]:
+def _category_rows(
+    units: Mapping[int, Labels], categories: Mapping[int, str]
+) -> list[Sequence[str]]:
     by_category: dict[str, list[Labels]] = defaultdict(list)
     for item, unit in units.items():
         if len(unit) > 1:
@@ -150,14 +152,25 @@ def _pair_rows(units: Mapping[int, Labels]) -> list[Sequence[str]]:
         for first, second in itertools.combinations(sorted(unit), 2):
             by_pair[first, second].append((unit[first], unit[second]))
     return [
-        (" / ".join(names), str(len(said)), _shown(sum(a == b for a, b in said) / len(said)), _shown(cohen_kappa(said)))
+        (
+            " / ".join(names),
+            str(len(said)),
+            _shown(sum(a == b for a, b in said) / len(said)),
+            _shown(cohen_kappa(said)),
+        )
         for names, said in sorted(by_pair.items())
     ]
 
 
 def _precision_rows(project: Project) -> list[Sequence[str]]:
     return [
-        (name, str(p.accepted), str(p.settled), _shown(p.accepted / p.settled), f"{_shown(p.low)} – {_shown(p.high)}")
+        (
+            name,
+            str(p.accepted),
+            str(p.settled),
+            _shown(p.accepted / p.settled),
+            f"{_shown(p.low)} – {_shown(p.high)}",
+        )
         for name, p in measure_precision(project).items()
     ]
 

@@ -11,7 +11,13 @@ import hashlib
 from collections import Counter, defaultdict, deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mmrel_kit.questions.records import Record, Triplet, make_pair_id, make_question, parse_image_path
+from mmrel_kit.questions.records import (
+    Record,
+    Triplet,
+    make_pair_id,
+    make_question,
+    parse_image_path,
+)
 from mmrel_kit.questions.taxonomy import find_misfit, read_taxonomy
 from mmrel_kit.semidc.items import Item, Proposal
 from mmrel_kit.semidc.words import are_same, spoken_article
@@ -54,7 +60,9 @@ def read_verified(project: Project) -> list[Verified]:
 def settle(item: Item, decisions: Sequence[Decision]) -> Verified:
     """What the decisions on a settled item come to: the adjudicator's where there is one, else what all said."""
     last = next((d for d in decisions if d.adjudicates), decisions[-1])
-    agreed = {d.annotator for d in decisions if (d.verdict, d.triplet) == (last.verdict, last.triplet)}
+    agreed = {
+        d.annotator for d in decisions if (d.verdict, d.triplet) == (last.verdict, last.triplet)
+    }
     verification = {
         "annotators": sorted({d.annotator for d in decisions}),
         "agreed": len(agreed),
@@ -181,7 +189,9 @@ def _add_questions(
         if pairs[truth.subject, truth.object] == 1:
             questions.records.append(_make_record(verified, truth, truth.relation, "generative"))
         else:
-            questions.drops["open question left out: several relations are true of the two things"] += 1
+            questions.drops[
+                "open question left out: several relations are true of the two things"
+            ] += 1
         questions.records.extend(_make_record(verified, twin, "no") for twin in twins)
         if verified.item.category == "action":
             _add_false_verb(questions, verified, truth, false)
@@ -211,13 +221,16 @@ def _make_twins(truth: Triplet, category: str) -> Iterator[Triplet]:
         yield truth._replace(relation=known.opposites[0])
 
 
-def _make_record(verified: Verified, triplet: Triplet, answer: str, task: str = "discriminative") -> Record:
+def _make_record(
+    verified: Verified, triplet: Triplet, answer: str, task: str = "discriminative"
+) -> Record:
     item = verified.item
     domain, style = parse_image_path(item.image_id)
     question = make_question(domain, item.category, triplet, task, spoken_article)
     is_open = task == "generative"
     return Record(
-        question_id="semidc-" + hashlib.sha256(f"{item.image_id}\n{question}".encode()).hexdigest()[:16],
+        question_id="semidc-"
+        + hashlib.sha256(f"{item.image_id}\n{question}".encode()).hexdigest()[:16],
         image_id=item.image_id,
         domain=domain,
         category=item.category,
@@ -229,7 +242,9 @@ def _make_record(verified: Verified, triplet: Triplet, answer: str, task: str = 
         instruction=INSTRUCTION,
         answer=answer,
         style=style,
-        pair_id=None if is_open else make_pair_id(item.image_id, item.category, triplet.subject, triplet.object),
+        pair_id=None
+        if is_open
+        else make_pair_id(item.image_id, item.category, triplet.subject, triplet.object),
         source=f"semidc item {item.id}: {item.source}",
         verification=verified.verification,
     )

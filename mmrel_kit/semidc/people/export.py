@@ -76,5 +76,9 @@ def _make_tasks(project: Project, prefix: str) -> Iterator[dict[str, Any]]:
         result = {
             "from_name": "verdict", "to_name": "picture", "type": "choices", "value": {"choices": [verdict]}
         }  # fmt: skip
-        prediction = {"model_version": item.source, "score": item.confidence or 0.0, "result": [result]}
+        prediction = {
+            "model_version": item.source,
+            "score": item.confidence or 0.0,
+            "result": [result],
+        }
         yield {"id": item.id, "data": data, "predictions": [prediction]}

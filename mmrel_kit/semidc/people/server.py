@@ -56,7 +56,10 @@ _REASONS = {
     422: "not of this shape, or words that make no question",
 }
 
-Id = Annotated[str, Field(pattern="^[0-9a-f]{32}$", description="made by the client; sent again, it is kept once")]
+Id = Annotated[
+    str,
+    Field(pattern="^[0-9a-f]{32}$", description="made by the client; sent again, it is kept once"),
+]
 Word = Annotated[str, Field(min_length=1, max_length=100)]
 
 
@@ -100,7 +103,9 @@ class Undo(_Body):
     id: Id
 
 
-def make_app(project: Project, images: Path, hosts: Iterable[str], secret: str | None = None) -> FastAPI:
+def make_app(
+    project: Project, images: Path, hosts: Iterable[str], secret: str | None = None
+) -> FastAPI:
     """The application over a project file.
 
     Args:
@@ -112,13 +117,17 @@ def make_app(project: Project, images: Path, hosts: Iterable[str], secret: str |
     app = FastAPI(title="MMRel: verify", docs_url=None, redoc_url=None)
     app.state.project, app.state.images, app.state.secret = project, images, secret
     app.state.key = project.secret()
-    app.state.cookie = "semidc-" + hashlib.sha256(app.state.key).hexdigest()[:12]  # ports share a browser's cookies
+    app.state.cookie = (
+        "semidc-" + hashlib.sha256(app.state.key).hexdigest()[:12]
+    )  # ports share a browser's cookies
     allowed = frozenset(host.lower() for host in hosts)
 
     @app.middleware("http")
     async def guard(request: Request, go_on: Callable[[Request], Awaitable[Response]]) -> Response:
         problem = find_intrusion(request, allowed)
-        response = JSONResponse({"detail": problem[1]}, problem[0]) if problem else await go_on(request)
+        response = (
+            JSONResponse({"detail": problem[1]}, problem[0]) if problem else await go_on(request)
+        )
         response.headers.update(HEADERS)
         response.headers.setdefault("Cache-Control", "no-store")
         return response
@@ -147,27 +156,38 @@ def find_intrusion(request: Request, hosts: frozenset[str]) -> tuple[int, str] |
         return None
     if headers.get("sec-fetch-site", "same-origin") != "same-origin":
         return 403, "expected a request from this page, got one from another site"
-    if (origin := headers.get("origin")) is not None and origin.lower() not in (f"http://{host}", f"https://{host}"):
+    if (origin := headers.get("origin")) is not None and origin.lower() not in (
+        f"http://{host}",
+        f"https://{host}",
+    ):
         return 403, f"expected a request from this page, got one from {origin[:80]!r}"
     if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         return 415, "expected the content type application/json"
     length = headers.get("content-length", "")
     if not (length.isascii() and length.isdigit()):
         return 411, "expected a content length"
-    return (413, f"expected at most {MAX_BODY} bytes, got {length}") if int(length[:12]) > MAX_BODY else None
+    return (
+        (413, f"expected at most {MAX_BODY} bytes, got {length}")
+        if int(length[:12]) > MAX_BODY
+        else None
+    )
 
 
 async def refuse(_: Request, error: Exception) -> Response:
     """Say what is wrong with a request without repeating what it held, which need not even be text."""
     problems = error.errors() if isinstance(error, RequestValidationError) else []
-    told = "; ".join(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in problems)
+    told = "; ".join(
+        f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in problems
+    )
     return JSONResponse({"detail": told.encode("ascii", "backslashreplace").decode()[:1000]}, 422)
 
 
 def get_annotator(request: Request) -> str:
     """Who is signed in, by the signed cookie."""
     name, _, signature = request.cookies.get(request.app.state.cookie, "").partition(".")
-    if name and hmac.compare_digest(_sign(request.app.state.key, name).encode(), signature.encode("utf-8", "replace")):
+    if name and hmac.compare_digest(
+        _sign(request.app.state.key, name).encode(), signature.encode("utf-8", "replace")
+    ):
         return base64.urlsafe_b64decode(name).decode()
     raise HTTPException(401, "sign in with your name")
 
@@ -180,11 +200,17 @@ def sign_in(body: SignIn, request: Request, response: Response) -> dict[str, Any
     state, name = request.app.state, " ".join(body.name.split())
     if not name or not name.isprintable():
         raise HTTPException(422, "expected a name of printable characters")
-    if state.secret is not None and not hmac.compare_digest(body.secret.encode(), state.secret.encode()):
+    if state.secret is not None and not hmac.compare_digest(
+        body.secret.encode(), state.secret.encode()
+    ):
         raise HTTPException(403, "this is not the secret that was agreed on")
     coded = base64.urlsafe_b64encode(name.encode()).decode()
     response.set_cookie(
-        state.cookie, f"{coded}.{_sign(state.key, coded)}", max_age=30 * 86400, httponly=True, samesite="strict"
+        state.cookie,
+        f"{coded}.{_sign(state.key, coded)}",
+        max_age=30 * 86400,
+        httponly=True,
+        samesite="strict",
     )
     return {"name": name}
 
@@ -232,14 +258,19 @@ def undo(body: Undo, annotator: Annotator, request: Request) -> dict[str, Any]:
 def show_vocabulary(annotator: Annotator, request: Request) -> dict[str, Any]:
     """Words to complete what people type: relations by category, names of things."""
     relations = {
-        category: [{"name": relation.name, "synonyms": relation.synonyms} for relation in vocabulary.relations.values()]
+        category: [
+            {"name": relation.name, "synonyms": relation.synonyms}
+            for relation in vocabulary.relations.values()
+        ]
         for category, vocabulary in read_taxonomy().categories.items()
     }
     return {"relations": relations, "names": request.app.state.project.names()}
 
 
 def show_picture(
-    sha256: Annotated[str, UrlPath(pattern="^[0-9a-f]{64}$")], annotator: Annotator, request: Request
+    sha256: Annotated[str, UrlPath(pattern="^[0-9a-f]{64}$")],
+    annotator: Annotator,
+    request: Request,
 ) -> Response:
     """A picture of the project's list, and none but those; it is what people judge only while its hash is the same."""
     image_id = request.app.state.project.find_picture(sha256)
@@ -249,7 +280,11 @@ def show_picture(
         data = b""
     if hashlib.sha256(data).hexdigest() != sha256:
         raise HTTPException(404, "no such picture, or it is missing or changed")
-    return Response(data, media_type=media_type(data), headers={"Cache-Control": "private, max-age=604800, immutable"})
+    return Response(
+        data,
+        media_type=media_type(data),
+        headers={"Cache-Control": "private, max-age=604800, immutable"},
+    )
 
 
 def serve(
@@ -276,9 +311,13 @@ def serve(
         InputError: there is no secret, or a short one, beyond loopback; or the address is taken.
     """
     if not _is_loopback(host) and secret is None:
-        raise InputError(f"expected a secret to serve at {host}: put one into the environment as SEMIDC_SECRET")
+        raise InputError(
+            f"expected a secret to serve at {host}: put one into the environment as SEMIDC_SECRET"
+        )
     if secret is not None and len(secret) < MIN_SECRET:
-        raise InputError(f"expected a secret of at least {MIN_SECRET} characters in SEMIDC_SECRET, got {len(secret)}")
+        raise InputError(
+            f"expected a secret of at least {MIN_SECRET} characters in SEMIDC_SECRET, got {len(secret)}"
+        )
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         listening = socket.create_server((host, port), family=family)
@@ -311,7 +350,9 @@ class _Server(uvicorn.Server):
         self._announce()
 
 
-def _describe(project: Project, annotator: str, item: Item | None, adjudicate: bool) -> dict[str, Any]:
+def _describe(
+    project: Project, annotator: str, item: Item | None, adjudicate: bool
+) -> dict[str, Any]:
     """What the page needs to know."""
     ahead = project.peek(annotator, item) if item and not adjudicate else None
     return {
@@ -333,7 +374,9 @@ def _describe_item(item: Item) -> dict[str, Any]:
         "image_id": item.image_id,
         "category": item.category,
         "triplet": item.triplet,
-        "question": make_question(domain, item.category, Triplet(*item.triplet), article=spoken_article),
+        "question": make_question(
+            domain, item.category, Triplet(*item.triplet), article=spoken_article
+        ),
     }
 
 

@@ -137,7 +137,9 @@ class Project:
             wanted = "expected a project file, found none"
             raise InputError(f"{path}: {wanted}; `mmrel label verify` makes one")
         try:
-            self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=30)
+            self._db = sqlite3.connect(
+                path, check_same_thread=False, isolation_level=None, timeout=30
+            )
             self._db.execute("pragma journal_mode = wal")
             self._db.execute("pragma synchronous = full")
             self._db.executescript(_TABLES)
@@ -166,7 +168,9 @@ class Project:
     def secret(self) -> bytes:
         """A random key of the project, which signs the names of those who are signed in."""
         with self._transaction():
-            self._db.execute("insert or ignore into meta values ('secret', ?)", (secrets.token_hex(32),))
+            self._db.execute(
+                "insert or ignore into meta values ('secret', ?)", (secrets.token_hex(32),)
+            )
         return bytes.fromhex(str(self.get("secret")))
 
     @property
@@ -231,7 +235,9 @@ class Project:
     def find_picture(self, sha256: str) -> str | None:
         """Path of a picture of the project's list, or null."""
         with self._lock:
-            row = self._db.execute("select image_id from pictures where sha256 = ?", (sha256,)).fetchone()
+            row = self._db.execute(
+                "select image_id from pictures where sha256 = ?", (sha256,)
+            ).fetchone()
         return str(row[0]) if row else None
 
     def next_item(self, annotator: str, adjudicate: bool = False) -> Item | None:
@@ -241,7 +247,11 @@ class Project:
                 "select item from leases where annotator = ? and adjudicates = ? and until > ?",
                 (annotator, adjudicate, time.time()),
             ).fetchone()
-            item = self._item(lease[0]) if lease and self._is_wanted(lease[0], annotator, adjudicate) else None
+            item = (
+                self._item(lease[0])
+                if lease and self._is_wanted(lease[0], annotator, adjudicate)
+                else None
+            )
             item = item or self._find_next(annotator, adjudicate)
             if item:
                 self._lease(annotator, item.id, adjudicate)
@@ -258,17 +268,25 @@ class Project:
         with self._transaction():
             if known := self._decision(decision.id):
                 if known[:5] != decision[:5]:
-                    raise InputError(f"decision {decision.id[:40]!r} is kept already and says something else")
+                    raise InputError(
+                        f"decision {decision.id[:40]!r} is kept already and says something else"
+                    )
                 return
             lease = self._db.execute(
                 "select adjudicates, until from leases where annotator = ? and item = ?",
                 (decision.annotator, decision.item),
             ).fetchone()
             if lease is None:
-                raise InputError("this item is not the one that was shown to you; you see the right one now")
+                raise InputError(
+                    "this item is not the one that was shown to you; you see the right one now"
+                )
             adjudicates, until = bool(lease[0]), lease[1]
-            if not self._is_wanted(decision.item, decision.annotator, adjudicates, held=until > time.time()):
-                raise InputError("others have decided on this item meanwhile; you see the next one now")
+            if not self._is_wanted(
+                decision.item, decision.annotator, adjudicates, held=until > time.time()
+            ):
+                raise InputError(
+                    "others have decided on this item meanwhile; you see the next one now"
+                )
             self._db.execute(
                 "insert into decisions values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, null)",
                 (decision.id, decision.item, decision.annotator, decision.verdict,
@@ -289,22 +307,33 @@ class Project:
                 (decision_id, annotator),
             ).fetchone()
             if row is None:
-                raise InputError("expected one of your own decisions to undo, found none of that name")
+                raise InputError(
+                    "expected one of your own decisions to undo, found none of that name"
+                )
             item, adjudicates, undone_at = row
             if undone_at is None:
                 if self.last_decision(annotator) != decision_id:
                     raise InputError("only your last decision can be undone, one after the other")
                 settled = "select 1 from standing where item = ? and adjudicates and id != ?"
                 if self._db.execute(settled, (item, decision_id)).fetchone():
-                    raise InputError("this item has been settled by another since; it stays as it is")
-                self._db.execute("update decisions set undone_at = ? where id = ?", (_now(), decision_id))
+                    raise InputError(
+                        "this item has been settled by another since; it stays as it is"
+                    )
+                self._db.execute(
+                    "update decisions set undone_at = ? where id = ?", (_now(), decision_id)
+                )
                 self._update_state(item)
                 self._lease(annotator, item, adjudicates)
             return self._item(item), bool(adjudicates)
 
     def peek(self, annotator: str, item: Item) -> Item | None:
         """The next item with another picture that the annotator may come to see; it is not kept for them."""
-        values = {"annotator": annotator, "now": time.time(), "people": self.people, "after": item.id}
+        values = {
+            "annotator": annotator,
+            "now": time.time(),
+            "people": self.people,
+            "after": item.id,
+        }
         with self._lock:
             row = self._db.execute(
                 _FROM + _OPEN.replace("order by", "and i.image_id != :shown order by"),
@@ -316,7 +345,8 @@ class Project:
         """Names of things that stand in the project's items, to complete what people type."""
         with self._lock:
             rows = self._db.execute(
-                "select subject from items union select object from items order by 1 limit ?", (limit,)
+                "select subject from items union select object from items order by 1 limit ?",
+                (limit,),
             ).fetchall()
         return [name for (name,) in rows]
 
@@ -342,7 +372,9 @@ class Project:
     def items(self, state: str | None = None) -> Iterator[Item]:
         """All items, or those of a state: open, disputed, settled."""
         with self._lock:
-            rows = self._db.execute(f"{_FROM} i.state = coalesce(?, i.state) order by i.id", (state,)).fetchall()
+            rows = self._db.execute(
+                f"{_FROM} i.state = coalesce(?, i.state) order by i.id", (state,)
+            ).fetchall()
         return map(_make_item, rows)
 
     def find_item(self, item: int) -> Item | None:
@@ -354,7 +386,10 @@ class Project:
     def votes(self, item: int) -> list[dict[str, Any]]:
         """What people said of an item, without their names, the most frequent first."""
         said = Counter((d.verdict, d.triplet) for d in self.decisions(item) if d.verdict != "skip")
-        return [{"verdict": v, "triplet": triplet, "count": count} for (v, triplet), count in said.most_common()]
+        return [
+            {"verdict": v, "triplet": triplet, "count": count}
+            for (v, triplet), count in said.most_common()
+        ]
 
     def decisions(self, item: int | None = None) -> Iterator[Decision]:
         """All decisions that stand, skips as well, in the order of their coming; or those on an item."""
@@ -380,9 +415,13 @@ class Project:
             self._db.execute("commit")
 
     def _add_picture(self, image_id: str, sha256: str) -> None:
-        known = self._db.execute("select sha256 from pictures where image_id = ?", (image_id,)).fetchone()
+        known = self._db.execute(
+            "select sha256 from pictures where image_id = ?", (image_id,)
+        ).fetchone()
         if known and known[0] != sha256:
-            raise InputError(f"picture {image_id!r} differs from the one that people have judged; name it anew")
+            raise InputError(
+                f"picture {image_id!r} differs from the one that people have judged; name it anew"
+            )
         self._db.execute("insert or ignore into pictures values (?, ?)", (image_id, sha256))
 
     def _rename_item(self, item: Item, triplet: Triplet) -> None:
@@ -423,7 +462,9 @@ class Project:
             row = self._db.execute(_FROM + _DISPUTED, values).fetchone()
             return _make_item(row) if row else None
         # From the annotator's last item on; what became free before it (undone, left behind) comes at the end.
-        last = self._db.execute("select max(item) from standing where annotator = ?", (annotator,)).fetchone()[0]
+        last = self._db.execute(
+            "select max(item) from standing where annotator = ?", (annotator,)
+        ).fetchone()[0]
         for after in dict.fromkeys((last or 0, 0)):
             if row := self._db.execute(_FROM + _OPEN, values | {"after": after}).fetchone():
                 return _make_item(row)
@@ -435,7 +476,8 @@ class Project:
         now = float("inf") if held else time.time()  # who holds an item does not yield to others
         values = {"annotator": annotator, "now": now, "people": self.people, "after": item - 1}
         row = self._db.execute(
-            _FROM + condition.replace("order by", "and i.id = :item order by"), values | {"item": item}
+            _FROM + condition.replace("order by", "and i.id = :item order by"),
+            values | {"item": item},
         )
         return row.fetchone() is not None
 
