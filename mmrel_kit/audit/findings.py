@@ -24,7 +24,7 @@ from mmrel_kit.questions.annotations import Annotation
 from mmrel_kit.questions.published import Cell, compare_with_paper
 from mmrel_kit.questions.records import Record
 from mmrel_kit.questions.table import QuestionTable, make_order
-from mmrel_kit.scoring.baselines import LEARN_FROM, blind_baselines
+from mmrel_kit.scoring.compare import LEARN_FROM, score_baselines
 from mmrel_kit.scoring.release import load_release
 
 if TYPE_CHECKING:
@@ -271,19 +271,19 @@ def find_baselines(release: mmrel.Release) -> tuple[list[Finding], list[str]]:
         The finding, if there is one, and remarks.
     """
     questions, _ = load_release(release)
-    splits: dict[str, dict[str, relation_accuracy.Question]] = {}
-    for name, question in questions.items():
-        splits.setdefault(str(question.group.split), {})[name] = question
+    splits: dict[str, list[relation_accuracy.Question]] = {}
+    for question in questions.values():
+        splits.setdefault(str(question.group.split), []).append(question)
     examples, remarks = [], []
     for split, asked in sorted(splits.items()):
         source = LEARN_FROM[split]
-        learnt = splits.get(source)
+        learnt = splits.get(source, [])
         if not learnt:
             why = f"there is no {source} to learn it from"
             remarks.append(f"{split}: no majority by relation, {why}")
         cells: dict[str, dict[str, float]] = {}
-        for name, scores in blind_baselines(asked, learnt).items():
-            for cell, figures in scores.figures()["by"]["cell"].items():
+        for name, scores in score_baselines(asked, learnt).items():
+            for cell, figures in relation_accuracy.make_figures(scores)["by"]["cell"].items():
                 cells.setdefault(cell, {})[name] = figures["accuracy"]
         for cell, accuracies in cells.items():
             if max(accuracies.values()) > 0.5 + BALANCE:

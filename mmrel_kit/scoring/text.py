@@ -12,9 +12,16 @@ from mmrel_kit.scoring.intervals import COMPARED, Interval
 from relation_accuracy import GROUPINGS
 
 _YES_NO = {
-    "n": "n", "acc": "accuracy", "prec": "precision", "rec": "recall", "F1": "f1",
-    "pair acc": "pair_accuracy", "pairs": "pairs", "yes": "yes_ratio", "no answer": "no_answer_share",
-}  # fmt: skip
+    "n": "n",
+    "acc": "accuracy",
+    "prec": "precision",
+    "rec": "recall",
+    "F1": "f1",
+    "pair acc": "pair_accuracy",
+    "pairs": "pairs",
+    "yes": "yes_ratio",
+    "no answer": "no_answer_share",
+}
 _OPEN = {
     "n": "n",
     "acc": "accuracy",

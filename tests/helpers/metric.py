@@ -145,7 +145,8 @@ def scores_of(rows: list[tuple[dict[str, Any], str]]) -> metric.Scores:
     """Score references with their answers."""
     questions = metric.index_questions((str(at), row) for at, (row, _) in enumerate(rows))
     scores = metric.Scores()
-    metric.match({row["question_id"]: answer for row, answer in rows}, questions, scores)
+    answers = {row["question_id"]: answer for row, answer in rows}
+    metric.match(answers, questions, scores, lambda question: True)
     return scores
 
 
