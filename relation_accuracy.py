@@ -207,7 +207,7 @@ def collect_answers(rows: Iterable[tuple[str, Any]]) -> dict[str, str | None]:
         if identifier is None or keys[0] not in row:
             _fail(where, "question_id and answer (response, prediction, text)", list(row))
         if len(keys) > 1:
-            _fail(where, "one answer, the model's", keys)
+            _fail(where, "one answer", keys, "leave only the model's")
         answer = row[keys[0]]
         if not isinstance(answer, (str, type(None))):
             _fail(where, "what the model wrote, as text, or null", answer)
@@ -215,7 +215,7 @@ def collect_answers(rows: Iterable[tuple[str, Any]]) -> dict[str, str | None]:
             repeated.append(f"{identifier} at {where}")
         answers[identifier] = answer
     if repeated:
-        _fail("answers", "one to each question; leave one of each", repeated)
+        _fail("answers", "no second one to a question", repeated, "leave one of each")
     return answers
 
 
@@ -239,9 +239,9 @@ def index_questions(rows: Iterable[tuple[str, Any]]) -> dict[str, Question]:
         is_open = row.get("task") == "generative"
         label = "open" if is_open else row["answer"].strip().casefold()
         if identifier is None or not (is_open or label in ("yes", "no")):
-            _fail(where, "question_id, and the label yes or no or the task generative", row)
+            _fail(where, "question_id, and the label yes or no unless the task is generative", row)
         if identifier in questions:
-            _fail(where, "each question once", identifier)
+            _fail(where, "no question_id twice", identifier)
         group = Group(*names)
         group = groups.setdefault(group, group)
         questions[identifier] = Question(label, group, image_id, pair_id, row)
@@ -258,16 +258,15 @@ def _take_text(row: Mapping[str, Any], key: str, where: str) -> Any:
     return value
 
 
-def _fail(where: str, wanted: str, got: object) -> NoReturn:
-    raise AnswerError(f"{where}: expected {wanted}; got {_show(got)}")
+def _fail(where: str, wanted: str, got: object, advice: str = "") -> NoReturn:
+    got = _list(got) if isinstance(got, list) else f"{type(got).__name__} {repr(got)[:60]}"
+    raise AnswerError(f"{where}: expected {wanted}; got {got}{advice and f': {advice}'}")
 
 
-def _show(value: object) -> str:
-    """Return a value in short; of a list its length and the first ten."""
-    if not isinstance(value, list):
-        return f"{type(value).__name__} {repr(value)[:60]}"
-    first = ", ".join(repr(name)[:80] for name in value[:10])
-    return f"{len(value):,} ({first}{', ...' if len(value) > 10 else ''})"
+def _list(names: list[Any]) -> str:
+    """Return the number of names, and the first ten."""
+    first = ", ".join(repr(name)[:80] for name in names[:10])
+    return f"{len(names):,} ({first}{', ...' if len(names) > 10 else ''})"
 
 
 # (answer, record) -> "correct", "incorrect", or None for no answer
@@ -341,14 +340,14 @@ def match(
     missing = [name for name in chosen if name not in answers]
     unknown = [name for name in answers if name not in questions]
     if chosen and len(missing) == len(chosen):
-        wanted = f"some to {len(chosen):,} questions, such as {missing[0]!r}, none of them asked"
-        _fail("answers", wanted, list(answers))
+        wanted = f"some to the {len(chosen):,} questions asked, such as {missing[0]!r}"
+        _fail("answers", wanted, list(answers), "give the answers to these questions")
     if (missing or unknown) and not partial:
         faults = {"missing": missing, "unknown": unknown}
-        got = "; ".join(f"{fault} {_show(names)}" for fault, names in faults.items() if names)
+        got = "; ".join(f"{fault} {_list(names)}" for fault, names in faults.items() if names)
         advice = "give them all, or score what is there with --partial (partial=True)"
         raise AnswerError(
-            f"expected one answer to each of {len(chosen):,} questions; {got}: {advice}"
+            f"expected an answer to each of {len(chosen):,} questions; {got}: {advice}"
         )
     for name, question in chosen.items():
         if name in answers:

@@ -257,5 +257,5 @@ def test_merging_a_question_twice_or_other_readers_is_an_error() -> None:
         merge_scores([first, second])
     with pytest.raises(metric.AnswerError, match="read alike"):
         merge_scores([first, metric.Scores(READERS["vcd"])])
-    with pytest.raises(metric.AnswerError, match="again"):
+    with pytest.raises(metric.AnswerError, match="none that was scored before"):
         metric.match(answers, questions, first, lambda question: True)

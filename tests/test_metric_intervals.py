@@ -43,7 +43,10 @@ def test_bootstrap_covers_the_truth() -> None:
 
 def test_intervals_do_not_depend_on_the_order_and_are_null_without_pictures() -> None:
     rows = draw_pairs(30, 0.5, seed=1)
-    assert intervals.all_intervals(scores_of(rows))["all"] == intervals.all_intervals(scores_of(rows[::-1]))["all"]
+    assert (
+        intervals.all_intervals(scores_of(rows))["all"]
+        == intervals.all_intervals(scores_of(rows[::-1]))["all"]
+    )
     bare = [({**row, "image_id": None}, answer) for row, answer in rows]
     found = intervals.all_intervals(scores_of(bare))["all"]
     assert (found["f1"], found["pair_accuracy"]) == (None, None)
