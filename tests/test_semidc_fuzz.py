@@ -81,7 +81,9 @@ def test_no_crash_and_nothing_written_by_what_is_invalid(
     operation = schema.find_operation_by_label(label)
     name = "YW5u"  # ann
     cookies = (
-        {app.state.cookie: f"{name}.{verify._sign(project.secret(), name)}"} if signed_in else {}
+        {app.state.cookie: f"{name}.{verify._sign(project.signing_key(), name)}"}
+        if signed_in
+        else {}
     )
     modes = (operation.as_strategy(generation_mode=mode) for mode in GenerationMode)
 

@@ -308,7 +308,7 @@ def test_nothing_is_judged_anew_where_the_number_of_people_stays(project: Projec
     project.set_people(2)
     project._db.set_trace_callback(None)
     assert not [text for text in statements if "decisions" in text or "items" in text]
-    assert project.get("people") == "2"
+    assert project.get_setting("people") == "2"
 
 
 def test_no_statement_of_a_decision_looks_at_all_decisions_or_items(project: Project) -> None:

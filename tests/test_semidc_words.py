@@ -11,7 +11,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from mmrel_kit.files import InputError
-from mmrel_kit.semidc.words import are_same, make_triplet, spoken_article, tidy_name
+from mmrel_kit.semidc.words import are_synonyms, make_triplet, spoken_article, tidy_name
 from tests.conftest import REPOSITORY
 
 
@@ -50,8 +50,8 @@ def test_words_are_brought_to_the_taxonomy_s() -> None:
     )
     assert make_triplet("real", "spatial", "cat", "to the left of", "TV") == ("cat", "left", "TV")
     assert make_triplet("real", "comparative", "bus", "larger", "car").relation == "bigger"
-    assert are_same("action", "look at", "watch")
-    assert not are_same("action", "sit", "stand")
+    assert are_synonyms("action", "look at", "watch")
+    assert not are_synonyms("action", "sit", "stand")
 
 
 WORDS = ("panda", "bear", "a", "an", "the", "man", "TV", "Zebra", "é", "in")

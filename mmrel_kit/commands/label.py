@@ -53,7 +53,7 @@ def propose(args: argparse.Namespace) -> int:
     drops: Counter[str] = Counter()
     candidates = list(read_candidates(args.candidates))
     total = args.times * sum(args.shard.holds(candidate.image_id) for candidate in candidates)
-    asking = endpoint.from_arguments(args, defaults=PARAMETERS)
+    asking = endpoint.make_endpoint(args, defaults=PARAMETERS)
     _tell_store(asking)
     proposals = propose(
         candidates, args.category, asking, args.images, drops, args.times, args.shard, args.prompt,
@@ -65,25 +65,25 @@ def propose(args: argparse.Namespace) -> int:
 def generate(args: argparse.Namespace) -> int:
     """Have an image model draw triplets in four styles."""
     from mmrel_kit.semidc.items import write_proposals
-    from mmrel_kit.semidc.model.generate import PARAMETERS, generate, read_wishes
+    from mmrel_kit.semidc.model.generate import PARAMETERS, generate, read_drawings
 
     drops: Counter[str] = Counter()
-    wishes = list(read_wishes(args.triplets, args.style))
-    asking = endpoint.from_arguments(args, "images", PARAMETERS)
+    drawings = list(read_drawings(args.triplets, args.style))
+    asking = endpoint.make_endpoint(args, "images", PARAMETERS)
     _tell_store(asking)
     proposals = generate(
-        wishes, asking, args.images, drops, lambda: asking.show_progress(len(wishes))
+        drawings, asking, args.images, drops, lambda: asking.show_progress(len(drawings))
     )
     return _finish(asking, write_proposals(args.out, proposals), args.out, drops)
 
 
 def ask(args: argparse.Namespace) -> int:
     """Say what questions the verified triplets give; add false verbs, for people to confirm."""
-    from mmrel_kit.semidc.people.ask import make_negatives, make_questions
+    from mmrel_kit.semidc.people.ask import make_questions, propose_negatives
     from mmrel_kit.semidc.people.store import Project
 
     project = Project(args.project)
-    negatives = make_negatives(project)
+    negatives = propose_negatives(project)
     hashes = project.pictures()
     added = project.add((proposal, hashes[proposal.image_id]) for proposal in negatives)
     questions = make_questions(project)
@@ -96,7 +96,7 @@ def ask(args: argparse.Namespace) -> int:
         print(f"  {count} x {kind}")
     _tell_drops(questions.drops)
     print(
-        f"{len(questions.waiting)} action triplets wait for a false verb that people have confirmed"
+        f"{len(questions.awaiting_negative)} action triplets wait for a false verb that people have confirmed"
     )
     print(f"{added} false verbs added to the project, to be verified like all else")
     _warn_of_damage(project)
@@ -154,7 +154,7 @@ def verify(args: argparse.Namespace) -> int:
 
     images = _find_images(args)
     project = Project(args.project, make=True)
-    project.set("images", str(images.resolve()))
+    project.set_setting("images", str(images.resolve()))
     if args.people:
         project.set_people(args.people)
     if args.items:
@@ -188,7 +188,7 @@ def _find_images(args: argparse.Namespace) -> Path:
     known = args.images
     if known is None and args.project.exists():
         project = Project(args.project)
-        known = project.get("images")
+        known = project.get_setting("images")
         project.close()
     if known is None or not Path(known).is_dir():
         wanted = "expected --images, the folder that holds vg/, SPEC/ …"
@@ -289,8 +289,8 @@ def _add_generate(steps: Verbs) -> None:
     example = "triplets.jsonl --images pictures/ --out drawn.jsonl --base-url https://images.example/v1 --model NAME"
     parser = steps.add("generate", generate, example, RESUMES_ASKING)
     add = parser.add_argument
-    wishes = "category, subject, relation, object"
-    add("triplets", type=parse_path, metavar="TRIPLETS.jsonl", help=wishes)
+    drawings = "category, subject, relation, object"
+    add("triplets", type=parse_path, metavar="TRIPLETS.jsonl", help=drawings)
     add("--style", action="append", default=[], help="may be repeated (all four)")
     _add_images(parser, "folder that gets the pictures")
     _add_out(parser)
@@ -364,18 +364,18 @@ def _add_out(parser: argparse.ArgumentParser) -> None:
 
 
 def _finish(asking: Endpoint, count: int, out: Path, drops: Counter[str]) -> int:
-    print(asking.describe())
+    print(asking.format_report())
     _tell(count, "items to verify", out, drops)
     asking.close()
-    if asking.stopped:
-        print(f"stopped: {asking.stopped}", file=sys.stderr)
+    if asking.stop_reason:
+        print(f"stopped: {asking.stop_reason}", file=sys.stderr)
     is_in_vain = asking.failures and not asking.answers
-    return 1 if asking.stopped or is_in_vain else 0
+    return 1 if asking.stop_reason or is_in_vain else 0
 
 
 def _tell_store(asking: Endpoint) -> None:
     """Say what was asked before, before anything is asked."""
-    if line := asking.describe_store():
+    if line := asking.format_stored_replies():
         print(line, flush=True)
 
 

@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
-from mmrel_kit.endpoint.replies import Outcome, mend, read_body
+from mmrel_kit.endpoint.replies import Outcome, read_body, replace_surrogates
 from mmrel_kit.files import InputError
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ SHORTEST_SECRET = 6  # characters; a placeholder such as "none" may be a word of
 class Sender:
     """Sends requests to a model of an endpoint, each once.
 
-    The client's own retries are off (see `asking.Endpoint`). Beneath it a reply is read whole,
+    The client's own retries are off (see `batch.Endpoint`). Beneath it a reply is read whole,
     whatever its status, within `MAX_REPLY_BYTES` and the time limit.
 
     Args:
@@ -94,7 +94,7 @@ class Sender:
         status = response.status_code
         outcome.status = status
         outcome.body = self._read_text(response.content)
-        outcome.said = _read_message(outcome.body)
+        outcome.message = _read_message(outcome.body)
         outcome.failure = f"HTTP {status}"
         outcome.transient = status in TRANSIENT or status >= 500
         outcome.wait = _read_wait(response.headers.get("retry-after"))
@@ -113,10 +113,10 @@ class Sender:
         else:
             outcome.failure = f"connection: {type(error).__name__}"
             outcome.unreachable = isinstance(error, (http.ConnectError, http.ProxyError))
-            outcome.said = _make_line(str(error))
+            outcome.message = _make_line(str(error))
 
     def _create(self, request: Request) -> Any:
-        text = mend(request.prompt)
+        text = replace_surrogates(request.prompt)
         if self._kind == "images":
             images: Any = self._client.images.with_raw_response
             return images.generate(model=self._model, prompt=text, extra_body=self._parameters)
@@ -222,7 +222,7 @@ def _check_settings(model: str, parameters: dict[str, Any]) -> None:
     """Refuse settings that cannot be sent or stored."""
     if not model:
         raise InputError("expected the name of a model as --model, got ''")
-    if mend(model) != model:
+    if replace_surrogates(model) != model:
         raise InputError(f"expected the name of a model in valid text, got {model!r}")
     if reserved := sorted(set(parameters) & set(RESERVED)):
         got = ", ".join(reserved)

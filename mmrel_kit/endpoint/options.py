@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from mmrel_kit.endpoint.asking import Budget, Endpoint, Prices
+from mmrel_kit.endpoint.batch import Budget, Endpoint, Prices
 from mmrel_kit.files import InputError
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options that `from_arguments` reads; the parser needs an option --out."""
+    """Add the options that `make_endpoint` reads; the parser needs an option --out."""
     about = "the secret of the endpoint is read from OPENAI_API_KEY"
     add: Any = parser.add_argument_group("endpoint", about).add_argument
     address = "for example http://127.0.0.1:8000/v1"
@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--prices", type=float, nargs=2, default=(0, 0), metavar=names, help=price)
 
 
-def from_arguments(
+def make_endpoint(
     args: argparse.Namespace,
     kind: Literal["chat", "images"] = "chat",
     defaults: dict[str, Any] | None = None,

@@ -82,7 +82,7 @@ class Reply:
         request: what was asked.
         text: what the model said (a picture in base64 where one was asked for), or None.
         failure: why there is no text, or None.
-        kept: it was in the store; nothing was sent.
+        from_store: it was in the store; nothing was sent.
         finish_reason: why the model stopped, as the endpoint says (`length`: cut off), or None.
         reasoning: the reasoning before the answer, where the endpoint returns it, or None.
     """
@@ -90,7 +90,7 @@ class Reply:
     request: Request
     text: str | None
     failure: str | None
-    kept: bool
+    from_store: bool
     finish_reason: str | None = None
     reasoning: str | None = None
 
@@ -123,7 +123,7 @@ class Outcome:
     Attributes:
         text: what the model said, or None.
         failure: why there is no text, or None.
-        said: message of the endpoint or the network about a failure.
+        message: message of the endpoint or the network about a failure.
         final: the request is not sent again.
         transient: the request is sent again at once.
         unreachable: no connection could be made.
@@ -139,7 +139,7 @@ class Outcome:
 
     text: str | None = None
     failure: str | None = None
-    said: str | None = None
+    message: str | None = None
     final: bool = False
     transient: bool = False
     unreachable: bool = False
@@ -152,13 +152,13 @@ class Outcome:
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
 
-    def make_reply(self, request: Request, kept: bool) -> Reply:
+    def make_reply(self, request: Request, from_store: bool) -> Reply:
         """Return the outcome as the reply to a request."""
         return Reply(
             request=request,
             text=self.text,
             failure=self.failure,
-            kept=kept,
+            from_store=from_store,
             finish_reason=self.finish_reason,
             reasoning=self.reasoning,
         )
@@ -225,7 +225,7 @@ class Store:
     def begin(self, key: str, request: Request, url: str, model: str, parameters: str) -> int:
         """Note that a request is about to be sent, and return its row."""
         picture = request.picture.sha256 if request.picture else None
-        prompt = mend(request.prompt)
+        prompt = replace_surrogates(request.prompt)
         now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
         with self._lock:
             cursor = self._db.execute(
@@ -262,7 +262,7 @@ class Store:
         return Usage(*row)
 
 
-def read_texts(path: Path) -> Iterator[str]:
+def read_reply_texts(path: Path) -> Iterator[str]:
     """Yield the text of every final reply that a store keeps; the file is not written to.
 
     Raises:
@@ -320,7 +320,7 @@ def media_type(data: bytes) -> str:
     return "image/gif" if data.startswith(b"GIF8") else "image/jpeg"
 
 
-def mend(text: str) -> str:
+def replace_surrogates(text: str) -> str:
     """Replace halves of surrogate pairs, which cannot be encoded, by the replacement character."""
     return re.sub("[\ud800-\udfff]", "\ufffd", text)
 
@@ -339,12 +339,12 @@ def _read_choice(choice: dict[str, Any], outcome: Outcome) -> None:
         if outcome.finish_reason == CUT_OFF:
             outcome.failure = "reasoning cut off before an answer"
     elif isinstance(text, str):
-        outcome.text = mend(text)
+        outcome.text = replace_surrogates(text)
 
 
 def _find_text(value: dict[str, Any], *names: str) -> str | None:
     found = next((value[name] for name in names if value.get(name)), None)
-    return mend(found) if isinstance(found, str) else None
+    return replace_surrogates(found) if isinstance(found, str) else None
 
 
 def _find_count(usage: Any, *names: str) -> int | None:

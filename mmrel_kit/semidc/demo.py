@@ -29,7 +29,7 @@ from mmrel_kit.semidc.items import read_proposals, write_proposals
 from mmrel_kit.semidc.model.propose import PARAMETERS, propose
 from mmrel_kit.semidc.model.select import Candidate, Thing, read_folder, select
 from mmrel_kit.semidc.people.agree import make_report
-from mmrel_kit.semidc.people.ask import make_negatives
+from mmrel_kit.semidc.people.ask import propose_negatives
 from mmrel_kit.semidc.people.export import export_records
 from mmrel_kit.semidc.people.store import Decision, Project
 
@@ -114,14 +114,14 @@ def prepare(out: Path) -> tuple[Project, list[Truth]]:
     write_proposals(out / "proposals.jsonl", proposals)
     project = Project(out / "project.sqlite", make=True)
     project.set_people(2)
-    project.set("images", str(images.resolve()))
+    project.set_setting("images", str(images.resolve()))
     project.add(read_proposals([out / "proposals.jsonl"], images))
     return project, truths
 
 
 def finish(out: Path, project: Project, truths: list[Truth], play_on: bool, run: Run) -> int:
     """Ask, agree, export, build, check, load, have the small endpoint answer, and score."""
-    negatives, hashes = make_negatives(project), project.pictures()
+    negatives, hashes = propose_negatives(project), project.pictures()
     added = project.add((proposal, hashes[proposal.image_id]) for proposal in negatives)
     _say("Ask", f"{added} other verbs for people to confirm as false")
     if play_on:
@@ -132,7 +132,7 @@ def finish(out: Path, project: Project, truths: list[Truth], play_on: bool, run:
     questions = export_records(project, records)
     _say(
         "Export",
-        f"{len(questions.records)} records, {len(questions.waiting)} triplets wait for a false verb",
+        f"{len(questions.records)} records, {len(questions.awaiting_negative)} triplets wait for a false verb",
     )
     release, answers = out / "release", out / "answers.jsonl"
     images = out / "images"

@@ -58,7 +58,7 @@ class Item(NamedTuple):
     source: str
 
 
-def read_lines(path: Path) -> Iterator[Value]:
+def read_json_objects(path: Path) -> Iterator[Value]:
     """Yield the objects of a step's file, one a line; a step that kept nothing writes none.
 
     Raises:
@@ -106,7 +106,7 @@ def read_proposals(paths: Iterable[Path], images: Path) -> Iterator[tuple[Propos
     """
     hashes: dict[str, str] = {}
     for path in paths:
-        for where, value in read_lines(path):
+        for where, value in read_json_objects(path):
             proposal = _proposal_from_json(value, where)
             if proposal.image_id not in hashes:
                 hashes[proposal.image_id] = hash_picture(images, proposal.image_id, where)

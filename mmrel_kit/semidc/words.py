@@ -76,7 +76,7 @@ def lower_capitalized(name: str) -> str:
     return name.lower() if name.isalpha() and name.istitle() else name
 
 
-def are_same(category: str, word: str, other: str) -> bool:
+def are_synonyms(category: str, word: str, other: str) -> bool:
     """Return whether two words may name one relation, so that both are true or none is."""
     vocabulary = read_taxonomy().categories[category]
     meanings = {word} | vocabulary.find_all(word)

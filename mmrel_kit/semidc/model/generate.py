@@ -14,7 +14,7 @@ from mmrel_kit.files import InputError, write_bytes
 from mmrel_kit.pictures.whole import check_picture
 from mmrel_kit.questions.records import Triplet
 from mmrel_kit.questions.taxonomy import read_taxonomy
-from mmrel_kit.semidc.items import Proposal, read_lines, read_triplet
+from mmrel_kit.semidc.items import Proposal, read_json_objects, read_triplet
 from mmrel_kit.semidc.model.propose import newest_prompt, read_prompt
 from mmrel_kit.semidc.words import spoken_article
 
@@ -27,7 +27,7 @@ PARAMETERS = {"response_format": "b64_json"}
 SUFFIXES = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp"}
 
 
-class Wish(NamedTuple):
+class Drawing(NamedTuple):
     """What is to be drawn, and how."""
 
     category: str
@@ -36,7 +36,7 @@ class Wish(NamedTuple):
 
 
 def generate(
-    wishes: Iterable[Wish],
+    drawings: Iterable[Drawing],
     endpoint: Endpoint,
     images: Path,
     drops: Counter[str],
@@ -45,7 +45,7 @@ def generate(
     """Have pictures drawn, keep each by its content, and return them as items to verify.
 
     Args:
-        wishes: triplets with a style.
+        drawings: triplets with a style.
         endpoint: the image model (`kind` is images).
         images: folder that holds the pictures at their paths.
         drops: what became no picture is counted here, by reason.
@@ -53,27 +53,29 @@ def generate(
     """
     name = newest_prompt("image")
     text = read_prompt(name)
-    by_id = {str(number): wish for number, wish in enumerate(dict.fromkeys(wishes))}
+    by_id = {str(number): drawing for number, drawing in enumerate(dict.fromkeys(drawings))}
     proposals = []
-    for reply in endpoint.ask(Request(id_, make_prompt(text, wish)) for id_, wish in by_id.items()):
+    for reply in endpoint.ask(
+        Request(id_, make_prompt(text, drawing)) for id_, drawing in by_id.items()
+    ):
         progress()
-        wish = by_id[reply.request.id]
+        drawing = by_id[reply.request.id]
         if reply.text is None:
             drops[f"no reply: {reply.failure}"] += 1
             continue
         try:
-            image_id = keep_picture(reply.text, wish, images)
+            image_id = save_picture(reply.text, drawing, images)
         except InputError as error:
             drops[str(error)] += 1
             continue
         source = f"generate {name} {endpoint.model}"
         proposals.append(
-            Proposal(image_id, wish.category, wish.triplet, None, None, "drawn", source)
+            Proposal(image_id, drawing.category, drawing.triplet, None, None, "drawn", source)
         )
     return sorted(proposals)
 
 
-def read_wishes(path: Path, styles: Iterable[str]) -> Iterator[Wish]:
+def read_drawings(path: Path, styles: Iterable[str]) -> Iterator[Drawing]:
     """Yield the triplets of a file (category, subject, relation, object), each in every style.
 
     Args:
@@ -87,27 +89,27 @@ def read_wishes(path: Path, styles: Iterable[str]) -> Iterator[Wish]:
     chosen = tuple(styles) or known
     if unknown := sorted(set(chosen) - set(known)):
         raise InputError(f"expected styles among {', '.join(known)}, got {', '.join(unknown)}")
-    for where, value in read_lines(path):
+    for where, value in read_json_objects(path):
         category, triplet = read_triplet(value, where, "dalle")
         for style in chosen:
-            yield Wish(category, triplet, style)
+            yield Drawing(category, triplet, style)
 
 
-def make_prompt(text: str, wish: Wish) -> str:
+def make_prompt(text: str, drawing: Drawing) -> str:
     """Fill in style and triplet."""
-    subject, relation, object_ = wish.triplet
+    subject, relation, object_ = drawing.triplet
     values = {
-        "style": wish.style,
+        "style": drawing.style,
         "subject": f"{spoken_article(subject)} {subject}",
         "object": f"{spoken_article(object_)} {object_}",
-        "statement": f"{subject} {relation} {'than ' if wish.category == 'comparative' else ''}{object_}",
+        "statement": f"{subject} {relation} {'than ' if drawing.category == 'comparative' else ''}{object_}",
     }
     for name, value in values.items():
         text = text.replace(f"{{{name}}}", value)
     return text
 
 
-def keep_picture(encoded: str, wish: Wish, images: Path) -> str:
+def save_picture(encoded: str, drawing: Drawing, images: Path) -> str:
     """Write a drawn picture unless it is there; return its path, made from content and style.
 
     Raises:
@@ -121,7 +123,7 @@ def keep_picture(encoded: str, wish: Wish, images: Path) -> str:
     # Upstream numbers its drawings; here the number is the content's hash, so that the same
     # picture is kept once.
     number = int(hashlib.sha256(data).hexdigest()[:15], 16)
-    image_id = f"Dall-E_generated/{wish.category}/{number:018d}_{wish.style}.{suffix}"
+    image_id = f"Dall-E_generated/{drawing.category}/{number:018d}_{drawing.style}.{suffix}"
     if not (images / image_id).is_file():
         write_bytes(images / image_id, data)
     return image_id

@@ -32,7 +32,7 @@ PARAMETERS = {
 }
 
 
-class Said(NamedTuple):
+class ScoredTriplet(NamedTuple):
     """A triplet as a model stated it, with its confidence from 0 to 1."""
 
     triplet: Triplet
@@ -69,7 +69,7 @@ def propose(
     name = prompt or newest_prompt(category)
     text = read_prompt(name)
     asked = {c.image_id: c for c in candidates if share.holds(c.image_id)}
-    replies: dict[str, list[list[Said]]] = defaultdict(list)
+    replies: dict[str, list[list[ScoredTriplet]]] = defaultdict(list)
     for reply in endpoint.ask(_make_requests(asked.values(), category, text, images, times, drops)):
         progress()
         candidate = asked[reply.request.id]
@@ -87,7 +87,7 @@ def propose(
 
 def read_reply(
     reply: Reply, candidate: Candidate, category: str, drops: Counter[str]
-) -> list[Said]:
+) -> list[ScoredTriplet]:
     """Return the triplets of a reply that can be verified; count the others by reason."""
     if reply.failure or reply.text is None:
         drops[f"reply: {reply.failure or 'no text'}"] += 1
@@ -107,7 +107,7 @@ def read_reply(
         if triplet in said:
             drops["triplet: said twice"] += 1
         said.setdefault(triplet, min(1.0, max(0.0, float(stated["confidence"]))))
-    return [Said(*pair) for pair in said.items()]
+    return [ScoredTriplet(*pair) for pair in said.items()]
 
 
 def newest_prompt(category: str) -> str:
@@ -181,7 +181,7 @@ def _read_triplet(stated: dict[str, Any], candidate: Candidate, category: str) -
 
 
 def _merge(
-    candidate: Candidate, category: str, replies: list[list[Said]], source: str
+    candidate: Candidate, category: str, replies: list[list[ScoredTriplet]], source: str
 ) -> Iterator[Proposal]:
     """Yield what the replies about a picture say, with the mean confidence.
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mmrel_kit.files import InputError, read_json
 from mmrel_kit.pictures.whole import check_picture
-from mmrel_kit.semidc.items import check_image_id, read_lines
+from mmrel_kit.semidc.items import check_image_id, read_json_objects
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -69,7 +69,7 @@ def select(
             continue
         if not candidate.width:
             candidate = candidate._replace(width=width, height=height)
-        if reason := find_complexity(candidate):
+        if reason := find_scene_problem(candidate):
             drops[reason] += 1
             continue
         names = Counter(thing.name for thing in candidate.things)
@@ -80,7 +80,7 @@ def select(
         yield candidate._replace(things=things)
 
 
-def find_complexity(candidate: Candidate) -> str | None:
+def find_scene_problem(candidate: Candidate) -> str | None:
     """Return why a scene is left out, or None."""
     if min(candidate.width, candidate.height) < MIN_SIDE:
         return f"smaller than {MIN_SIDE} pixels"
@@ -164,7 +164,7 @@ def read_candidates(path: Path) -> Iterator[Candidate]:
     Raises:
         InputError: a line is not a candidate.
     """
-    for where, value in read_lines(path):
+    for where, value in read_json_objects(path):
         try:
             things = tuple(Thing(**thing) for thing in value.get("things", ()))
             image_id = check_image_id(value["image_id"], where)

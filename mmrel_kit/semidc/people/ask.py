@@ -20,7 +20,7 @@ from mmrel_kit.questions.records import (
 )
 from mmrel_kit.questions.taxonomy import find_misfit, read_taxonomy
 from mmrel_kit.semidc.items import Item, Proposal
-from mmrel_kit.semidc.words import are_same, spoken_article
+from mmrel_kit.semidc.words import are_synonyms, spoken_article
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -45,7 +45,7 @@ class Questions(NamedTuple):
 
     records: list[Record]
     drops: Counter[str]
-    waiting: list[Verified]
+    awaiting_negative: list[Verified]
 
 
 def read_verified(project: Project) -> list[Verified]:
@@ -92,7 +92,7 @@ def make_questions(project: Project) -> Questions:
     return questions
 
 
-def make_negatives(project: Project) -> list[Proposal]:
+def propose_negatives(project: Project) -> list[Proposal]:
     """Another verb for every action triplet that lacks a false one, to be confirmed false by people.
 
     It is plausible for the pair: an opposite of the true one, or what other items of the project say of the same two
@@ -108,14 +108,16 @@ def make_negatives(project: Project) -> list[Proposal]:
     fit = (item for item in negatives if not find_misfit("action", item.triplet.relation))
     pending = {_pair(item) for item in fit} - settled
     proposals = []
-    for verified in make_questions(project).waiting:
+    for verified in make_questions(project).awaiting_negative:
         truth, image_id = verified.truth or verified.item.triplet, verified.item.image_id
         pair = image_id, truth.subject, truth.object
         if pair in pending:
             continue
         avoided = [*taken.get(pair, ()), truth.relation]
         verbs = ranking.find_verbs(truth)
-        verb = next((v for v in verbs if not any(are_same("action", v, a) for a in avoided)), None)
+        verb = next(
+            (v for v in verbs if not any(are_synonyms("action", v, a) for a in avoided)), None
+        )
         if verb:
             source = f"ask: false verb for item {verified.item.id}"
             triplet = truth._replace(relation=verb)
@@ -208,7 +210,7 @@ def _add_false_verb(
         other = twins.popleft()
         questions.records.append(_make_record(other, other.item.triplet, "no"))
     else:
-        questions.waiting.append(verified)
+        questions.awaiting_negative.append(verified)
 
 
 def _make_twins(truth: Triplet, category: str) -> Iterator[Triplet]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from mmrel_kit.files import InputError
 from mmrel_kit.questions.records import Triplet, make_question, parse_image_path
 from mmrel_kit.questions.taxonomy import find_misfit
-from mmrel_kit.semidc.items import read_lines
+from mmrel_kit.semidc.items import read_json_objects
 from mmrel_kit.semidc.reply import parse_reply
 from mmrel_kit.semidc.words import lower_capitalized, spoken_article, tidy_name
 
@@ -225,7 +225,7 @@ def _replace(name: str, word: str, by: str) -> str:
 def _read_store(path: Path) -> Iterator[object]:
     from mmrel_kit import endpoint
 
-    for text in endpoint.read_texts(path):
+    for text in endpoint.read_reply_texts(path):
         try:
             stated = parse_reply(text)
         except InputError:  # another task's reply
@@ -235,7 +235,7 @@ def _read_store(path: Path) -> Iterator[object]:
 
 
 def _read_file(path: Path) -> Iterator[object]:
-    for where, value in read_lines(path):
+    for where, value in read_json_objects(path):
         things = value.get("things")
         if isinstance(things, list) and all(isinstance(thing, dict) for thing in things):
             yield from (thing.get("name") for thing in things)

@@ -116,7 +116,7 @@ def make_app(
     """
     app = FastAPI(title="MMRel: verify", docs_url=None, redoc_url=None)
     app.state.project, app.state.images, app.state.secret = project, images, secret
-    app.state.key = project.secret()
+    app.state.key = project.signing_key()
     app.state.cookie = (
         "semidc-" + hashlib.sha256(app.state.key).hexdigest()[:12]
     )  # ports share a browser's cookies
@@ -124,7 +124,7 @@ def make_app(
 
     @app.middleware("http")
     async def guard(request: Request, go_on: Callable[[Request], Awaitable[Response]]) -> Response:
-        problem = find_intrusion(request, allowed)
+        problem = find_request_problem(request, allowed)
         response = (
             JSONResponse({"detail": problem[1]}, problem[0]) if problem else await go_on(request)
         )
@@ -147,7 +147,7 @@ def make_app(
     return app
 
 
-def find_intrusion(request: Request, hosts: frozenset[str]) -> tuple[int, str] | None:
+def find_request_problem(request: Request, hosts: frozenset[str]) -> tuple[int, str] | None:
     """Status and message for a request that no page of ours sends: from another site, to another name, too large."""
     headers, host = request.headers, request.headers.get("host", "").lower()
     if host not in hosts:
@@ -264,7 +264,7 @@ def show_vocabulary(annotator: Annotator, request: Request) -> dict[str, Any]:
         ]
         for category, vocabulary in read_taxonomy().categories.items()
     }
-    return {"relations": relations, "names": request.app.state.project.names()}
+    return {"relations": relations, "names": request.app.state.project.list_names()}
 
 
 def show_picture(

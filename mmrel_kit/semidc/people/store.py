@@ -155,28 +155,28 @@ class Project:
         """Close the file."""
         self._db.close()
 
-    def get(self, key: str, default: str | None = None) -> str | None:
+    def get_setting(self, key: str, default: str | None = None) -> str | None:
         """A setting of the project."""
         row = self._db.execute("select value from meta where key = ?", (key,)).fetchone()
         return str(row[0]) if row else default
 
-    def set(self, key: str, value: str) -> None:
+    def set_setting(self, key: str, value: str) -> None:
         """Keep a setting of the project."""
         with self._transaction():
             self._db.execute("insert or replace into meta values (?, ?)", (key, value))
 
-    def secret(self) -> bytes:
+    def signing_key(self) -> bytes:
         """A random key of the project, which signs the names of those who are signed in."""
         with self._transaction():
             self._db.execute(
                 "insert or ignore into meta values ('secret', ?)", (secrets.token_hex(32),)
             )
-        return bytes.fromhex(str(self.get("secret")))
+        return bytes.fromhex(str(self.get_setting("secret")))
 
     @property
     def people(self) -> int:
         """How many people decide on each item."""
-        return int(self.get("people", "2") or 2)
+        return int(self.get_setting("people", "2") or 2)
 
     def set_people(self, people: int) -> None:
         """Change how many people decide on each item; a new number judges decided items anew."""
@@ -341,7 +341,7 @@ class Project:
             ).fetchone()
         return _make_item(row) if row else None
 
-    def names(self, limit: int = 2000) -> list[str]:
+    def list_names(self, limit: int = 2000) -> list[str]:
         """Names of things that stand in the project's items, to complete what people type."""
         with self._lock:
             rows = self._db.execute(

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Ask many requests at a time: from the store or the endpoint, with retries, within a budget.
 
-A run that is killed goes on where it stopped: only the requests that were in flight are sent again.
+A run that is killed goes on where it stop_reason: only the requests that were in flight are sent again.
 """
 
 from __future__ import annotations
@@ -19,7 +19,15 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from tqdm import tqdm
 
 from mmrel_kit.endpoint.client import Sender
-from mmrel_kit.endpoint.replies import CUT_OFF, Outcome, Reply, Store, Usage, mend, read_body
+from mmrel_kit.endpoint.replies import (
+    CUT_OFF,
+    Outcome,
+    Reply,
+    Store,
+    Usage,
+    read_body,
+    replace_surrogates,
+)
 from mmrel_kit.files import InputError
 
 if TYPE_CHECKING:
@@ -79,8 +87,8 @@ class Endpoint:
 
     Attributes:
         url: base_url without credentials, query and last slash; the endpoint's name in the store.
-        stopped: why asking ended before all was asked, or None.
-        run: what this run used; `store.usage(url, model)` returns that of all runs.
+        stop_reason: why asking ended before all was asked, or None.
+        usage: what this run used; `store.usage(url, model)` returns that of all runs.
         kept: replies that were in the store.
         answered: replies that came with text in this run.
         failures: number of requests without text, by reason; includes replies from the store.
@@ -116,9 +124,9 @@ class Endpoint:
         )
         self.url = self.sender.url
         self.path, self.store = store, Store(store)
-        self.stopped: str | None = None
-        self.run = Usage()
-        self.kept = self.answered = self.cut_off = 0
+        self.stop_reason: str | None = None
+        self.usage = Usage()
+        self.from_store = self.answered = self.cut_off = 0
         self.failures: Counter[str] = Counter()
         self._changed = threading.Condition()
         self._closing = threading.Event()
@@ -127,7 +135,7 @@ class Endpoint:
         self._before = self.store.usage(self.url, model)
         self._is_reached = self._is_working = self._has_warned = False
         self._came = 0
-        self._said: dict[str, str] = {}
+        self._messages: dict[str, str] = {}
         self._last_failure = Outcome()
         self._bar: tqdm[Any] | None = None
 
@@ -142,7 +150,7 @@ class Endpoint:
 
         No more requests are drawn than can be in flight, so pictures can be read when needed.
         Where a budget is spent or the endpoint is down, what is in flight is awaited and kept; then
-        `stopped` says why, and only replies from the store are yielded.
+        `stop_reason` says why, and only replies from the store are yielded.
         """
         todo, waiting = iter(requests), set[Future[Reply | None]]()
         with ThreadPoolExecutor(self.concurrency) as pool:
@@ -152,9 +160,9 @@ class Endpoint:
                         request = next(todo, None)
                         if request is None:
                             break
-                        if kept := self.recall(request):
+                        if kept := self.find_reply(request):
                             yield kept
-                        elif not self.stopped:
+                        elif not self.stop_reason:
                             waiting.add(pool.submit(self._ask, request))
                     if not waiting:
                         break
@@ -164,18 +172,18 @@ class Endpoint:
                             yield self._count(reply)
             finally:
                 self._closing.set()  # no new tries; what is in flight is awaited and kept
-        if self._came and not self._is_working and not self.stopped:
+        if self._came and not self._is_working and not self.stop_reason:
             what = f"none of {self._came} requests was answered"
-            self.stopped = self._describe_stop(what, self._last_failure)
+            self.stop_reason = self._describe_stop(what, self._last_failure)
 
-    def recall(self, request: Request) -> Reply | None:
+    def find_reply(self, request: Request) -> Reply | None:
         """Return the reply from the store, and count it; None where there is none."""
         body = self.store.find(self.make_key(request))
         if body is None:
             return None
         outcome = Outcome(body=body)
         read_body(self.kind, outcome)
-        return self._count(outcome.make_reply(request, kept=True))
+        return self._count(outcome.make_reply(request, from_store=True))
 
     def make_key(self, request: Request) -> str:
         """Return the store's key of a request: a hash of all that its reply depends on."""
@@ -190,14 +198,14 @@ class Endpoint:
         """Show how far the run is, on a terminal; call it after each reply."""
         if self._bar is None:
             self._bar = tqdm(
-                total=total, initial=self.kept, unit=" replies", disable=None, leave=False
+                total=total, initial=self.from_store, unit=" replies", disable=None, leave=False
             )
         notes = [f"{self.failures.total()} failed"] if self.failures else []
-        notes.append(self._describe_cost(self.run) or f"{self.run.tokens} tokens")
+        notes.append(self._describe_cost(self.usage) or f"{self.usage.tokens} tokens")
         self._bar.set_postfix_str(", ".join(notes), refresh=False)
-        self._bar.update(self.kept + self._came - self._bar.n)
+        self._bar.update(self.from_store + self._came - self._bar.n)
 
-    def describe(self, total: int | None = None) -> str:
+    def format_report(self, total: int | None = None) -> str:
         """Return the report of the run: answers, failures by reason, requests, tokens, cost.
 
         Args:
@@ -206,10 +214,10 @@ class Endpoint:
         self._close_bar()
         lines = [self._describe_answers(total)]
         for reason, count in self.failures.most_common():
-            said = self._said.get(reason)
+            said = self._messages.get(reason)
             lines.append(f"  {count} x {reason}{f': {said}' if said else ''}")
         all_runs = self.store.usage(self.url, self.model)
-        for name, usage in (("this run", self.run), ("all runs", all_runs)):
+        for name, usage in (("this run", self.usage), ("all runs", all_runs)):
             tokens = f"{usage.prompt_tokens} + {usage.completion_tokens} tokens (sent + received)"
             line = f"{name}: {usage.requests} requests, {tokens}"
             if cost := self._describe_cost(usage):
@@ -219,19 +227,19 @@ class Endpoint:
             lines.append(line)
         return "\n".join(lines)
 
-    def describe_store(self) -> str | None:
+    def format_stored_replies(self) -> str | None:
         """Return a line about the replies in the store; None where it holds none."""
         count = self.store.count(self.url, self.model)
         if not count:
             return None
-        path = mend(str(self.path))
+        path = replace_surrogates(str(self.path))
         kept = f"{count} replies of {self.model!r} at {self.url} are in {path} (asked before)"
         return f"{kept}; none of them is asked again"
 
     @property
     def answers(self) -> int:
         """Number of replies with text, of this run and from the store."""
-        return self.kept + self._came - self.failures.total()
+        return self.from_store + self._came - self.failures.total()
 
     def _describe_answers(self, total: int | None) -> str:
         failed = self.failures.total()
@@ -243,15 +251,15 @@ class Endpoint:
                 line += f", {left} not asked"
         if self.cut_off:
             line += f", {self.cut_off} cut off at the limit of tokens"
-        if self.kept:
-            line += f" ({self.kept} replies kept from before)"
+        if self.from_store:
+            line += f" ({self.from_store} replies kept from before)"
         return line
 
     def _describe_cost(self, usage: Usage) -> str | None:
         return f"cost {self.prices.cost(usage):.4f}" if any(self.prices) else None
 
     def _describe_stop(self, what: str, last: Outcome) -> str:
-        said = f": {last.said}" if last.said else ""
+        said = f": {last.message}" if last.message else ""
         return f"{what}, the last with: {last.failure}{said}; the endpoint is {self.url}"
 
     def _close_bar(self) -> None:
@@ -260,8 +268,8 @@ class Endpoint:
             self._bar = None
 
     def _count(self, reply: Reply) -> Reply:
-        if reply.kept:
-            self.kept += 1
+        if reply.from_store:
+            self.from_store += 1
         else:
             self._came += 1
             self.answered += reply.failure is None
@@ -296,7 +304,7 @@ class Endpoint:
         if outcome is None or (outcome.transient and self._closing.is_set()):
             return None
         self._note_result(outcome)
-        return outcome.make_reply(request, kept=False)
+        return outcome.make_reply(request, from_store=False)
 
     def _pause(self, outcome: Outcome | None, attempt: int) -> bool:
         """Wait before another try; return False where that takes too long, or the run ends."""
@@ -315,15 +323,17 @@ class Endpoint:
             if self._closing.wait(left):
                 return False
         with self._changed:
-            while self._in_flight and self._find_short(self._in_flight + 1) and not self.stopped:
+            while (
+                self._in_flight and self._find_short(self._in_flight + 1) and not self.stop_reason
+            ):
                 self._changed.wait()  # what is in flight may be smaller than was reserved for it
-            if self.stopped or self._closing.is_set():
+            if self.stop_reason or self._closing.is_set():
                 return False
             if short := self._find_short(1):
-                self.stopped = f"the budget of {short} is spent; raise it to go on"
+                self.stop_reason = f"the budget of {short} is spent; raise it to go on"
                 return False
             self._in_flight += 1
-            self.run = self.run._replace(requests=self.run.requests + 1)
+            self.usage = self.usage._replace(requests=self.usage.requests + 1)
             return True
 
     def _find_short(self, in_flight: int) -> str | None:
@@ -332,11 +342,11 @@ class Endpoint:
         Each is taken to be as large as the largest reply so far.
         """
         requests, tokens = self.budget
-        if requests is not None and self._before.requests + self.run.requests >= requests:
+        if requests is not None and self._before.requests + self.usage.requests >= requests:
             return f"{requests} requests"
         stated = self.parameters.get("max_tokens")
         largest = max(1, self._largest or (stated if isinstance(stated, int) else 0))
-        used = self._before.tokens + self.run.tokens
+        used = self._before.tokens + self.usage.tokens
         if tokens is not None and used + in_flight * largest > tokens:
             return f"{tokens} tokens"
         return None
@@ -349,22 +359,22 @@ class Endpoint:
             self._is_working |= outcome.status in ABOUT_ONE_REQUEST
             self._warn_once(outcome)
             self._largest = max(self._largest, sent + received)
-            self.run = Usage(
-                self.run.requests,
-                self.run.prompt_tokens + sent,
-                self.run.completion_tokens + received,
-                self.run.unmetered + (outcome.final and outcome.prompt_tokens is None),
+            self.usage = Usage(
+                self.usage.requests,
+                self.usage.prompt_tokens + sent,
+                self.usage.completion_tokens + received,
+                self.usage.unmetered + (outcome.final and outcome.prompt_tokens is None),
             )
             self._changed.notify_all()
 
     def _warn_once(self, outcome: Outcome) -> None:
         """Say at the first failure that the endpoint is tried again, which may take minutes."""
-        is_over = self._closing.is_set() or self.stopped is not None
+        is_over = self._closing.is_set() or self.stop_reason is not None
         is_known = outcome.unreachable or self._is_working or self._has_warned
         if not outcome.transient or is_over or is_known:
             return
         self._has_warned = True
-        said = f": {outcome.said}" if outcome.said else ""
+        said = f": {outcome.message}" if outcome.message else ""
         line = f"{self.url} does not answer yet ({outcome.failure}{said}); trying again"
         tqdm.write(line, file=sys.stderr)
 
@@ -373,10 +383,10 @@ class Endpoint:
         with self._changed:
             if self._is_reached or not outcome.unreachable:
                 return False
-            if not self.stopped:
-                reason = outcome.said or outcome.failure
+            if not self.stop_reason:
+                reason = outcome.message or outcome.failure
                 advice = "start it, or correct --base-url"
-                self.stopped = f"{self.url} cannot be reached: {reason}; {advice}"
+                self.stop_reason = f"{self.url} cannot be reached: {reason}; {advice}"
             self._changed.notify_all()
             return True
 
@@ -384,9 +394,9 @@ class Endpoint:
         with self._changed:
             if outcome.failure:
                 self._last_failure = outcome
-            if outcome.failure and outcome.said:
-                self._said.setdefault(outcome.failure, outcome.said)
+            if outcome.failure and outcome.message:
+                self._messages.setdefault(outcome.failure, outcome.message)
             self._failed_in_a_row = 0 if outcome.final else self._failed_in_a_row + 1
-            if self._failed_in_a_row >= FAILURES_IN_A_ROW and not self.stopped:
+            if self._failed_in_a_row >= FAILURES_IN_A_ROW and not self.stop_reason:
                 what = f"{FAILURES_IN_A_ROW} requests in a row failed"
-                self.stopped = self._describe_stop(what, outcome)
+                self.stop_reason = self._describe_stop(what, outcome)
