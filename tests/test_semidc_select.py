@@ -37,8 +37,8 @@ from tests.helpers.labelling import (
         ([CAT, ("fly", 0, 0, 5, 5)], "fewer than 2 large things"),
         ([(f"tile {n}", 30 * (n % 6), 30 * (n // 6), 29, 29) for n in range(13)], "more than 12 large things"),
         ([CAT, DOG, *[(f"ant {n}", n, 0, 2, 2) for n in range(21)]], "more than 20 small things"),
-        ([CAT, ("coat", 5, 5, 70, 70)], "large things cover each other"),
-        ([CAT, ("cat", 100, 0, 80, 80), DOG], "fewer than 2 large things that stand alone by their name"),
+        ([CAT, ("coat", 5, 5, 70, 70)], "large things overlap too much"),
+        ([CAT, ("cat", 100, 0, 80, 80), DOG], "fewer than 2 large things with a unique name"),
     ],
 )  # fmt: skip
 def test_scenes_are_left_out_by_stated_rules(
@@ -58,7 +58,7 @@ def test_pictures_of_a_folder_are_left_out_where_they_cannot_be_used(tmp_path: P
     drops: Counter[str] = Counter()
     assert [c.image_id for c in select(read_folder(tmp_path), tmp_path, drops)] == [FIRST]
     assert drops == {
-        "picture stands twice": 1,
+        "duplicate picture": 1,
         "smaller than 128 pixels": 1,
         "picture does not open": 1,
     }

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ask an OpenAI-compatible endpoint about pictures, resumable and within a budget.
+"""Ask an OpenAI-compatible endpoint about pictures; runs can be resumed and have a budget.
 
-`replies` keeps every raw reply, `client` sends one request, `batch` sends many, `options` reads
-the command line.
+`client` sends one request, `batch` sends many, `replies` stores the raw replies, and `options`
+reads the command line.
 """
 
 from mmrel_kit.endpoint.batch import Budget as Budget
