@@ -313,7 +313,7 @@ def judge(page: Page, truths: list[Any], corrects: bool) -> None:
 def test_the_paper_s_example_from_proposal_to_score(
     tmp_path: Path, start: Callable[..., Any], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    project, truths = demo.prepare(tmp_path)
+    project, truths = demo.prepare_project(tmp_path)
     shutil.copyfile(tmp_path / "proposals.jsonl", tmp_path / "items.jsonl")
     server = start(Server, tmp_path)
     ann, ben = (start(Page, server.url, name) for name in ("ann", "ben"))
@@ -338,7 +338,7 @@ def test_the_paper_s_example_from_proposal_to_score(
         page.find("#again").click()
         page.wait(lambda page=page: page.state == "ready")
         judge(page, truths, corrects=False)
-    assert demo.finish(tmp_path, project, truths, play_on=False, run=run_verb) == 0
+    assert demo.finish_demo(tmp_path, project, truths, is_scripted=False, run=run_verb) == 0
     told = capfd.readouterr().out
     assert "ann / ben" in told
     assert "release: 0 problems, 0 warnings" in told

@@ -124,7 +124,7 @@ def test_a_decision_that_is_sent_again_is_kept_once(project: Project) -> None:
     project.decide(decision)
     project.decide(decision)
     assert [d.triplet for d in project.decisions()] == [STAND]
-    with pytest.raises(InputError, match="is kept already and says something else"):
+    with pytest.raises(InputError, match="was saved before with other content"):
         project.decide(Decision("a", 1, "ann", "reject"))
 
 
@@ -160,7 +160,7 @@ def test_a_third_person_settles_what_two_disagree_on(project: Project, last: str
     assert project.next_item("cy").id == 2  # type: ignore[union-attr]  # an ordinary turn does not show it
     decide(project, "cy", last, adjudicate=True, triplet=STAND if last == "correct" else None)
     assert states(project)[0] == "settled"
-    with pytest.raises(InputError, match="has been settled by another since"):
+    with pytest.raises(InputError, match="somebody else has settled this item since"):
         project.undo("ben", "ben-1-0")
     project.undo("cy", "cy-1-0")
     assert states(project)[0] == "disputed"
