@@ -34,7 +34,8 @@ PNG = b"\x89PNG\r\n\x1a\n"
 
 def make(stub: StubEndpoint, folder: Path, **options: object) -> Endpoint:
     options = {"concurrency": 4, "timeout": 5, "retries": 2} | options
-    return Endpoint(stub.url, "model", folder / "replies.sqlite", **options)  # type: ignore[arg-type]
+    store = folder / "replies.sqlite"
+    return Endpoint(stub.url, "model", store, **options)  # type: ignore[arg-type]
 
 
 def ask(
@@ -149,8 +150,16 @@ def test_too_long_a_wait_is_a_failure(tmp_path: Path) -> None:
         (Fault(body=b'{"choices": []}'), "reply without a choice", 1),
         (Fault(body=b'{"choices": null}'), "reply of another shape", 1),
         (Fault(body=b'{"choices": [{"message": {"content": null}}]}'), "reply without text", 1),
-        (Fault(body=b'{"choices": [{"message": {"content": null, "refusal": "I cannot"}}]}'), "refusal", 1),
-        (Fault(body=b'{"choices": [{"message": {}, "finish_reason": "content_filter"}]}'), "refusal", 1),
+        (
+            Fault(body=b'{"choices": [{"message": {"content": null, "refusal": "I cannot"}}]}'),
+            "refusal",
+            1,
+        ),
+        (
+            Fault(body=b'{"choices": [{"message": {}, "finish_reason": "content_filter"}]}'),
+            "refusal",
+            1,
+        ),
         (Fault(body=b"[]"), "reply of another shape", 1),
         (Fault(body=b"<html>"), "reply that is not JSON", 1),
         (Fault(body=b"[" * 100_000), "reply that is not JSON", 1),
@@ -183,7 +192,9 @@ def test_what_goes_wrong_is_a_failure_with_its_reason(
 
 def test_failures_are_asked_again_in_the_next_run_and_refusals_are_not(tmp_path: Path) -> None:
     def fault(asked: Asked) -> Fault | None:
-        refusal = b'{"choices": [{"message": {"content": null, "refusal": "no"}}], "usage": {"prompt_tokens": 3}}'
+        message = {"content": None, "refusal": "no"}
+        reply = {"choices": [{"message": message}], "usage": {"prompt_tokens": 3}}
+        refusal = json.dumps(reply).encode()
         return {"question 0": Fault(400), "question 1": Fault(body=refusal)}.get(asked.prompt)
 
     with StubEndpoint(fault=fault) as stub:

@@ -1,4 +1,4 @@
-"""A fuzz of the HTTP interface from its own OpenAPI description: no crash, and nothing written by what is invalid."""
+"""Fuzz the HTTP interface by its OpenAPI schema: no crash, and invalid requests write nothing."""
 
 from __future__ import annotations
 
@@ -56,8 +56,14 @@ FUZZ = settings(
     database=None,
     suppress_health_check=list(HealthCheck),
 )
-OPERATIONS = ("POST /api/sign-in", "POST /api/next", "POST /api/decisions", "POST /api/undo", "GET /api/vocabulary",
-              "GET /picture/{sha256}")  # fmt: skip
+OPERATIONS = (
+    "POST /api/sign-in",
+    "POST /api/next",
+    "POST /api/decisions",
+    "POST /api/undo",
+    "GET /api/vocabulary",
+    "GET /picture/{sha256}",
+)
 
 
 def dump(project: Project) -> list[str]:

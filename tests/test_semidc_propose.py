@@ -77,7 +77,10 @@ def test_a_model_s_triplets_become_proposals(tmp_path: Path) -> None:
         (state_triplets(("cat", "on", 7, 0.5)), "reply: does not match the schema"),
         (state_triplets(("cat", "on", "dog", "high")), "reply: does not match the schema"),
         (state_triplets(("cat", "among", "dog", 0.5)), "triplet: outside the taxonomy"),
-        (state_triplets(("cat", "on", "unicorn", 0.5)), "triplet: about things that were not asked about"),
+        (
+            state_triplets(("cat", "on", "unicorn", 0.5)),
+            "triplet: about things that were not asked about",
+        ),
         (state_triplets(("cat", "on", "cat", 0.5)), "triplet: subject and object are the same"),
         (state_triplets(("cat", "on", "dog?", 0.5)), "triplet: no question can be asked about it"),
         (state_triplets(("cat", "on", "", 0.5)), "triplet: no question can be asked about it"),

@@ -157,7 +157,8 @@ def test_a_third_person_settles_what_two_disagree_on(project: Project, last: str
     assert states(project)[0] == "disputed"
     assert [(v["verdict"], v["count"]) for v in project.votes(1)] == [("correct", 1), ("reject", 1)]
     assert project.next_item("ann", adjudicate=True) is None
-    assert project.next_item("cy").id == 2  # type: ignore[union-attr]  # an ordinary turn does not show it
+    # An ordinary turn does not show it.
+    assert project.next_item("cy").id == 2  # type: ignore[union-attr]
     decide(project, "cy", last, adjudicate=True, triplet=STAND if last == "correct" else None)
     assert states(project)[0] == "settled"
     with pytest.raises(InputError, match="somebody else has settled this item since"):

@@ -23,39 +23,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add: Any = group.add_argument
     add("--base-url", required=True, metavar="URL", help="for example http://127.0.0.1:8000/v1")
     add("--model", required=True, metavar="NAME", help="name of the model")
-    add(
-        "--store",
-        type=Path,
-        metavar="FILE",
-        help="SQLite file for the replies, so that no request is repeated"
-        " (OUT.store.sqlite, beside --out)",
-    )
-    add(
-        "--parameter",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="field of the request, such as temperature=0; NAME=null omits a default",
-    )
+    store = "stores all replies, so that no request is repeated (OUT.store.sqlite, beside --out)"
+    add("--store", type=Path, metavar="FILE", help=store)
+    parameter = "field of the request, such as temperature=0; NAME=null omits a default"
+    add("--parameter", action="append", default=[], metavar="NAME=VALUE", help=parameter)
     add("--seed", type=int, metavar="N", help="sent with each request, if given")
     add("--concurrency", type=int, default=8, metavar="N", help="requests in flight (%(default)s)")
     add("--timeout", type=float, default=120, metavar="S", help="seconds per reply (%(default)s)")
     add("--retries", type=int, default=5, metavar="N", help="tries after the first (%(default)s)")
     for unit in ("requests", "tokens"):
-        add(
-            f"--max-{unit}",
-            type=int,
-            metavar="N",
-            help=f"maximum {unit} of the model over all runs that share the store",
-        )
-    add(
-        "--prices",
-        type=float,
-        nargs=2,
-        default=(0, 0),
-        metavar=("SENT", "RECEIVED"),
-        help="prices of a million tokens",
-    )
+        limit = f"maximum {unit} of the model over all runs that share the store"
+        add(f"--max-{unit}", type=int, metavar="N", help=limit)
+    names, prices = ("SENT", "RECEIVED"), "prices of a million tokens"
+    add("--prices", type=float, nargs=2, default=(0, 0), metavar=names, help=prices)
 
 
 def make_endpoint(

@@ -2,7 +2,7 @@
 """The SQL of a project file: its tables, and queries by the question that each answers.
 
 In the tables, `meta` holds settings, `leases` the item that each annotator sees at the moment, and
-`standing` the decisions that were not undone, in the order of `place`.
+`standing` the valid decisions (those that were not undone), in the order of `place`.
 """
 
 CREATE_TABLES = """
@@ -97,7 +97,7 @@ LIST_ITEMS = f"{_SELECT_ITEM} order by i.id"
 # Which items are in a state?
 LIST_ITEMS_IN_STATE = f"{_SELECT_ITEM} where i.state = ? order by i.id"
 # Which item has a number?
-GET_ITEM = f"{_SELECT_ITEM} where i.id = ?"
+GET_ITEM = f"{_SELECT_ITEM} where i.id = :item"
 # Which item has this triplet, on this picture, in this category?
 FIND_TWIN = """select id from items
 where image_id = ? and category = ? and subject = ? and relation = ? and object = ?"""
@@ -153,18 +153,18 @@ DELETE_LEASES_OF_ITEM = "delete from leases where item = ?"
 _DECISION = (
     "id, item, annotator, verdict, subject, relation, object, seconds, adjudicates, decided_at"
 )
-# Which decisions stand?
+# Which decisions are valid, that is, not undone?
 LIST_DECISIONS = f"select {_DECISION} from standing order by place"
-# Which decisions stand on an item? (One query for both could not use the index.)
+# Which decisions on an item are valid? (One query for both could not use the index.)
 LIST_DECISIONS_ON_ITEM = f"select {_DECISION} from standing where item = ? order by place"
-# Which decisions stand, grouped by item?
+# Which decisions are valid, grouped by item?
 LIST_DECISIONS_BY_ITEM = f"select {_DECISION} from standing order by item, place"
 # Which decision has an id, undone or not?
 GET_DECISION = f"select {_DECISION} from decisions where id = ?"
 # What does undoing need to know of an annotator's decision?
 GET_OWN_DECISION = """select item, adjudicates, undone_at from decisions
 where id = ? and annotator = ?"""
-# Which is the last decision of an annotator that stands?
+# Which is the last valid decision of an annotator?
 LAST_DECISION = """select id from decisions indexed by by_order
 where annotator = ? and undone_at is null order by rowid desc limit 1"""
 # Did another decision settle this item by adjudication?

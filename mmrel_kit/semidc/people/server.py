@@ -325,14 +325,7 @@ def serve(
             f"expected a secret of at least {MIN_SECRET} characters in SEMIDC_SECRET, "
             f"got {len(secret)}"
         )
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        listener = socket.create_server((host, port), family=family)
-    except (OSError, OverflowError, UnicodeError) as error:  # also an invalid port or name
-        reason = getattr(error, "strerror", None) or error
-        raise InputError(
-            f"{host}:{port}: cannot listen there: {reason}; name another --port"
-        ) from None
+    listener = _listen(host, port)
     port = listener.getsockname()[1]
     url_host = f"[{host}]" if ":" in host else host
     own_names = {url_host, *names}
@@ -343,6 +336,17 @@ def serve(
     config = uvicorn.Config(app, log_level="warning", access_log=False)
     server = _Server(config, lambda: announce(f"http://{url_host}:{port}/"))
     server.run(sockets=[listener])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except (OSError, OverflowError, UnicodeError) as error:  # also an invalid port or name
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(
+            f"{host}:{port}: cannot listen there: {reason}; name another --port"
+        ) from None
 
 
 class _Server(uvicorn.Server):

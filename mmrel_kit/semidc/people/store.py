@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 VERDICTS = ("accept", "correct", "reject", "skip")
 LEASE_SECONDS = 300  # for which an item that somebody sees is withheld from others
+MAX_NAMES = 2000  # that the page offers to complete what annotators type
 
 
 class Decision(NamedTuple):
@@ -98,10 +99,10 @@ class Project:
 
     # --- Settings ---
 
-    def get_setting(self, key: str, default: str | None = None) -> str | None:
-        """Return a setting of the project."""
+    def get_setting(self, key: str) -> str | None:
+        """Return a setting of the project, or None."""
         row = self._db.execute(queries.GET_SETTING, (key,)).fetchone()
-        return str(row[0]) if row else default
+        return str(row[0]) if row else None
 
     def set_setting(self, key: str, value: str) -> None:
         """Store a setting of the project."""
@@ -117,7 +118,7 @@ class Project:
     @property
     def people(self) -> int:
         """Return the number of people who decide on each item."""
-        return int(self.get_setting("people", "2") or 2)
+        return int(self.get_setting("people") or 2)
 
     def set_people(self, people: int) -> None:
         """Set the number of people who decide on each item, and update the items' states."""
@@ -154,7 +155,7 @@ class Project:
         """Change triplets of items and corrections; verdicts stay.
 
         An item that becomes equal to another one is merged into it, with its decisions. If a
-        person decided on both, only the decision on the other item stands.
+        person decided on both, only the decision on the other item remains valid.
 
         Args:
             change: returns the new triplet for a picture's path, a category and a triplet.
@@ -188,9 +189,7 @@ class Project:
 
     def find_item(self, item: int) -> Item | None:
         """Return an item by its number, or None."""
-        with self._lock:
-            row = self._db.execute(queries.GET_ITEM, (item,)).fetchone()
-        return _make_item(row) if row else None
+        return self._fetch_item(queries.GET_ITEM, {"item": item})
 
     def pictures(self) -> dict[str, str]:
         """Return the hash of each of the project's pictures, by path."""
@@ -203,10 +202,10 @@ class Project:
             row = self._db.execute(queries.FIND_PICTURE, (sha256,)).fetchone()
         return str(row[0]) if row else None
 
-    def list_names(self, limit: int = 2000) -> list[str]:
-        """Return the names of things in the project's items, to complete what annotators type."""
+    def list_names(self) -> list[str]:
+        """Return names of things in the project's items, to complete what annotators type."""
         with self._lock:
-            rows = self._db.execute(queries.LIST_NAMES, (limit,)).fetchall()
+            rows = self._db.execute(queries.LIST_NAMES, (MAX_NAMES,)).fetchall()
         return [name for (name,) in rows]
 
     # --- What an annotator sees and decides ---
@@ -228,12 +227,9 @@ class Project:
 
     def peek(self, annotator: str, item: Item) -> Item | None:
         """Return the next open item with another picture, without leasing it."""
-        values = self._describe_annotator(annotator) | {"after": item.id}
-        with self._lock:
-            row = self._db.execute(
-                queries.PEEK_OPEN, values | {"image_id": item.image_id}
-            ).fetchone()
-        return _make_item(row) if row else None
+        values = self._describe_annotator(annotator)
+        values |= {"after": item.id, "image_id": item.image_id}
+        return self._fetch_item(queries.PEEK_OPEN, values)
 
     def decide(self, decision: Decision) -> None:
         """Store a decision; storing it again has no effect.
@@ -282,11 +278,11 @@ class Project:
                 self._db.execute(queries.UNDO_DECISION, (_now(), decision_id))
                 self._update_state(number)
                 self._lease(annotator, number, adjudicates)
-            item = _make_item(self._db.execute(queries.GET_ITEM, (number,)).fetchone())
+            item = _make_item(self._db.execute(queries.GET_ITEM, {"item": number}).fetchone())
             return item, bool(adjudicates)
 
     def decisions(self, item: int | None = None) -> Iterator[Decision]:
-        """Return all decisions that stand, or those on an item, oldest first; includes skips."""
+        """Return all valid decisions, or those on an item, oldest first; skips included."""
         with self._lock:
             if item is None:
                 rows = self._db.execute(queries.LIST_DECISIONS).fetchall()
@@ -295,7 +291,7 @@ class Project:
         return map(_make_decision, rows)
 
     def last_decision(self, annotator: str) -> str | None:
-        """Return the id of the annotator's last decision that stands, or None."""
+        """Return the id of the annotator's last valid decision, or None."""
         with self._lock:
             row = self._db.execute(queries.LAST_DECISION, (annotator,)).fetchone()
         return str(row[0]) if row else None
@@ -333,6 +329,11 @@ class Project:
                 self._db.execute("rollback")
                 raise
             self._db.execute("commit")
+
+    def _fetch_item(self, query: str, values: dict[str, Any]) -> Item | None:
+        with self._lock:
+            row = self._db.execute(query, values).fetchone()
+        return _make_item(row) if row else None
 
     def _add_picture(self, image_id: str, sha256: str) -> None:
         known = self._db.execute(queries.GET_HASH, (image_id,)).fetchone()
@@ -377,14 +378,13 @@ class Project:
     def _find_next(self, annotator: str, adjudicate: bool) -> Item | None:
         values = self._describe_annotator(annotator)
         if adjudicate:
-            row = self._db.execute(queries.NEXT_DISPUTED, values).fetchone()
-            return _make_item(row) if row else None
+            return self._fetch_item(queries.NEXT_DISPUTED, values)
         # Continue after the annotator's last item. Earlier ones that became open again come last.
         last = self._db.execute(queries.LAST_ITEM, (annotator,)).fetchone()[0] or 0
-        row = self._db.execute(queries.NEXT_OPEN, values | {"after": last}).fetchone()
-        if row is None and last:
-            row = self._db.execute(queries.NEXT_OPEN, values | {"after": 0}).fetchone()
-        return _make_item(row) if row else None
+        item = self._fetch_item(queries.NEXT_OPEN, values | {"after": last})
+        if item is None and last:
+            item = self._fetch_item(queries.NEXT_OPEN, values | {"after": 0})
+        return item
 
     def _find_if_needed(
         self, item: int, annotator: str, adjudicates: bool, is_held: bool = True
@@ -401,8 +401,7 @@ class Project:
         if is_held:
             values["now"] = float("inf")
         query = queries.CHECK_DISPUTED if adjudicates else queries.CHECK_OPEN
-        row = self._db.execute(query, values).fetchone()
-        return _make_item(row) if row else None
+        return self._fetch_item(query, values)
 
     def _check_lease(self, decision: Decision) -> bool:
         """Return whether a decision is an adjudication; raise if it is not wanted."""
