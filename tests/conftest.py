@@ -130,4 +130,4 @@ def real_data() -> Path:
 @pytest.fixture
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     """Requests to an endpoint that fails are sent again at once."""
-    monkeypatch.setattr("mmrel_kit.endpoint.asking.FIRST_WAIT", 0.01)
+    monkeypatch.setattr("mmrel_kit.endpoint.batch.FIRST_WAIT", 0.01)

@@ -34,7 +34,8 @@ PNG = b"\x89PNG\r\n\x1a\n"
 
 def make(stub: StubEndpoint, folder: Path, **options: object) -> Endpoint:
     options = {"concurrency": 4, "timeout": 5, "retries": 2} | options
-    return Endpoint(stub.url, "model", folder / "replies.sqlite", **options)  # type: ignore[arg-type]
+    store = folder / "replies.sqlite"
+    return Endpoint(stub.url, "model", store, **options)  # type: ignore[arg-type]
 
 
 def ask(
@@ -50,8 +51,8 @@ def test_replies_come_with_the_ids_of_their_requests(tmp_path: Path) -> None:
     with StubEndpoint(lambda asked: asked.prompt[-1]) as stub:
         replies, asking = ask(stub, tmp_path, 9)
     assert {reply.request.id: reply.text for reply in replies} == {str(n): str(n) for n in range(9)}
-    assert not any(reply.kept or reply.failure for reply in replies)
-    assert (asking.answered, asking.run.requests, asking.stopped) == (9, 9, None)
+    assert not any(reply.from_store or reply.failure for reply in replies)
+    assert (asking.answers, asking.usage.requests, asking.stop_reason) == (9, 9, None)
 
 
 def test_a_picture_is_encoded_once_for_all_its_questions(
@@ -92,7 +93,7 @@ def test_the_same_is_never_sent_twice(tmp_path: Path) -> None:
         ask(stub, tmp_path, 5)
         replies, asking = ask(stub, tmp_path, 6)
         assert len(stub.asked) == 6
-        assert (asking.kept, asking.answered, asking.run.requests) == (5, 1, 1)
+        assert (asking.from_store, asking.answers, asking.usage.requests) == (5, 6, 1)
         assert {reply.text for reply in replies} == {"yes"}
         ask(
             stub, tmp_path, 5, parameters={"temperature": 1}
@@ -113,7 +114,7 @@ def test_a_busy_endpoint_is_asked_again(tmp_path: Path, status: int) -> None:
     with StubEndpoint(fault=lambda asked: Fault(status) if asked.nth < 3 else None) as stub:
         replies, asking = ask(stub, tmp_path, 2)
     assert [reply.text for reply in replies] == ["yes", "yes"]
-    assert asking.run.requests == len(stub.asked) == 6
+    assert asking.usage.requests == len(stub.asked) == 6
 
 
 @pytest.mark.parametrize("after", ["0.3", "date"])
@@ -149,8 +150,16 @@ def test_too_long_a_wait_is_a_failure(tmp_path: Path) -> None:
         (Fault(body=b'{"choices": []}'), "reply without a choice", 1),
         (Fault(body=b'{"choices": null}'), "reply of another shape", 1),
         (Fault(body=b'{"choices": [{"message": {"content": null}}]}'), "reply without text", 1),
-        (Fault(body=b'{"choices": [{"message": {"content": null, "refusal": "I cannot"}}]}'), "refusal", 1),
-        (Fault(body=b'{"choices": [{"message": {}, "finish_reason": "content_filter"}]}'), "refusal", 1),
+        (
+            Fault(body=b'{"choices": [{"message": {"content": null, "refusal": "I cannot"}}]}'),
+            "refusal",
+            1,
+        ),
+        (
+            Fault(body=b'{"choices": [{"message": {}, "finish_reason": "content_filter"}]}'),
+            "refusal",
+            1,
+        ),
         (Fault(body=b"[]"), "reply of another shape", 1),
         (Fault(body=b"<html>"), "reply that is not JSON", 1),
         (Fault(body=b"[" * 100_000), "reply that is not JSON", 1),
@@ -177,13 +186,15 @@ def test_what_goes_wrong_is_a_failure_with_its_reason(
     assert asking.failures == {failure: 1}
     assert sum(asked.prompt == "question 0" for asked in stub.asked) == sent
     asking.store = endpoint.Store(asking.path)
-    assert f"1 x {failure}" in asking.describe()
+    assert f"1 x {failure}" in asking.format_report()
     asking.store.close()
 
 
 def test_failures_are_asked_again_in_the_next_run_and_refusals_are_not(tmp_path: Path) -> None:
     def fault(asked: Asked) -> Fault | None:
-        refusal = b'{"choices": [{"message": {"content": null, "refusal": "no"}}], "usage": {"prompt_tokens": 3}}'
+        message = {"content": None, "refusal": "no"}
+        reply = {"choices": [{"message": message}], "usage": {"prompt_tokens": 3}}
+        refusal = json.dumps(reply).encode()
         return {"question 0": Fault(400), "question 1": Fault(body=refusal)}.get(asked.prompt)
 
     with StubEndpoint(fault=fault) as stub:
@@ -195,7 +206,7 @@ def test_failures_are_asked_again_in_the_next_run_and_refusals_are_not(tmp_path:
         "1": "refusal",
         "2": None,
     }
-    assert asking.kept == 2
+    assert asking.from_store == 2
 
 
 def test_every_raw_reply_is_kept(tmp_path: Path) -> None:
@@ -216,9 +227,9 @@ def test_the_budget_of_requests_stops_cleanly_and_counts_all_runs(tmp_path: Path
     with StubEndpoint() as stub:
         replies, asking = ask(stub, tmp_path, 10, budget=Budget(requests=4))
         assert (len(replies), len(stub.asked)) == (4, 4)
-        assert asking.stopped == "the budget of 4 requests is spent; raise it to go on"
+        assert asking.stop_reason == "the budget of 4 requests is spent; raise it to go on"
         replies, asking = ask(stub, tmp_path, 10, budget=Budget(requests=7))
-        assert (len(replies), len(stub.asked), asking.kept) == (7, 7, 4)
+        assert (len(replies), len(stub.asked), asking.from_store) == (7, 7, 4)
 
 
 @pytest.mark.parametrize("concurrency", [1, 4])
@@ -233,24 +244,26 @@ def test_the_budget_of_tokens_is_not_overdrawn(tmp_path: Path, concurrency: int)
             concurrency=concurrency,
         )
     assert len(replies) == 6
-    assert asking.run.tokens == sum(stub.tokens) == 30
-    assert asking.stopped == "the budget of 32 tokens is spent; raise it to go on"
+    assert asking.usage.tokens == sum(stub.tokens) == 30
+    assert asking.stop_reason == "the budget of 32 tokens is spent; raise it to go on"
 
 
 def test_the_report_equals_the_endpoint_s_own_count(tmp_path: Path) -> None:
     with StubEndpoint(fault=lambda asked: Fault(500) if asked.number % 3 == 0 else None) as stub:
         replies, asking = ask(stub, tmp_path, 30, retries=9, prices=Prices(1_000_000, 2_000_000))
     assert len(replies) == 30
-    assert asking.run.requests == len(stub.asked)
-    assert [asking.run.prompt_tokens, asking.run.completion_tokens] == stub.tokens
-    assert asking.prices.cost(asking.run) == stub.tokens[0] + 2 * stub.tokens[1]
+    assert asking.usage.requests == len(stub.asked)
+    assert [asking.usage.prompt_tokens, asking.usage.completion_tokens] == stub.tokens
+    assert asking.prices.cost(asking.usage) == stub.tokens[0] + 2 * stub.tokens[1]
 
 
 def test_an_endpoint_that_is_down_stops_the_run(tmp_path: Path) -> None:
     with StubEndpoint(fault=lambda asked: Fault(503)) as stub:
         replies, asking = ask(stub, tmp_path, 200, retries=0)
     assert len(replies) < 30
-    assert (asking.stopped or "").startswith("20 requests in a row failed, the last with: HTTP 503")
+    assert (asking.stop_reason or "").startswith(
+        "20 requests in a row failed, the last with: HTTP 503"
+    )
 
 
 class Terminal(io.StringIO):
@@ -268,7 +281,7 @@ def test_progress_and_report_say_what_happened(
         asking = make(stub, tmp_path, prices=Prices(10, 10), concurrency=1)
         for _ in asking.ask(Request(str(n), f"question {n}") for n in range(5)):
             asking.show_progress(total=9)
-        report = asking.describe()
+        report = asking.format_report()
         asking.close()
     progress = terminal.getvalue()
     assert " 5/9 [" in progress
@@ -323,7 +336,7 @@ def test_after_kill_9_at_most_the_requests_in_flight_are_repeated(tmp_path: Path
         replies, asking = ask(stub, tmp_path, 60)
     assert len({reply.request.id for reply in replies}) == 60
     assert len(stub.asked) - 60 <= 4
-    assert asking.kept + asking.answered == 60
+    assert asking.answers == 60
 
 
 # ---- endpoints are kept apart
@@ -347,8 +360,8 @@ def test_another_endpoint_s_replies_are_not_taken(tmp_path: Path) -> None:
     with StubEndpoint(lambda asked: "yes") as first, StubEndpoint(lambda asked: "no") as second:
         assert ask_at(first.url, tmp_path, "q")[0][0].text == "yes"
         replies, asking = ask_at(second.url, tmp_path, "q", budget=Budget(requests=1))
-        assert (replies[0].text, replies[0].kept) == ("no", False)
-        assert ask_at(f"{first.url}/", tmp_path, "q")[0][0].kept
+        assert (replies[0].text, replies[0].from_store) == ("no", False)
+        assert ask_at(f"{first.url}/", tmp_path, "q")[0][0].from_store
     assert (len(first.asked), len(second.asked)) == (1, 1)
 
 
@@ -442,12 +455,12 @@ def test_an_endpoint_that_was_never_reached_stops_the_run(tmp_path: Path, closed
     url = f"http://127.0.0.1:{closed_port}/v1"
     asking = Endpoint(url, "model", tmp_path / "replies.sqlite", concurrency=4)
     assert list(asking.ask(Request(str(n), f"question {n}") for n in range(50))) == []
-    assert asking.run.requests <= 4  # those in flight
-    report = asking.describe(50).splitlines()[0]
+    assert asking.usage.requests <= 4  # those in flight
+    report = asking.format_report(50).splitlines()[0]
     asking.close()
     assert report == "0 of 50 answered, 0 failed, 50 not asked"
-    assert (asking.stopped or "").startswith(f"{url} cannot be reached: ")
-    assert "refused" in (asking.stopped or "")
+    assert (asking.stop_reason or "").startswith(f"{url} cannot be reached: ")
+    assert "refused" in (asking.stop_reason or "")
 
 
 def test_a_host_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -456,9 +469,9 @@ def test_a_host_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(socket, "getaddrinfo", find_nothing)
     replies, asking = ask_at("http://mmrel.invalid:8000/v1", tmp_path, "q")
-    assert (replies, asking.run.requests) == ([], 1)
-    assert (asking.stopped or "").startswith("http://mmrel.invalid:8000/v1 cannot be reached: ")
-    assert "Name or service not known" in (asking.stopped or "")
+    assert (replies, asking.usage.requests) == ([], 1)
+    assert (asking.stop_reason or "").startswith("http://mmrel.invalid:8000/v1 cannot be reached: ")
+    assert "Name or service not known" in (asking.stop_reason or "")
 
 
 def test_a_run_survives_a_short_outage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -475,7 +488,7 @@ def test_a_run_survives_a_short_outage(tmp_path: Path, monkeypatch: pytest.Monke
     with StubEndpoint() as stub:
         replies, asking = ask(stub, tmp_path, 5, concurrency=1, retries=5)
     assert not outage
-    assert ([reply.text for reply in replies], asking.stopped) == (["yes"] * 5, None)
+    assert ([reply.text for reply in replies], asking.stop_reason) == (["yes"] * 5, None)
 
 
 def test_after_a_stop_the_replies_of_before_still_come(tmp_path: Path) -> None:
@@ -484,7 +497,7 @@ def test_after_a_stop_the_replies_of_before_still_come(tmp_path: Path) -> None:
         ask(stub, tmp_path, 6, concurrency=1)
         asking = make(stub, tmp_path, budget=Budget(requests=6))
         replies = list(asking.ask(Request(str(n), f"question {n}") for n in range(6)))
-        report = asking.describe(6).splitlines()[0]
+        report = asking.format_report(6).splitlines()[0]
         asking.close()
     assert [reply.request.id for reply in replies] == ["1", "2", "3", "4", "5"]
     assert report == "5 of 6 answered, 0 failed, 1 not asked (5 replies kept from before)"
@@ -496,11 +509,11 @@ def test_a_run_without_an_answer_says_what_the_endpoint_said(tmp_path: Path, sta
     with StubEndpoint(fault=lambda asked: Fault(status, body=body)) as stub:
         asking = make(stub, tmp_path, concurrency=1)
         list(asking.ask([Request("a", "a"), Request("b", "b")]))
-        report = asking.describe(2)
+        report = asking.format_report(2)
         asking.close()
     last = f"HTTP {status}: no model [2J of that name"
     none = f"none of 2 requests was answered, the last with: {last}"
-    assert asking.stopped == f"{none}; the endpoint is {stub.url}"
+    assert asking.stop_reason == f"{none}; the endpoint is {stub.url}"
     assert report.splitlines()[:2] == ["0 of 2 answered, 2 failed", f"  2 x {last}"]
 
 
@@ -511,7 +524,7 @@ def test_single_requests_that_are_refused_stop_nothing(tmp_path: Path) -> None:
     with StubEndpoint(fault=fault) as stub:
         ask(stub, tmp_path, 3)
         replies, asking = ask(stub, tmp_path, 3)
-    assert (asking.stopped, asking.answers, asking.failures) == (None, 2, {"HTTP 400": 1})
+    assert (asking.stop_reason, asking.answers, asking.failures) == (None, 2, {"HTTP 400": 1})
     assert len(replies) == 3
 
 
@@ -524,7 +537,7 @@ def test_reasoning_and_why_it_stopped_come_with_the_reply(tmp_path: Path, field:
     with StubEndpoint(lambda asked: said) as stub:
         for is_kept in (False, True):
             (reply,), asking = ask(stub, tmp_path)
-            assert (reply.text, reply.failure, reply.kept) == ("Yes.", None, is_kept)
+            assert (reply.text, reply.failure, reply.from_store) == ("Yes.", None, is_kept)
             assert (reply.reasoning, reply.finish_reason) == ("The dog sits.", "length")
             assert asking.cut_off == 1
     assert len(stub.asked) == 1
@@ -593,7 +606,7 @@ def test_a_count_of_tokens_that_is_none(tmp_path: Path, usage: dict[str, object]
     body = json.dumps({"choices": [{"message": {"content": "yes"}}], "usage": usage}).encode()
     with StubEndpoint(fault=lambda asked: Fault(body=body)) as stub:
         (reply,), asking = ask(stub, tmp_path)
-    assert (reply.text, asking.run.tokens) == ("yes", 0)
+    assert (reply.text, asking.usage.tokens) == ("yes", 0)
 
 
 @pytest.mark.parametrize("status", [200, 401])
@@ -605,7 +618,7 @@ def test_the_secret_is_written_nowhere(tmp_path: Path, status: int) -> None:
         address = stub.url.replace("http://", "http://ann:pass-word@") + "?key=pass-word"
         asking = Endpoint(address, "model", tmp_path / "replies.sqlite", api_key=secret)
         replies = list(asking.ask([Request("a", "a")]))
-        told = f"{replies} {asking.describe(1)} {asking.stopped}"
+        told = f"{replies} {asking.format_report(1)} {asking.stop_reason}"
         asking.close()
     written = b"".join(path.read_bytes() for path in tmp_path.iterdir())
     assert len(stub.asked) == 1

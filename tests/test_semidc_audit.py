@@ -252,7 +252,7 @@ def test_a_name_that_makes_no_question_is_said_and_left(tmp_path: Path, capsys: 
     project = make_named(tmp_path, Triplet("min hat", "above", "horse"), category="spatial")
     lines = audit(capsys, project, "--rename", "min hat=man in a hat")[1]
     assert lines[-1] == (
-        "  left as it is: spatial: no question can be asked about 'man in a hat above horse'; "
+        "  unchanged: spatial: no question can be asked about 'man in a hat above horse'; "
         "choose another name with --rename"
     )
     assert [item.triplet.subject for item in project.items()] == ["min hat"]
@@ -270,7 +270,7 @@ def test_a_name_that_makes_no_question_is_said_and_left(tmp_path: Path, capsys: 
         (["--raw", "none.jsonl"], "none.jsonl: No such file or directory"),
         (["--raw", "text"], "text:1: expected a JSON object in each line"),
         (["--raw", "other"], "other:1: expected things, or subject and object, got"),
-        (["--raw", "items"], "items:1: expected what models or files said, got an item to verify"),
+        (["--raw", "items"], "items:1: expected raw names, got an item to verify"),
         (["--raw", "project.sqlite"], "project.sqlite: expected a store of replies: no such table"),
     ],
 )  # fmt: skip

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -74,24 +73,30 @@ def test_the_commands_lead_from_pictures_to_records(
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("agree", "none.sqlite"), "mmrel label agree: none.sqlite: expected a project file, found none"),
-        (("select", "--images", "none", "--out", "c.jsonl"), "mmrel label select: none: expected pictures"),
-        (("verify", "p.sqlite"), "mmrel label verify: expected --images, the folder that holds vg/, SPEC/ …, got ''"),
-        (("propose", "none.jsonl", "--category", "action", "--images", ".", "--out", "o", "--base-url",
-          "http://127.0.0.1:9/v1", "--model", "m"), "mmrel label propose: none.jsonl: No such file or directory"),
+        ("agree none.sqlite", "agree: none.sqlite: expected a project file, found none"),
+        ("select --images none --out c.jsonl", "select: none: expected pictures"),
+        (
+            "verify p.sqlite",
+            "verify: expected --images, the folder that holds vg/, SPEC/ …, got ''",
+        ),
+        (
+            "propose none.jsonl --category action --images . --out o"
+            " --base-url http://127.0.0.1:9/v1 --model m",
+            "propose: none.jsonl: No such file or directory",
+        ),
     ],
-)  # fmt: skip
+)
 def test_errors_are_one_line(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-    words: Any,
+    words: str,
     told: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    status, _, err = run_label(capsys, *words)
+    status, _, err = run_label(capsys, *words.split())
     assert status == 1
-    assert err.startswith(told)
+    assert err.startswith(f"mmrel label {told}")
     assert len(err.splitlines()) == 1
     assert list(tmp_path.iterdir()) == []  # verify used to leave a project behind
 

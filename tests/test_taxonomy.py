@@ -14,7 +14,7 @@ import pytest
 from mmrel_kit.files import SCHEMA_FOLDER, InputError
 from mmrel_kit.questions.taxonomy import inflections, read_taxonomy
 from mmrel_kit.scoring.open_ended import load_taxonomy
-from mmrel_kit.semidc.words import are_same, make_triplet
+from mmrel_kit.semidc.words import are_synonyms, make_triplet
 from tests.conftest import REPOSITORY
 
 RELATION = {"name": "ride", "opposites": [], "inverse": None, "synonyms": [], "forms": []}
@@ -98,7 +98,7 @@ def test_a_verb_that_ends_in_y_is_known_in_its_past_tense() -> None:
     # Labelling had inflections of its own, without "carried": it became a verb beside "carry", and
     # one could be proposed as the false twin of the other.
     assert make_triplet("real", "action", "man", "carried", "box").relation == "carry"
-    assert are_same("action", "carried", "haul")
+    assert are_synonyms("action", "carried", "haul")
 
 
 def test_no_inflection_is_a_word_of_another_relation() -> None:
