@@ -28,7 +28,7 @@ from mmrel_kit.audit.page import MEANINGS
 from mmrel_kit.build.job import Job, build_release
 from mmrel_kit.check.release import check_release
 from mmrel_kit.pictures.sources import PictureFolder
-from mmrel_kit.questions.published import read_paper
+from mmrel_kit.questions.published import read_published
 from mmrel_kit.questions.records import Triplet, make_question
 from mmrel_kit.questions.table import QuestionTable
 from mmrel_kit.questions.taxonomy import judge_relation
@@ -403,7 +403,7 @@ def test_relations_are_judged_by_the_taxonomy() -> None:
 
 
 def test_the_papers_sums() -> None:
-    paper = read_paper()
+    paper = read_published()
     totals = {
         task: sum(number for cells in domains.values() for number in cells.values())
         for task, domains in paper.whole.items()
@@ -495,7 +495,7 @@ def found(
         audited = audit_release(folder / name, thorough=False)
         found[name] = {finding.kind: finding for finding in audited.findings}
         if name == "adversarial":
-            lines = {line.name: line for table in audited.tables for line in table.lines}
+            lines = {line.name: line for table in audited.tables for line in table.rows}
             assert lines["adversarial sdxl all categories"].difference == -1
             assert lines["adversarial dalle all categories"].here == 99
     return found

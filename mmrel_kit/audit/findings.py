@@ -21,7 +21,7 @@ from mmrel_kit.audit import pictures as audit_pictures
 from mmrel_kit.audit import words as audit_words
 from mmrel_kit.files import RELEASE, InputError, read_objects
 from mmrel_kit.questions.annotations import Annotation
-from mmrel_kit.questions.published import Cell, compare_with_paper
+from mmrel_kit.questions.published import Cell, compare_with_published
 from mmrel_kit.questions.records import Record
 from mmrel_kit.questions.table import QuestionTable, make_order
 from mmrel_kit.scoring.baselines import LEARN_FROM, blind_baselines
@@ -183,7 +183,7 @@ def audit_release(
         else:
             remarks = [f"{NO_PICTURES}, and {NO_BASELINES}"]
         findings = audit_questions(table) + baselines
-        return Audit(findings, compare_with_paper(count_cells(table)), remarks)
+        return Audit(findings, compare_with_published(count_cells(table)), remarks)
 
 
 def read_questions(release: mmrel.Release) -> Iterator[Annotation]:

@@ -72,12 +72,12 @@ def make_report(audit: Audit) -> str:
         lines += [f"  {example}" for example in finding.examples]
     for table in audit.tables:
         rows = [("", "paper (k)", "here", "difference")]
-        for row in table.lines:
-            rows.append((row.name, f"{row.paper:.2f}", f"{row.here:,}", f"{row.difference:+,}"))
+        for row in table.rows:
+            rows.append((row.name, f"{row.published:.2f}", f"{row.here:,}", f"{row.difference:+,}"))
         lines += ["", table.title, format_table(rows)]
     return "\n".join([*lines, "", *(f"note: {remark}" for remark in audit.remarks)])
 
 
 def _make_table(table: Comparison) -> list[str]:
     lines = ["| questions | paper (thousands) | this release |", "| --- | ---: | ---: |"]
-    return lines + [f"| {row.name} | {row.paper:.2f} | {row.here:,} |" for row in table.lines]
+    return lines + [f"| {row.name} | {row.published:.2f} | {row.here:,} |" for row in table.rows]

@@ -11,7 +11,7 @@ import mmrel
 from mmrel_kit.files import SCHEMA_FOLDER, parse_json
 
 
-class Paper(NamedTuple):
+class PublishedFigures(NamedTuple):
     """The numbers that MMRel's paper prints.
 
     Attributes:
@@ -32,11 +32,11 @@ class Paper(NamedTuple):
 
 
 @functools.cache
-def read_paper() -> Paper:
+def read_published() -> PublishedFigures:
     """Return the numbers of schema/published.json."""
     stated = parse_json((SCHEMA_FOLDER / "published.json").read_text("utf-8"))
     questions, scores = stated["questions"], stated["scores"]
-    return Paper(
+    return PublishedFigures(
         whole=questions["whole"]["counts"],
         sums=questions["whole"]["sums"],
         splits=questions["splits"]["counts"],
@@ -54,39 +54,39 @@ class Cell(NamedTuple):
     task: str
 
 
-class Line(NamedTuple):
+class CountRow(NamedTuple):
     """A number of the paper, in thousands as printed, and the one counted here."""
 
     name: str
-    paper: float
+    published: float
     here: int
 
     @property
     def difference(self) -> int:
         """Questions here beyond the paper's, which is rounded to tens."""
-        return self.here - round(self.paper * 1000)
+        return self.here - round(self.published * 1000)
 
 
 class Comparison(NamedTuple):
     """One of the paper's tables beside the counts."""
 
     title: str
-    lines: list[Line]
+    rows: list[CountRow]
 
 
-def compare_with_paper(counts: dict[Cell, int]) -> list[Comparison]:
+def compare_with_published(counts: dict[Cell, int]) -> list[Comparison]:
     """Return the paper's two tables beside a release's counts."""
-    paper = read_paper()
+    paper = read_published()
     whole, splits = [], []
     for task, domains in paper.whole.items():
         for domain, category, printed in _flatten(domains):
             here = counts.get(Cell(None, domain, category, task), 0)
-            whole.append(Line(f"{task} {domain} {category}", printed, here))
+            whole.append(CountRow(f"{task} {domain} {category}", printed, here))
     for split, domains in paper.splits.items():
         for domain, category, printed in _flatten(domains):
             here = _count_yes_no(counts, split, domain, category)
             name = f"{split} {domain} {category or 'all categories'}"
-            splits.append(Line(name, printed, here))
+            splits.append(CountRow(name, printed, here))
     once = "a question of two splits counts once"
     return [
         Comparison(f"The whole benchmark (paper, versions 2 and 3; {once})", whole),
