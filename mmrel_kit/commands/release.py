@@ -19,9 +19,8 @@ from mmrel_kit.commands.progress import count_pictures, follow_bytes, follow_par
 from mmrel_kit.files import InputError, format_table
 from mmrel_kit.hub import push as hub_push
 from mmrel_kit.hub import verify as hub_verify
-from mmrel_kit.pictures.catalogue import check_sources
-from mmrel_kit.pictures.catalogue import make_list as make_source_list
 from mmrel_kit.pictures.sources import PictureSources
+from mmrel_kit.pictures.upstream import check_downloads, format_downloads
 
 if TYPE_CHECKING:
     import argparse
@@ -39,9 +38,9 @@ def fetch(args: argparse.Namespace) -> int:
     if not args.folder.is_dir():
         wanted = "expected a folder of downloads, found no folder"
         raise InputError(f"{args.folder}: {wanted}; make it, or check its path")
-    states = check_sources(args.folder, follow_bytes)
-    print(make_source_list(states, args.folder))
-    return 1 if any(state.state.startswith("expected") for state in states) else 0
+    downloads = check_downloads(args.folder, follow_bytes)
+    print(format_downloads(downloads, args.folder))
+    return 1 if any(download.status.startswith("expected") for download in downloads) else 0
 
 
 def build(args: argparse.Namespace) -> int:

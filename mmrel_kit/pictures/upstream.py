@@ -18,7 +18,7 @@ READ_AS_THEY_ARE = "Zip files are read as they are, without unpacking"
 FETCHED_ONE_BY_ONE = "of the repository only the pictures asked for are fetched"
 
 
-class SourceFile(NamedTuple):
+class UpstreamFile(NamedTuple):
     """A file or repository that MMRel is made from; size and sha256 are None for a repository."""
 
     name: str
@@ -30,8 +30,8 @@ class SourceFile(NamedTuple):
     licence: str
 
 
-SOURCE_FILES = (
-    SourceFile(
+UPSTREAM_FILES = (
+    UpstreamFile(
         "images.zip",
         "real",
         "Visual Genome, first part (VG_100K)",
@@ -40,7 +40,7 @@ SOURCE_FILES = (
         "51c682d2721f880150720bb416e0346a4c787e4c55d7f80dfd1bd3f73ba81646",
         "photographs with terms of their own; annotations CC-BY-4.0",
     ),
-    SourceFile(
+    UpstreamFile(
         "images2.zip",
         "real",
         "Visual Genome, second part (VG_100K_2)",
@@ -49,7 +49,7 @@ SOURCE_FILES = (
         "99da1a0ddf87011319ff3b05cf9176ffee2731cc3c52951162d9ef0d68e3cfb5",
         "photographs with terms of their own; annotations CC-BY-4.0",
     ),
-    SourceFile(
+    UpstreamFile(
         "data.zip",
         "sdxl",
         "SPEC (relative_spatial, relative_size)",
@@ -58,7 +58,7 @@ SOURCE_FILES = (
         "77ada96030bd2f8fd93dbb5a988cfa097692464be06cd930be5c35fe5dce7186",
         "Apache-2.0",
     ),
-    SourceFile(
+    UpstreamFile(
         "MMRel",
         "dalle",
         "MMRel: all question files, DALL-E pictures",
@@ -70,37 +70,37 @@ SOURCE_FILES = (
 )
 
 
-class State(NamedTuple):
+class Download(NamedTuple):
     """Whether a source file is in a folder.
 
     Attributes:
         file: the source file.
-        state: `missing`, `whole`, `present` (a repository), or what is wrong: `expected …`.
+        status: `missing`, `whole`, `present` (a repository), or what is wrong: `expected …`.
     """
 
-    file: SourceFile
-    state: str
+    file: UpstreamFile
+    status: str
 
 
-def check_sources(
+def check_downloads(
     folder: Path,
     progress: Callable[[Iterator[int], int], Iterator[int]] = lambda done, total: done,
-) -> list[State]:
+) -> list[Download]:
     """Look for the source files in a folder and check their size and sha256.
 
     Args:
         folder: where they were fetched to.
         progress: wraps the bytes as they are read; its second argument is how many there are.
     """
-    return [State(file, _find_state(file, folder, progress)) for file in SOURCE_FILES]
+    return [Download(file, _find_status(file, folder, progress)) for file in UPSTREAM_FILES]
 
 
-def make_list(states: list[State], folder: Path) -> str:
+def format_downloads(downloads: list[Download], folder: Path) -> str:
     """Return what to fetch into a folder and what is there, with the commands that follow."""
     lines = []
-    for file, state in states:
+    for file, status in downloads:
         size = f"{file.size:,} bytes" if file.size else "a repository"
-        lines.append(f"{file.name} ({file.domain}): {state}")
+        lines.append(f"{file.name} ({file.domain}): {status}")
         lines.append(f"  {file.what}; {size}")
         lines.append(f"  {file.url}")
         if file.sha256:
@@ -108,7 +108,7 @@ def make_list(states: list[State], folder: Path) -> str:
         lines.append(f"  licence: {file.licence}")
     questions = folder / "questions"
     places = []
-    for file, _ in states:
+    for file, _ in downloads:
         place = folder / file.name if file.size else file.url
         places.append(f"{file.domain}={place}")
     lines += [
@@ -120,8 +120,8 @@ def make_list(states: list[State], folder: Path) -> str:
     return "\n".join(lines)
 
 
-def _find_state(
-    file: SourceFile,
+def _find_status(
+    file: UpstreamFile,
     folder: Path,
     progress: Callable[[Iterator[int], int], Iterator[int]],
 ) -> str:
