@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmrel_kit.extras import explain_import
 from mmrel_kit.pictures.archives import read_archives
-from mmrel_kit.pictures.whole import check_picture
+from mmrel_kit.pictures.validate import check_picture
 from mmrel_kit.questions.table import make_order
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from mmrel_kit.files import InputError, Problem
-from mmrel_kit.pictures.whole import check_picture, decode_picture
+from mmrel_kit.pictures.validate import check_picture, decode_picture
 from tests.helpers.pictures import make_jpeg, make_png
 
 
