@@ -24,7 +24,7 @@ from mmrel_kit.audit.findings import (
     audit_release,
     drop_questions,
 )
-from mmrel_kit.audit.page import MEANINGS
+from mmrel_kit.audit.render import MEANINGS
 from mmrel_kit.build.job import Job, build_release
 from mmrel_kit.check.release import check_release
 from mmrel_kit.pictures.sources import PictureFolder

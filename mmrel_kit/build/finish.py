@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import mmrel
 from mmrel_kit.audit.findings import audit_release
-from mmrel_kit.audit.page import make_blocks
+from mmrel_kit.audit.render import render_blocks
 from mmrel_kit.build.hub_eval import write_hub_eval
 from mmrel_kit.build.pack import make_versions
 from mmrel_kit.card import croissant
@@ -189,7 +189,7 @@ def _write_card(release: Path, facts: list[Facts], note: str | None) -> None:
     """
     record, picture = _find_example(mmrel.Release(release))
     renew_file(release, EXAMPLE, make_example_picture(picture, record["image_id"]))
-    audited = make_blocks(audit_release(release, thorough=False))
+    audited = render_blocks(audit_release(release, thorough=False))
     blocks = {**audited, "row": make_row(record)}
     generated = generate(facts, note, blocks, find_splits(release))
     card = fill_template(TEMPLATE.read_text("utf-8"), generated)

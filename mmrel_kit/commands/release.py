@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import mmrel
 from mmrel_kit.audit.findings import DROPPABLE, audit_release
-from mmrel_kit.audit.page import make_blocks, make_list, make_report
+from mmrel_kit.audit.render import render_blocks, render_json, render_text
 from mmrel_kit.build.finish import renew_card
 from mmrel_kit.build.job import Job, build_release, build_share, finish_release
 from mmrel_kit.card.sheet import draw_sheet
@@ -91,9 +91,9 @@ def check(args: argparse.Namespace) -> int:
 def audit(args: argparse.Namespace) -> int:
     """List known issues of a release's questions and pictures, and differences from the paper."""
     found = audit_release(args.release, thorough=not args.quick, progress=follow_bytes)
-    print(make_list(found) if args.json else make_report(found))
+    print(render_json(found) if args.json else render_text(found))
     if args.card:
-        renew_card(args.release, make_blocks(found))
+        renew_card(args.release, render_blocks(found))
     return 0
 
 

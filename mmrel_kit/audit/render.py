@@ -23,12 +23,12 @@ MEANINGS = {
 SHOWN = 2  # examples of a finding in the card
 
 
-def make_blocks(audit: Audit) -> dict[str, str]:
+def render_blocks(audit: Audit) -> dict[str, str]:
     """Return the blocks of a card that an audit fills, in Markdown: known issues, and sizes."""
-    return {"audit": make_page(audit), "sizes": make_sizes(audit)}
+    return {"audit": _render_findings(audit), "sizes": _render_sizes(audit)}
 
 
-def make_sizes(audit: Audit) -> str:
+def _render_sizes(audit: Audit) -> str:
     """Return the paper's numbers of questions beside those of the release, in Markdown."""
     lines = []
     for table in audit.tables:
@@ -37,7 +37,7 @@ def make_sizes(audit: Audit) -> str:
     return "\n".join(lines).strip()
 
 
-def make_page(audit: Audit) -> str:
+def _render_findings(audit: Audit) -> str:
     """Return the known issues of a release, in Markdown."""
     lines = [
         "| finding | count | what it means | what is done about it |",
@@ -57,13 +57,13 @@ def make_page(audit: Audit) -> str:
     return "\n".join(lines).strip()
 
 
-def make_list(audit: Audit) -> str:
+def render_json(audit: Audit) -> str:
     """Return the findings as JSON: a list of kind, count, examples, action."""
     findings = [asdict(finding) for finding in audit.findings]
     return json.dumps(findings, indent=2, ensure_ascii=False)
 
 
-def make_report(audit: Audit) -> str:
+def render_text(audit: Audit) -> str:
     """Return the audit as text for a terminal."""
     lines = []
     for finding in audit.findings:
