@@ -99,9 +99,9 @@ def test_counters_that_restart_in_each_file_are_renamed(tmp_path: Path) -> None:
 def test_partners_of_the_real_records(real_data: Path, tmp_path: Path) -> None:
     made = QuestionTable(tmp_path / "plan.sqlite")
     made.add(read_annotations([real_data / "mmrel" / "mmrel_adversarial.jsonl"]))
-    partners = {category: counts for (_, category), counts in made.count_partners().items()}
-    assert partners["spatial"][:2] == (232, 232)
-    assert partners["action"]._asdict() == {
+    pairs = {category: counts for (_, category), counts in made.count_pairs().items()}
+    assert pairs["spatial"][:2] == (232, 232)
+    assert pairs["action"]._asdict() == {
         "groups": 188,
         "complete": 172,
         "no_partner_yes": 15,
@@ -109,5 +109,5 @@ def test_partners_of_the_real_records(real_data: Path, tmp_path: Path) -> None:
         "without_yes": 0,
         "without_no": 0,
     }
-    assert (partners["comparative"].complete, partners["comparative"].without_yes) == (39, 4)
-    assert set(partners) == set(mmrel.CATEGORIES)
+    assert (pairs["comparative"].complete, pairs["comparative"].without_yes) == (39, 4)
+    assert set(pairs) == set(mmrel.CATEGORIES)

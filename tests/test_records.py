@@ -16,7 +16,7 @@ import mmrel
 from mmrel_kit.files import SCHEMA_FOLDER, InputError
 from mmrel_kit.questions.records import (
     SPATIAL,
-    Reading,
+    ParsedQuestion,
     Record,
     Triplet,
     check_record,
@@ -67,7 +67,9 @@ def test_golden_questions(case: dict[str, Any]) -> None:
             parse_question(case["question"])
         return
     task = case.get("task", "discriminative")
-    assert parse_question(case["question"]) == Reading(case["category"], task, *case["triplet"])
+    assert parse_question(case["question"]) == ParsedQuestion(
+        case["category"], task, *case["triplet"]
+    )
     if not case.get("one_way"):
         subject, relation, object_ = case["triplet"]
         triplet = Triplet(subject, relation or "any", object_)
@@ -92,7 +94,7 @@ def test_triplet_to_question_and_back(
     }
     relation = data.draw(relations[category])
     question = make_question(domain, category, Triplet(subject, relation, object_), task)
-    assert parse_question(question) == Reading(
+    assert parse_question(question) == ParsedQuestion(
         category, task, subject, relation if task == "discriminative" else None, object_
     )
 
@@ -105,7 +107,9 @@ def test_any_triplet_reads_back_or_is_refused(
         question = make_question(domain, category, Triplet(subject, relation, other))
     except InputError:
         return
-    assert parse_question(question) == Reading(category, "discriminative", subject, relation, other)
+    assert parse_question(question) == ParsedQuestion(
+        category, "discriminative", subject, relation, other
+    )
 
 
 @pytest.mark.parametrize(

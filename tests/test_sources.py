@@ -18,7 +18,12 @@ import upload
 from mmrel_kit.build.job import Job, build_release
 from mmrel_kit.files import InputError
 from mmrel_kit.pictures.containers import list_pictures, read_picture
-from mmrel_kit.pictures.sources import PictureFolder, PictureSources, make_layouts, open_source
+from mmrel_kit.pictures.sources import (
+    PictureFolder,
+    PictureSources,
+    list_candidate_paths,
+    open_source,
+)
 from tests.helpers.folders import snapshot
 
 DOMAINS = {"vg": "real", "SPEC": "sdxl", "Dall-E_generated": "dalle"}
@@ -174,8 +179,8 @@ def test_a_large_zip_is_read(tmp_path: Path) -> None:
 
 
 def test_layouts_keep_what_the_record_says_first() -> None:
-    assert make_layouts("SPEC/relative_size/1/2.jpg")[0] == "SPEC/relative_size/1/2.jpg"
-    assert make_layouts("Dall-E_generated/action/1.png") == [
+    assert list_candidate_paths("SPEC/relative_size/1/2.jpg")[0] == "SPEC/relative_size/1/2.jpg"
+    assert list_candidate_paths("Dall-E_generated/action/1.png") == [
         "Dall-E_generated/action/1.png",
         "action/1.png",
     ]

@@ -253,16 +253,16 @@ def _print_built(built: Built, out: Path) -> None:
         for file, questions in sorted(built.assumed.items()):
             print(f"  {file}: {questions} questions")
     print("\nyes/no questions of one picture and pair of objects (nothing was repaired):")
-    for (split, category), partners in sorted(built.partners.items()):
-        parts = [f"{partners.complete} of {partners.groups} groups with a yes and a no"]
-        singles = partners.no_partner_yes + partners.no_partner_no
+    for (split, category), pairs in sorted(built.pairs.items()):
+        parts = [f"{pairs.complete} of {pairs.groups} groups with a yes and a no"]
+        singles = pairs.no_partner_yes + pairs.no_partner_no
         if singles:
-            kinds = f"{partners.no_partner_yes} yes, {partners.no_partner_no} no"
+            kinds = f"{pairs.no_partner_yes} yes, {pairs.no_partner_no} no"
             parts.append(f"{singles} questions without a partner ({kinds})")
-        if partners.without_yes:
-            parts.append(f"{partners.without_yes} groups without a yes")
-        if partners.without_no:
-            parts.append(f"{partners.without_no} groups without a no")
+        if pairs.without_yes:
+            parts.append(f"{pairs.without_yes} groups without a yes")
+        if pairs.without_no:
+            parts.append(f"{pairs.without_no} groups without a no")
         print(f"{split:<12} {category:<12} {'; '.join(parts)}")
     print(f"\nwritten to {out}; check it with: mmrel check {out}")
 

@@ -32,10 +32,10 @@ class Location(NamedTuple):
     source: int = 0
 
 
-def make_layouts(image_id: str) -> list[str]:
+def list_candidate_paths(image_id: str) -> list[str]:
     """Return paths at which upstream's folders and archives hold a picture, the likeliest first.
 
-    >>> make_layouts("vg/VG_100K/7.jpg")
+    >>> list_candidate_paths("vg/VG_100K/7.jpg")
     ['vg/VG_100K/7.jpg', 'VG_100K/7.jpg', 'vg/VG_100K_2/7.jpg', 'VG_100K_2/7.jpg', '7.jpg']
     """
     root, _, rest = image_id.partition("/")
@@ -75,7 +75,7 @@ class MemberIndex:
             InputError: several could be it.
         """
         query = "select name, offset, stored, size, method, crc from members where tail = ?"
-        for layout in make_layouts(image_id)[1:]:
+        for layout in list_candidate_paths(image_id)[1:]:
             rows = self._db.execute(query, (_tail(layout),))
             members = [Member(*row) for row in rows]
             members = [member for member in members if _ends_with(member.name, layout)]

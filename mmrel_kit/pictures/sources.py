@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import mmrel
 from mmrel_kit.files import InputError
 from mmrel_kit.pictures.containers import SUFFIXES, Member, list_pictures, read_picture
-from mmrel_kit.pictures.index import Location, MemberIndex, check_size, make_layouts
+from mmrel_kit.pictures.index import Location, MemberIndex, check_size, list_candidate_paths
 from mmrel_kit.pictures.repository import PictureRepository
 from mmrel_kit.pictures.unpack import unpack_pictures
 from mmrel_kit.questions.records import parse_image_path
@@ -56,7 +56,7 @@ class PictureFolder:
         Raises:
             InputError: a file is too large to be a picture.
         """
-        for name in make_layouts(image_id):
+        for name in list_candidate_paths(image_id):
             path = self.root / name
             try:
                 found = path.stat()

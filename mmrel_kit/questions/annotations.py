@@ -16,7 +16,7 @@ import mmrel
 from mmrel_kit.files import MAX_PROBLEMS, InputError, Problem, parse_json, scan_json
 from mmrel_kit.questions.records import (
     ANSWERS,
-    Reading,
+    ParsedQuestion,
     Record,
     check_record,
     make_pair_id,
@@ -82,7 +82,7 @@ def read_annotations(
         InputError: there is no such file, no annotation file in a folder, the mapping cannot be
             used, or a .parquet file is not one of the re-release.
     """
-    files = find_files(paths)
+    files = find_annotation_files(paths)
     declared = _map_files(files, mapping)
     problems = 0
     for path in files:
@@ -124,7 +124,7 @@ def read_mapping(path: Path) -> dict[str, Declared]:
     return mapping
 
 
-def find_files(paths: Sequence[Path]) -> list[Path]:
+def find_annotation_files(paths: Sequence[Path]) -> list[Path]:
     """Return the files that `read_annotations` reads, each once.
 
     Raises:
@@ -315,7 +315,7 @@ def _make_record(
     return _from_contract(fields)
 
 
-def _read_question(question: str, declared: Declared) -> Reading:
+def _read_question(question: str, declared: Declared) -> ParsedQuestion:
     """Read a question by its grammar.
 
     An open question that no grammar reads has the category that is declared, and no triplet.
@@ -325,7 +325,7 @@ def _read_question(question: str, declared: Declared) -> Reading:
     except InputError:
         if declared.task != "generative" or not declared.category:
             raise
-        return Reading(declared.category, declared.task, "", None, "")
+        return ParsedQuestion(declared.category, declared.task, "", None, "")
     is_task = declared.task in (None, reading.task)
     is_category = declared.category in (None, reading.category)
     if not (is_task and is_category):

@@ -45,7 +45,7 @@ class Triplet(NamedTuple):
     object: str
 
 
-class Reading(NamedTuple):
+class ParsedQuestion(NamedTuple):
     """Category, task and triplet of a question, by its grammar.
 
     An open question leaves out the relation.
@@ -86,11 +86,11 @@ class Record:
         return fields
 
 
-def parse_question(question: str) -> Reading:
+def parse_question(question: str) -> ParsedQuestion:
     """Read a question without its instruction by MMRel's grammars.
 
     >>> parse_question("Is there a flower above to a car in the image?")
-    Reading(category='spatial', task='discriminative', subject='flower', relation='above', object='car')
+    ParsedQuestion(category='spatial', task='discriminative', subject='flower', relation='above', object='car')
 
     Raises:
         InputError: no grammar reads it.
@@ -155,7 +155,7 @@ def make_question(
     else:
         question = f"Is {first} {relation} than {second} in the image?"
     asked = None if task == "generative" else relation
-    if parse_question(question) != Reading(category, task, subject, asked, object_):
+    if parse_question(question) != ParsedQuestion(category, task, subject, asked, object_):
         wrong = f"its question {question!r} reads as another triplet"
         raise InputError(f"{category} triplet {tuple(triplet)}: {wrong}")
     return question
@@ -204,16 +204,16 @@ def contract_validator() -> Callable[[Any], str | None]:
     return mmrel.make_validator(json.loads(schema))
 
 
-def _match(question: str) -> Reading | None:
+def _match(question: str) -> ParsedQuestion | None:
     match = _SPATIAL.fullmatch(question)
     if match:
-        return Reading("spatial", "discriminative", *match.groups())
+        return ParsedQuestion("spatial", "discriminative", *match.groups())
     match = _COMPARATIVE.fullmatch(question)
     if match:
-        return Reading("comparative", "discriminative", *match.groups())
+        return ParsedQuestion("comparative", "discriminative", *match.groups())
     match = _OPEN.fullmatch(question)
     if match:
-        return Reading(match[1], "generative", match[2], None, match[3])
+        return ParsedQuestion(match[1], "generative", match[2], None, match[3])
     match = _ACTION.fullmatch(question)
     words = match[1].split(" ") if match else []
     if not match or len(words) < 2:
@@ -221,10 +221,10 @@ def _match(question: str) -> Reading | None:
     # A verb is one word, or two with a particle.
     length = 2 if len(words) > 2 and words[-1] in PARTICLES else 1
     subject, verb = " ".join(words[:-length]), " ".join(words[-length:])
-    return Reading("action", "discriminative", subject, verb, match[2])
+    return ParsedQuestion("action", "discriminative", subject, verb, match[2])
 
 
-def _is_clean(reading: Reading) -> bool:
+def _is_clean(reading: ParsedQuestion) -> bool:
     names = (reading.subject, reading.object, reading.relation or "relation")
     return all(name and name == name.strip() and "?" not in name for name in names)
 

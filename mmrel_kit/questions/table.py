@@ -37,7 +37,7 @@ _INSERT = f"insert into questions values ({', '.join('?' * (3 + len(FIELDS)))})"
 _NUMBER = re.compile(r"(?<=^semidc item )[0-9]+|(?<=:)[0-9]+\Z")
 
 
-class Partners(NamedTuple):
+class PairCounts(NamedTuple):
     """How many yes/no questions of a category and split have a partner, by `pair_id`."""
 
     groups: int
@@ -117,7 +117,7 @@ class QuestionTable:
         """Return the number of questions."""
         return int(self.db.execute("select count(*) from questions").fetchone()[0])
 
-    def count_partners(self) -> dict[tuple[str, str], Partners]:
+    def count_pairs(self) -> dict[tuple[str, str], PairCounts]:
         """Count groups of yes/no questions by split and category.
 
         Counted are all groups, those with a yes and a no, questions that are alone in theirs, and
@@ -130,7 +130,7 @@ class QuestionTable:
             "from questions where pair_id is not null group by split, pair_id) "
             "group by split, category"
         )
-        return {(split, category): Partners(*counts) for split, category, *counts in rows}
+        return {(split, category): PairCounts(*counts) for split, category, *counts in rows}
 
     def _rename_counters(self) -> None:
         """Name a question by file and line where its id is a number that several files use."""
