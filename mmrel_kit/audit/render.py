@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Word an audit: blocks of Markdown for the card, text for a terminal, JSON."""
+"""Render an audit: Markdown for the card, text for a terminal, JSON."""
 
 from __future__ import annotations
 
@@ -7,58 +7,23 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from mmrel_kit.audit.findings import KINDS
+from mmrel_kit.audit.kinds import KINDS
 from mmrel_kit.files import escape_markdown, format_table
 
 if TYPE_CHECKING:
     from mmrel_kit.audit.findings import Audit
-    from mmrel_kit.questions.published import Comparison
 
-MEANINGS = {
-    **{name: kind.meaning for name, kind in KINDS.items()},
-    "spelling_variant": "names of one object that are spelt in several ways",
-    "unbalanced_cell": "yes and no are not about as many, so that one of them is the better guess",
-    "blind_baseline": "the question alone, without the picture, gives away more than a coin does",
-}
-SHOWN = 2  # examples of a finding in the card
+MEANINGS = {kind.name: kind.meaning for kind in KINDS}
+CARD_EXAMPLES = 2  # of a kind of finding
 
 
 def render_blocks(audit: Audit) -> dict[str, str]:
-    """Return the blocks of a card that an audit fills, in Markdown: known issues, and sizes."""
+    """Return the blocks of a card that an audit fills, in Markdown: `audit` and `sizes`."""
     return {"audit": _render_findings(audit), "sizes": _render_sizes(audit)}
 
 
-def _render_sizes(audit: Audit) -> str:
-    """Return the paper's numbers of questions beside those of the release, in Markdown."""
-    lines = []
-    for table in audit.tables:
-        lines += [f"<details><summary>{table.title}</summary>", "", *_make_table(table)]
-        lines += ["", "</details>", ""]
-    return "\n".join(lines).strip()
-
-
-def _render_findings(audit: Audit) -> str:
-    """Return the known issues of a release, in Markdown."""
-    lines = [
-        "| finding | count | what it means | what is done about it |",
-        "| --- | ---: | --- | --- |",
-    ]
-    for finding in audit.findings:
-        kind, meaning = finding.kind, MEANINGS[finding.kind]
-        lines.append(f"| `{kind}` | {finding.count:,} | {meaning} | {finding.action} |")
-    if audit.findings:
-        lines += ["", "For example:", ""]
-    else:
-        lines = ["No issues were found."]
-    for finding in audit.findings:
-        for example in finding.examples[:SHOWN]:
-            lines.append(f"- `{finding.kind}`: {escape_markdown(example)}")
-    lines += ["", *(f"Note: {remark}." for remark in audit.remarks)]
-    return "\n".join(lines).strip()
-
-
 def render_json(audit: Audit) -> str:
-    """Return the findings as JSON: a list of kind, count, examples, action."""
+    """Return the findings as a JSON array of objects with kind, count, examples and action."""
     findings = [asdict(finding) for finding in audit.findings]
     return json.dumps(findings, indent=2, ensure_ascii=False)
 
@@ -69,15 +34,51 @@ def render_text(audit: Audit) -> str:
     for finding in audit.findings:
         lines.append(f"{finding.kind}: {finding.count} ({finding.action})")
         lines.append(f"  {MEANINGS[finding.kind]}")
-        lines += [f"  {example}" for example in finding.examples]
+        for example in finding.examples:
+            lines.append(f"  {example}")
     for table in audit.tables:
         rows = [("", "paper (k)", "here", "difference")]
         for row in table.rows:
-            rows.append((row.name, f"{row.published:.2f}", f"{row.here:,}", f"{row.difference:+,}"))
+            numbers = (f"{row.published:.2f}", f"{row.here:,}", f"{row.difference:+,}")
+            rows.append((row.name, *numbers))
         lines += ["", table.title, format_table(rows)]
-    return "\n".join([*lines, "", *(f"note: {remark}" for remark in audit.remarks)])
+    lines.append("")
+    for remark in audit.remarks:
+        lines.append(f"note: {remark}")
+    return "\n".join(lines)
 
 
-def _make_table(table: Comparison) -> list[str]:
-    lines = ["| questions | paper (thousands) | this release |", "| --- | ---: | ---: |"]
-    return lines + [f"| {row.name} | {row.published:.2f} | {row.here:,} |" for row in table.rows]
+def _render_findings(audit: Audit) -> str:
+    lines = ["No issues were found."]
+    if audit.findings:
+        lines = [
+            "| finding | count | what it means | what is done about it |",
+            "| --- | ---: | --- | --- |",
+        ]
+        for finding in audit.findings:
+            meaning = MEANINGS[finding.kind]
+            row = f"| `{finding.kind}` | {finding.count:,} | {meaning} | {finding.action} |"
+            lines.append(row)
+        lines += ["", "For example:", ""]
+        for finding in audit.findings:
+            for example in finding.examples[:CARD_EXAMPLES]:
+                lines.append(f"- `{finding.kind}`: {escape_markdown(example)}")
+    lines.append("")
+    for remark in audit.remarks:
+        lines.append(f"Note: {remark}.")
+    return "\n".join(lines).strip()
+
+
+def _render_sizes(audit: Audit) -> str:
+    lines = []
+    for table in audit.tables:
+        lines += [
+            f"<details><summary>{table.title}</summary>",
+            "",
+            "| questions | paper (thousands) | this release |",
+            "| --- | ---: | ---: |",
+        ]
+        for row in table.rows:
+            lines.append(f"| {row.name} | {row.published:.2f} | {row.here:,} |")
+        lines += ["", "</details>", ""]
+    return "\n".join(lines).strip()

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import mmrel
-from mmrel_kit.audit.findings import DROPPABLE, audit_release
+from mmrel_kit.audit.findings import audit_release
+from mmrel_kit.audit.kinds import DROPPABLE
 from mmrel_kit.audit.render import render_blocks, render_json, render_text
 from mmrel_kit.build.finish import renew_card
 from mmrel_kit.build.job import Job, build_release, build_share, finish_release
