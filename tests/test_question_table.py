@@ -58,7 +58,7 @@ def test_all_problems_are_raised_at_once(tmp_path: Path) -> None:
     assert lines[0].startswith(f"{path}:2: expected the label yes or no")
     assert lines[-1] == "… 22 problems in all"
     with pytest.raises(
-        InputError, match="a.jsonl:1: expected the label .*\n.*a.jsonl:3: .* stands already at"
+        InputError, match="a.jsonl:1: expected the label .*\n.*a.jsonl:3: .* is already at"
     ):
         settle(tmp_path, write(tmp_path / "a.jsonl", {**POPE, "label": "maybe"}, POPE, POPE))
 
@@ -76,12 +76,12 @@ def test_values_beside_the_questions(tmp_path: Path) -> None:
 def test_a_question_id_twice_is_an_error(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", POPE, {**POPE, "question_id": 5}, POPE)
     with pytest.raises(
-        InputError, match=r"a.jsonl:3: .*'b3yiuvb1pl35riq' stands already at .*a.jsonl:1"
+        InputError, match=r"a.jsonl:3: .*'b3yiuvb1pl35riq' is already at .*a.jsonl:1"
     ):
         settle(tmp_path, path)
-    with pytest.raises(InputError, match=r"b.jsonl:1: .*stands already at .*a.jsonl:1"):
+    with pytest.raises(InputError, match=r"b.jsonl:1: .*is already at .*a.jsonl:1"):
         settle(tmp_path, write(tmp_path / "a.jsonl", POPE), write(tmp_path / "b.jsonl", POPE))
-    with pytest.raises(InputError, match=r"a.jsonl:2: .*'7' stands already"):
+    with pytest.raises(InputError, match=r"a.jsonl:2: .*'7' is already"):
         settle(
             tmp_path,
             write(tmp_path / "a.jsonl", {**POPE, "question_id": 7}, {**POPE, "question_id": "7"}),

@@ -16,8 +16,7 @@ import upload
 from mmrel_kit.build.job import Job, build_release
 from mmrel_kit.check.release import check_release
 from mmrel_kit.files import InputError
-from mmrel_kit.pictures.sources import PictureSources
-from mmrel_kit.pictures.unpack import unpack_pictures
+from mmrel_kit.pictures.sources import PictureSources, unpack_pictures
 from tests.helpers.questions import read
 
 ROWS = (
@@ -133,7 +132,7 @@ def test_two_pictures_of_one_name(tmp_path: Path) -> None:
     table[1]["image"]["bytes"] = make_png("green")
     pq.write_table(pa.Table.from_pylist(table), path)
     with pytest.raises(
-        InputError, match=r"a.parquet:2: picture '.*00001_abstract.png' differs from the one"
+        InputError, match=r"a.parquet:2: picture '.*00001_abstract.png' differs from an earlier"
     ):
         build_release(Job([path], PictureSources([str(path)]), tmp_path / "out"))
 

@@ -1,4 +1,4 @@
-"""What MMRel is made from, as `mmrel fetch` lists it."""
+"""The files that MMRel is built from, as `mmrel fetch` lists them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import upload
 from mmrel_kit.pictures import upstream
 
 
-def test_what_mmrel_is_made_from(
+def test_the_files_mmrel_is_built_from(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     assert upload.main(["fetch", str(tmp_path)]) == 0
@@ -30,7 +30,7 @@ def test_what_mmrel_is_made_from(
     for name, data in (("images.zip", b"foo"), ("images2.zip", b"bar"), ("data.zip", b"fo")):
         (tmp_path / name).write_bytes(data)
     assert [download.status[:30] for download in upstream.check_downloads(tmp_path)] == [
-        "whole",
+        "verified",
         "expected sha256 2c26b46b68ffc6",
         "expected 3 bytes, got 2; fetch",
     ]
