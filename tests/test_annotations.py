@@ -319,7 +319,7 @@ class TestMapping:
                 "map.json: 'part2\\*': expected one of train, test, adversarial, got 'val'",
             ),
             ({"part2*": {"splits": "test"}}, "map.json: expected a JSON object"),
-            ({"part3*": "test"}, "map.json: 'part3\\*' fits none of the annotation files"),
+            ({"part3*": "test"}, "map.json: 'part3\\*' matches none of the annotation files"),
             (
                 {"part2*": {"task": "generative"}},
                 "part2.jsonl:1: expected questions that are generative",
