@@ -1,4 +1,4 @@
-"""The audit: every kind of finding is found where it was put, and what MMRel's real records are known for."""
+"""The audit: it detects every kind of finding where it was planted, and in real records."""
 
 from __future__ import annotations
 
@@ -235,9 +235,10 @@ def test_unbalanced_cells_and_blind_guesses(tmp_path: Path) -> None:
         "data/real/test.jsonl: real action test: 24 yes, 12 no (67% yes)"
         in found["unbalanced_cell"].examples
     )
-    # The relation tells the answer, learnt from the other split.
+    # The majority by relation, learnt from the other split, predicts every answer.
     assert found["blind_baseline"].examples[0] == (
-        "data/real/test.jsonl: real/action test: always yes 66.7%, always no 33.3%, majority by relation 100.0%"
+        "data/real/test.jsonl: real/action test: always yes 66.7%, always no 33.3%, "
+        "majority by relation 100.0%"
     )
 
 
@@ -286,8 +287,8 @@ class TestPictures:
         monkeypatch.setitem(sys.modules, "imagehash", None)
         found = audit_release(folder)
         assert [f.count for f in found.findings if f.kind == "same_picture_across_splits"] == [1]
-        told = "ImageHash is not installed; install what it needs: pip install '.[audit]'"
-        assert any(told in remark for remark in found.remarks)
+        expected = "ImageHash is not installed; install what it needs: pip install '.[audit]'"
+        assert any(expected in remark for remark in found.remarks)
 
     def test_quick(self, folder: Path) -> None:
         found = audit_release(folder, thorough=False)
@@ -309,25 +310,20 @@ class TestPictures:
 def test_dropping(
     kind: str, left: dict[str, int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    extra = ask("test", ONE, "spatial", "car above cat", "no")
+    yes, no = (record for _, record in PAIR)
     asked = [
-        *(("adversarial", record) for _, record in PAIR), ("test", PAIR[0][1]), extra,
-        ("train", {**PAIR[0][1], "label": "no"}), ask("test", ONE, "action", "man ride horse", "yes"),
-    ]  # fmt: skip
-    asked = [entry for entry in asked if entry is not extra] if kind.startswith("rep") else asked
-    asked = asked[:-1] if not kind.startswith("rep") else asked
-    write(tmp_path, *asked)
-    arguments = [
-        "--annotations",
-        tmp_path / "json",
-        "--images",
-        tmp_path,
-        "--out",
-        tmp_path / "out",
-        "--drop",
-        kind,
+        ("adversarial", yes),
+        ("adversarial", no),
+        ("test", yes),
+        ("train", {**yes, "label": "no"}),
     ]
-    assert upload.main(["build", *map(str, arguments)]) == 0
+    if kind == "repeated_across_splits":
+        asked.append(ask("test", ONE, "action", "man ride horse", "yes"))
+    else:
+        asked.append(ask("test", ONE, "spatial", "car above cat", "no"))
+    write(tmp_path, *asked)
+    inputs = ["--annotations", f"{tmp_path}/json", "--images", str(tmp_path)]
+    assert upload.main(["build", *inputs, "--out", f"{tmp_path}/out", "--drop", kind]) == 0
     assert check_release(tmp_path / "out") == []
     lines = {
         path.stem: len(path.read_text().splitlines())
@@ -516,8 +512,9 @@ class TestRealRecords:
         repeated = found["all"]["repeated_across_splits"]
         assert repeated.count == 41
         assert repeated.examples[0] == (
-            "data/dalle/adversarial.jsonl:59: Dall-E_generated/action/00007_abstract.png: Does a book grow a tree "
-            "in the image? yes | data/dalle/test.jsonl:10: Dall-E_generated/action/00007_abstract.png: "
+            "data/dalle/adversarial.jsonl:59: Dall-E_generated/action/00007_abstract.png: "
+            "Does a book grow a tree in the image? yes | "
+            "data/dalle/test.jsonl:10: Dall-E_generated/action/00007_abstract.png: "
             "Does a book grow a tree in the image? yes"
         )
         # With the same labels: none of the 41 contradicts itself.

@@ -1,4 +1,4 @@
-"""A picture that is decoded once has the pixels of one that is decoded for each row, however the rows come."""
+"""A picture decoded once has the same pixels as one decoded for each row, in any order of rows."""
 
 from __future__ import annotations
 

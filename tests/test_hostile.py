@@ -1,4 +1,4 @@
-"""Archives of pictures that are damaged or mean harm: refused by name, and nothing outside --out is written."""
+"""Damaged or hostile archives of pictures are refused, and nothing outside --out is written."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def member(name: str, size: int = 0, **fields: object) -> tarfile.TarInfo:
 
 
 GOOD = (NAME, make_jpeg())
-# What stands in the file, its name, and what is told of it.
+# The content of a file, its name, and the message about it.
 CASES: dict[str, tuple[Callable[[], bytes], str, str]] = {
     "a bomb that says how large it is": (
         lambda: patched(
@@ -175,7 +175,8 @@ CASES: dict[str, tuple[Callable[[], bytes], str, str]] = {
     "a damaged directory": (
         lambda: patched(zipped(GOOD), b"PK\1\2", 0, b"PK\1\3"),
         "a.zip",
-        "a.zip: expected a complete zip file: Bad magic number for central directory; fetch the file again",
+        "a.zip: expected a complete zip file: Bad magic number for central directory; "
+        "fetch the file again",
     ),
     "empty": (lambda: b"", "a.zip", "a.zip: expected a complete zip file"),
     "a picture bomb": (
@@ -271,9 +272,9 @@ def test_refused_by_name(case: str, tmp_path: Path, capsys: pytest.CaptureFixtur
         tmp_path / "out",
     ]
     assert upload.main(["build", *map(str, arguments)]) == 1
-    told = capsys.readouterr().err
-    assert message in told
-    assert "Traceback" not in told
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
     assert snapshot(tmp_path) == before
     assert not (tmp_path / "out").exists()
 
@@ -300,7 +301,7 @@ def test_a_zip_with_a_comment(tmp_path: Path) -> None:
 def test_any_damage_is_refused_or_harmless(
     suffix: str, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    # Cut a whole archive anywhere, or change some of its bytes: what is read is what was packed, or an error.
+    # An archive is truncated anywhere, or some bytes change: reading raises, or nothing is lost.
     pictures = {f"VG_100K/{n}.jpg": bytes([n]) * 700 for n in range(3)}
     if suffix == ".zip":
         whole = zipped(*pictures.items())
@@ -319,7 +320,7 @@ def test_any_damage_is_refused_or_harmless(
     except InputError as error:
         assert str(path) in str(error)
     else:
-        # A zip knows the checksum of what it holds; a tar does not know what is in a picture, which is decoded later.
+        # A zip has checksums. A tar has none; its pictures are decoded later, which finds damage.
         assert suffix == ".tar" or all(
             pictures.get(name, body) == body for name, body in found.items()
         )
