@@ -42,7 +42,9 @@ def store_hashes(
     create_tables(db)
     imagehash, problem = _import_imagehash()
     archives = release.archives("all")
-    total = sum(release.files[name]["size"] for names in archives.values() for name in names)
+    total = 0
+    for names in archives.values():
+        total += sum(release.files[name]["size"] for name in names)
     for _ in progress(_store_prints(db, release, archives, imagehash), total):
         pass
     db.executescript(queries.INDEX_PRINTS)
