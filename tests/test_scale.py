@@ -170,7 +170,7 @@ def test_a_bad_picture_costs_its_own_shard_alone(
     bad.write_bytes(good[:-300])
     job = Job([folder / "json"], PictureFolder(folder), tmp_path / "out", shard_bytes=SMALL_SHARDS)
     with pytest.raises(
-        InputError, match=r"test.jsonl:\d+: picture 'vg/VG_100K/20.jpg': expected a whole"
+        InputError, match=r"test.jsonl:\d+: picture 'vg/VG_100K/20.jpg': expected a complete"
     ):
         build_release(job)
     assert not (tmp_path / "out").exists()

@@ -38,7 +38,7 @@ def test_the_taxonomy_of_a_file_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("relation", "changes", "told"),
+    ("relation", "changes", "message"),
     [
         ({"name": 7}, {}, "expected 'name' to be str, got 7"),
         ({"synonyms": "sit on"}, {}, "expected 'synonyms' to be list, got \"sit on\""),
@@ -60,11 +60,11 @@ def test_the_taxonomy_of_a_file_is_read(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_no_taxonomy_is_refused(
-    tmp_path: Path, relation: dict[str, Any], changes: dict[str, Any], told: str
+    tmp_path: Path, relation: dict[str, Any], changes: dict[str, Any], message: str
 ) -> None:
     path = write(tmp_path, relation, **changes)
     expected = re.escape(f"expected the taxonomy of relations in {path}; it cannot be read: ")
-    with pytest.raises(InputError, match=f"{expected}.*{re.escape(told)}"):
+    with pytest.raises(InputError, match=f"{expected}.*{re.escape(message)}"):
         read_taxonomy(path)
     with pytest.raises(InputError, match=expected):
         load_taxonomy(path)
@@ -87,7 +87,7 @@ def test_a_word_finds_its_relation() -> None:
         "eat",
         "carry",
     ]  # type: ignore[union-attr]
-    assert spatial.find("on top of") is None  # above or on: it does not tell
+    assert spatial.find("on top of") is None  # above or on
     assert spatial.find_all("on top of") == {"above", "on"}
     assert spatial.listed["on top of"].name == "above"
     assert action.find("juggle") is None

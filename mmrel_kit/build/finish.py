@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import mmrel
 from mmrel_kit.audit.findings import audit_release
-from mmrel_kit.audit.page import make_blocks
+from mmrel_kit.audit.render import render_blocks
 from mmrel_kit.build.hub_eval import write_hub_eval
 from mmrel_kit.build.pack import make_versions
 from mmrel_kit.card import croissant
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from mmrel_kit.build.pack import Part, Workplace
     from mmrel_kit.build.plan import Plan
     from mmrel_kit.card.facts import Facts
-    from mmrel_kit.questions.table import Partners
+    from mmrel_kit.questions.table import PairCounts
 
 CARD = "README.md"
 MISSING = "missing.jsonl"
@@ -57,13 +57,13 @@ class Built(NamedTuple):
 
     Attributes:
         facts: of each split.
-        partners: of the yes/no questions, by split and category.
+        pairs: of the yes/no questions, by split and category.
         left_out: a sentence on the questions that were left out, or None.
         assumed: how many questions of an annotation file went to `test`, as nothing names a split.
     """
 
     facts: list[Facts]
-    partners: dict[tuple[str, str], Partners]
+    pairs: dict[tuple[str, str], PairCounts]
     left_out: str | None
     assumed: dict[str, int]
 
@@ -113,7 +113,7 @@ def join_parts(plan: Plan, work: Workplace, parts: Sequence[Part]) -> Built:
     files[croissant.NAME] = describe_file(work.release / croissant.NAME)
     (work.release / INDEX).write_text(make_index(files, note), "utf-8", newline="\n")
     _write_card(work.release, facts, note)
-    built = Built(facts, plan.count_partners(), left_out, plan.get_meta("assumed") or {})
+    built = Built(facts, plan.count_pairs(), left_out, plan.get_meta("assumed") or {})
     _replace_folder(work.release, work.out)
     shutil.rmtree(work.root)
     return built
@@ -189,7 +189,7 @@ def _write_card(release: Path, facts: list[Facts], note: str | None) -> None:
     """
     record, picture = _find_example(mmrel.Release(release))
     renew_file(release, EXAMPLE, make_example_picture(picture, record["image_id"]))
-    audited = make_blocks(audit_release(release, thorough=False))
+    audited = render_blocks(audit_release(release, thorough=False))
     blocks = {**audited, "row": make_row(record)}
     generated = generate(facts, note, blocks, find_splits(release))
     card = fill_template(TEMPLATE.read_text("utf-8"), generated)

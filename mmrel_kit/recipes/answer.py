@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import mmrel
 from mmrel_kit import endpoint
 from mmrel_kit.files import InputError, read_objects, write_json_lines
-from mmrel_kit.pictures.whole import read_size
+from mmrel_kit.pictures.validate import read_size
 from mmrel_kit.questions.records import make_prompt
 from mmrel_kit.recipes.questions import (
     is_of_task,

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import mmrel
 import relation_accuracy
 from mmrel_kit.files import ANSWERS, Value, read_json, write_bytes
-from mmrel_kit.questions.published import read_paper
+from mmrel_kit.questions.published import read_published
 from mmrel_kit.scoring.compare import LEARN_FROM, score_baselines
 from mmrel_kit.scoring.open_ended import Taxonomy
 from mmrel_kit.scoring.release import TAXONOMY, load_release
@@ -174,7 +174,7 @@ def score_blind(scored: Scored) -> dict[str, dict[str, Any]]:
 
 def describe_published() -> dict[str, Any]:
     """Return the rows of the paper by model and cell, and what to know about them."""
-    paper = read_paper()
+    paper = read_published()
     return {"rows": paper.scores, "notes": list(paper.notes)}
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mmrel_kit.files import format_table
-from mmrel_kit.questions.published import read_paper
+from mmrel_kit.questions.published import read_published
 from mmrel_kit.scoring.intervals import COMPARED, Interval
 from relation_accuracy import GROUPINGS
 
@@ -134,7 +134,7 @@ def baseline_table(result: Mapping[str, Any]) -> str:
 
 def published_table(result: Mapping[str, Any]) -> str:
     """Format the figures of each cell beside the published rows, in percent."""
-    paper = read_paper()
+    paper = read_published()
     rows = [["accuracy / precision / recall / F1", "these answers", *paper.scores]]
     for cell in next(iter(paper.scores.values())):
         figures = result["by"]["cell"].get(cell, {})

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from mmrel_kit.endpoint import Request
 from mmrel_kit.files import InputError, write_bytes
-from mmrel_kit.pictures.whole import check_picture
+from mmrel_kit.pictures.validate import check_picture
 from mmrel_kit.questions.records import Triplet
 from mmrel_kit.questions.taxonomy import read_taxonomy
 from mmrel_kit.semidc.items import Proposal, read_json_objects, read_triplet

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mmrel_kit.files import InputError, read_json
-from mmrel_kit.pictures.whole import check_picture
+from mmrel_kit.pictures.validate import check_picture
 from mmrel_kit.semidc.items import check_image_id, read_json_objects
 
 if TYPE_CHECKING:
