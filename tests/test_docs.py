@@ -281,7 +281,7 @@ def pack(target: Path, root: Path, folders: str) -> None:
 @pytest.fixture
 def reader(built: Path, sources: Path, tmp_path: Path) -> Iterator[Reader]:
     """Give a reader what the text around the blocks says that he has."""
-    with LoopbackHub(tmp_path / "hub") as hub, StubEndpoint(lambda asked: "Yes.") as endpoint:
+    with LoopbackHub(tmp_path / "hub") as hub, StubEndpoint(lambda request: "Yes.") as endpoint:
         hub.publish("NS/MMRel", built)
         hub.create("jiahaonie/MMRel")
         theirs = [*sources.glob("json/*"), *sources.glob("Dall-E_generated/**/*.png")]

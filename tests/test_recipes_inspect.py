@@ -27,7 +27,7 @@ def evaluate(folder: Path, *arguments: str, **environment: str) -> dict[str, Any
     """The logs of a run of inspect against an endpoint, by task."""
     from inspect_ai.log import list_eval_logs, read_eval_log
 
-    with StubEndpoint(lambda asked: say(asked.prompt)) as stub:
+    with StubEndpoint(lambda request: say(request.prompt)) as stub:
         environment = {
             **os.environ,
             **environment,
@@ -47,7 +47,9 @@ def evaluate(folder: Path, *arguments: str, **environment: str) -> dict[str, Any
             command, cwd=REPOSITORY, env=environment, capture_output=True, text=True
         )
     assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
-    assert all(asked.picture and asked.prompt.endswith("one word.") for asked in stub.asked)
+    assert all(
+        request.picture and request.prompt.endswith("one word.") for request in stub.requests
+    )
     logs = [read_eval_log(info) for info in list_eval_logs(str(folder / "logs"))]
     assert [log.error.traceback for log in logs if log.error] == []
     return {log.eval.task: log for log in logs}

@@ -16,7 +16,7 @@ import mmrel
 import relation_accuracy
 from tests.conftest import REPOSITORY
 from tests.helpers.routes import answers_to, read_lines, say
-from tests.helpers.stub_endpoint import Asked, Fault, StubEndpoint
+from tests.helpers.stub_endpoint import Fault, StubEndpoint, StubRequest
 from tests.hub.hub_client import Client
 from tests.hub.loopback_hub import LoopbackHub
 
@@ -93,11 +93,11 @@ def test_the_dummy_model(tmp_path: Path) -> None:
 
 
 def test_an_endpoint_that_answers_in_every_way_and_fails_once(tmp_path: Path) -> None:
-    def talk(asked: Asked) -> str:
-        return say(asked.prompt)
+    def talk(request: StubRequest) -> str:
+        return say(request.prompt)
 
-    def fail(asked: Asked) -> Fault | None:
-        return Fault(400) if asked.prompt == failing else None
+    def fail(request: StubRequest) -> Fault | None:
+        return Fault(400) if request.prompt == failing else None
 
     failing = next(r["question"] + " " + r["instruction"] for r in read_lines(REPOSITORY, "test"))
     with StubEndpoint(talk, fail) as stub:
@@ -113,8 +113,8 @@ def test_an_endpoint_that_answers_in_every_way_and_fails_once(tmp_path: Path) ->
         record["question"] + " " + record["instruction"]
         for record in read_lines(REPOSITORY, "test")
     }
-    assert {asked.prompt for asked in stub.asked} == prompts
-    assert all(asked.picture for asked in stub.asked)
+    assert {request.prompt for request in stub.requests} == prompts
+    assert all(request.picture for request in stub.requests)
 
 
 def test_a_tiny_llava_on_a_release_in_a_folder_called_mmrel(tmp_path: Path, built: Path) -> None:

@@ -66,7 +66,7 @@ def damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project
         candidates.append(Candidate(draw(images, PICTURE.format(number)), 200, 200))
     replies = [state_triplets((*said, 0.5)) for said in SAID]
     drops = Counter[str]()
-    stub = StubEndpoint(lambda asked: replies[asked.number - 1])
+    stub = StubEndpoint(lambda request: replies[request.number - 1])
     with monkeypatch.context() as patch, stub:
         patch.setattr(semidc_words, "tidy_name", old_tidy_name)
         store = tmp_path / "replies.sqlite"

@@ -28,7 +28,7 @@ def test_the_commands_lead_from_pictures_to_records(
     draw(images, FIRST)
     status, out, _ = run_label(capsys, "select", "--images", images, "--out", tmp_path / "c.jsonl")
     assert (status, out.splitlines()[0]) == (0, f"1 pictures written to {tmp_path / 'c.jsonl'}")
-    with StubEndpoint(lambda asked: state_triplets(("cat", "on", "dog", 0.5))) as stub:
+    with StubEndpoint(lambda request: state_triplets(("cat", "on", "dog", 0.5))) as stub:
         where = (
             "--base-url",
             stub.url,
@@ -51,7 +51,7 @@ def test_the_commands_lead_from_pictures_to_records(
             *where,
         )
         status, out, _ = run_label(capsys, *words)
-        assert (status, stub.asked[0].body["seed"]) == (0, 1)
+        assert (status, stub.requests[0].body["seed"]) == (0, 1)
         assert "1 items to verify written to" in out
         status, out, err = run_label(capsys, *words, "--times", 5, "--max-requests", 2)
         assert status == 1
