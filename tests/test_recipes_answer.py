@@ -24,7 +24,7 @@ from mmrel_kit import cli
 from mmrel_kit.recipes.questions import read_pictures
 from mmrel_kit.scoring.report import read_answers
 from tests.conftest import REPOSITORY
-from tests.helpers.routes import answers_to, read_lines, say
+from tests.helpers.fake_model import answer_prompt, make_answers, read_records
 from tests.helpers.stub_endpoint import Fault, StubEndpoint, StubReply, StubRequest
 from tests.hub.hub_client import Client
 from tests.hub.loopback_hub import LoopbackHub
@@ -51,13 +51,13 @@ def coverage(folder: Path) -> dict[str, Any]:
 
 
 def talk(request: StubRequest) -> str:
-    return say(request.prompt)
+    return answer_prompt(request.prompt)
 
 
 def test_every_question_is_asked_once_with_its_picture(built: Path, tmp_path: Path) -> None:
     with StubEndpoint(talk) as stub:
         assert run(command(stub, built, tmp_path)) == 0
-    records = read_lines(built, "test")
+    records = read_records(built, "test")
     expected = sorted(f"{record['question']} {record['instruction']}" for record in records)
     assert sorted(request.prompt for request in stub.requests) == expected
     assert all(request.picture for request in stub.requests)
@@ -83,7 +83,7 @@ def test_questions_of_a_release_on_the_hub(built: Path, tmp_path: Path) -> None:
             check=False,
         )
     assert (done.returncode, done.stderr) == (0, "")
-    expected = [record["question_id"] for record in read_lines(built, "test")]
+    expected = [record["question_id"] for record in read_records(built, "test")]
     assert [row["question_id"] for row in read(tmp_path)] == expected
 
 
@@ -92,9 +92,9 @@ def test_the_answer_file_says_how_it_came_about(built: Path, tmp_path: Path) -> 
         run(command(stub, built, tmp_path, "--parameter", "max_tokens=9"))
     rows = read(tmp_path)
     assert [row["question_id"] for row in rows] == [
-        record["question_id"] for record in read_lines(built, "test")
+        record["question_id"] for record in read_records(built, "test")
     ]
-    assert rows[0]["answer"] == say(str(rows[0]["prompt"]))
+    assert rows[0]["answer"] == answer_prompt(str(rows[0]["prompt"]))
     assert (rows[0]["model"], rows[0]["endpoint"]) == ("tiny", stub.url)
     assert rows[0]["decoding"] == {"temperature": 0, "max_tokens": 9, "seed": None}
     assert {row["finish_reason"] for row in rows} == {"stop"}
@@ -138,7 +138,7 @@ def test_the_report_is_that_of_the_metric_s_own_command(built: Path, tmp_path: P
     there.pop("run")
     assert here == there
     plain = relation_accuracy.compute(
-        answers_to(built, "test"), read_lines(built, "test"), task="both"
+        make_answers(built, "test"), read_records(built, "test"), task="both"
     )
     assert {
         name: here[name] for name in ("n", "accuracy", "f1", "pair_accuracy", "by", "open_ended")
@@ -194,13 +194,13 @@ def test_an_endpoint_that_is_down_leaves_what_can_be_gone_on_with(
         assert f"HTTP 503: fault; the endpoint is {stub.url}; the same command goes on" in err
         before, stub.fault = len(stub.requests), lambda request: None
         assert run(command(stub, built, tmp_path, *more)) == 0
-        assert len(stub.requests) - before == len(read_lines(built, "test")) - 40
+        assert len(stub.requests) - before == len(read_records(built, "test")) - 40
         told = capsys.readouterr().out.splitlines()
         kept = f"40 of 96 replies come from {tmp_path / 'store.sqlite'} (asked before)"
         assert told[0] == f"{kept}; 56 are to be asked"
         assert told[1] == "96 of 96 answered, 0 failed (40 replies kept from before)"
     assert {row["question_id"]: row["answer"] for row in read(tmp_path)} == {
-        row["question_id"]: row["answer"] for row in answers_to(built, "test")
+        row["question_id"]: row["answer"] for row in make_answers(built, "test")
     }
 
 
@@ -229,11 +229,11 @@ def test_after_kill_9_the_same_command_goes_on(built: Path, tmp_path: Path) -> N
                 )  # a loop without a rest would starve the stub, which runs in this process
             process.send_signal(signal.SIGKILL)
         assert not (tmp_path / "answers.jsonl").exists()
-        assert len(stub.requests) < len(read_lines(built, "test"))
+        assert len(stub.requests) < len(read_records(built, "test"))
         assert run(arguments) == 0
-        assert len(stub.requests) - len(read_lines(built, "test")) <= 4
+        assert len(stub.requests) - len(read_records(built, "test")) <= 4
     assert [row["answer"] for row in read(tmp_path)] == [
-        row["answer"] for row in answers_to(built, "test")
+        row["answer"] for row in make_answers(built, "test")
     ]
 
 
@@ -439,7 +439,7 @@ def test_a_key_that_has_expired_gives_no_score(
 def test_a_question_that_always_fails_keeps_no_one_from_the_score(
     built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    record = read_lines(built, "test")[0]
+    record = read_records(built, "test")[0]
     failing = f"{record['question']} {record['instruction']}"
     with StubEndpoint(
         talk, lambda request: Fault(400) if request.prompt == failing else None
