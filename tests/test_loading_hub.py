@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.hub.hub_client import PROJECT, Client
+from tests.hub.hub_client import REPOSITORY, Client
 from tests.hub.loopback_hub import LoopbackHub
 
 NAME = "NS/MMRel"
@@ -42,8 +42,8 @@ def client(built: Path, tmp_path: Path):
 
 def run(client: Client, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a command of the project's as its user would, from another folder."""
-    command = [sys.executable, str(PROJECT / arguments[0]), *arguments[1:]]
-    settings = {**client.environment(), "PYTHONPATH": str(PROJECT)}
+    command = [sys.executable, str(REPOSITORY / arguments[0]), *arguments[1:]]
+    settings = {**client.environment(), "PYTHONPATH": str(REPOSITORY)}
     return subprocess.run(
         command, env=settings, cwd=client.home, text=True, capture_output=True, timeout=300
     )

@@ -45,7 +45,7 @@ def edit_index(root: Path, edit: Callable[[dict[str, Any]], object]) -> None:
     (root / INDEX).write_text(json.dumps(index))
 
 
-def edit_lines(
+def edit_record(
     root: Path, edit: Callable[[dict[str, Any]], object], line: int = 1, name: str = "real/test"
 ) -> None:
     """Change a record of the JSON lines of a split."""

@@ -21,7 +21,7 @@ FIRST, SECOND = "vg/VG_100K/1.jpg", "vg/VG_100K_2/2.jpg"
 CAT, DOG = ("cat", 0, 0, 80, 80), ("dog", 100, 100, 80, 80)
 
 
-def draw(images: Path, image_id: str, size: tuple[int, int] = (200, 200)) -> str:
+def draw_picture(images: Path, image_id: str, size: tuple[int, int] = (200, 200)) -> str:
     """Draw a picture of noise, always the same for a path."""
     path = images / image_id
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -35,7 +35,7 @@ def make_things(*boxes: tuple[str, int, int, int, int]) -> tuple[Thing, ...]:
     return tuple(Thing(*box) for box in boxes)
 
 
-def state_triplets(*said: tuple[Any, ...]) -> str:
+def make_reply(*said: tuple[Any, ...]) -> str:
     """Return the reply in which a model states triplets with their confidence."""
     keys = ("subject", "relation", "object", "confidence")
     return json.dumps({"triplets": [dict(zip(keys, one, strict=True)) for one in said]})
@@ -49,7 +49,7 @@ def make_project(folder: Path, *items: tuple[Any, ...]) -> Project:
     project = Project(folder / "project.sqlite", make=True)
     project.set_people(1)
     for image_id, category, words, verdict, *correction in items:
-        draw(folder / "images", image_id)
+        draw_picture(folder / "images", image_id)
         triplet = Triplet(*words.split())
         proposal = Proposal(image_id, category, triplet, 0.5, None, "model", "test")
         write_proposals(folder / "p.jsonl", [proposal])

@@ -21,7 +21,7 @@ from mmrel_kit.cli import run_command
 from mmrel_kit.files import InputError
 from tests.hub.loopback_hub import TOKEN, LoopbackHub
 
-PROJECT = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 PATIENCE = {"tries": 3, "first_wait": 0.1, "longest_wait": 10.0, "timeout": 1.0}
 
@@ -69,7 +69,7 @@ class Client:
                 ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), self.hub.endpoint
             ),
             **dict.fromkeys(("NO_PROXY", "no_proxy"), "127.0.0.1,localhost"),
-            "PYTHONPATH": str(PROJECT),
+            "PYTHONPATH": str(REPOSITORY),
         }
         return {**kept, **ours, **self.settings}
 
@@ -99,7 +99,7 @@ class Client:
 
     def upload(self, *arguments: str) -> str:
         """Run the real upload.py, which must succeed, and return what it printed."""
-        return self._succeed(str(PROJECT / "upload.py"), *arguments)
+        return self._succeed(str(REPOSITORY / "upload.py"), *arguments)
 
     def python(self, code: str, *arguments: str) -> str:
         """Run Python code, which must succeed, and return what it printed."""

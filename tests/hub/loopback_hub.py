@@ -13,7 +13,7 @@ What a test can do with it:
   `"delay"`: wait `hub.delay` seconds, then act as if nothing were amiss; `"hang"`: wait as long, then hang up without
   having acted; `"lost"`: act, then close without an answer;
   `"garbled"`: act, then answer 200 with a page of HTML; `"quota"` (at `batch`): no room for any object.
-* `hub.requests`: what was asked, in order; `hub.sent(step)` counts it.
+* `hub.requests`: what was asked, in order; `hub.count_requests(step)` counts it.
 * `hub.external`: hosts that a client with `HTTP_PROXY=hub.endpoint` tried to reach; each try is refused.
 * `hub.repo("ns/name")`: commits, branches, tags, pull requests and files as they stand. Names are looked up without
   regard to case, as on the real Hub.
@@ -160,8 +160,8 @@ class LoopbackHub:
             server.shutdown()
             server.server_close()
 
-    def sent(self, step: str) -> int:
-        """How many requests of this step came in."""
+    def count_requests(self, step: str) -> int:
+        """Return how many requests of this step arrived."""
         return sum(request.step == step for request in self.requests)
 
     def wait_for(self, step: str, count: int = 1, seconds: float = 60.0) -> None:
@@ -171,10 +171,10 @@ class LoopbackHub:
             TimeoutError: They did not come.
         """
         end = time.monotonic() + seconds
-        while self.sent(step) < count:
+        while self.count_requests(step) < count:
             if time.monotonic() > end:
                 raise TimeoutError(
-                    f"expected {count} requests of {step}, got {self.sent(step)} in {seconds:g} s"
+                    f"expected {count} requests of {step}, got {self.count_requests(step)} in {seconds:g} s"
                 )
             time.sleep(0.01)
 
