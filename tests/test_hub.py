@@ -313,7 +313,7 @@ def test_no_token(client: Client, release: Path) -> None:
 def test_faults(title: str) -> None:
     cases = [*fault_table.passing_cases(), *fault_table.lasting_cases()]
     case = next(case for case in cases if case.title == title)
-    assert fault_table.run_case(case).wrong == ""
+    assert fault_table.run_case(case).problem == ""
 
 
 def test_412_names_both_revisions(hub: LoopbackHub, client: Client, release: Path) -> None:
