@@ -272,8 +272,9 @@ def put(
     name: str, x: float = 0, y: float = 0, height: float = 0, pose: str = "", widest: float = 999
 ) -> Item:
     """Return an object with its foot at a point, in its usual height, and at most `widest` wide."""
-    it = thing(name, pose)
-    return Item(it.art, it.paints, it.width, x, y, min(height or it.size, widest * 100 / it.width))
+    drawing = thing(name, pose)
+    height = min(height or drawing.size, widest * 100 / drawing.width)
+    return Item(drawing.art, drawing.paints, drawing.width, x, y, height)
 
 
 def mark(kind: str, *numbers: float) -> Item:
