@@ -24,6 +24,8 @@ from tests.conftest import REPOSITORY
 from tests.drawing.draw_sample import PLACED, build_sample, make_placed_index, make_readme
 from tests.helpers.verbs import list_runnable
 
+MOST_COLUMNS = 100
+
 if sys.version_info >= (3, 11):
     import tomllib
 
@@ -89,6 +91,15 @@ def list_tracked(pattern: str) -> list[Path]:
         pytest.skip("expected a git repository, got a folder without one")
     names = sorted(set(done.stdout.split("\0")) - {""})
     return [REPOSITORY / name for name in names if (REPOSITORY / name).exists()]
+
+
+def test_no_line_of_python_is_over_100_columns() -> None:
+    long_lines = []
+    for path in list_tracked("*.py"):
+        for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+            if len(line) > MOST_COLUMNS and not re.search(r"https?://\S+$", line):
+                long_lines.append(f"{path.relative_to(REPOSITORY)}:{number}: {len(line)} columns")
+    assert not long_lines, "\n".join(long_lines)
 
 
 def list_public(tree: ast.AST, prefix: str = "") -> Iterator[tuple[str, ast.stmt]]:
