@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ast
+import io
 import json
 import re
 import subprocess
 import sys
+import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,6 +27,15 @@ from tests.drawing.draw_sample import PLACED, build_sample, make_placed_index, m
 from tests.helpers.verbs import list_runnable
 
 MOST_COLUMNS = 100
+# Words that make prose hard to read; say "reported", "is", "instead", "unchanged", "matches".
+STOP_LIST = (
+    "told",
+    "stands there",
+    "in its stead",
+    "as they came",
+    "holds against",
+    "comes to be",
+)
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -100,6 +111,40 @@ def test_no_line_of_python_is_over_100_columns() -> None:
             if len(line) > MOST_COLUMNS and not re.search(r"https?://\S+$", line):
                 long_lines.append(f"{path.relative_to(REPOSITORY)}:{number}: {len(line)} columns")
     assert not long_lines, "\n".join(long_lines)
+
+
+def read_prose(path: Path) -> str:
+    """Return the text of a file; in Python, everything but comments and strings becomes spaces."""
+    text = path.read_text("utf-8")
+    if path.suffix != ".py":
+        return text
+    starts = [0]  # the offset of each line
+    for line in io.StringIO(text):
+        starts.append(starts[-1] + len(line))
+    prose = ["\n" if character == "\n" else " " for character in text]
+    # Python 3.12 and later split f-strings into tokens of their own.
+    kinds = (tokenize.COMMENT, tokenize.STRING, getattr(tokenize, "FSTRING_MIDDLE", None))
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type in kinds:
+            first = starts[token.start[0] - 1] + token.start[1]
+            end = starts[token.end[0] - 1] + token.end[1]
+            prose[first:end] = text[first:end].replace("#", " ")
+    return "".join(prose)
+
+
+def test_no_page_and_no_message_uses_a_word_of_the_stop_list() -> None:
+    pattern = "|".join(phrase.replace(" ", r"\s+") for phrase in STOP_LIST)
+    pages = [REPOSITORY / "README.md", *sorted(REPOSITORY.glob("docs/*.md"))]
+    places = []
+    for path in [*list_tracked("*.py"), *pages]:
+        if path == Path(__file__):
+            continue
+        prose = read_prose(path)
+        for match in re.finditer(rf"\b(?:{pattern})\b", prose, re.IGNORECASE):
+            number = prose.count("\n", 0, match.start()) + 1
+            phrase = " ".join(match[0].split())
+            places.append(f"{path.relative_to(REPOSITORY)}:{number}: {phrase}")
+    assert not places, f"{len(places)} places\n" + "\n".join(places)
 
 
 def list_public(tree: ast.AST, prefix: str = "") -> Iterator[tuple[str, ast.stmt]]:
