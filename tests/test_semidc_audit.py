@@ -26,7 +26,7 @@ from mmrel_kit.semidc.people.audit import (
     read_raw_names,
 )
 from mmrel_kit.semidc.people.store import Project
-from tests.helpers.labelling import add_unchecked, decide, draw, run_label, state_triplets
+from tests.helpers.labelling import add_unchecked, decide, draw_picture, make_reply, run_label
 from tests.helpers.stub_endpoint import StubEndpoint
 
 if TYPE_CHECKING:
@@ -63,10 +63,10 @@ def damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project
     images = tmp_path / "images"
     candidates = []
     for number in range(len(SAID)):
-        candidates.append(Candidate(draw(images, PICTURE.format(number)), 200, 200))
-    replies = [state_triplets((*said, 0.5)) for said in SAID]
+        candidates.append(Candidate(draw_picture(images, PICTURE.format(number)), 200, 200))
+    replies = [make_reply((*said, 0.5)) for said in SAID]
     drops = Counter[str]()
-    stub = StubEndpoint(lambda asked: replies[asked.number - 1])
+    stub = StubEndpoint(lambda request: replies[request.number - 1])
     with monkeypatch.context() as patch, stub:
         patch.setattr(semidc_words, "tidy_name", old_tidy_name)
         store = tmp_path / "replies.sqlite"

@@ -13,9 +13,9 @@ from mmrel_kit.semidc.people.store import Project
 from tests.helpers.labelling import (
     FIRST,
     decide,
-    draw,
+    draw_picture,
+    make_reply,
     run_label,
-    state_triplets,
 )
 from tests.helpers.stub_endpoint import StubEndpoint
 
@@ -24,10 +24,10 @@ def test_the_commands_lead_from_pictures_to_records(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     images, file = tmp_path / "images", tmp_path / "items.jsonl"
-    draw(images, FIRST)
+    draw_picture(images, FIRST)
     status, out, _ = run_label(capsys, "select", "--images", images, "--out", tmp_path / "c.jsonl")
     assert (status, out.splitlines()[0]) == (0, f"1 pictures written to {tmp_path / 'c.jsonl'}")
-    with StubEndpoint(lambda asked: state_triplets(("cat", "on", "dog", 0.5))) as stub:
+    with StubEndpoint(lambda request: make_reply(("cat", "on", "dog", 0.5))) as stub:
         where = (
             "--base-url",
             stub.url,
@@ -50,7 +50,7 @@ def test_the_commands_lead_from_pictures_to_records(
             *where,
         )
         status, out, _ = run_label(capsys, *words)
-        assert (status, stub.asked[0].body["seed"]) == (0, 1)
+        assert (status, stub.requests[0].body["seed"]) == (0, 1)
         assert "1 items to verify written to" in out
         status, out, err = run_label(capsys, *words, "--times", 5, "--max-requests", 2)
         assert status == 1
@@ -129,7 +129,7 @@ def test_lines_that_are_no_text_are_one_error(
 
 
 def test_a_file_of_items_with_such_a_word_is_refused_by_its_line(tmp_path: Path) -> None:
-    draw(tmp_path, FIRST)
+    draw_picture(tmp_path, FIRST)
     triplet = Triplet("cup", "above", "dog")
     proposal = Proposal(FIRST, "action", triplet, 0.5, None, "model", "test")
     write_proposals(tmp_path / "p.jsonl", [proposal])

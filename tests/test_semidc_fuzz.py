@@ -19,7 +19,7 @@ from mmrel_kit.semidc.items import Proposal, hash_picture  # noqa: E402
 from mmrel_kit.semidc.people import server as verify  # noqa: E402
 from mmrel_kit.semidc.people.store import Project  # noqa: E402
 from tests.helpers.labelling import FIRST as PICTURE  # noqa: E402
-from tests.helpers.labelling import draw  # noqa: E402
+from tests.helpers.labelling import draw_picture  # noqa: E402
 
 if TYPE_CHECKING:
     from schemathesis import Case
@@ -31,7 +31,7 @@ HOST = "127.0.0.1:8008"
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     folder = tmp_path_factory.mktemp("fuzz")
-    draw(folder, PICTURE)
+    draw_picture(folder, PICTURE)
     made = Project(folder / "project.sqlite", make=True)
     sha256 = hash_picture(folder, PICTURE, "")
     triplets = (Triplet("person", "ride", f"horse {n}") for n in range(500))

@@ -26,7 +26,7 @@ def test_drawn_pictures_are_kept_by_their_content(tmp_path: Path) -> None:
     ]
     drops: Counter[str] = Counter()
     with StubEndpoint(
-        lambda asked: b"no picture" if "abstract" in asked.prompt else png.getvalue()
+        lambda request: b"no picture" if "abstract" in request.prompt else png.getvalue()
     ) as stub:
         asking = Endpoint(stub.url, "painter", tmp_path / "r.sqlite", kind="images", concurrency=1)
         proposals = generate(drawings, asking, tmp_path, drops)
@@ -37,8 +37,10 @@ def test_drawn_pictures_are_kept_by_their_content(tmp_path: Path) -> None:
     ]
     assert {(tmp_path / p.image_id).read_bytes() for p in proposals} == {png.getvalue()}
     assert drops == {"reply: no picture (PNG, JPEG or WebP)": 1}
-    assert "in this manner: watercolor. It shows a crocodile and a desert" in stub.asked[0].prompt
-    assert stub.asked[0].prompt.endswith("this must be plainly true: crocodile on desert.")
+    assert (
+        "in this manner: watercolor. It shows a crocodile and a desert" in stub.requests[0].prompt
+    )
+    assert stub.requests[0].prompt.endswith("this must be plainly true: crocodile on desert.")
 
 
 def test_triplets_to_draw_are_read_whole_or_refused_by_their_line(tmp_path: Path) -> None:

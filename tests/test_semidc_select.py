@@ -23,7 +23,7 @@ from tests.helpers.labelling import (
     DOG,
     FIRST,
     SECOND,
-    draw,
+    draw_picture,
     make_things,
 )
 
@@ -47,14 +47,14 @@ def test_scenes_are_left_out_by_stated_rules(
     tmp_path: Path, things: list[Any], reason: str | None
 ) -> None:
     drops: Counter[str] = Counter()
-    candidate = Candidate(draw(tmp_path, FIRST), 200, 200, make_things(*things))
+    candidate = Candidate(draw_picture(tmp_path, FIRST), 200, 200, make_things(*things))
     kept = list(select(iter([candidate]), tmp_path, drops))
     assert (len(kept), drops) == ((0, {reason: 1}) if reason else (1, {}))
 
 
 def test_pictures_of_a_folder_are_left_out_where_they_cannot_be_used(tmp_path: Path) -> None:
-    draw(tmp_path, FIRST)
-    draw(tmp_path, "vg/VG_100K/3.jpg", (100, 300))
+    draw_picture(tmp_path, FIRST)
+    draw_picture(tmp_path, "vg/VG_100K/3.jpg", (100, 300))
     (tmp_path / "vg/VG_100K/2.jpg").write_bytes((tmp_path / FIRST).read_bytes())
     (tmp_path / "vg/VG_100K/4.jpg").write_bytes(b"\xff\xd8 no picture")
     drops: Counter[str] = Counter()
@@ -77,7 +77,7 @@ def test_a_picture_that_no_release_can_hold_is_left_out(tmp_path: Path) -> None:
 
 
 def test_the_size_comes_from_the_picture_unless_it_is_stated(tmp_path: Path) -> None:
-    draw(tmp_path, FIRST, (300, 150))
+    draw_picture(tmp_path, FIRST, (300, 150))
     drops: Counter[str] = Counter()
     (found,) = select(read_folder(tmp_path), tmp_path, drops)
     assert (found.width, found.height) == (300, 150)

@@ -16,7 +16,7 @@ from mmrel_kit.semidc.items import Proposal, hash_picture
 from mmrel_kit.semidc.people import server as verify
 from mmrel_kit.semidc.people.store import Project
 from tests.helpers.labelling import FIRST as PICTURE
-from tests.helpers.labelling import draw
+from tests.helpers.labelling import draw_picture
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +28,7 @@ ID = "0123456789abcdef" * 2
 
 @pytest.fixture
 def project(tmp_path: Path) -> Iterator[Project]:
-    draw(tmp_path / "images", PICTURE)
+    draw_picture(tmp_path / "images", PICTURE)
     (tmp_path / "images/secret.txt").write_text("not for anybody")
     made = Project(tmp_path / "project.sqlite", make=True)
     sha256 = hash_picture(tmp_path / "images", PICTURE, "")

@@ -63,13 +63,14 @@ def freeze(counts: Counter[Any]) -> tuple[int, ...]:
 def sum_counts(drawn: Iterable[tuple[tuple[int, ...], int]]) -> Counter[Any]:
     """Add up frozen counts, each as often as its number says."""
     total = [0] * (len(OUTCOMES) + 3)
-    for counts, number in drawn:
-        for at, count in enumerate(counts):
+    for frozen, number in drawn:
+        for place, count in enumerate(frozen):
             if count:
-                total[at] += number * count
+                total[place] += number * count
     *replies, wrong, right, paired = total
-    pairs = {"pairs": wrong + right, "right pairs": right, "paired": paired}
-    return Counter({**dict(zip(OUTCOMES, replies, strict=True)), **pairs})
+    counts: Counter[Any] = Counter(dict(zip(OUTCOMES, replies, strict=True)))
+    counts.update({"pairs": wrong + right, "right pairs": right, "paired": paired})
+    return counts
 
 
 def resample(
