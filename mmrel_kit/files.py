@@ -351,7 +351,7 @@ def _scan_array(text: _Text) -> Iterator[Value | Problem]:
 
 
 @contextlib.contextmanager
-def write_whole(path: Path) -> Iterator[Path]:
+def write_atomically(path: Path) -> Iterator[Path]:
     """Give a name to write to; move that file to `path` when the block ends without an error.
 
     So `path` holds the old content or the new one, never half of it, whatever stops the process.
@@ -363,7 +363,7 @@ def write_whole(path: Path) -> Iterator[Path]:
         yield target
         return
     target.parent.mkdir(parents=True, exist_ok=True)
-    aside = name_aside(target)
+    aside = make_temporary_path(target)
     try:
         yield aside
         os.replace(aside, target)
@@ -382,7 +382,7 @@ def fill_folder(folder: Path, is_shared: bool = False) -> Iterator[Path]:
     Raises:
         OSError: there is something at `folder`, and it is not shared.
     """
-    aside = name_aside(folder)
+    aside = make_temporary_path(folder)
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
     try:
@@ -396,25 +396,25 @@ def fill_folder(folder: Path, is_shared: bool = False) -> Iterator[Path]:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def name_aside(path: Path) -> Path:
+def make_temporary_path(path: Path) -> Path:
     """Return a name beside a file or folder that no other process, on any machine, uses."""
     return path.with_name(f"{path.name}.{socket.gethostname()}-{os.getpid()}.tmp")
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file whole (see `write_whole`)."""
-    with write_whole(path) as aside:
+    """Write a file whole (see `write_atomically`)."""
+    with write_atomically(path) as aside:
         aside.write_bytes(data)
 
 
 def write_json_lines(path: Path, values: Iterable[Any]) -> int:
-    """Write values as JSON lines, the file whole (see `write_whole`); return their number.
+    """Write values as JSON lines, the file whole (see `write_atomically`); return their number.
 
     Raises:
         InputError: a text has half a surrogate pair, which UTF-8 cannot hold.
     """
     count = 0
-    with write_whole(path) as aside, open(aside, "w", encoding="utf-8", newline="\n") as lines:
+    with write_atomically(path) as aside, open(aside, "w", encoding="utf-8", newline="\n") as lines:
         for value in values:
             try:
                 lines.write(make_json(value) + "\n")

@@ -34,10 +34,10 @@ def unpack_pictures(path: Path, folder: Path) -> None:
     if done.is_file() and done.read_text("utf-8") == stamp:
         return
     shutil.rmtree(folder, ignore_errors=True)  # it came from another file
-    with fill_folder(folder, is_shared=True) as aside:
+    with fill_folder(folder, is_shared=True) as temporary:
         for row in read_rerelease(path):
-            _write_picture(row, aside)
-        (aside / STAMP).write_text(stamp, "utf-8")
+            _write_picture(row, temporary)
+        (temporary / STAMP).write_text(stamp, "utf-8")
 
 
 def _write_picture(row: Row, folder: Path) -> None:
