@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from mmrel_kit.commands.options import AGAIN, Verbs
 from mmrel_kit.extras import explain_import
-from mmrel_kit.files import InputError, printable
+from mmrel_kit.files import InputError, escape_unprintable
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -146,7 +146,7 @@ def _fail(prog: str, text: str) -> int:
 def _say(text: str) -> None:
     with contextlib.suppress(OSError):
         if sys.stderr:
-            sys.stderr.write(printable(text))
+            sys.stderr.write(escape_unprintable(text))
             sys.stderr.flush()
 
 

@@ -463,10 +463,10 @@ def escape_markdown(text: str) -> str:
     return "".join(f"&#{ord(mark)};" if mark in "<>&`*_[]|\\" else mark for mark in text)
 
 
-def printable(text: str) -> str:
+def escape_unprintable(text: str) -> str:
     r"""Return text with control characters and lone surrogates escaped; line ends stay.
 
-    >>> printable("a\x1b[2J\n\ud800")
+    >>> escape_unprintable("a\x1b[2J\n\ud800")
     'a\\x1b[2J\n\\ud800'
     """
     return _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], text)
