@@ -32,7 +32,7 @@ SCHEMAS = ("schema/record.schema.json", "schema/taxonomy.json")
 
 MAX_RECORD = 1 << 20  # characters of one JSON value of a file
 MAX_PROBLEMS = 1000  # after which a file is read no further
-SHOWN_PROBLEMS = 10  # of those that one error lists
+MAX_LISTED_PROBLEMS = 10  # of those that one error lists
 CHUNK = 1 << 16  # bytes decoded at once
 HASH_CHUNK = 1 << 20  # bytes hashed at once
 _SPACE = " \t\r\n"
@@ -84,8 +84,8 @@ def raise_problems(problems: Sequence[Problem | str]) -> None:
     """Raise an `InputError` with the first ten problems and their number, if there are any."""
     if not problems:
         return
-    lines = [str(problem) for problem in problems[:SHOWN_PROBLEMS]]
-    if len(problems) > SHOWN_PROBLEMS:
+    lines = [str(problem) for problem in problems[:MAX_LISTED_PROBLEMS]]
+    if len(problems) > MAX_LISTED_PROBLEMS:
         lines.append(f"… {len(problems)} problems in all")
     raise InputError("\n".join(lines))
 
