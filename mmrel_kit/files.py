@@ -102,7 +102,7 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
-class Rules(NamedTuple):
+class JsonRules(NamedTuple):
     """What a file of JSON may hold.
 
     Attributes:
@@ -120,13 +120,13 @@ class Rules(NamedTuple):
 
 
 _STRICT = json.JSONDecoder(parse_constant=_refuse_constant)
-RECORDS = Rules(MAX_RECORD, _STRICT, is_lines_only=False, may_be_empty=False)
-RELEASE = Rules(MAX_RECORD, _STRICT, is_lines_only=True, may_be_empty=True)
+RECORD_RULES = JsonRules(MAX_RECORD, _STRICT, is_lines_only=False, may_be_empty=False)
+RELEASE_RULES = JsonRules(MAX_RECORD, _STRICT, is_lines_only=True, may_be_empty=True)
 # Other programs write answers: with NaN, and with a whole conversation in a row.
-ANSWERS = Rules(1 << 24, json.JSONDecoder(), is_lines_only=False, may_be_empty=True)
+ANSWER_RULES = JsonRules(1 << 24, json.JSONDecoder(), is_lines_only=False, may_be_empty=True)
 
 
-def parse_json(text: str, rules: Rules = RECORDS) -> Any:
+def parse_json(text: str, rules: JsonRules = RECORD_RULES) -> Any:
     """Parse one JSON value.
 
     Raises:
@@ -141,7 +141,7 @@ def parse_json(text: str, rules: Rules = RECORDS) -> Any:
 
 
 def scan_json(
-    source: Path | BinaryIO, name: str | None = None, rules: Rules = RECORDS
+    source: Path | BinaryIO, name: str | None = None, rules: JsonRules = RECORD_RULES
 ) -> Iterator[Value | Problem]:
     """Yield the JSON values of a file: one a line, or the elements of one array.
 
@@ -179,7 +179,7 @@ def scan_json(
 
 
 def read_json(
-    source: Path | BinaryIO, name: str | None = None, rules: Rules = RECORDS
+    source: Path | BinaryIO, name: str | None = None, rules: JsonRules = RECORD_RULES
 ) -> Iterator[Value]:
     """Yield the JSON values of a file like `scan_json`; raise at the first problem.
 
@@ -194,7 +194,7 @@ def read_json(
 
 
 def read_objects(
-    source: Path | BinaryIO, name: str | None = None, rules: Rules = RECORDS
+    source: Path | BinaryIO, name: str | None = None, rules: JsonRules = RECORD_RULES
 ) -> Iterator[Value]:
     """Yield the JSON objects of a file like `read_json`; raise where a value is no object.
 
@@ -210,7 +210,7 @@ def read_objects(
 class _Text:
     """The text of a file that has not been taken yet, and the line at which it begins."""
 
-    def __init__(self, file: BinaryIO, name: str, rules: Rules) -> None:
+    def __init__(self, file: BinaryIO, name: str, rules: JsonRules) -> None:
         self.name = name
         self.rules = rules
         self.line = 1
@@ -303,7 +303,7 @@ def _scan_lines(text: _Text) -> Iterator[Value | Problem]:
         yield Value(where, value)
 
 
-def _scan_each_line(file: BinaryIO, name: str, rules: Rules) -> Iterator[Value | Problem]:
+def _scan_each_line(file: BinaryIO, name: str, rules: JsonRules) -> Iterator[Value | Problem]:
     """Yield the value of each line; a line that is not UTF-8 does not hide those around it."""
     longest = 4 * rules.longest  # bytes
     number = 0

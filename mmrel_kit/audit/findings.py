@@ -19,7 +19,7 @@ import mmrel
 import relation_accuracy
 from mmrel_kit.audit import pictures as audit_pictures
 from mmrel_kit.audit import words as audit_words
-from mmrel_kit.files import RELEASE, InputError, read_objects
+from mmrel_kit.files import RELEASE_RULES, InputError, read_objects
 from mmrel_kit.questions.annotations import Annotation
 from mmrel_kit.questions.published import Cell, compare_with_paper
 from mmrel_kit.questions.records import Record
@@ -197,7 +197,7 @@ def read_questions(release: mmrel.Release) -> Iterator[Annotation]:
         if not match:
             continue
         try:
-            for where, value in read_objects(Path(release.path(name)), name, RELEASE):
+            for where, value in read_objects(Path(release.path(name)), name, RELEASE_RULES):
                 yield Annotation(match[1], _make_record(value, where), where)
         except InputError as error:
             advice = f"mmrel check {release.root} lists all that is wrong"
