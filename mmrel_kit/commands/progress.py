@@ -14,27 +14,27 @@ if TYPE_CHECKING:
     from mmrel_kit.build.pack import Part
 
 
-def show_bytes(total: int) -> tqdm[Any]:
+def make_bar(total: int) -> tqdm[Any]:
     """Return a bar of bytes; its `update` takes those that are done."""
     return tqdm(total=total, unit="B", unit_scale=True, disable=None, leave=False)
 
 
-def follow_bytes(done: Iterator[int], total: int) -> Iterator[int]:
+def track_bytes(done: Iterator[int], total: int) -> Iterator[int]:
     """Yield sizes in bytes as they are done, and show them."""
-    with show_bytes(total) as bar:
+    with make_bar(total) as bar:
         for size in done:
             yield size
             bar.update(size)
 
 
-def follow_parts(parts: Iterable[Part], total: int) -> Iterator[Part]:
+def track_shards(parts: Iterable[Part], total: int) -> Iterator[Part]:
     """Yield shards as they are packed, and show the bytes of their pictures."""
-    with show_bytes(total) as bar:
+    with make_bar(total) as bar:
         for part in parts:
             yield part
             bar.update(part.size)
 
 
-def count_pictures(release: str | Path) -> int:
+def count_archive_bytes(release: str | Path) -> int:
     """Return the bytes of a release's archives, which are those of its pictures but for a little."""
     return sum(path.stat().st_size for path in Path(release).glob("data/*/*.tar"))

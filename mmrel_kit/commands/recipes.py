@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import mmrel
 from mmrel_kit import endpoint
 from mmrel_kit.commands.options import add_questions, parse_path, parse_positive
-from mmrel_kit.commands.progress import count_pictures, show_bytes
+from mmrel_kit.commands.progress import count_archive_bytes, make_bar
 from mmrel_kit.files import PROJECT, InputError
 from mmrel_kit.recipes import answer as answering
 from mmrel_kit.recipes import cluster as clusters
@@ -40,7 +40,7 @@ def answer(args: argparse.Namespace) -> int:
 def export(args: argparse.Namespace) -> int:
     """Write the train split as trainers read it, checked for leaks into test and adversarial."""
     rules = exporting.ExportRules(args.config, args.task, args.drop_leaks, args.allow_triplets)
-    with show_bytes(count_pictures(args.root)) as bar:
+    with make_bar(count_archive_bytes(args.root)) as bar:
         done = exporting.export(args.root, args.out, args.format, rules, bar.update)
     print(done)
     return 0
