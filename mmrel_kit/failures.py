@@ -26,10 +26,10 @@ _XET_STATUS = re.compile(r"HTTP status \w+ error \((\d{3}) |\b(?:code|status)\W+
 MAX_LINE = 300  # characters of a server's own message; it may list each of a thousand files
 
 
-def clean(text: str) -> str:
+def redact(text: str) -> str:
     """Return text without tokens and without the query (the signature) of any address.
 
-    >>> clean("403 for https://files.example/a.png?X-Amz-Signature=5ec4e7")
+    >>> redact("403 for https://files.example/a.png?X-Amz-Signature=5ec4e7")
     '403 for https://files.example/a.png?…'
     """
     token = get_token()
@@ -38,13 +38,13 @@ def clean(text: str) -> str:
     return re.sub(r"(https?://[^\s?'\"]+)\?[^\s'\"]+", r"\1?…", text)
 
 
-def status_of(failure: BaseException) -> int | None:
+def find_status(failure: BaseException) -> int | None:
     """Return the HTTP status behind a failure, or None when no answer came."""
     if isinstance(failure, HfHubHTTPError):
         return int(failure.response.status_code)
     # "Error while uploading FILE", from the answer.
     if isinstance(failure, RuntimeError) and failure.__cause__:
-        return status_of(failure.__cause__)
+        return find_status(failure.__cause__)
     match = _XET_STATUS.search(str(failure))
     return int(match[1] or match[2]) if match else None
 
@@ -56,7 +56,7 @@ def describe(failure: BaseException, timeout: float | None = None) -> str:
     if isinstance(failure, HfHubHTTPError):
         message = getattr(failure, "server_message", None) or failure.response.reason_phrase
         return f"the answer was {failure.response.status_code} ({_line(message)})"
-    status = status_of(failure)
+    status = find_status(failure)
     if status:
         return f"the answer was {status}"
     if httpx and isinstance(failure, httpx.TimeoutException):
@@ -70,5 +70,5 @@ def describe(failure: BaseException, timeout: float | None = None) -> str:
 
 def _line(text: str) -> str:
     """Return text cleaned, on one line of bounded length, without a full stop."""
-    line = clean(" ".join(text.split())).rstrip(".")
+    line = redact(" ".join(text.split())).rstrip(".")
     return line if len(line) <= MAX_LINE else f"{line[:MAX_LINE]} …"

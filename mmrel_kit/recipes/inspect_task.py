@@ -41,7 +41,7 @@ from rich.markup import escape
 
 import mmrel
 import relation_accuracy
-from mmrel_kit.failures import clean
+from mmrel_kit.failures import redact
 from mmrel_kit.files import PROJECT, InputError
 from mmrel_kit.questions.records import make_prompt
 from mmrel_kit.recipes.questions import is_of_task, read_pictures
@@ -75,7 +75,7 @@ def mmrel_questions(
     try:
         samples = list(_read_samples(mmrel.Release(_find_root(root)), config, split, task))
     except (InputError, mmrel.ReleaseError, OSError) as error:
-        raise _refuse(clean(str(error))) from None
+        raise _refuse(redact(str(error))) from None
     if not samples:
         wanted = f"{task} questions of config {config!r} in split {split!r}"
         raise _refuse(f"{root}: expected {wanted}, found none")
