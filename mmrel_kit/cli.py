@@ -16,7 +16,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from mmrel_kit.commands.options import AGAIN, Verbs
+from mmrel_kit.commands.options import RESTARTS, Verbs
 from mmrel_kit.extras import explain_import
 from mmrel_kit.files import InputError, escape_unprintable
 
@@ -36,8 +36,8 @@ def run_command(
 
     Args:
         parser: its defaults give `run`, which takes the parsed arguments and returns the exit
-            status; `prog`, what messages begin with (default: the parser's own); and `go_on`, how
-            to go on after Ctrl-C (default: `AGAIN`).
+            status; `prog`, what messages begin with (default: the parser's own); and `after_interrupt`, how
+            to go on after Ctrl-C (default: `RESTARTS`).
         argv: the arguments; None takes those of the process.
         errors: what a user can fix, beside OSError; printed in one line, exit status 1. Any other
             exception is a bug and keeps its traceback.
@@ -46,12 +46,15 @@ def run_command(
         The command's own status; 1 after an error or when nobody reads the output any more; 130
         after Ctrl-C.
     """
-    prog, go_on = parser.prog, AGAIN
+    prog, after_interrupt = parser.prog, RESTARTS
     expected: tuple[type[Exception], ...] = (OSError, *errors)
     with _CtrlC() as ctrl_c:
         try:
             args = parser.parse_args(argv)
-            prog, go_on = getattr(args, "prog", prog), getattr(args, "go_on", go_on)
+            prog, after_interrupt = (
+                getattr(args, "prog", prog),
+                getattr(args, "after_interrupt", after_interrupt),
+            )
             status = int(args.run(args))
             _flush()
             return status
@@ -59,7 +62,7 @@ def run_command(
             _settle_output()
             raise
         except KeyboardInterrupt:
-            return _stop(prog, go_on)
+            return _stop(prog, after_interrupt)
         except BrokenPipeError:  # the reader, `head` for example, has seen enough
             _settle_output()
             return 1
@@ -72,7 +75,7 @@ def run_command(
         except Exception:
             if not ctrl_c.came:
                 raise
-            return _stop(prog, go_on)
+            return _stop(prog, after_interrupt)
 
 
 def guard_start(prog: str) -> None:
@@ -130,9 +133,9 @@ class _CtrlC:
         raise KeyboardInterrupt
 
 
-def _stop(prog: str, go_on: str) -> int:
+def _stop(prog: str, after_interrupt: str) -> int:
     after_echo = "\n" if sys.stderr and sys.stderr.isatty() else ""  # the terminal has written ^C
-    _say(f"{after_echo}{prog}: stopped; {go_on}\n")
+    _say(f"{after_echo}{prog}: stopped; {after_interrupt}\n")
     _settle_output()
     return INTERRUPTED
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Collection, Sequence
 
-AGAIN = "the same command starts again from the beginning"
+RESTARTS = "the same command starts again from the beginning"
 MAX_DIGITS = 9
 _SHARE = re.compile(rf"([0-9]{{1,{MAX_DIGITS}}})/([0-9]{{1,{MAX_DIGITS}}})")
 
@@ -37,7 +37,7 @@ class Verbs:
         name: str,
         run: Callable[[argparse.Namespace], int],
         example: str,
-        go_on: str = AGAIN,
+        after_interrupt: str = RESTARTS,
     ) -> ArgumentParser:
         """Add a verb and return its parser.
 
@@ -45,12 +45,12 @@ class Verbs:
             name: the verb.
             run: takes the parsed arguments and returns the exit status.
             example: arguments that the help shows.
-            go_on: how to go on after Ctrl-C.
+            after_interrupt: how to go on after Ctrl-C.
         """
         about = (run.__doc__ or "").partition("\n")[0]
         verb = self._make(name, about)
         verb.epilog = f"example: {verb.prog} {example}"
-        verb.set_defaults(run=run, prog=verb.prog, go_on=go_on)
+        verb.set_defaults(run=run, prog=verb.prog, after_interrupt=after_interrupt)
         return verb
 
     def add_group(self, name: str, about: str) -> Verbs:
