@@ -1,4 +1,4 @@
-"""Writing a folder whole."""
+"""Fill a folder atomically."""
 
 from __future__ import annotations
 
