@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Show the progress of long steps on standard error, where it is a terminal."""
+"""Show the progress of long steps on standard error, if that is a terminal."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ if TYPE_CHECKING:
 
 
 def make_bar(total: int) -> tqdm[Any]:
-    """Return a bar of bytes; its `update` takes those that are done."""
+    """Return a progress bar that counts bytes."""
     return tqdm(total=total, unit="B", unit_scale=True, disable=None, leave=False)
 
 
-def track_bytes(done: Iterator[int], total: int) -> Iterator[int]:
-    """Yield sizes in bytes as they are done, and show them."""
+def track_bytes(sizes: Iterator[int], total: int) -> Iterator[int]:
+    """Yield sizes in bytes, and show the progress of their sum."""
     with make_bar(total) as bar:
-        for size in done:
+        for size in sizes:
             yield size
             bar.update(size)
 
 
 def track_shards(parts: Iterable[Part], total: int) -> Iterator[Part]:
-    """Yield shards as they are packed, and show the bytes of their pictures."""
+    """Yield finished shards, and show the bytes of their pictures."""
     with make_bar(total) as bar:
         for part in parts:
             yield part
@@ -36,5 +36,5 @@ def track_shards(parts: Iterable[Part], total: int) -> Iterator[Part]:
 
 
 def count_archive_bytes(release: str | Path) -> int:
-    """Return the bytes of a release's archives, which are those of its pictures but for a little."""
+    """Return the bytes of a release's archives, little more than those of its pictures."""
     return sum(path.stat().st_size for path in Path(release).glob("data/*/*.tar"))

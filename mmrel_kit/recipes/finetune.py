@@ -58,7 +58,7 @@ class Training(NamedTuple):
     seed: int = 0
 
 
-class Examination(NamedTuple):
+class Evaluation(NamedTuple):
     """The questions that the model answers before and after.
 
     Attributes:
@@ -76,7 +76,7 @@ def finetune(
     name: str,
     data: str,
     out: Path,
-    examination: Examination,
+    evaluation: Evaluation,
     training: Training,
 ) -> dict[str, dict[str, Any]]:
     """Answer, train, save, and answer again; return the reports `before` and `after`.
@@ -85,7 +85,7 @@ def finetune(
         name: of the model on the Hub, or its folder.
         data: folder of an export for TRL.
         out: gets the adapter and both answer files.
-        examination: what the model answers.
+        evaluation: what the model answers.
         training: how the model is trained.
 
     Raises:
@@ -103,10 +103,10 @@ def finetune(
     for when in ("before", "after"):
         if when == "after":
             model = _train(model, processor, rows, out, training)
-        answers = dict(answer(model, processor, examination))
+        answers = dict(answer(model, processor, evaluation))
         _write_answers(out / f"answers-{when}.jsonl", answers, f"{name} {when}")
         stated = {"model": f"{name}, {when}"}
-        reports[when] = make_report(examination.release, examination.chosen, answers, stated)
+        reports[when] = make_report(evaluation.release, evaluation.chosen, answers, stated)
     return reports
 
 
@@ -167,11 +167,11 @@ def to_conversations(rows: dict[str, list[Any]]) -> dict[str, list[Any]]:
     }
 
 
-def answer(model: Any, processor: Any, examination: Examination) -> Iterator[tuple[str, str]]:
+def answer(model: Any, processor: Any, evaluation: Evaluation) -> Iterator[tuple[str, str]]:
     """Yield the answer to every question, greedy; the questions of a picture make a batch."""
     import torch
 
-    release, chosen, max_new_tokens = examination
+    release, chosen, max_new_tokens = evaluation
     model.eval()
     processor.tokenizer.padding_side = "left"
     for records, data in read_pictures(release, chosen.config, chosen.split):
