@@ -22,8 +22,8 @@ from mmrel_kit.files import InputError, read_objects, write_json_lines
 from mmrel_kit.pictures.whole import read_size
 from mmrel_kit.questions.records import make_prompt
 from mmrel_kit.recipes.questions import (
-    is_of_task,
     make_report,
+    matches_task,
     read_pictures,
     read_records,
 )
@@ -73,7 +73,7 @@ def make_requests(release: mmrel.Release, chosen: Selection) -> Iterator[endpoin
     for records, data in read_pictures(release, chosen.config, chosen.split):
         picture = endpoint.Attachment(data)
         for record in records:
-            if is_of_task(record, chosen.task):
+            if matches_task(record, chosen.task):
                 yield endpoint.Request(record["question_id"], make_prompt(record), picture)
 
 
@@ -153,7 +153,7 @@ def answer(release: mmrel.Release, chosen: Selection, target: Target, output: Ou
         KeyboardInterrupt: after Ctrl-C, once the answers that came are written.
     """
     records = read_records(release, chosen.config, chosen.split)
-    ids = [record["question_id"] for record in records if is_of_task(record, chosen.task)]
+    ids = [record["question_id"] for record in records if matches_task(record, chosen.task)]
     if not ids:
         wanted = f"expected questions of the task {chosen.task} in {chosen.config}/{chosen.split}"
         raise InputError(f"{release.root}: {wanted}, found none; choose others")

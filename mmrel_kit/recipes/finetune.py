@@ -20,7 +20,7 @@ import mmrel
 from mmrel_kit.files import InputError, format_table, write_json_lines
 from mmrel_kit.pictures.whole import check_picture
 from mmrel_kit.questions.records import make_prompt
-from mmrel_kit.recipes.questions import is_of_task, make_report, read_pictures
+from mmrel_kit.recipes.questions import make_report, matches_task, read_pictures
 from mmrel_kit.scoring.report import Selection
 from mmrel_kit.scoring.text import shown
 
@@ -175,7 +175,7 @@ def answer(model: Any, processor: Any, evaluation: Evaluation) -> Iterator[tuple
     model.eval()
     processor.tokenizer.padding_side = "left"
     for records, data in read_pictures(release, chosen.config, chosen.split):
-        asked = [record for record in records if is_of_task(record, chosen.task)]
+        asked = [record for record in records if matches_task(record, chosen.task)]
         if not asked:
             continue
         where = f"{release.root}: picture {records[0]['image_id']!r}"

@@ -44,7 +44,7 @@ import relation_accuracy
 from mmrel_kit.failures import redact
 from mmrel_kit.files import PROJECT, InputError
 from mmrel_kit.questions.records import make_prompt
-from mmrel_kit.recipes.questions import is_of_task, read_pictures
+from mmrel_kit.recipes.questions import matches_task, read_pictures
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -169,7 +169,7 @@ def _read_samples(release: mmrel.Release, config: str, split: str, task: str) ->
     for records, data in read_pictures(release, config, split):
         path = Path(_KEPT.name, records[0]["image_id"])
         for record in records:
-            if is_of_task(record, task):
+            if matches_task(record, task):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(data)
                 content = [ContentImage(image=str(path)), ContentText(text=make_prompt(record))]
