@@ -56,7 +56,7 @@ def explain_import(error: ImportError) -> str | None:
 
 
 def _find_failed_module(error: ImportError) -> str | None:
-    """Return the module of `SOURCES` whose code failed to import something, or that lacks a name."""
+    """Return the module of `SOURCES` in which an import failed, or that lacks a name."""
     for frame, _ in traceback.walk_tb(error.__traceback__):
         module = str(frame.f_globals.get("__name__")).partition(".")[0]
         if module in SOURCES:

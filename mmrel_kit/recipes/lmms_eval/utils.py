@@ -128,7 +128,7 @@ def _make_aggregation(name: str, is_open: bool = False) -> Callable[[list[dict[s
     return aggregate
 
 
-# lmms-eval finds aggregations by their names in this module, such as real_spatial and open_accuracy.
+# lmms-eval looks up aggregations by name in this module, such as accuracy and open_accuracy.
 for _name in (*YES_NO, *CELLS):
     globals()[_name] = _make_aggregation(_name)
 for _name in (*OPEN, *CELLS):
