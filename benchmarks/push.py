@@ -75,7 +75,7 @@ def write_release(root: Path, files: int, size: int) -> Path:
                 file.write(os.urandom(min(1 << 20, size - start)))
     paths = [path for path in root.rglob("*") if path.is_file()]
     listed = {path.relative_to(root).as_posix(): describe_file(path) for path in paths}
-    index = {"name": "mmrel", "version": "1.0.0", "files": listed}
+    index = {"name": "mmrel", "version": "1.0.0", "note": None, "files": listed}
     (root / INDEX).write_text(json.dumps(index))
     return root
 

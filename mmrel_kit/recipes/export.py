@@ -83,7 +83,7 @@ def write_trl(folder: Path, pictures: Iterable[TrainingPicture]) -> None:
 
 
 def write_messages(folder: Path, pictures: Iterable[TrainingPicture]) -> None:
-    """Write `images/` and `train.jsonl`, a conversation per line, with `<image>` for the picture."""
+    """Write `images/` and `train.jsonl`, one conversation per line; `<image>` is the picture."""
     with open(folder / "train.jsonl", "w", encoding="utf-8", newline="\n") as file:
         for picture in pictures:
             for row in picture.rows:
