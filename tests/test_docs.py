@@ -127,6 +127,7 @@ NOT_RUN = {
     "python3 -m venv .venv && . .venv/bin/activate && pip install '.[test]'": "it runs these tests; CI runs it",
     "A drawn sample in the layout of a release": "the output of a command; `test_the_output_that_is_shown` compares it",
     "@article{nie2024mmrel,": "BibTeX",
+    "def count(args: argparse.Namespace) -> int:": "a part of a file of mmrel_kit/commands/",
     "PYTHONPATH=. python benchmarks/standin.py": "it takes many minutes; tests/test_scale.py runs its parts",
     "PYTHONPATH=. python -m tests.drawing.draw_sample": "it writes into the clone; test_project.py runs its parts",
     "mmrel label generate triplets.jsonl": "the stub has no image model; tests of the step have one",
