@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Copy the drawn sample and the schema into the wheel; everything else is in pyproject.toml.
 
-They are at the top of the clone, where the layout of a release puts them, and in the folder
-`mmrel_kit/sample` of the wheel.
+The clone has them at the top, in the layout of a release; the wheel in `mmrel_kit/sample`.
 """
 
 import json
@@ -13,7 +12,7 @@ from setuptools import setup
 from setuptools.command.build_py import build_py
 
 CLONE = Path(__file__).resolve().parent
-# Beside the files that checksums.json lists: what a build copies into a release.
+# Files to copy besides those that checksums.json lists.
 BESIDE = ("checksums.json", "README.md", "LICENSE")
 
 
@@ -21,12 +20,12 @@ class BuildWithSample(build_py):
     """Build the package, then copy the sample into it."""
 
     def run(self) -> None:
-        """Run the command, without what an earlier version has left in the folder of builds."""
+        """Run the command in an empty build folder."""
         built = Path(self.build_lib).resolve()
         if built.is_relative_to(CLONE / "build"):
             shutil.rmtree(built, ignore_errors=True)
         super().run()
-        if not self.editable_mode:  # then the package reads the clone
+        if not self.editable_mode:  # an editable install reads the clone
             self._copy_sample(Path(self.build_lib, "mmrel_kit", "sample"))
 
     def _copy_sample(self, target: Path) -> None:

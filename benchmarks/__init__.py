@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Measurements of this project beside its peers; each program's docstring says how to run it."""
+"""Benchmarks of this project and its peers; each program's docstring says how to run it."""

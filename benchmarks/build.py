@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Build, check and audit a release of the stand-in; print what that took as in benchmarks/BUILD.md.
+"""Build, check and audit a release of the stand-in; print the tables of benchmarks/BUILD.md.
 
 PYTHONPATH=. python benchmarks/standin.py /tmp/standin
 PYTHONPATH=. python benchmarks/build.py /tmp/standin /tmp/scratch --workers 2
@@ -7,7 +7,6 @@ PYTHONPATH=. python benchmarks/build.py /tmp/standin /tmp/scratch --workers 2
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 import subprocess
@@ -16,10 +15,11 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 import mmrel
-from benchmarks.measuring import ROOT, Usage, make_markdown, run_measured
+from benchmarks.measuring import ROOT, Usage, make_markdown, make_parser, run_measured
 from benchmarks.standin import list_images
 
 MEASURED = """
@@ -40,7 +40,7 @@ profile.runcall(cli.main, sys.argv[1:])
 stats = pstats.Stats(profile, stream=sys.stderr)
 stats.sort_stats("tottime").print_stats(14)
 """
-REPEATED = "repeated"  # the table that has the picture in every row
+REPEATED = "repeated"  # a table with the picture in every row
 FACES = (".parquet", ".tar", ".jsonl")
 
 
@@ -51,40 +51,16 @@ class Layouts(NamedTuple):
     questions: int
 
 
-class Counter:
-    """A file that keeps nothing but its size."""
-
-    closed = False
-
-    def __init__(self) -> None:
-        self.size = 0
-
-    def write(self, data: bytes) -> int:
-        """Count some bytes."""
-        self.size += len(data)
-        return len(data)
-
-    def tell(self) -> int:
-        """Return the bytes so far."""
-        return self.size
-
-    def flush(self) -> None:
-        """Do nothing."""
-
-    def close(self) -> None:
-        """Do nothing."""
-
-
 def measure_floor(folder: Path, scratch: Path) -> dict[str, float]:
     """Return the seconds of sha256sum and of tar over the same pictures."""
     names = ["images.zip", "images2.zip", "data.zip"]
     names += [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*.png"))]
-    listed = scratch / "names"
-    listed.write_text("\0".join(names))
+    name_list = scratch / "names"
+    name_list.write_text("\0".join(names))
     archive = scratch / "floor.tar"
     commands = {
-        "sha256sum": ["xargs", "-0", "-a", str(listed), "sha256sum"],
-        "tar": ["tar", "cf", str(archive), "--null", "-T", str(listed)],
+        "sha256sum": ["xargs", "-0", "-a", str(name_list), "sha256sum"],
+        "tar": ["tar", "cf", str(archive), "--null", "-T", str(name_list)],
     }
     seconds = {}
     for name, command in commands.items():
@@ -96,7 +72,7 @@ def measure_floor(folder: Path, scratch: Path) -> dict[str, float]:
 
 
 def measure_layouts(root: Path) -> Layouts:
-    """Measure each face of a release, and the table that has the picture in every row."""
+    """Measure each face of a release, and a table with the picture in every row."""
     release = mmrel.Release(str(root))
     sizes = dict.fromkeys((REPEATED, *FACES), 0)
     questions = 0
@@ -113,19 +89,19 @@ def measure_layouts(root: Path) -> Layouts:
 
 
 def measure_repeated(table: pq.ParquetFile) -> int:
-    """Return the bytes of a table without dictionaries: every row with its own picture."""
+    """Return the bytes of a table without dictionaries: every row has its own picture."""
     columns = [table.schema.column(number).path for number in range(len(table.schema))]
     compression = dict.fromkeys(columns, "SNAPPY") | {"image.bytes": "NONE"}
-    counter = Counter()
+    sink = pa.MockOutputStream()  # counts bytes
     schema = table.schema_arrow
-    with pq.ParquetWriter(counter, schema, use_dictionary=False, compression=compression) as writer:
+    with pq.ParquetWriter(sink, schema, use_dictionary=False, compression=compression) as writer:
         for number in range(table.num_row_groups):
             writer.write_table(table.read_row_group(number))
-    return counter.size
+    return int(sink.size())
 
 
 def print_steps(floor: dict[str, float], steps: dict[str, Usage], workers: int) -> None:
-    """Print what each step took, and the build beside sha256sum and tar."""
+    """Print time and memory of each step, and compare the build with sha256sum and tar."""
     rows = [[name, f"{seconds:.1f}", "", ""] for name, seconds in floor.items()]
     for name, step in steps.items():
         peaks = f"{step.peak:.0f}", f"{step.peak_of_children:.0f}"
@@ -140,21 +116,20 @@ def print_layouts(layouts: Layouts) -> None:
     """Print the bytes of each layout."""
     rows = []
     for name, size in layouts.sizes.items():
-        each = f"{size / layouts.questions:,.0f}"
+        per_question = f"{size / layouts.questions:,.0f}"
         share = f"{size / layouts.sizes[REPEATED]:.3f}"
-        rows.append([name, f"{size:,}", each, share])
+        rows.append([name, f"{size:,}", per_question, share])
     heads = ("layout", "bytes", "per question", "of the repeated")
     print(make_markdown(heads, rows, are_numbers=True))
 
 
 def main() -> None:
     """Measure, and print tables in Markdown."""
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
+    parser = make_parser(__doc__)
     parser.add_argument("standin", type=Path)
     parser.add_argument("scratch", type=Path)
     parser.add_argument("--workers", type=int, default=2)
-    profile = "build once more, in one process, and print its profile"
+    profile = "build again in one process, and print its profile"
     parser.add_argument("--profile", action="store_true", help=profile)
     args = parser.parse_args()
     standin, scratch = args.standin.resolve(), args.scratch.resolve()

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Draw what the benchmarks read: pictures with their questions, and triplets to verify.
+"""Draw the data of the benchmarks: pictures with their questions, and triplets to verify.
 
 In `real`, 800 x 600 JPEG of about 100 kB; in `dalle`, 1024 x 1024 PNG of about 1.5 MB. The pictures
-are noise, which compresses worst: neither a disk nor a reader can take a short cut.
+are noise, which compresses worst, so neither a disk nor a reader can take a short cut.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 PICTURES = 600
-# 600 pictures then fill 9 archives: enough for every number of workers and nodes that is tried.
+# 600 pictures fill 9 archives, enough for any number of workers that is measured.
 SHARD_BYTES = 8 << 20
-# Every picture asks about one category, so that filters have something to pass over.
+# All questions about a picture have one category, so that filters skip pictures.
 TRIPLETS = {
     "spatial": (("cat", "above", "orange"), ("orange", "above", "cat")),
     "action": (("man", "look at", "dog"), ("man", "kick", "dog")),
     "comparative": (("bus", "bigger", "cup"), ("cup", "bigger", "bus")),
 }
 INSTRUCTION = "Please answer with one word."
-# Of the triplets to verify.
+# Words of the triplets to verify.
 THINGS = ("person", "dog", "cup", "chair", "panda bear", "car", "horse", "cat")
 VERBS = ("hold", "ride", "push", "pull", "look", "carry", "juggle", "feed", "touch", "kick")
 
@@ -63,7 +63,7 @@ def _draw_noise(draw: random.Random, width: int, height: int) -> Image.Image:
     return Image.frombytes("RGB", (width, height), draw.randbytes(width * height * 3))
 
 
-# Template of the path, and how it is drawn, by domain.
+# Domain -> template of a picture's path, and the function that draws it.
 DOMAINS: dict[str, tuple[str, Callable[[random.Random], bytes]]] = {
     "real": ("vg/VG_100K/{number:07d}.jpg", draw_jpeg),
     "dalle": ("Dall-E_generated/{category}/{number:05d}_watercolor.png", draw_png),
@@ -81,7 +81,7 @@ def ask(
     label: str,
     task: str = "discriminative",
 ) -> dict[str, Any]:
-    """Return a question as the annotation files of the source have it, without its picture."""
+    """Return a question in the layout of the source's annotation files, without its picture."""
     text = make_question(domain, category, triplet, task)
     return {
         "question_id": f"{draw.getrandbits(75):015x}",
@@ -90,15 +90,14 @@ def ask(
     }
 
 
-def draw_sources(folder: Path, counts: dict[str, int], seed: int = 0) -> Path:
+def draw_sources(folder: Path, counts: dict[str, int]) -> None:
     """Draw pictures with three questions each, in the layout of the source.
 
     Args:
-        folder: where `json/test.jsonl` and the pictures go.
-        counts: pictures by domain.
-        seed: the same seed draws the same bytes.
+        folder: folder for `json/test.jsonl` and the pictures.
+        counts: number of pictures by domain.
     """
-    draw = random.Random(seed)
+    draw = random.Random(0)
     lines = []
     for domain, count in counts.items():
         template, draw_picture = DOMAINS[domain]
@@ -118,14 +117,14 @@ def draw_sources(folder: Path, counts: dict[str, int], seed: int = 0) -> Path:
                 lines.append(json.dumps({**question, "image": path, "split": "test"}) + "\n")
     (folder / "json").mkdir(parents=True, exist_ok=True)
     (folder / "json" / "test.jsonl").write_text("".join(lines))
-    return folder
 
 
 def draw_release(folder: Path, counts: dict[str, int], shard_bytes: int = SHARD_BYTES) -> Path:
-    """Build `folder/release` of drawn sources, unless it is there already."""
+    """Build `folder/release` from drawn sources, unless it exists."""
     out = folder / "release"
     if not (out / "checksums.json").exists():
-        sources = draw_sources(folder / "sources", counts)
+        sources = folder / "sources"
+        draw_sources(sources, counts)
         pictures = PictureFolder(sources)
         build_release(Job([sources / "json"], pictures, out, shard_bytes=shard_bytes))
     return out
@@ -135,17 +134,17 @@ def draw_release(folder: Path, counts: dict[str, int], shard_bytes: int = SHARD_
 
 
 def draw_items(items: int, pictures: int) -> Iterator[Proposal]:
-    """Draw action triplets, those of a picture one after the other.
+    """Draw action triplets, grouped by picture.
 
     Args:
-        items: how many triplets.
-        pictures: about how many pictures; each gets the same number of triplets, or one less.
+        items: number of triplets.
+        pictures: number of pictures; each gets the same number of triplets, or one less.
     """
     draw = random.Random(20261126)
     most = -(-items // pictures)
     for number in range(items):
         picture = f"vg/VG_100K/{number * pictures // items + 1}.jpg"
         subject, object_ = draw.sample(THINGS, 2)
-        # The number keeps the triplets of a picture apart.
+        # The number makes the triplets of a picture differ.
         triplet = Triplet(subject, draw.choice(VERBS), f"{object_} {number % most}")
         yield Proposal(picture, "action", triplet, 0.5, None, "model", "drawn")

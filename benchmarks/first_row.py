@@ -10,9 +10,9 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from benchmarks.measuring import Hub, run_python, start_hub, take_turns
+from benchmarks.measuring import Hub, measure_in_turns, run_python, start_hub
 
 PUBLISH = """
 import sys
@@ -51,51 +51,43 @@ PROGRAMS = {
 }
 
 
-class Start(NamedTuple):
-    """What it took until the first row was there."""
-
-    requests: float
-    sent: float  # bytes of the Hub's answers
-    seconds: float
-
-
 def measure_first_row(data: Path, runs: int) -> list[dict[str, Any]]:
-    """Return, for each reader, the medians of runs in turns.
+    """Return requests, bytes sent and seconds until the first row, the medians of each reader.
 
     Args:
         data: folder with `release` and, for the peer, `plain`.
-        runs: how often each reader takes its turn.
+        runs: number of runs of each reader.
     """
     has_peer = (data / "plain").exists()
     names = [name for name in PROGRAMS if has_peer or name.startswith("ours")]
-    starts: dict[str, list[Start]] = {name: [] for name in names}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         with start_hub(folder / "hub") as hub:
             _publish(hub, folder, data / "release", "ns/MMRel")
             if has_peer:
                 _publish(hub, folder, data / "plain", "ns/plain", "data")
-            for run, reader in take_turns(names, runs):
-                home = folder / f"home-{run}-{reader}"
-                starts[reader].append(_start_cold(hub, home, PROGRAMS[reader] + SHOW))
-    return [{"reader": name, **_find_medians(measured)} for name, measured in starts.items()]
+            starts = measure_in_turns(names, runs, lambda reader: _start_cold(hub, folder, reader))
+    rows = []
+    for reader, measured in starts.items():
+        row: dict[str, Any] = {"reader": reader}
+        for figure in ("requests", "sent", "seconds"):
+            row[figure] = statistics.median(start[figure] for start in measured)
+        rows.append(row)
+    return rows
 
 
 def _publish(hub: Hub, folder: Path, root: Path, repo_id: str, inside: str = "") -> None:
     environment = hub.make_environment(folder / "publisher")
-    run_python(PUBLISH, str(root), repo_id, inside, environment=environment)
+    run_python("-c", PUBLISH, str(root), repo_id, inside, environment=environment)
 
 
-def _start_cold(hub: Hub, home: Path, code: str) -> Start:
+def _start_cold(hub: Hub, folder: Path, reader: str) -> dict[str, float]:
+    """Run a reader with empty caches."""
+    environment = hub.make_environment(Path(tempfile.mkdtemp(dir=folder)))
     before = hub.count_traffic()
     start = time.perf_counter()
-    run_python(code, environment=hub.make_environment(home))
+    run_python("-c", PROGRAMS[reader] + SHOW, environment=environment)
     seconds = time.perf_counter() - start
     after = hub.count_traffic()
-    return Start(after.requests - before.requests, after.sent - before.sent, seconds)
-
-
-def _find_medians(starts: list[Start]) -> dict[str, float]:
-    columns = zip(*starts, strict=True)
-    medians = [statistics.median(column) for column in columns]
-    return dict(zip(Start._fields, medians, strict=True))
+    requests = after.requests - before.requests
+    return {"requests": requests, "sent": after.sent - before.sent, "seconds": seconds}

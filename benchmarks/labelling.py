@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Time what grows with a labelling project: a decision, `mmrel label ask`, `verify --people`.
+"""Time the steps of a labelling project: a decision, `mmrel label ask`, `verify --people`.
 
     PYTHONPATH=. python benchmarks/labelling.py
 
-Each is timed on a project and on one four times as large. What is linear takes about four times as
-long there; a decision, and a start with the same `--people`, take as long as before.
+Each step is timed on a project and on one four times as large. Linear steps take about four times
+as long there; a decision, and a start with the same `--people`, take as long as before.
 """
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import itertools
 import statistics
@@ -19,20 +18,20 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.draw_data import draw_items
-from benchmarks.measuring import time_cpu
+from benchmarks.measuring import make_parser, time_cpu
 from mmrel_kit.files import format_table
 from mmrel_kit.semidc.people.ask import propose_negatives
 from mmrel_kit.semidc.people.store import Decision, Project
 
 GROWTH = 4
-ITEMS_OF_A_PICTURE = 4
-DECISIONS = 100  # of which the median is taken
-REPEATS = 4  # of which the best is taken
-TOLERANCE = 2.5  # what is quadratic grows by GROWTH
+ITEMS_PER_PICTURE = 4
+DECISIONS = 100  # the median counts
+REPEATS = 4  # the best counts
+TOLERANCE = 2.5  # of a linear step's growth; that of a quadratic step is GROWTH times as large
 
 
 class Times(NamedTuple):
-    """Processor seconds that each took."""
+    """CPU seconds of each step."""
 
     decision: float
     ask: float
@@ -49,12 +48,12 @@ NAMES = (
 
 
 def make_project(folder: Path, items: int) -> Project:
-    """Make a project in which two people have decided on all but the last items."""
+    """Create a project in which two people have decided on all but the last items."""
     project = Project(folder / f"{items}.sqlite", make=True)
     project.set_people(2)
-    proposals = draw_items(items, items // ITEMS_OF_A_PICTURE)
+    proposals = draw_items(items, items // ITEMS_PER_PICTURE)
     project.add((one, hashlib.sha256(one.image_id.encode()).hexdigest()) for one in proposals)
-    project._db.execute("pragma synchronous = off")  # the disk is not what is timed
+    project._db.execute("pragma synchronous = off")  # do not time the disk
     with project._transaction():
         for name in ("ann", "ben"):
             for _ in range(items - 2 * DECISIONS):
@@ -63,7 +62,7 @@ def make_project(folder: Path, items: int) -> Project:
 
 
 def decide(project: Project, name: str) -> None:
-    """Accept the next item, as the page does: with the counts and the item after it."""
+    """Accept the next item like the page, which also reads the counts and the item after it."""
     item = project.next_item(name)
     if item is None:
         raise ValueError("expected an open item")
@@ -74,7 +73,7 @@ def decide(project: Project, name: str) -> None:
 
 
 def measure(folder: Path, items: int) -> Times:
-    """Time everything on a project of so many items."""
+    """Time all steps on a project with this many items."""
     project = make_project(folder, items)
     decisions = [time_cpu(lambda: decide(project, "ann"))[0] for _ in range(DECISIONS)]
     ask, _ = time_cpu(lambda: propose_negatives(project), REPEATS)
@@ -86,9 +85,11 @@ def measure(folder: Path, items: int) -> Times:
 
 
 def main() -> int:
-    """Print times and ratios; exit status 1 where something grows faster than the project."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--items", type=int, default=4000, help="of the small project (4000)")
+    """Print times and ratios; return 1 if a step grows faster than the project."""
+    parser = make_parser(__doc__)
+    parser.add_argument(
+        "--items", type=int, default=4000, help="of the small project (%(default)s)"
+    )
     args = parser.parse_args()
     if args.items < 4 * DECISIONS:
         parser.error(f"--items: expected at least {4 * DECISIONS}, got {args.items}")

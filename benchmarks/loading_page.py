@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Make the page and the plot of what loading.py measured."""
+"""Format the page and draw the plot of loading.py's measurements."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 Report = dict[str, Any]
-Rates = dict[str, dict[str, list[float]]]  # reader -> clock -> rows a second
+Rates = dict[str, dict[str, list[float]]]  # reader -> clock -> rows per second
 
 LOADERS = ("ours loader 1", "ours loader 2")  # the CPU of their workers is not measured
 GROWN = {"ours raw": "o", "ours once": "s"}  # marker of the plot
 HEAD = """# How fast it loads
 
-{pictures} pictures (800 x 600 JPEG of noise, 100 kB), three questions each, from a disk's cache; \
+{pictures} pictures (800 x 600 JPEG of noise, 100 kB), three questions each, from the page cache; \
 {cores} cores, {memory_gib} GiB, Python {python}, load before the start {load}. Medians of {runs} \
-runs in which all readers take turns, each in a process of its own, and least and most in \
-brackets; ours with every record validated. Time is measured by the clock, and by the CPU of the \
-process alone, which other work disturbs less (workers are not in it). To run it again: the head \
-of `loading.py`."""
-FIRST_ROW = """What a cold process asks of a Hub until it has the first question with its picture \
-(`real`, `test`):"""
+runs, with the least and the most in brackets. The readers take turns within a run, each in a \
+process of its own; ours validate every record. "By CPU" is the CPU time of the process without \
+its workers, which other work disturbs less. The docstring of `loading.py` says how to run it."""
+FIRST_ROW = (
+    "From a cold process to the first question with its picture, on the Hub (`real`, `test`):"
+)
 
 
 # --- The page ---
@@ -41,22 +41,23 @@ def make_page(report: Report) -> str:
         tabulate_rates(report["rates"]),
     ]
     if report["profiles"]:
-        parts.append("Where a goal is missed, the time goes to (cProfile, own time):")
+        parts.append("The slowest functions of readers that miss a goal (cProfile, own time):")
         parts.append(tabulate_profiles(report["profiles"]))
-    png = f"{report['png_pictures']} pictures of DALL-E's kind (1024 x 1024 PNG of noise, 1.5 MB):"
+    png = f"{report['png_pictures']} pictures like DALL-E's (1024 x 1024 PNG of noise, 1.5 MB):"
     parts += [png, tabulate_rates(report["png"])]
     parts += [FIRST_ROW, tabulate_first_row(report["first_row"])]
     if report["growth"]:
-        parts += ["What grows with the questions:", tabulate_growth(report["growth"])]
+        parts.append("Time and memory of an epoch by the number of questions:")
+        parts.append(tabulate_growth(report["growth"]))
     for whose in ("ours", "peers"):
-        listed = ", ".join(f"{name} {number}" for name, number in machine[whose].items())
-        parts.append(f"Versions ({whose}): {listed or 'none'}.")
-    parts.append("![Rates, and what grows with the rows](loading.png)")
+        versions = ", ".join(f"{name} {number}" for name, number in machine[whose].items())
+        parts.append(f"Versions ({whose}): {versions or 'none'}.")
+    parts.append("![Rates of all readers; time and memory by the number of rows](loading.png)")
     return "\n\n".join(parts) + "\n"
 
 
 def tabulate_ratios(ratios: Sequence[dict[str, Any]]) -> str:
-    """Return the table of goals."""
+    """Return the table of ratios and goals."""
     rows = []
     for row in ratios:
         cells = []
@@ -70,7 +71,7 @@ def tabulate_ratios(ratios: Sequence[dict[str, Any]]) -> str:
 
 
 def tabulate_rates(rates: Rates) -> str:
-    """Return the table of questions a second, the fastest first."""
+    """Return the table of questions per second, the fastest first."""
     medians = {name: statistics.median(clocks["seconds"]) for name, clocks in rates.items()}
     rows = []
     for name in sorted(rates, key=lambda name: -medians[name]):
@@ -80,12 +81,12 @@ def tabulate_rates(rates: Rates) -> str:
 
 
 def describe_spread(values: Sequence[float]) -> str:
-    """Return the median, and the least and the most in brackets."""
+    """Format the median, with the least and the most in brackets."""
     return f"{statistics.median(values):,.0f} ({min(values):,.0f} to {max(values):,.0f})"
 
 
 def tabulate_profiles(profiles: Sequence[dict[str, Any]]) -> str:
-    """Return the table of the functions that took the most."""
+    """Return the table of the slowest functions."""
     rows = []
     for row in profiles:
         slowest = [f"`{name}` {share:.0%}" for name, share in row["profile"]]
@@ -94,7 +95,7 @@ def tabulate_profiles(profiles: Sequence[dict[str, Any]]) -> str:
 
 
 def tabulate_first_row(starts: Sequence[dict[str, Any]]) -> str:
-    """Return the table of first rows."""
+    """Return the table of requests, bytes and time until the first row."""
     rows = []
     for row in starts:
         sent, seconds = f"{row['sent'] / 1e6:.2f}", f"{row['seconds']:.1f}"
@@ -103,7 +104,7 @@ def tabulate_first_row(starts: Sequence[dict[str, Any]]) -> str:
 
 
 def tabulate_growth(growth: Sequence[dict[str, Any]]) -> str:
-    """Return the table of time and memory by rows."""
+    """Return the table of time and memory by the number of rows."""
     rows = []
     for row in growth:
         seconds, peak = f"{row['seconds']:.2f}", f"{row['peak_mb']:.0f} MB"
@@ -136,14 +137,17 @@ def draw_plot(report: Report, path: Path) -> None:
 
 def draw_rates(axis: Any, rates: Rates, words: Sequence[str], title: str) -> None:
     """Draw a bar for each reader whose name has one of the words, the fastest on top."""
-    shown = {}
+    chosen = {}
     for name, clocks in rates.items():
         if name not in LOADERS and any(word in name for word in words):
-            shown[name] = clocks["cpu"]
-    names = sorted(shown, key=lambda name: statistics.median(shown[name]))
-    medians = [statistics.median(shown[name]) for name in names]
-    below = [median - min(shown[name]) for name, median in zip(names, medians, strict=True)]
-    above = [max(shown[name]) - median for name, median in zip(names, medians, strict=True)]
+            chosen[name] = clocks["cpu"]
+    names = sorted(chosen, key=lambda name: statistics.median(chosen[name]))
+    medians, below, above = [], [], []
+    for name in names:
+        median = statistics.median(chosen[name])
+        medians.append(median)
+        below.append(median - min(chosen[name]))
+        above.append(max(chosen[name]) - median)
     colors = [choose_color(name) for name in names]
     style = {"ecolor": "tab:orange"}
     axis.barh(names, medians, color=colors, xerr=[below, above], error_kw=style)
@@ -158,7 +162,7 @@ def choose_color(name: str) -> str:
 
 
 def draw_growth(axis: Any, growth: Sequence[dict[str, Any]], key: str, title: str) -> None:
-    """Draw a figure by the number of rows."""
+    """Draw one figure of the growth by the number of rows."""
     for name, marker in GROWN.items():
         points = [row for row in growth if row["reader"] == name]
         counts = [row["rows"] for row in points]

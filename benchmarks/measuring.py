@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the benchmarks share: clocks, peak memory, turns and ratios, tables, and the stand-in Hub.
+"""Shared parts of the benchmarks: clocks, memory, paired runs, tables, and the stand-in Hub.
 
-Imports the standard library and `mmrel_kit.files` only, so that it works in the peers' environment.
+Imports the standard library only, so that it works in the peers' environment too.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import re
@@ -17,29 +18,43 @@ import time
 import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
 ROOT = Path(__file__).resolve().parent.parent
+Name = TypeVar("Name")
+Result = TypeVar("Result")
+
+
+def make_parser(doc: str | None) -> argparse.ArgumentParser:
+    """Return a parser whose help is a program's docstring."""
+    raw = argparse.RawDescriptionHelpFormatter
+    return argparse.ArgumentParser(description=doc, formatter_class=raw)
 
 
 # --- Clocks and memory ---
 
 
 class Usage(NamedTuple):
-    """What a process took, with peaks of memory in MiB."""
+    """Time and memory of a process.
+
+    Attributes:
+        seconds: seconds of real time.
+        peak: peak memory of the process, in MiB.
+        peak_of_children: peak memory of the largest process that it started, in MiB.
+    """
 
     seconds: float
     peak: float
-    peak_of_children: float  # of the largest process that it started
+    peak_of_children: float
 
 
 def time_cpu(call: Callable[[], Any], repeats: int = 1) -> tuple[float, Any]:
-    """Return the fewest processor seconds that a call takes, and its last result.
+    """Return the least CPU seconds that a call takes, and its last result.
 
-    Processor time and the best run, because other work disturbs both less.
+    CPU time and the best run are disturbed least by other work.
     """
     seconds = []
     for _ in range(repeats):
@@ -52,61 +67,57 @@ def time_cpu(call: Callable[[], Any], repeats: int = 1) -> tuple[float, Any]:
 def read_peak() -> int:
     """Return the peak memory of this process in KiB; Linux only.
 
-    `ru_maxrss` would begin with the memory of the process that started this one.
+    `ru_maxrss` would include the memory of the parent process.
     """
-    found = re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())
-    if found is None:
+    match = re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())
+    if match is None:
         raise OSError("/proc/self/status: expected a line VmHWM")
-    return int(found[1])
+    return int(match[1])
 
 
 def report_usage(start: float) -> None:
-    """Print what this process took since `start`; `run_measured` reads it.
-
-    Args:
-        start: of `time.perf_counter`.
-    """
+    """Print the usage of this process since `start` of `time.perf_counter`, for `run_measured`."""
     seconds = time.perf_counter() - start
     children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     print("\n" + json.dumps(Usage(seconds, read_peak() / 1024, children / 1024)))
 
 
-def run_python(code: str, *arguments: str, environment: dict[str, str] | None = None) -> str:
-    """Run Python code in a process of its own that finds this clone; return what it prints.
+def run_python(
+    *arguments: str, python: str = sys.executable, environment: dict[str, str] | None = None
+) -> str:
+    """Run Python in the clone, with the clone's modules; return its output.
 
     Args:
-        code: what to run.
-        arguments: its `sys.argv[1:]`.
-        environment: default: this process's.
+        arguments: arguments of Python, such as `-c CODE` or `-m MODULE`.
+        python: the executable.
+        environment: environment variables; default: those of this process.
 
     Raises:
-        SystemExit: it failed; with the end of what it printed.
+        SystemExit: the process failed; the message is the end of its output.
     """
-    inherited = dict(os.environ) if environment is None else environment
     done = subprocess.run(
-        [sys.executable, "-c", code, *arguments],
+        [python, *arguments],
         cwd=ROOT,
-        env={**inherited, "PYTHONPATH": str(ROOT)},
+        env={**(environment or os.environ), "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         check=False,
     )
     if done.returncode:
-        raise SystemExit(done.stdout[-2000:] + done.stderr[-2000:])
+        output = done.stdout[-2000:] + done.stderr[-2000:]
+        raise SystemExit(f"{' '.join(arguments)[:200]} failed:\n{output}")
     return done.stdout
 
 
 def run_measured(
-    code: str,
-    *arguments: str,
-    environment: dict[str, str] | None = None,
+    code: str, *arguments: str, environment: dict[str, str] | None = None
 ) -> tuple[Usage, str]:
-    """Run code that ends with `report_usage`; return what it took and what it printed before.
+    """Run code that ends with `report_usage`; return its usage and its output before that.
 
     Raises:
         SystemExit: see `run_python`.
     """
-    printed = run_python(code, *arguments, environment=environment)
+    printed = run_python("-c", code, *arguments, environment=environment)
     output, _, usage = printed.rstrip("\n").rpartition("\n")
     return Usage(*json.loads(usage)), output
 
@@ -122,19 +133,23 @@ class Ratio(NamedTuple):
     most: float
 
 
-def take_turns(names: Sequence[str], runs: int) -> Iterator[tuple[int, str]]:
-    """Yield every name once a run, with the number of the run, from 0.
+def measure_in_turns(
+    names: Sequence[Name], runs: int, measure: Callable[[Name], Result]
+) -> dict[Name, list[Result]]:
+    """Measure every name once per run, and return the results of each.
 
-    Every second run goes backwards, so that a machine that slows down disturbs all alike.
+    Every second run goes backwards, so that a machine that slows down affects all names alike.
     """
+    results: dict[Name, list[Result]] = {name: [] for name in names}
     for run in range(runs):
         order = names if run % 2 == 0 else list(reversed(names))
         for name in order:
-            yield run, name
+            results[name].append(measure(name))
+    return results
 
 
 def compare_runs(ours: Sequence[float], theirs: Sequence[float]) -> Ratio:
-    """Return the ratios of runs that were made in the same turns."""
+    """Return the ratios of paired runs."""
     ratios = [mine / other for mine, other in zip(ours, theirs, strict=True)]
     return Ratio(statistics.median(ratios), min(ratios), max(ratios))
 
@@ -143,17 +158,9 @@ def compare_runs(ours: Sequence[float], theirs: Sequence[float]) -> Ratio:
 
 
 def make_markdown(
-    heads: Sequence[str],
-    rows: Iterable[Sequence[object]],
-    are_numbers: bool = False,
+    heads: Sequence[str], rows: Iterable[Sequence[object]], are_numbers: bool = False
 ) -> str:
-    """Return a table in Markdown.
-
-    Args:
-        heads: the first row.
-        rows: the other rows.
-        are_numbers: align all columns but the first to the right.
-    """
+    """Format a table in Markdown; `are_numbers` aligns all columns but the first to the right."""
     rule = ["---"] * len(heads)
     if are_numbers:
         rule[1:] = ["---:"] * (len(heads) - 1)
@@ -164,14 +171,14 @@ def make_markdown(
 
 
 class Traffic(NamedTuple):
-    """What a Hub was asked, and the bytes of its answers."""
+    """Number of requests to a Hub, and bytes of its responses."""
 
     requests: int
     sent: int
 
 
 class Hub(NamedTuple):
-    """The stand-in Hub of the tests, in a process of its own: its addresses and a write token."""
+    """Addresses and write token of a running stand-in Hub, which is that of the tests."""
 
     endpoint: str
     store: str
@@ -182,10 +189,14 @@ class Hub(NamedTuple):
 
         Args:
             home: folder for the client's caches.
-            xet: whether large files go by way of hf_xet.
+            xet: send large files by hf_xet.
         """
-        kept = {n: v for n, v in os.environ.items() if not n.startswith(("HF_", "HUGGING"))}
-        settings = {
+        environment = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("HF_", "HUGGING"))
+        }
+        environment |= {
             "HF_ENDPOINT": self.endpoint,
             "HF_TOKEN": self.token,
             "HF_HOME": str(home),
@@ -194,30 +205,26 @@ class Hub(NamedTuple):
             "HF_HUB_DISABLE_TELEMETRY": "1",
             "HF_UPDATE_DOWNLOAD_COUNTS": "0",
         }
-        proxies = ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")
-        settings.update(dict.fromkeys(proxies, self.endpoint))
-        settings.update(dict.fromkeys(("NO_PROXY", "no_proxy"), "127.0.0.1,localhost"))
-        return {**kept, **settings}
+        for proxy in ("HTTP_PROXY", "HTTPS_PROXY"):
+            environment[proxy] = environment[proxy.lower()] = self.endpoint
+        environment["NO_PROXY"] = environment["no_proxy"] = "127.0.0.1,localhost"
+        return environment
 
     def read_state(self) -> dict[str, Any]:
-        """Return the Hub's repositories, and all requests that it got."""
-        with urllib.request.urlopen(f"{self.endpoint}/_test/state", timeout=60) as answer:
-            state: dict[str, Any] = json.load(answer)
+        """Return the Hub's repositories, and all requests so far."""
+        with urllib.request.urlopen(f"{self.endpoint}/_test/state", timeout=60) as response:
+            state: dict[str, Any] = json.load(response)
         return state
 
     def count_traffic(self) -> Traffic:
-        """Return what the Hub was asked until now, without this program's own questions."""
-        asked = [entry for entry in self.read_state()["requests"] if entry["step"] != "test"]
-        return Traffic(len(asked), sum(entry["sent"] for entry in asked))
+        """Count the requests so far, without those of this program."""
+        requests = [entry for entry in self.read_state()["requests"] if entry["step"] != "test"]
+        return Traffic(len(requests), sum(entry["sent"] for entry in requests))
 
 
 @contextmanager
 def start_hub(root: Path) -> Iterator[Hub]:
-    """Start the stand-in Hub, and stop it in the end.
-
-    Args:
-        root: folder for its files.
-    """
+    """Start a stand-in Hub with its files under `root`; stop it at the end."""
     command = [sys.executable, "-m", "tests.hub.loopback_hub", "--root", str(root)]
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen(command, cwd=ROOT, text=True, **pipes) as process:

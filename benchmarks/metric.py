@@ -5,10 +5,10 @@
     pip install --no-deps lmms-eval
     PYTHONPATH=. python benchmarks/metric.py
 
-Each starts from answers and labels in the form it wants, with its groups at hand, and makes the
-same table: accuracy, precision, recall, F1 and yes ratio of every cell, domain, category, split,
-style and relation, and of all; the other two by calls for each group. Ours counts the pairs, too.
-The tables are compared.
+Each gets answers and labels in its own input format, with the members of each group, and computes
+the same table: accuracy, precision, recall, F1 and yes ratio of every cell, domain, category,
+split, style and relation, and overall. The other two are called for each group; ours also counts
+the pairs. The tables are compared.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import relation_accuracy
 from benchmarks.measuring import time_cpu
 from mmrel_kit.files import format_table
 from mmrel_kit.questions.published import read_published
-from relation_accuracy import GROUPINGS, SAID, Group, Question, Scores
+from relation_accuracy import GROUPINGS, Group, Question, Row, Scores
 
 PAPER = read_published()
 # Thousands of yes/no questions in the paper's cells and in its splits.
@@ -46,12 +46,12 @@ RELATIONS = {
     "comparative": ["bigger", "smaller"],
 }
 
-Members = dict[tuple[str, str], list[int]]  # (grouping, name) -> the numbers of its questions
+Members = dict[tuple[str, str], list[int]]  # (grouping, name) -> row numbers of its questions
 Count = Callable[[], dict[Any, Any]]
 
 
 class Drawn(NamedTuple):
-    """Questions with their ids, and an answer to each."""
+    """Questions with their ids and answers."""
 
     identifiers: list[str]
     questions: list[Question]
@@ -59,7 +59,7 @@ class Drawn(NamedTuple):
 
 
 def draw(number: int) -> Drawn:
-    """Draw questions (two or three a pair, six a picture) and answers, in MMRel's proportions."""
+    """Draw questions, two or three per pair and six per picture, and answers, as in MMRel."""
     rng = random.Random(20261124)
     groups: dict[Group, Group] = {}
     drawn = Drawn([], [], [])
@@ -156,10 +156,10 @@ PEERS = {"scikit-learn": prepare_scikit_learn, "lmms-eval's pope": prepare_lmms_
 
 
 def compare(ours: dict[str, Any], theirs: dict[Any, Any]) -> None:
-    """Compare two tables; where a figure is undefined, None here, theirs is 0.
+    """Compare two tables; an undefined figure is None in ours and 0 in theirs.
 
     Raises:
-        ValueError: a figure that both have differs.
+        ValueError: a figure differs.
     """
     for (grouping, name), row in theirs.items():
         figures = ours if grouping == "all" else ours["by"][grouping][name]
@@ -176,12 +176,11 @@ def main() -> int:
     parser.add_argument("--repeats", type=int, default=5, help="the best of so many runs (5)")
     args = parser.parse_args()
     drawn = draw(args.number)
-    scores = Scores()
-    said = [SAID[answer] for answer in drawn.answers]
-    kept, _ = time_cpu(lambda: scores.keep(drawn.identifiers, drawn.questions, said))
-    own, ours = time_cpu(lambda: relation_accuracy.report(scores, len(scores.codes)), args.repeats)
+    answered = map(Row, drawn.questions, drawn.answers)
+    scores = Scores(rows=dict(zip(drawn.identifiers, answered, strict=True)), asked=args.number)
+    own, ours = time_cpu(lambda: relation_accuracy.report(scores), args.repeats)
     rows = [["", "s", "times as long"], ["relation_accuracy", f"{own:.2f}", ""]]
-    notes = [f"relation_accuracy takes {kept:.2f} s once, to keep the verdicts"]
+    notes = []
     members = list_members(drawn.questions)
     for name, prepare in PEERS.items():
         try:
@@ -195,9 +194,6 @@ def main() -> int:
     groups = sum(map(len, ours["by"].values())) + 1
     counts = f"{ours['n']:,} answers, {groups} groups, {ours['pairs']:,} pairs"
     print(f"{counts}; best of {args.repeats} runs\n{format_table(rows)}")
-    state = (scores.codes, scores.where, scores.images, scores.pairs)
-    size = sum(map(sys.getsizeof, state)) / ours["n"]
-    notes.append(f"{size:.0f} bytes a question, besides the ids, which are those of the records")
     print("\n".join(notes))
     return 0
 

@@ -1,19 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Measure speed and memory of publishing to a stand-in Hub in a process of its own.
+"""Measure speed and memory of publishing to a stand-in Hub.
 
     PYTHONPATH=. python benchmarks/push.py [--files 2000] [--megabytes 1024] [--rounds 2]
 
-Publishes a release of many small files, then one of large ones, by way of LFS and of Xet; beside
-them a bare loop that sends the same objects to the same store with the same HTTP client, one after
-the other. `mmrel check` is left out. The best round of each counts.
+Publishes a release of many small files, then one of large files, by LFS and by Xet, without
+`mmrel check`. The reference is a bare loop that sends the same objects one by one to the same store
+with the same HTTP client. Each is measured in a process of its own; the best round counts.
 
-Exit status 1: a push made other than one commit, or by way of LFS took 400 MiB or more, or less
-than 0.75 of the loop's speed.
+Exit status 1: a push made more or less than one commit, or a push by LFS took 400 MiB or more, or
+reached less than 0.75 of the loop's speed.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import sys
@@ -21,15 +20,14 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from benchmarks.measuring import run_measured, start_hub, take_turns
+from benchmarks.measuring import make_parser, measure_in_turns, run_measured, start_hub
 from mmrel_kit.files import INDEX, describe_file, format_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-# What the project demands of itself: MiB, and a share of the bare loop's speed.
-MAX_PEAK = 400
-MIN_SHARE = 0.75
+MAX_PEAK = 400  # MiB
+MIN_SHARE = 0.75  # of the bare loop's speed
 LARGE_FILE = 64  # MiB
 PUSH = """
 import sys, time
@@ -77,13 +75,13 @@ def write_release(root: Path, files: int, size: int) -> Path:
                 file.write(os.urandom(min(1 << 20, size - start)))
     paths = [path for path in root.rglob("*") if path.is_file()]
     listed = {path.relative_to(root).as_posix(): describe_file(path) for path in paths}
-    index = {"name": "mmrel", "version": "1.0.0", "files": listed}
+    index = {"name": "mmrel", "version": "1.0.0", "note": None, "files": listed}
     (root / INDEX).write_text(json.dumps(index))
     return root
 
 
 def measure(way: str, release: Path) -> Figures:
-    """Send a release to a new Hub."""
+    """Publish a release to a new Hub."""
     with tempfile.TemporaryDirectory(dir=release.parent) as name:
         home = Path(name)
         with start_hub(home / "hub") as hub:
@@ -91,53 +89,48 @@ def measure(way: str, release: Path) -> Figures:
             arguments = (str(release), hub.store)
             usage, _ = run_measured(PROGRAMS[way], *arguments, environment=environment)
             repositories = hub.read_state()["repos"].values()
-    # The Hub makes the first commit itself.
+    # The Hub creates a repository with one commit.
     commits = sum(len(repository["commits"]) - 1 for repository in repositories)
     return Figures(usage.seconds, usage.peak, commits)
 
 
 def measure_best(release: Path, rounds: int) -> dict[str, Figures]:
     """Return the fastest round of each way, with the highest peak of all its rounds."""
-    figures: dict[str, list[Figures]] = {way: [] for way in PROGRAMS}
-    for _, way in take_turns(list(PROGRAMS), rounds):
-        figures[way].append(measure(way, release))
+    results = measure_in_turns(list(PROGRAMS), rounds, lambda way: measure(way, release))
     best = {}
-    for way, measured in figures.items():
+    for way, measured in results.items():
         peak = max(one.peak for one in measured)
         best[way] = min(measured)._replace(peak=peak)
     return best
 
 
-def is_good(found: dict[str, Figures], has_size: bool) -> bool:
-    """Return whether the pushes keep to the limits; speed counts for large files only."""
-    if any(found[way].commits != 1 for way in (LFS, XET)):
+def is_good(best: dict[str, Figures], are_large: bool) -> bool:
+    """Return whether the pushes keep the limits; speed counts for large files only."""
+    if best[LFS].commits != 1 or best[XET].commits != 1 or best[LFS].peak >= MAX_PEAK:
         return False
-    if found[LFS].peak >= MAX_PEAK:
-        return False
-    return not has_size or find_share(found) >= MIN_SHARE
+    return not are_large or compute_share(best) >= MIN_SHARE
 
 
-def find_share(found: dict[str, Figures]) -> float:
-    """Return the speed of a push by way of LFS, as a share of the bare loop's."""
-    return found[BARE].seconds / found[LFS].seconds
+def compute_share(best: dict[str, Figures]) -> float:
+    """Return the speed of a push by LFS, as a share of the bare loop's."""
+    return best[BARE].seconds / best[LFS].seconds
 
 
-def make_rows(title: str, found: dict[str, Figures], megabytes: int) -> list[list[str]]:
-    """Return the rows of a release; `megabytes` is 0 where speed says nothing."""
+def make_rows(title: str, best: dict[str, Figures], megabytes: int | None) -> list[list[str]]:
+    """Return the rows of a release; `megabytes` is None if its speed means nothing."""
     rows = []
-    for way, figures in found.items():
+    for way, figures in best.items():
         speed = f"{megabytes / figures.seconds:.0f}" if megabytes else ""
         seconds, peak = f"{figures.seconds:.1f}", f"{figures.peak:.0f}"
         rows.append([f"{title}, {way}", seconds, speed, peak, str(figures.commits)])
-    share = f"{find_share(found):.2f}"
-    rows.append([f"{title}, speed by way of LFS / bare loop", share, "", "", ""])
+    rows.append([f"{title}, speed by LFS / bare loop", f"{compute_share(best):.2f}", "", "", ""])
     return rows
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print a table, and return the exit status."""
-    parser = argparse.ArgumentParser(description="Speed and memory of publishing.")
-    files = "files of the first release (%(default)s)"
+    parser = make_parser(__doc__)
+    files = "number of files of the first release (%(default)s)"
     parser.add_argument("--files", type=int, default=2000, help=files)
     size = f"size of the second release, in files of {LARGE_FILE} MiB (%(default)s)"
     parser.add_argument("--megabytes", type=int, default=1024, help=size)
@@ -150,7 +143,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         of_many = measure_best(many, args.rounds)
         of_large = measure_best(large, args.rounds)
     heads = ["release and way", "s", "MiB/s", "peak MiB", "commits"]
-    rows = make_rows(f"{args.files} files", of_many, 0)
+    rows = make_rows(f"{args.files} files", of_many, None)
     rows += make_rows("large files", of_large, args.megabytes)
     print(format_table([heads, *rows]))
     return 0 if is_good(of_many, False) and is_good(of_large, True) else 1

@@ -3,18 +3,17 @@
 
     PYTHONPATH=. python benchmarks/readers.py NAME FOLDER [--rows N] [--profile]
 
-prints one line of JSON: rows, seconds, seconds of CPU, peak memory and, with `--profile`, the
-functions that took the most. FOLDER holds `release`, which loading.py draws, and beside it what the
-peers read. Readers whose names begin with `ours` or `limit` run in this project's environment, the
-others in that of the peers (peers.txt).
+prints one line of JSON: rows, seconds, CPU seconds, peak memory and, with `--profile`, the slowest
+functions. FOLDER contains `release`, which loading.py draws, and the same data for the peers.
+Readers whose names begin with `ours` or `limit` run in this project's environment, the others in
+that of the peers (peers.txt).
 
-The name `prepare` writes what the peers read, in their own formats and with a picture per row, as a
-data set with a row per question has it.
+The name `prepare` writes the peers' data, in their own formats with one row per question and a
+picture in each row.
 """
 
 from __future__ import annotations
 
-import argparse
 import cProfile
 import io
 import itertools
@@ -27,7 +26,7 @@ import types
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.measuring import read_peak
+from benchmarks.measuring import make_parser, read_peak
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -35,16 +34,16 @@ if TYPE_CHECKING:
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
 if not any("loader" in argument for argument in sys.argv):
-    # `datasets` would import torch, which takes longer than to read.
+    # `datasets` would import torch, which takes longer than reading.
     os.environ.setdefault("USE_TORCH", "0")
 
-# Pixels that a model takes: the size of a DataLoader's pictures, and `min_side` of reduced ones.
+# Pixels of a model's input: side of a DataLoader's pictures, and `min_side` of reduced ones.
 SIDE = 224
-PROFILED = 4  # functions of a profile that are shown
+PROFILED = 4  # number of functions in a profile
 
 
 def open_image(data: bytes) -> Any:
-    """Decode by Pillow."""
+    """Decode a picture with Pillow."""
     import PIL.Image
 
     image = PIL.Image.open(io.BytesIO(data))
@@ -53,7 +52,7 @@ def open_image(data: bytes) -> Any:
 
 
 def stream(folder: Path, image: Any = None) -> Any:
-    """Read by `mmrel.load` from the archives, every record validated."""
+    """Read the archives with `mmrel.load`, which validates every record."""
     import mmrel
 
     dataset = mmrel.load("all", split="test", root=folder / "release", streaming=True)
@@ -61,27 +60,27 @@ def stream(folder: Path, image: Any = None) -> Any:
 
 
 def without_rust(folder: Path) -> Any:
-    """Read like `stream`, as if jsonschema-rs were not installed."""
+    """Read like `stream`, without jsonschema-rs."""
     sys.modules["jsonschema_rs"] = None  # type: ignore[assignment]
     return stream(folder, undecoded())
 
 
 def undecoded() -> Any:
-    """Return the type of an image that stays bytes."""
+    """Return the feature type of pictures as bytes."""
     import datasets
 
     return datasets.Image(decode=False)
 
 
 def picture(**options: Any) -> Any:
-    """Return our type of a picture, which is decoded once."""
+    """Return our feature type of pictures, which are decoded once."""
     from mmrel_kit.pictures import Picture
 
     return Picture(**options)
 
 
 def parquet(folder: Path, image: Any = None) -> Any:
-    """Read the Parquet files under a folder by `datasets`."""
+    """Read the Parquet files under a folder with `datasets`."""
     import datasets
 
     files = {"test": sorted(map(str, folder.rglob("test-*.parquet")))}
@@ -90,7 +89,7 @@ def parquet(folder: Path, image: Any = None) -> Any:
 
 
 def pillow(folder: Path) -> Iterator[Any]:
-    """Decode each picture once by Pillow, for as many rows as it has questions: the limit."""
+    """Decode each picture once with Pillow, and yield it for every question: the limit."""
     import mmrel
     from mmrel_kit.pictures.archives import read_archives
 
@@ -100,7 +99,7 @@ def pillow(folder: Path) -> Iterator[Any]:
 
 
 def to_tensors(rows: list[dict[str, Any]]) -> Any:
-    """Make a batch of pixels at a model's size, as a training loop does."""
+    """Collate rows into a batch of pixels at a model's size, as a training loop does."""
     import numpy as np
     import torch
 
@@ -109,7 +108,7 @@ def to_tensors(rows: list[dict[str, Any]]) -> Any:
 
 
 def loader(workers: int) -> Callable[[Path], Iterator[Any]]:
-    """Return a reader by way of a DataLoader."""
+    """Return a reader with a DataLoader."""
 
     def read(folder: Path) -> Iterator[Any]:
         from torch.utils.data import DataLoader
@@ -122,7 +121,7 @@ def loader(workers: int) -> Callable[[Path], Iterator[Any]]:
 
 
 def wds_datasets(folder: Path, decode: bool) -> Iterator[Any]:
-    """Read by the webdataset module of `datasets`."""
+    """Read with the webdataset module of `datasets`."""
     import datasets
 
     files = {"test": sorted(map(str, (folder / "wds").glob("*.tar")))}
@@ -132,7 +131,7 @@ def wds_datasets(folder: Path, decode: bool) -> Iterator[Any]:
 
 
 def read_samples(archives: Iterable[Path], decode: bool) -> Iterator[tuple[Any, Any]]:
-    """Yield the JSON of each sample and its picture, by the webdataset library."""
+    """Yield the JSON of each sample and its picture, with the webdataset library."""
     import webdataset as wds
 
     for sample in wds.WebDataset(sorted(map(str, archives)), shardshuffle=False):
@@ -141,19 +140,20 @@ def read_samples(archives: Iterable[Path], decode: bool) -> Iterator[tuple[Any, 
 
 
 def webdataset(folder: Path, decode: bool) -> Iterator[Any]:
-    """Read a picture per row by the webdataset library."""
+    """Read a picture per row with the webdataset library."""
     for row, image in read_samples((folder / "wds").glob("*.tar"), decode):
         yield {**row, "image": image}
 
 
 def webdataset_grouped(folder: Path, decode: bool) -> Iterator[Any]:
-    """Read our archives by the webdataset library: what the layout gives without this package."""
+    """Read our archives with the webdataset library, to measure the layout without this package."""
     for records, image in read_samples((folder / "release").rglob("test-*.tar"), decode):
-        yield from ({**record, "image": image} for record in records)
+        for record in records:
+            yield {**record, "image": image}
 
 
 def mosaic(folder: Path, decode: bool) -> Iterator[Any]:
-    """Read MosaicML's own format by its streaming."""
+    """Read MosaicML's own format with its streaming library."""
     streaming = import_streaming()
     rows = streaming.StreamingDataset(local=str(folder / "mds"), shuffle=False, batch_size=1)
     for row in rows:
@@ -162,7 +162,8 @@ def mosaic(folder: Path, decode: bool) -> Iterator[Any]:
 
 def import_streaming() -> Any:
     """Import MosaicML streaming without torchvision, which only its vision data sets use."""
-    import transformers.feature_extraction_utils  # noqa: F401  # looks for torchvision itself
+    # It looks for torchvision, so import it before the stubs.
+    import transformers.feature_extraction_utils  # noqa: F401
 
     for name in ("", ".datasets", ".transforms", ".transforms.functional"):
         module = f"torchvision{name}"
@@ -199,8 +200,8 @@ READERS: dict[str, Callable[[Path], Any]] = {
 
 
 def prepare(folder: Path) -> None:
-    """Write what the peers read: the rows of the release, in as many shards, a picture in each."""
-    import datasets  # noqa: F401  # looks for torchvision itself, so before `import_streaming`
+    """Write the peers' data: the rows of the release in as many shards, each with its picture."""
+    import datasets  # noqa: F401  # looks for torchvision, so before `import_streaming`
 
     streaming = import_streaming()
     for kind in ("plain", "wds"):
@@ -219,7 +220,7 @@ def prepare(folder: Path) -> None:
 
 
 def write_plain(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Write rows as `datasets` writes Parquet."""
+    """Write rows to Parquet with `datasets`."""
     import datasets
 
     features = datasets.Features({name: datasets.Value("string") for name in rows[0]})
@@ -228,7 +229,7 @@ def write_plain(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def write_wds(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Write rows as webdataset writes archives: a sample per row."""
+    """Write rows to an archive with webdataset, a sample per row."""
     import webdataset as wds
 
     with wds.TarWriter(str(path)) as tar:
@@ -243,32 +244,33 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     """Return all rows of a Parquet file."""
     import pyarrow.parquet as pq
 
-    return [row for batch in pq.ParquetFile(path).iter_batches() for row in batch.to_pylist()]
+    rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
+    return rows
 
 
 def list_slowest(profile: cProfile.Profile) -> list[tuple[str, float]]:
-    """Return the functions that took most of their own time, and their share of all of it."""
+    """Return the functions with the most own time, and their share of the total."""
     stats: dict[Any, Any] = pstats.Stats(profile).stats  # type: ignore[attr-defined]
     own = {function: times[2] for function, times in stats.items()}
     total = sum(own.values())
     slowest = []
     for file, line, name in sorted(own, key=lambda function: -own[function])[:PROFILED]:
-        # Functions that are written in C have neither file nor line.
-        shown = f"{Path(file).stem}.{name}" if line else name
-        slowest.append((shown, own[file, line, name] / total))
+        # C functions have neither file nor line.
+        label = f"{Path(file).stem}.{name}" if line else name
+        slowest.append((label, own[file, line, name] / total))
     return slowest
 
 
 def read_epoch(rows: Any, limit: int | None, is_profiled: bool) -> dict[str, Any]:
-    """Read rows and return what that took, without the first row.
+    """Read the rows of a reader, and return the time they took after the first one.
 
     Args:
-        rows: of a reader.
-        limit: how many rows; None reads all.
-        is_profiled: also return the functions that took the most.
+        rows: the rows.
+        limit: maximum number of rows; None reads all.
+        is_profiled: also return the slowest functions.
     """
     iterator = iter(rows)
-    next(iterator)  # imports, and all that happens once
+    next(iterator)  # imports, and other work that is done once
     profile = cProfile.Profile()
     if is_profiled:
         profile.enable()
@@ -278,25 +280,25 @@ def read_epoch(rows: Any, limit: int | None, is_profiled: bool) -> dict[str, Any
         count += 1
     seconds, cpu = time.perf_counter() - start, time.process_time() - start_cpu
     profile.disable()
-    took = {"rows": count, "seconds": seconds, "cpu": cpu, "peak_kb": read_peak()}
-    return {**took, "profile": list_slowest(profile)} if is_profiled else took
+    result: dict[str, Any] = {"rows": count, "seconds": seconds, "cpu": cpu, "peak_kb": read_peak()}
+    if is_profiled:
+        result["profile"] = list_slowest(profile)
+    return result
 
 
 def main() -> None:
-    """Read one epoch and print what it took."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
+    """Read one epoch and print its figures."""
+    parser = make_parser(__doc__)
     parser.add_argument("name", choices=("prepare", *READERS))
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--rows", type=int, help="of the epoch (all)")
-    profile = "print the functions that took the most"
-    parser.add_argument("--profile", action="store_true", help=profile)
+    parser.add_argument("--rows", type=int, help="maximum rows of the epoch (all)")
+    parser.add_argument("--profile", action="store_true", help="print the slowest functions")
     args = parser.parse_args()
     if args.name == "prepare":
         prepare(args.folder)
         return
-    took = read_epoch(READERS[args.name](args.folder), args.rows, args.profile)
-    sys.stdout.write(json.dumps(took) + "\n")
-    sys.stdout.flush()
+    rows = READERS[args.name](args.folder)
+    print(json.dumps(read_epoch(rows, args.rows, args.profile)), flush=True)
     os._exit(0)  # some readers leave threads behind
 
 

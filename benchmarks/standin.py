@@ -1,16 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Make a stand-in of the whole benchmark: true in number, shape and layout, its pictures textures.
+"""Make a stand-in of the whole benchmark, with the real numbers and layout and drawn pictures.
 
 14,930 yes/no and 7,510 open questions about 7,510 pictures: Visual Genome's as 800 x 600 JPEG in
 two zip files, SPEC's as 512 x 512 JPEG in one, DALL-E's as 1024 x 1024 PNG in a folder. About 3 GB;
-`--small` makes the same in 20 MB.
+20 MB with `--small`.
 
     PYTHONPATH=. python benchmarks/standin.py /tmp/standin
 """
 
 from __future__ import annotations
 
-import argparse
 import io
 import json
 import random
@@ -27,16 +26,17 @@ from PIL import Image
 
 import mmrel
 from benchmarks.draw_data import ask
+from benchmarks.measuring import make_parser
 from mmrel_kit.questions.published import read_published
 from mmrel_kit.questions.records import Triplet
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-# Yes/no and open questions by which two cells differ from the paper's, so that its sums hold.
+# Corrections to the paper's rounded numbers of yes/no and open questions, so that its sums hold.
 ROUNDED = {("dalle", "spatial"): (10, 0), ("dalle", "action"): (0, -20)}
 STYLES = ("", "_photo-realistic", "_watercolor", "_abstract", "_oil-painting")
-# 12 kinds of 67 things are the paper's 804 objects.
+# 12 kinds of 67 things make the paper's 804 objects.
 KINDS = """
 red blue old small wooden wet young wild striped bright broken plain
 """.split()
@@ -57,12 +57,12 @@ OPPOSITES = {
 NAMES = [f"{kind} {thing}" for kind, thing in product(KINDS, THINGS)]
 PIXELS = {"real": (800, 600), "sdxl": (512, 512), "dalle": (1024, 1024)}
 SMALL = {"real": (40, 30), "sdxl": (32, 32), "dalle": (32, 32)}
-CANVAS = 2400  # pixels of a texture from which pictures are cut
-BATCH = 50
+CANVAS = 2400  # pixels of a texture's side; pictures are cut from textures
+BATCH = 50  # pictures that a worker draws at once
 
 
 class Drawn(NamedTuple):
-    """A picture to draw: its path, which is also its seed, and its width and height."""
+    """A picture to draw: its path, which is also its seed, and its width and height in pixels."""
 
     path: str
     pixels: tuple[int, int]
@@ -72,13 +72,13 @@ def make_standin(folder: Path, copies: int = 1, small: bool = False, workers: in
     """Make the stand-in in a folder.
 
     Args:
-        folder: gets json/, images.zip, images2.zip, data.zip and Dall-E_generated/.
-        copies: how many times as many questions and pictures.
-        small: pictures of about 1 kB.
-        workers: processes that draw.
+        folder: folder for json/, images.zip, images2.zip, data.zip and Dall-E_generated/.
+        copies: factor of the number of questions and pictures.
+        small: draw pictures of about 1 kB.
+        workers: number of processes.
 
     Returns:
-        What `mmrel build --images` takes.
+        The arguments of `mmrel build --images`.
     """
     (folder / "json").mkdir(parents=True, exist_ok=True)
     drawn = list(_write_questions(folder / "json", copies, SMALL if small else PIXELS))
@@ -89,7 +89,7 @@ def make_standin(folder: Path, copies: int = 1, small: bool = False, workers: in
 
 
 def list_images(folder: Path) -> list[str]:
-    """Return what `mmrel build --images` takes for a stand-in."""
+    """Return the arguments of `mmrel build --images` for a stand-in."""
     return [
         f"real={folder / 'images.zip'}",
         f"real={folder / 'images2.zip'}",
@@ -99,7 +99,7 @@ def list_images(folder: Path) -> list[str]:
 
 
 def count_questions(domain: str, category: str) -> list[int]:
-    """Return how many questions of a cell are yes/no and how many are open."""
+    """Return the numbers of yes/no and of open questions of a cell."""
     whole = read_published().whole
     counts = []
     for task, more in zip(mmrel.TASKS, ROUNDED.get((domain, category), (0, 0)), strict=True):
@@ -108,7 +108,7 @@ def count_questions(domain: str, category: str) -> list[int]:
 
 
 def draw_batch(batch: Sequence[Drawn]) -> list[tuple[str, bytes]]:
-    """Draw pictures: each a part of a texture, chosen by its path, so that no two are the same."""
+    """Draw pictures, each a part of a texture; the path seeds it, so that no two are the same."""
     made = []
     for path, (width, height) in batch:
         rng = random.Random(path)
@@ -131,16 +131,11 @@ def draw_batch(batch: Sequence[Drawn]) -> list[tuple[str, bytes]]:
 
 @cache
 def _make_canvas(seed: int, is_png: bool) -> Image.Image:
-    """Make a texture about as hard to compress as photographs, or as DALL-E's pictures for PNG."""
+    """Make a texture that compresses about like photographs, or for PNG like DALL-E's pictures."""
     rng = random.Random(seed)
     canvas = Image.new("RGB", (CANVAS, CANVAS), "gray")
-    for cells, weight in (
-        (12, 0.9),
-        (60, 0.5),
-        (300, 0.35),
-        (1200, 0.1 if is_png else 0.16),
-        (CANVAS, 0.012 if is_png else 0.05),
-    ):
+    fine = ((1200, 0.1), (CANVAS, 0.012)) if is_png else ((1200, 0.16), (CANVAS, 0.05))
+    for cells, weight in ((12, 0.9), (60, 0.5), (300, 0.35), *fine):
         layer = Image.frombytes("RGB", (cells, cells), rng.randbytes(cells * cells * 3))
         layer = layer.resize((CANVAS, CANVAS), Image.Resampling.BICUBIC)
         canvas = Image.blend(canvas, layer, weight)
@@ -148,10 +143,9 @@ def _make_canvas(seed: int, is_png: bool) -> Image.Image:
 
 
 def _write_questions(
-    folder: Path,
-    copies: int,
-    pixels: dict[str, tuple[int, int]],
+    folder: Path, copies: int, pixels: dict[str, tuple[int, int]]
 ) -> Iterator[Drawn]:
+    """Write the questions of all cells; yield their pictures."""
     with ExitStack() as stack:
         files: dict[str, TextIO] = {}
         for split in mmrel.SPLITS:
@@ -184,10 +178,7 @@ def _choose_split(number: int) -> str:
 
 
 def _ask_about(
-    domain: str,
-    category: str,
-    count: int,
-    rng: random.Random,
+    domain: str, category: str, count: int, rng: random.Random
 ) -> Iterator[dict[str, Any]]:
     """Yield the open question about a picture and `count` yes/no questions, the true one first."""
     true, *false = _draw_triplets(category, rng)
@@ -199,7 +190,7 @@ def _ask_about(
 
 
 def _draw_triplets(category: str, rng: random.Random) -> list[Triplet]:
-    """Draw a true triplet and two false ones: other words, and subject and object exchanged."""
+    """Draw a true triplet and two false ones: one with another relation, one turned around."""
     subject, object_ = rng.sample(NAMES, 2)
     if category == "action":
         relation, other = rng.sample(VERBS, 2)
@@ -224,7 +215,7 @@ def _make_path(domain: str, category: str, number: int) -> str:
 
 
 def _write_pictures(folder: Path, pictures: Iterable[tuple[str, bytes]]) -> None:
-    """Put each picture where its project publishes it."""
+    """Write each picture to the archive or folder in which its project publishes it."""
     with (
         zipfile.ZipFile(folder / "images.zip", "w") as first,
         zipfile.ZipFile(folder / "images2.zip", "w") as second,
@@ -244,11 +235,10 @@ def _write_pictures(folder: Path, pictures: Iterable[tuple[str, bytes]]) -> None
 
 
 def main() -> None:
-    """Make the stand-in; print what `mmrel build --images` takes."""
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
+    """Make the stand-in; print the arguments of `mmrel build --images`."""
+    parser = make_parser(__doc__)
     parser.add_argument("folder", type=Path)
-    copies = "how many times as many questions and pictures (%(default)s)"
+    copies = "factor of the number of questions and pictures (%(default)s)"
     parser.add_argument("--copies", type=int, default=1, help=copies)
     parser.add_argument("--small", action="store_true", help="pictures of about 1 kB")
     args = parser.parse_args()

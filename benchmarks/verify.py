@@ -5,14 +5,12 @@
     pip install '.[semidc,browser]'
     PYTHONPATH=. python benchmarks/verify.py --decisions 200
 
-The time runs, by the browser's own clock, from the key's event to the moment when the picture and
-the words of the next item are shown and its keys count again. Exit status 1: the median is 50 ms
-or more.
+The browser's clock measures from the key's event until the picture and the words of the next item
+are shown and the page accepts keys again. Exit status 1: the median is 50 ms or more.
 """
 
 from __future__ import annotations
 
-import argparse
 import re
 import shutil
 import statistics
@@ -31,14 +29,14 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
 from benchmarks.draw_data import draw_items
-from benchmarks.measuring import ROOT
+from benchmarks.measuring import ROOT, make_parser
 from mmrel_kit.semidc.items import write_proposals
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-LIMIT = 50  # ms, of the median
-PAUSE = 0.3  # seconds: after an item is shown, the page ignores keys for a shorter time
+LIMIT = 50  # ms, for the median
+PAUSE = 0.3  # seconds; the page ignores keys for less than this after it shows an item
 FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage")
 WATCH = """
 window.times = []
@@ -53,9 +51,10 @@ new MutationObserver(() => {
 
 
 def make_items(folder: Path, items: int, pictures: int) -> None:
-    """Write `items.jsonl` and its pictures, of one colour each."""
+    """Write `items.jsonl` and its pictures, each of one colour."""
     proposals = list(draw_items(items, pictures))
-    for number, image_id in enumerate(dict.fromkeys(one.image_id for one in proposals)):
+    image_ids = dict.fromkeys(proposal.image_id for proposal in proposals)
+    for number, image_id in enumerate(image_ids):
         path = folder / "images" / image_id
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (320, 240), (40 * number % 256, 90, 160)).save(path)
@@ -64,7 +63,7 @@ def make_items(folder: Path, items: int, pictures: int) -> None:
 
 @contextmanager
 def serve(folder: Path) -> Iterator[str]:
-    """Start `mmrel label verify` for one person, and stop it in the end; yield its address."""
+    """Run `mmrel label verify` for one person; yield its address."""
     command = [sys.executable, "-m", "mmrel_kit.cli", "label", "verify"]
     command += [str(folder / "project.sqlite"), "--items", str(folder / "items.jsonl")]
     command += ["--images", str(folder / "images"), "--people", "1", "--port", "0"]
@@ -79,20 +78,18 @@ def read_address(process: subprocess.Popen[str]) -> str:
     """Return the address that the server prints.
 
     Raises:
-        SystemExit: it ended without one.
+        SystemExit: the server ended without an address.
     """
-    if process.stdout is None:
-        raise OSError("expected a pipe from the server")
-    for line in process.stdout:
-        found = re.search(r"verify at (\S+)", line)
-        if found:
-            return found[1]
+    for line in process.stdout or ():
+        match = re.search(r"verify at (\S+)", line)
+        if match:
+            return match[1]
     raise SystemExit("mmrel label verify did not start")
 
 
 @contextmanager
 def browse(address: str) -> Iterator[Any]:
-    """Open the page in a browser of its own."""
+    """Open the page in a new browser; yield its driver."""
     options = webdriver.ChromeOptions()
     options.binary_location = shutil.which("chromium") or ""
     for flag in (*FLAGS, "--window-size=1280,800"):
@@ -107,7 +104,7 @@ def browse(address: str) -> Iterator[Any]:
 
 
 def wait_for_item(driver: Any, before: str | None = None) -> str:
-    """Wait until an item other than `before` is ready, and return its number."""
+    """Wait until another item than `before` is ready, and return its number."""
 
     def find_item(driver: Any) -> str | None:
         body = driver.find_element(By.CSS_SELECTOR, "body")
@@ -119,7 +116,7 @@ def wait_for_item(driver: Any, before: str | None = None) -> str:
 
 
 def sign_in(driver: Any) -> None:
-    """Fill in the dialog, which asks for a name and a secret."""
+    """Fill in the sign-in dialog."""
     dialog = driver.find_element(By.CSS_SELECTOR, "#sign-in")
     WebDriverWait(driver, 20, 0.02).until(lambda _: dialog.get_attribute("open") is not None)
     dialog.find_element(By.CSS_SELECTOR, "[name=name]").send_keys("ann\n")
@@ -143,8 +140,7 @@ def measure(decisions: int, pictures: int) -> list[float]:
 
 def main() -> int:
     """Print median and 95th percentile, and return the exit status."""
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
+    parser = make_parser(__doc__)
     parser.add_argument("--decisions", type=int, default=200)
     parser.add_argument("--pictures", type=int, default=100)
     args = parser.parse_args()

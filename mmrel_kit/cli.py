@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command `mmrel`: one parser for all verbs, one place where an error becomes one line.
+"""The command `mmrel`: the parser of all verbs, and errors in one line.
 
-Errors that a user can mend, missing packages, Ctrl-C and closed pipes take one line at most. The
-module loads in no time, so that `guard_start` is there before what takes seconds. `mmrel.py` works
-without this package and has a few such lines of its own.
+A user's errors, missing packages, Ctrl-C and closed pipes print one line at most. Imports at module
+level are fast, so that `guard_start` can run before the slow ones. `mmrel.py` works without this
+package, so it has a few such lines of its own.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from mmrel_kit.commands.options import AGAIN, Verbs
+from mmrel_kit.commands.options import RESTARTS, Verbs
 from mmrel_kit.extras import explain_import
-from mmrel_kit.files import InputError, printable
+from mmrel_kit.files import InputError, escape_unprintable
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
 ABOUT = "Load, score, build and publish MMRel, a benchmark of relations between objects in images."
-INTERRUPTED = 130  # exit status after Ctrl-C, as shells have it
+INTERRUPTED = 130  # exit status after Ctrl-C, as in shells
 
 
 def run_command(
@@ -32,67 +32,69 @@ def run_command(
     argv: Sequence[str] | None,
     errors: tuple[type[Exception], ...] = (),
 ) -> int:
-    """Run what the arguments ask for, and return the exit status.
+    """Run the function that the arguments choose, and return the exit status.
 
     Args:
-        parser: its defaults give `run`, which takes the parsed arguments and returns the exit
-            status; `prog`, what messages begin with (default: the parser's own); and `go_on`, how
-            to go on after Ctrl-C (default: `AGAIN`).
-        argv: the arguments; None takes those of the process.
-        errors: what a user can fix, beside OSError; printed in one line, exit status 1. Any other
+        parser: must set the default `run`, which takes the parsed arguments and returns the exit
+            status; may set `prog`, the start of messages, and `after_interrupt`, which says how to
+            continue after Ctrl-C.
+        argv: the arguments; default: those of the process.
+        errors: a user's errors beside OSError; printed in one line, exit status 1. Any other
             exception is a bug and keeps its traceback.
 
     Returns:
-        The command's own status; 1 after an error or when nobody reads the output any more; 130
-        after Ctrl-C.
+        The function's status; 1 after an error or when the reader of the output has left; 130 after
+        Ctrl-C.
     """
-    prog, go_on = parser.prog, AGAIN
+    prog, after_interrupt = parser.prog, RESTARTS
     expected: tuple[type[Exception], ...] = (OSError, *errors)
     with _CtrlC() as ctrl_c:
         try:
             args = parser.parse_args(argv)
-            prog, go_on = getattr(args, "prog", prog), getattr(args, "go_on", go_on)
+            prog = getattr(args, "prog", prog)
+            after_interrupt = getattr(args, "after_interrupt", after_interrupt)
             status = int(args.run(args))
             _flush()
             return status
-        except SystemExit:  # argparse has printed help, or what is wrong
-            _settle_output()
+        except SystemExit:  # argparse has printed help or an error
+            _flush_or_discard()
             raise
         except KeyboardInterrupt:
-            return _stop(prog, go_on)
-        except BrokenPipeError:  # the reader, `head` for example, has seen enough
-            _settle_output()
+            return _stop(prog, after_interrupt)
+        except BrokenPipeError:  # the reader, such as `head`, has left
+            _flush_or_discard()
             return 1
         except ImportError as error:
-            if (text := explain_import(error)) is None:
+            explanation = explain_import(error)
+            if explanation is None:
                 raise
-            return _fail(prog, text)
+            return _fail(prog, explanation)
         except expected as error:
             return _fail(prog, describe(error))
         except Exception:
-            if not ctrl_c.came:
+            if not ctrl_c.was_pressed:
                 raise
-            return _stop(prog, go_on)
+            return _stop(prog, after_interrupt)
 
 
 def guard_start(prog: str) -> None:
-    """Report Ctrl-C and a missing package in one line while a command's modules are loading.
+    """Report Ctrl-C and missing packages in one line while a command's modules are loading.
 
-    Call it at the top of a file that is run, and only where `__name__` is `"__main__"`: it sets
+    Call it at the top of a script, and only where `__name__` is `"__main__"`: it sets
     `sys.excepthook` for the whole process.
     """
 
     def report(kind: type[BaseException], error: BaseException, trace: Any) -> None:
         if isinstance(error, KeyboardInterrupt):
             sys.exit(_stop(prog, "it had not begun; run the same command again"))
-        text = explain_import(error) if isinstance(error, ImportError) else None
-        if text is None:
+        explanation = explain_import(error) if isinstance(error, ImportError) else None
+        if explanation is None:
             sys.__excepthook__(kind, error, trace)
         else:
-            sys.exit(_fail(prog, text))
+            sys.exit(_fail(prog, explanation))
 
     def report_unraisable(problem: Any) -> None:
-        # Ctrl-C once more while Python waits for threads at its end.
+        # A second Ctrl-C while Python waits for threads at exit.
         if not issubclass(problem.exc_type, KeyboardInterrupt):
             sys.__unraisablehook__(problem)
 
@@ -101,22 +103,22 @@ def guard_start(prog: str) -> None:
 
 
 def describe(error: BaseException) -> str:
-    """Return the line that tells a user about an error."""
+    """Return the message of an error for a user."""
     if not isinstance(error, OSError) or not error.strerror:
         return str(error) or type(error).__name__
     return error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
 
 
 class _CtrlC:
-    """Remembers Ctrl-C, since what runs may make another error of it, as functions in SQLite do."""
+    """Record Ctrl-C, because code such as SQLite's callbacks may turn it into another error."""
 
     def __init__(self) -> None:
-        self.came = False
+        self.was_pressed = False
         self._previous: Any = None
 
     def __enter__(self) -> _CtrlC:
         is_main = threading.current_thread() is threading.main_thread()
-        # Where SIGINT is ignored, as in a script's background job, it stays ignored.
+        # If SIGINT is ignored, as in a script's background job, it stays ignored.
         if is_main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             self._previous = signal.signal(signal.SIGINT, self._raise)
         return self
@@ -126,27 +128,27 @@ class _CtrlC:
             signal.signal(signal.SIGINT, self._previous)
 
     def _raise(self, *_: object) -> None:
-        self.came = True
+        self.was_pressed = True
         raise KeyboardInterrupt
 
 
-def _stop(prog: str, go_on: str) -> int:
-    after_echo = "\n" if sys.stderr and sys.stderr.isatty() else ""  # the terminal has written ^C
-    _say(f"{after_echo}{prog}: stopped; {go_on}\n")
-    _settle_output()
+def _stop(prog: str, after_interrupt: str) -> int:
+    after_echo = "\n" if sys.stderr and sys.stderr.isatty() else ""  # the terminal has printed ^C
+    _print_error(f"{after_echo}{prog}: stopped; {after_interrupt}\n")
+    _flush_or_discard()
     return INTERRUPTED
 
 
-def _fail(prog: str, text: str) -> int:
-    _say(f"{prog}: {text}\n")
-    _settle_output()
+def _fail(prog: str, message: str) -> int:
+    _print_error(f"{prog}: {message}\n")
+    _flush_or_discard()
     return 1
 
 
-def _say(text: str) -> None:
+def _print_error(message: str) -> None:
     with contextlib.suppress(OSError):
         if sys.stderr:
-            sys.stderr.write(printable(text))
+            sys.stderr.write(escape_unprintable(message))
             sys.stderr.flush()
 
 
@@ -155,8 +157,8 @@ def _flush() -> None:
         sys.stdout.flush()
 
 
-def _settle_output() -> None:
-    """Flush standard output, or drop what cannot be written, which Python would complain of."""
+def _flush_or_discard() -> None:
+    """Flush standard output; discard the rest if that fails, which Python would report at exit."""
     try:
         _flush()
     except OSError:
@@ -167,7 +169,7 @@ def _settle_output() -> None:
 def make_parser(
     prog: str = "mmrel", only: Collection[str] | None = None
 ) -> argparse.ArgumentParser:
-    """Return the parser of all verbs, or of a door's."""
+    """Return the parser of all verbs, or of those in `only`."""
     import mmrel
     from mmrel_kit.commands import label, load, recipes, release, score
 
@@ -188,22 +190,22 @@ def main(
     """Run a verb and return the exit status.
 
     Args:
-        argv: the arguments; None takes those of the process.
-        verbs: the verbs of the door that is used; None takes all.
-        prog: what messages begin with.
+        argv: the arguments; default: those of the process.
+        verbs: the verbs to offer; default: all.
+        prog: the start of messages.
     """
-    given = list(sys.argv[1:] if argv is None else argv)
-    parser = make_parser(prog, verbs)
-    if given[:1] == ["cluster"] and "--" in given:
-        # argparse gives no verb what follows options and "--".
-        cut = given.index("--")
-        parser.set_defaults(arguments=given[cut + 1 :])
-        given = given[:cut]
     import mmrel
     import relation_accuracy
 
+    words = list(sys.argv[1:] if argv is None else argv)
+    parser = make_parser(prog, verbs)
+    if words[:1] == ["cluster"] and "--" in words:
+        # argparse would not pass on what follows options and "--".
+        separator = words.index("--")
+        parser.set_defaults(arguments=words[separator + 1 :])
+        words = words[:separator]
     errors = (InputError, mmrel.ReleaseError, relation_accuracy.AnswerError)
-    return run_command(parser, given, errors)
+    return run_command(parser, words, errors)
 
 
 def run() -> NoReturn:

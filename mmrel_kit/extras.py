@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Name the extra that a missing package belongs to, in one line."""
+"""Explain a failed import in one line, with the extra to install."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import traceback
 
 from mmrel_kit.files import IS_CLONE
 
-# What `pip install` needs for a module, in a clone: "." is the core, the others are the extras of
+# What to install for a module, in a clone: "." is the core, the others are the extras of
 # pyproject.toml.
 SOURCES = {
     **dict.fromkeys(("datasets", "fsspec", "huggingface_hub", "jsonschema", "numpy", "PIL"), "."),
@@ -22,7 +22,7 @@ SOURCES = {
     "matplotlib": ".[plot]",
     "mlcroissant": ".[croissant]",
 }
-# Packages whose name is not that of their module.
+# Packages with another name than their module.
 PACKAGES = {
     "PIL": "Pillow",
     "imagehash": "ImageHash",
@@ -33,32 +33,33 @@ PACKAGES = {
 
 
 def explain_import(error: ImportError) -> str | None:
-    """Return which package is missing or broken and what to install; None if none of `SOURCES` is.
+    """Return which package is missing or broken, and how to install it.
 
-    A module that an installed package misses (torch without its sympy) is that package's problem,
-    and the line names both.
+    If an installed package lacks a module of its own dependencies (torch without sympy), the line
+    names both. Return None if no package of `SOURCES` is involved.
     """
     if isinstance(error, ModuleNotFoundError) and error.name in SOURCES:
         package, source = PACKAGES.get(error.name, error.name), SOURCES[error.name]
         if source.startswith(".") and not IS_CLONE:
             source = f"path/to/clone{source[1:]}"
-        return f"{package} is not installed; install what it needs: pip install {_quote(source)}"
-    if (module := _find_importing(error)) is None:
+        if "[" in source:
+            source = f"'{source}'"
+        return f"{package} is not installed; install what it needs: pip install {source}"
+    module = _find_failed_module(error)
+    if module is None:
         return None
     package = PACKAGES.get(module, module)
-    again = f"pip install --force-reinstall {package}"
-    return f"{package} is installed and cannot be imported: {error}; install it anew: {again}"
+    return (
+        f"{package} is installed and cannot be imported: {error}; "
+        f"install it anew: pip install --force-reinstall {package}"
+    )
 
 
-def _find_importing(error: ImportError) -> str | None:
-    """Return the module of `SOURCES` in whose code an import failed, or that lacks a name."""
+def _find_failed_module(error: ImportError) -> str | None:
+    """Return the module of `SOURCES` in which an import failed, or that lacks a name."""
     for frame, _ in traceback.walk_tb(error.__traceback__):
         module = str(frame.f_globals.get("__name__")).partition(".")[0]
         if module in SOURCES:
             return module
     module = str(error.name).partition(".")[0]
     return module if module in SOURCES else None
-
-
-def _quote(source: str) -> str:
-    return f"'{source}'" if "[" in source else source

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Describe in one line, without secrets, what the Hub's client raises."""
+"""Describe exceptions of the Hub's client in one line, without secrets."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from huggingface_hub.errors import HfHubHTTPError
 httpx: Any = getattr(huggingface_hub.utils, "httpx", None)
 TRANSPORT_ERRORS: tuple[type[Exception], ...] = (httpx.TransportError,) if httpx else ()
 _HTTP_ERRORS: tuple[type[Exception], ...] = (httpx.HTTPError,) if httpx else ()
-# What huggingface_hub and hf_xet raise: answers, broken connections and endless redirects, a file
-# that could not be sent (RuntimeError around the cause), an answer that cannot be read (ValueError,
-# KeyError), hf_xet's own (ConnectionError).
+# What huggingface_hub and hf_xet raise: HfHubHTTPError for a response with an error status, OSError
+# for the network (hf_xet's ConnectionError too), RuntimeError around the cause of a failed upload,
+# ValueError and KeyError for a response that cannot be parsed.
 FAILURES: tuple[type[Exception], ...] = (
     *(HfHubHTTPError, OSError, RuntimeError, ValueError, KeyError),
     *_HTTP_ERRORS,
 )
 _XET_STATUS = re.compile(r"HTTP status \w+ error \((\d{3}) |\b(?:code|status)\W+(\d{3})\b")
-MAX_LINE = 300  # characters of a server's own message; it may list each of a thousand files
+MAX_LINE = 300  # characters; a server's message may list a thousand files
 
 
-def clean(text: str) -> str:
-    """Return text without tokens and without the query (the signature) of any address.
+def redact(text: str) -> str:
+    """Remove access tokens, and the query of every URL, which may be a signature.
 
-    >>> clean("403 for https://files.example/a.png?X-Amz-Signature=5ec4e7")
+    >>> redact("403 for https://files.example/a.png?X-Amz-Signature=5ec4e7")
     '403 for https://files.example/a.png?…'
     """
     token = get_token()
@@ -38,25 +38,30 @@ def clean(text: str) -> str:
     return re.sub(r"(https?://[^\s?'\"]+)\?[^\s'\"]+", r"\1?…", text)
 
 
-def status_of(failure: BaseException) -> int | None:
-    """Return the HTTP status behind a failure, or None when no answer came."""
+def find_status(failure: BaseException) -> int | None:
+    """Return the HTTP status behind a failure, or None if there was no response."""
     if isinstance(failure, HfHubHTTPError):
         return int(failure.response.status_code)
-    # "Error while uploading FILE", from the answer.
+    # "Error while uploading FILE", raised from the failed request.
     if isinstance(failure, RuntimeError) and failure.__cause__:
-        return status_of(failure.__cause__)
+        return find_status(failure.__cause__)
     match = _XET_STATUS.search(str(failure))
     return int(match[1] or match[2]) if match else None
 
 
 def describe(failure: BaseException, timeout: float | None = None) -> str:
-    """Return what came back, in a few words on one line."""
+    """Describe a failure in a few words on one line.
+
+    Args:
+        failure: one of `FAILURES`.
+        timeout: the request's time-out in seconds, if known.
+    """
     if isinstance(failure, RuntimeError) and failure.__cause__:
         return f"{_line(str(failure))}: {describe(failure.__cause__, timeout)}"
     if isinstance(failure, HfHubHTTPError):
         message = getattr(failure, "server_message", None) or failure.response.reason_phrase
         return f"the answer was {failure.response.status_code} ({_line(message)})"
-    status = status_of(failure)
+    status = find_status(failure)
     if status:
         return f"the answer was {status}"
     if httpx and isinstance(failure, httpx.TimeoutException):
@@ -69,6 +74,6 @@ def describe(failure: BaseException, timeout: float | None = None) -> str:
 
 
 def _line(text: str) -> str:
-    """Return text cleaned, on one line of bounded length, without a full stop."""
-    line = clean(" ".join(text.split())).rstrip(".")
+    """Return redacted text on one line of bounded length, without a full stop."""
+    line = redact(" ".join(text.split())).rstrip(".")
     return line if len(line) <= MAX_LINE else f"{line[:MAX_LINE]} …"

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Read and write files: JSON with file and line, whole writes, hashes, text tables.
+"""Read JSON with file and line, write files atomically, compute checksums, format text.
 
-Each of these exists once, here. The module needs the standard library alone.
+Imports the standard library only.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-# The clone that this package lies in; from a wheel, the copy of its sample. Both are laid out as a
-# release: README.md, checksums.json, data/, schema/.
+# The clone that contains this package, or the copy of the drawn sample in a wheel. Both have the
+# layout of a release: README.md, checksums.json, data/, schema/.
 _CLONE = Path(__file__).resolve().parent.parent
 _SAMPLE = Path(__file__).resolve().parent / "sample"
 IS_CLONE = not _SAMPLE.is_dir()
 PROJECT = _CLONE if IS_CLONE else _SAMPLE
 SCHEMA_FOLDER = PROJECT / "schema"
 INDEX = "checksums.json"
-# The contract, as a release carries it; schema/published.json is this package's own.
+# The schemas that are part of a release; schema/published.json is only part of this package.
 SCHEMAS = ("schema/record.schema.json", "schema/taxonomy.json")
 
 MAX_RECORD = 1 << 20  # characters of one JSON value of a file
-MAX_PROBLEMS = 1000  # after which a file is read no further
-SHOWN_PROBLEMS = 10  # of those that one error lists
+MAX_PROBLEMS = 1000  # reading of a file stops after this many
+MAX_LISTED_PROBLEMS = 10  # in one error message
 CHUNK = 1 << 16  # bytes decoded at once
 HASH_CHUNK = 1 << 20  # bytes hashed at once
 _SPACE = " \t\r\n"
@@ -40,22 +40,23 @@ _UNPRINTABLE = re.compile(r"[^\n -~\u00a0-\ud7ff\ue000-\U0010ffff]")
 
 
 class InputError(ValueError):
-    """What a user gave cannot be used; the message says where, what was expected and what came."""
+    """Invalid input from a user; the message says where, what was expected, what to do."""
 
 
 class Problem(NamedTuple):
-    """Something wrong in a file or a release, and where; a warning does not refuse it."""
+    """A problem in a file or a release; a release with warnings alone is valid."""
 
     where: str
     message: str
     is_warning: bool = False
 
     def __str__(self) -> str:
-        return f"{'warning: ' if self.is_warning else ''}{self.where}: {self.message}"
+        line = f"{self.where}: {self.message}"
+        return f"warning: {line}" if self.is_warning else line
 
 
 class Value(NamedTuple):
-    """A JSON value of a file, and its file and line."""
+    """A JSON value from a file; `where` is its file and line."""
 
     where: str
     value: Any
@@ -68,11 +69,11 @@ class Share(NamedTuple):
     total: int = 1
 
     def choose(self, items: Sequence[Any]) -> Sequence[Any]:
-        """Return every `total`th item, beginning with the `number`th."""
+        """Return every `total`th item, starting with the `number`th."""
         return items[self.number - 1 :: self.total]
 
     def holds(self, name: str) -> bool:
-        """Return whether a name belongs to this share, by its hash: the same on every machine."""
+        """Return whether a name belongs to this share; its hash decides, on any machine alike."""
         hashed = int(hashlib.sha256(name.encode()).hexdigest(), 16)
         return hashed % self.total == self.number - 1
 
@@ -81,11 +82,11 @@ class Share(NamedTuple):
 
 
 def raise_problems(problems: Sequence[Problem | str]) -> None:
-    """Raise an `InputError` with the first ten problems and their number, if there are any."""
+    """Raise an `InputError` that lists the first problems and counts all, if there are any."""
     if not problems:
         return
-    lines = [str(problem) for problem in problems[:SHOWN_PROBLEMS]]
-    if len(problems) > SHOWN_PROBLEMS:
+    lines = [str(problem) for problem in problems[:MAX_LISTED_PROBLEMS]]
+    if len(problems) > MAX_LISTED_PROBLEMS:
         lines.append(f"… {len(problems)} problems in all")
     raise InputError("\n".join(lines))
 
@@ -94,7 +95,7 @@ def raise_problems(problems: Sequence[Problem | str]) -> None:
 
 
 def make_json(value: object) -> str:
-    """Return a value as one line of JSON, with text left readable."""
+    """Return a value as one line of JSON; letters beyond ASCII are not escaped."""
     return json.dumps(value, ensure_ascii=False)
 
 
@@ -102,15 +103,14 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
-class Rules(NamedTuple):
-    """What a file of JSON may hold.
+class JsonRules(NamedTuple):
+    """What a JSON file may contain.
 
     Attributes:
-        longest: the most characters of a value.
+        longest: maximum length of a value, in characters.
         decoder: parses a value.
-        is_lines_only: whether there must be one value in each line: no array, no empty line, no
-            byte order mark.
-        may_be_empty: whether there may be no value at all.
+        is_lines_only: require one value per line: no array, no empty line, no byte order mark.
+        may_be_empty: accept a file without any value.
     """
 
     longest: int
@@ -120,17 +120,17 @@ class Rules(NamedTuple):
 
 
 _STRICT = json.JSONDecoder(parse_constant=_refuse_constant)
-RECORDS = Rules(MAX_RECORD, _STRICT, is_lines_only=False, may_be_empty=False)
-RELEASE = Rules(MAX_RECORD, _STRICT, is_lines_only=True, may_be_empty=True)
-# Other programs write answers: with NaN, and with a whole conversation in a row.
-ANSWERS = Rules(1 << 24, json.JSONDecoder(), is_lines_only=False, may_be_empty=True)
+RECORD_RULES = JsonRules(MAX_RECORD, _STRICT, is_lines_only=False, may_be_empty=False)
+RELEASE_RULES = JsonRules(MAX_RECORD, _STRICT, is_lines_only=True, may_be_empty=True)
+# Other programs write answers, some with NaN or with a whole conversation in a row.
+ANSWER_RULES = JsonRules(1 << 24, json.JSONDecoder(), is_lines_only=False, may_be_empty=True)
 
 
-def parse_json(text: str, rules: Rules = RECORDS) -> Any:
+def parse_json(text: str, rules: JsonRules = RECORD_RULES) -> Any:
     """Parse one JSON value.
 
     Raises:
-        ValueError: it is too long, nested too deeply, or not JSON.
+        ValueError: the text is too long, nested too deeply, or not JSON.
     """
     if len(text) > rules.longest:
         raise ValueError(f"a record has at most {rules.longest} characters")
@@ -141,17 +141,17 @@ def parse_json(text: str, rules: Rules = RECORDS) -> Any:
 
 
 def scan_json(
-    source: Path | BinaryIO, name: str | None = None, rules: Rules = RECORDS
+    source: Path | BinaryIO, name: str | None = None, rules: JsonRules = RECORD_RULES
 ) -> Iterator[Value | Problem]:
-    """Yield the JSON values of a file: one a line, or the elements of one array.
+    """Yield the JSON values of a file, one per line or the elements of one array, and problems.
 
-    Memory stays constant. After a line that cannot be read the next one is; after an element of an
-    array that cannot be read, or bytes that are not UTF-8, reading ends.
+    Memory stays constant. Reading goes on after an invalid line, and ends at an invalid element of
+    an array or at bytes that are not UTF-8.
 
     Args:
         source: a path, or an open binary file; UTF-8, with or without a byte order mark.
-        name: what `where` calls the file; default: its path.
-        rules: what the file may hold.
+        name: the file's name in `where`; default: its path.
+        rules: what the file may contain.
 
     Raises:
         OSError: the file cannot be opened or read.
@@ -163,7 +163,7 @@ def scan_json(
     if rules.is_lines_only:
         yield from _scan_each_line(source, name or "standard input", rules)
         return
-    text = _Text(source, name or "standard input", rules)
+    text = _TextBuffer(source, name or "standard input", rules)
     try:
         first = text.skip_space()
         if not first and not rules.may_be_empty:
@@ -179,27 +179,28 @@ def scan_json(
 
 
 def read_json(
-    source: Path | BinaryIO, name: str | None = None, rules: Rules = RECORDS
+    source: Path | BinaryIO, name: str | None = None, rules: JsonRules = RECORD_RULES
 ) -> Iterator[Value]:
-    """Yield the JSON values of a file like `scan_json`; raise at the first problem.
+    """Yield the JSON values of a file like `scan_json`, but raise at the first problem.
 
     Raises:
         InputError: a value cannot be read, or the file is empty.
         OSError: the file cannot be opened or read.
     """
-    for found in scan_json(source, name, rules):
-        if isinstance(found, Problem):
-            raise InputError(str(found))
-        yield found
+    for value in scan_json(source, name, rules):
+        if isinstance(value, Problem):
+            raise InputError(str(value))
+        yield value
 
 
 def read_objects(
-    source: Path | BinaryIO, name: str | None = None, rules: Rules = RECORDS
+    source: Path | BinaryIO, name: str | None = None, rules: JsonRules = RECORD_RULES
 ) -> Iterator[Value]:
-    """Yield the JSON objects of a file like `read_json`; raise where a value is no object.
+    """Yield the JSON objects of a file like `read_json`.
 
     Raises:
         InputError: see `read_json`, or a value is not an object.
+        OSError: see `read_json`.
     """
     for where, value in read_json(source, name, rules):
         if not isinstance(value, dict):
@@ -207,15 +208,15 @@ def read_objects(
         yield Value(where, value)
 
 
-class _Text:
-    """The text of a file that has not been taken yet, and the line at which it begins."""
+class _TextBuffer:
+    """A file's text from the current position on, and the line number there."""
 
-    def __init__(self, file: BinaryIO, name: str, rules: Rules) -> None:
+    def __init__(self, file: BinaryIO, name: str, rules: JsonRules) -> None:
         self.name = name
         self.rules = rules
         self.line = 1
         self._file = file
-        # Line ends become "\n"; str.splitlines would also cut at separators inside JSON strings.
+        # Line ends become "\n"; str.splitlines would also split at separators in JSON strings.
         decoder = codecs.getincrementaldecoder("utf-8-sig")()
         self._decoder = io.IncrementalNewlineDecoder(decoder, translate=True)
         self._buffer = ""
@@ -237,7 +238,7 @@ class _Text:
         return True
 
     def peek(self, count: int) -> str:
-        """Return the next characters without taking them."""
+        """Return the next characters without moving past them."""
         return self._buffer[self._at : self._at + count]
 
     def take(self, count: int) -> str:
@@ -248,16 +249,16 @@ class _Text:
         return taken
 
     def find_line_end(self) -> int:
-        """Return the length of the next line with its end; 0 while its end is not decoded."""
+        """Return the length of the next line with its end; 0 if that is not decoded yet."""
         end = self._buffer.find("\n", self._at)
         return end + 1 - self._at if end >= 0 else 0
 
     def count_ahead(self) -> int:
-        """Return the number of line ends that are decoded and not taken."""
+        """Return the number of line ends that are decoded and ahead."""
         return self._buffer.count("\n", self._at)
 
     def skip_space(self) -> str:
-        """Move past space; return the character that follows, or nothing at the end."""
+        """Move past white space; return the next character, or "" at the end."""
         while True:
             while self.peek(1) and self.peek(1) in _SPACE:
                 self.take(1)
@@ -265,7 +266,7 @@ class _Text:
                 return self.peek(1)
 
     def decode_value(self) -> Any:
-        """Parse the value that the text begins with and move past it."""
+        """Parse the value at the current position and move past it."""
         while True:
             try:
                 value, end = self.rules.decoder.raw_decode(self._buffer, self._at)
@@ -273,13 +274,13 @@ class _Text:
                 if len(self) > self.rules.longest or not self.more():
                     raise
                 continue
-            # A number may go on in the next chunk.
+            # A number may continue in the next chunk.
             if end < len(self._buffer) or not self.more():
                 self.take(end - self._at)
                 return value
 
 
-def _scan_lines(text: _Text) -> Iterator[Value | Problem]:
+def _scan_lines(text: _TextBuffer) -> Iterator[Value | Problem]:
     problems = 0
     while problems < MAX_PROBLEMS:
         length = text.find_line_end()
@@ -303,8 +304,8 @@ def _scan_lines(text: _Text) -> Iterator[Value | Problem]:
         yield Value(where, value)
 
 
-def _scan_each_line(file: BinaryIO, name: str, rules: Rules) -> Iterator[Value | Problem]:
-    """Yield the value of each line; a line that is not UTF-8 does not hide those around it."""
+def _scan_each_line(file: BinaryIO, name: str, rules: JsonRules) -> Iterator[Value | Problem]:
+    """Yield the value of each line; a line that is not UTF-8 does not affect the others."""
     longest = 4 * rules.longest  # bytes
     number = 0
     while line := file.readline(longest):
@@ -321,7 +322,7 @@ def _scan_each_line(file: BinaryIO, name: str, rules: Rules) -> Iterator[Value |
         yield Value(where, value)
 
 
-def _scan_array(text: _Text) -> Iterator[Value | Problem]:
+def _scan_array(text: _TextBuffer) -> Iterator[Value | Problem]:
     text.take(1)
     following = text.skip_space()
     while following != "]":
@@ -351,73 +352,76 @@ def _scan_array(text: _Text) -> Iterator[Value | Problem]:
 
 
 @contextlib.contextmanager
-def write_whole(path: Path) -> Iterator[Path]:
-    """Give a name to write to; move that file to `path` when the block ends without an error.
+def write_atomically(path: Path) -> Iterator[Path]:
+    """Yield a temporary path to write to; move it to `path` if the block succeeds.
 
-    So `path` holds the old content or the new one, never half of it, whatever stops the process.
-    The folder of `path` is made. A link is followed. What is no plain file (`/dev/stdout`) is
-    written to as it is, since nothing can be moved there.
+    So `path` has the old content or the new one, never a part of it, even if the process is killed.
+    The folder of `path` is created. Links are followed. A special file such as `/dev/stdout` is
+    written directly, because nothing can be moved there.
     """
     target = Path(os.path.realpath(path))
     if target.exists() and not target.is_file() and not target.is_dir():
         yield target
         return
     target.parent.mkdir(parents=True, exist_ok=True)
-    aside = name_aside(target)
+    temporary = make_temporary_path(target)
     try:
-        yield aside
-        os.replace(aside, target)
+        yield temporary
+        os.replace(temporary, target)
     finally:
-        aside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def fill_folder(folder: Path, is_shared: bool = False) -> Iterator[Path]:
-    """Give a folder to fill; move it to `folder` when the block ends without an error.
+    """Yield a temporary folder to fill; move it to `folder` if the block succeeds.
 
     Args:
-        folder: where it goes; nothing, or an empty folder.
-        is_shared: other processes fill the same folder with the same; the first one stays.
+        folder: the target; it must not exist, or be an empty folder.
+        is_shared: other processes write the same content; the first folder is kept.
 
     Raises:
-        OSError: there is something at `folder`, and it is not shared.
+        OSError: `folder` has content, and is not shared.
     """
-    aside = name_aside(folder)
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
+    temporary = make_temporary_path(folder)
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
     try:
-        yield aside
+        yield temporary
         try:
-            os.rename(aside, folder)
+            os.rename(temporary, folder)
         except OSError:
             if not is_shared or not folder.is_dir():
                 raise
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
-def name_aside(path: Path) -> Path:
-    """Return a name beside a file or folder that no other process, on any machine, uses."""
+def make_temporary_path(path: Path) -> Path:
+    """Return a path beside a file or folder that no other process on any machine uses."""
     return path.with_name(f"{path.name}.{socket.gethostname()}-{os.getpid()}.tmp")
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file whole (see `write_whole`)."""
-    with write_whole(path) as aside:
-        aside.write_bytes(data)
+    """Write a file with `write_atomically`."""
+    with write_atomically(path) as temporary:
+        temporary.write_bytes(data)
 
 
 def write_json_lines(path: Path, values: Iterable[Any]) -> int:
-    """Write values as JSON lines, the file whole (see `write_whole`); return their number.
+    """Write values as JSON lines with `write_atomically`; return their number.
 
     Raises:
-        InputError: a text has half a surrogate pair, which UTF-8 cannot hold.
+        InputError: a text has half of a surrogate pair, which UTF-8 cannot encode.
     """
     count = 0
-    with write_whole(path) as aside, open(aside, "w", encoding="utf-8", newline="\n") as lines:
+    with (
+        write_atomically(path) as temporary,
+        open(temporary, "w", encoding="utf-8", newline="\n") as file,
+    ):
         for value in values:
             try:
-                lines.write(make_json(value) + "\n")
+                file.write(make_json(value) + "\n")
             except UnicodeEncodeError as error:
                 got = ascii(error.object)[:200]
                 raise InputError(f"{path}: expected text that UTF-8 can hold, got {got}") from None
@@ -425,18 +429,18 @@ def write_json_lines(path: Path, values: Iterable[Any]) -> int:
     return count
 
 
-# --- Hashes ---
+# --- Checksums ---
 
 
 def read_chunks(path: Path) -> Iterator[bytes]:
-    """Yield the content of a file of any size, piece by piece."""
+    """Yield the content of a file in chunks of bounded size."""
     with open(path, "rb") as file:
         while chunk := file.read(HASH_CHUNK):
             yield chunk
 
 
 def describe_file(path: Path) -> dict[str, Any]:
-    """Return a file's `sha256` (hexadecimal) and `size` (bytes), as checksums.json lists them."""
+    """Return a file's entry in checksums.json: `sha256` (hexadecimal) and `size` (bytes)."""
     digest = hashlib.sha256()
     for chunk in read_chunks(path):
         digest.update(chunk)
@@ -447,26 +451,26 @@ def describe_file(path: Path) -> dict[str, Any]:
 
 
 def format_table(rows: Sequence[Sequence[str]], left: int = 1) -> str:
-    """Return rows of text in columns, the first `left` of them to the left, the others to the right."""
+    """Format rows as text in columns; the first `left` are aligned left, the others right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for row in rows:
-        cells = [cell.ljust(width) for cell, width in zip(row[:left], widths, strict=False)]
-        for cell, width in zip(row[left:], widths[left:], strict=True):
-            cells.append(cell.rjust(width))
+        cells = []
+        for number, (cell, width) in enumerate(zip(row, widths, strict=True)):
+            cells.append(cell.ljust(width) if number < left else cell.rjust(width))
         lines.append("  ".join(cells).rstrip())
     return "\n".join(lines)
 
 
 def escape_markdown(text: str) -> str:
-    """Return text for Markdown that shows as it is, whatever marks of Markdown or HTML it holds."""
+    """Escape all characters with a meaning in Markdown or HTML."""
     return "".join(f"&#{ord(mark)};" if mark in "<>&`*_[]|\\" else mark for mark in text)
 
 
-def printable(text: str) -> str:
-    r"""Return text with control characters and lone surrogates escaped; line ends stay.
+def escape_unprintable(text: str) -> str:
+    r"""Escape control characters and lone surrogates, but keep line ends.
 
-    >>> printable("a\x1b[2J\n\ud800")
+    >>> escape_unprintable("a\x1b[2J\n\ud800")
     'a\\x1b[2J\n\\ud800'
     """
-    return _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], text)
+    return _UNPRINTABLE.sub(lambda match: ascii(match[0])[1:-1], text)

@@ -16,13 +16,14 @@ from mmrel_kit.pictures.sources import PictureFolder
 from mmrel_kit.recipes import cluster
 
 pytest.importorskip("datatrove", reason="datatrove is not installed: pip install 'mmrel[cluster]'")
-# Runs a job's tasks one after the other, as an array of Slurm's would beside each other.
+# Runs a job's tasks one after the other, where Slurm would run an array in parallel.
 SBATCH = """#!/bin/bash
 script="${@: -1}"
 cp "$script" "$FAKE_SLURM/script.$$"
 last=$(sed -n 's/^#SBATCH --array=0-\\([0-9]*\\).*/\\1/p' "$script")
 for task in $(seq 0 "${last:-0}"); do
-  env SLURM_ARRAY_TASK_ID=$task SLURM_NODELIST=localhost RUN_OFFSET=0 bash "$script" >>"$FAKE_SLURM/log" 2>&1 || exit 1
+  export SLURM_ARRAY_TASK_ID=$task SLURM_NODELIST=localhost RUN_OFFSET=0
+  bash "$script" >>"$FAKE_SLURM/log" 2>&1 || exit 1
 done
 echo "Submitted batch job 7"
 """

@@ -171,7 +171,7 @@ def test_a_missing_extra_is_one_line_that_names_it(workplace: Path) -> None:
     propose = "mmrel label propose empty.jsonl --category action"
     cases = {
         f"mmrel answer --root release --out a.jsonl {endpoint}": ("openai", ".[semidc]"),
-        "mmrel finetune --model m --data release --out tuned": ("torch", ".[finetune]"),
+        "mmrel finetune --model m --data release --out tuned": ("transformers", ".[finetune]"),
         f"{propose} {images} {endpoint}": ("openai", ".[semidc]"),
         f"mmrel label generate empty.jsonl {images} {endpoint}": ("openai", ".[semidc]"),
         "mmrel label verify project.sqlite --images pictures": ("uvicorn", ".[semidc]"),

@@ -337,7 +337,7 @@ def test_messages_and_logs_are_clean(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", "not-of-the-usual-form")
-    told = hub_calls.clean(
+    told = hub_calls.redact(
         "GET https://store/x?signature=secret with not-of-the-usual-form or hf_abcdefghij"
     )
     assert told == "GET https://store/x?… with <token> or <token>"

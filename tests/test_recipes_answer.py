@@ -1,4 +1,4 @@
-"""Asking a model behind an endpoint: what is sent, what is written, faults, resuming, and the score."""
+"""Ask a model behind an endpoint: requests, files, faults, resuming, and the score."""
 
 from __future__ import annotations
 
@@ -307,7 +307,7 @@ def test_answers_of_no_endpoint_stay_as_they_are(built: Path, tmp_path: Path, li
 
 
 def test_a_path_that_leads_out_of_its_folder_is_refused(release: Path) -> None:
-    """Inspect's task writes pictures where their image_id says, and the record comes from an archive."""
+    """Inspect's task writes pictures under their image_id, which comes from an archive."""
     path = release / "data" / "real" / "test-00000.tar"
     with tarfile.open(path) as archive:
         members = [(member, archive.extractfile(member).read()) for member in archive]  # type: ignore[union-attr]

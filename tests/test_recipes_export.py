@@ -1,4 +1,4 @@
-"""Exports of the train split: what is in them, that every `datasets` opens them, and what is refused."""
+"""Exports of the train split: content, loading with every `datasets`, and what is refused."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def run(root: Path, out: Path, *more: str) -> int:
 
 
 def build(folder: Path, changes: dict[str, str]) -> Path:
-    """A release whose train file also holds the test lines that `changes` names, with words replaced."""
+    """Build a release with a test record, changed as `changes` says, in its train file."""
     sources = make_sources(folder / "sources", copies=2)
     train = sources / "json" / "train.jsonl"
     line = (sources / "json" / "test.jsonl").read_text().splitlines()[0]

@@ -1,4 +1,4 @@
-"""Fine-tuning for real, on the CPU, with two tiny architectures: trains, saves, answers, tells before from after."""
+"""Fine-tune two tiny architectures on the CPU: train, save, answer, compare before and after."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""inspect_ai on a release: by the local task with our metric, and by eval.yaml as the Hub runs it."""
+"""Evaluate a release with inspect_ai: by the local task, and by eval.yaml as the Hub does."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def start(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_relative_root_is_the_shells_folder(tmp_path: Path) -> None:
-    # inspect stands in the task's folder while it makes the task, where a relative root used to be looked for.
+    # inspect changes to the task's folder to create the task; a relative root was looked for there.
     (tmp_path / "work").mkdir()
     build_sample(tmp_path)
     done = start(tmp_path / "work", "-T", "root=../release", "--display", "none")

@@ -1,4 +1,4 @@
-"""The tasks for lmms-eval, run by its own command: numbers equal to `relation_accuracy` on the same answers."""
+"""Run the tasks of lmms-eval with its command; the figures are those of `relation_accuracy`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TASKS = REPOSITORY / "mmrel_kit" / "recipes" / "lmms_eval"
 def run(
     folder: Path, model: str, model_args: str, tasks: str = "mmrel", **environment: str
 ) -> dict[str, Any]:
-    """Results by task, and the logged samples by task, of a run of lmms-eval somewhere outside the repository."""
+    """Run lmms-eval outside the repository, and return its results by task."""
     command = [
         "-m",
         "lmms_eval",
@@ -101,7 +101,10 @@ def test_an_endpoint_that_answers_in_every_way_and_fails_once(tmp_path: Path) ->
 
     failing = next(r["question"] + " " + r["instruction"] for r in read_records(REPOSITORY, "test"))
     with StubEndpoint(talk, fail) as stub:
-        arguments = f"base_url={stub.url},api_key=none,model_version=m,max_retries=1,retry_backoff_s=0.1,num_concurrent=4"
+        arguments = (
+            f"base_url={stub.url},api_key=none,model_version=m,"
+            "max_retries=1,retry_backoff_s=0.1,num_concurrent=4"
+        )
         results = run(tmp_path, "openai", arguments, "mmrel_test,mmrel_test_open")
     answers = make_answers(REPOSITORY, "test", failing)
     assert sum(row["answer"] is None for row in answers) >= 1

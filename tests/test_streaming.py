@@ -1,4 +1,4 @@
-"""Streams: every question once over nodes and workers, on from where one stopped, each fast path as the slow one."""
+"""Streams over nodes and workers, resuming, and fast paths that give the same as the slow one."""
 
 from __future__ import annotations
 
@@ -379,7 +379,7 @@ class TestArchives:
                 self.read(data)
 
     def test_any_changed_byte_is_told_or_harmless(self, tmp_path: Path) -> None:
-        """No damage makes other rows or an error that is not ours, in headers and names at least."""
+        """Damage in headers and names gives neither other rows nor an error that is not ours."""
         whole = self.write(tmp_path / "a.tar", "ü/b.jpg")
         rows = self.read(whole)
         draw = random.Random(0)

@@ -19,7 +19,7 @@ from mmrel_kit.audit.checks import AuditInput, list_unlearnt_baselines
 from mmrel_kit.audit.claims import store_claims
 from mmrel_kit.audit.kinds import DROPPABLE, KINDS
 from mmrel_kit.audit.pictures import create_tables, store_hashes
-from mmrel_kit.files import RELEASE, InputError, read_objects
+from mmrel_kit.files import RELEASE_RULES, InputError, read_objects
 from mmrel_kit.questions.annotations import Annotation
 from mmrel_kit.questions.published import Cell, compare_with_published
 from mmrel_kit.questions.records import Record
@@ -101,7 +101,7 @@ def read_questions(release: mmrel.Release) -> Iterator[Annotation]:
         if not match:
             continue
         try:
-            for where, value in read_objects(Path(release.path(name)), name, RELEASE):
+            for where, value in read_objects(Path(release.path(name)), name, RELEASE_RULES):
                 yield Annotation(match[1], _make_record(value, where), where)
         except InputError as error:
             advice = f"run mmrel check {release.root} for all problems"

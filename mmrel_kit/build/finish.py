@@ -34,7 +34,7 @@ from mmrel_kit.files import (
     SCHEMAS,
     InputError,
     describe_file,
-    name_aside,
+    make_temporary_path,
     write_bytes,
     write_json_lines,
 )
@@ -218,7 +218,7 @@ def _replace_folder(work: Path, out: Path) -> None:
     if not out.exists():
         os.rename(work, out)
         return
-    old = name_aside(out)
+    old = make_temporary_path(out)
     os.rename(out, old)
     os.rename(work, out)
     shutil.rmtree(old, ignore_errors=True)

@@ -24,7 +24,7 @@ from mmrel_kit.build.finish import MISSING, Built, check_out, join_parts
 from mmrel_kit.build.pack import Part, Workplace, read_part
 from mmrel_kit.build.plan import SHARD_BYTES, Plan
 from mmrel_kit.build.workers import pack_shards
-from mmrel_kit.files import SHOWN_PROBLEMS, InputError, write_whole
+from mmrel_kit.files import MAX_LISTED_PROBLEMS, InputError, write_atomically
 from mmrel_kit.questions.annotations import find_annotation_files, read_annotations
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ def finish_release(out: Path) -> Built:
             else:
                 missing.append(shard.name)
         if missing:
-            named = ", ".join(sorted(missing)[:SHOWN_PROBLEMS])
+            named = ", ".join(sorted(missing)[:MAX_LISTED_PROBLEMS])
             number = f"{len(missing)} of {len(missing) + len(parts)}"
             raise InputError(
                 f"{work.root}: expected all shards, {number} are not packed, {named}; "
@@ -185,8 +185,8 @@ def open_plan(job: Job, share: Share | None = None) -> Plan:
             job.say(f"going on with the build that was stopped: {work.root}")
             return plan
         plan.close()
-    with write_whole(work.plan) as aside:
-        _make_plan(job, aside)
+    with write_atomically(work.plan) as temporary:
+        _make_plan(job, temporary)
     return Plan(work.plan, resume=True)
 
 

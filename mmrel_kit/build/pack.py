@@ -20,8 +20,8 @@ from mmrel_kit.files import (
     describe_file,
     make_json,
     raise_problems,
+    write_atomically,
     write_bytes,
-    write_whole,
 )
 from mmrel_kit.pictures.archives import Sample
 from mmrel_kit.pictures.validate import decode_picture
@@ -97,9 +97,9 @@ def pack_shard(plan: Plan, shard: Shard, pictures: Pictures, work: Workplace) ->
     stem = f"data/{shard.domain}/{shard.split}-{shard.index:05d}"
     archive, table = f"{stem}.tar", f"{stem}-of-{shard.count:05d}.parquet"
     with (
-        write_whole(work.release / archive) as archive_aside,
-        write_whole(work.release / table) as table_aside,
-        write_whole(work.parts / f"{shard.name}.jsonl") as lines_aside,
+        write_atomically(work.release / archive) as archive_aside,
+        write_atomically(work.release / table) as table_aside,
+        write_atomically(work.parts / f"{shard.name}.jsonl") as lines_aside,
     ):
         samples = _read_samples(plan, shard, pictures)
         counts = _write_faces(samples, archive_aside, table_aside, lines_aside)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import mmrel
 from mmrel_kit.build.archive import describe_merge, sample_key
-from mmrel_kit.files import SHOWN_PROBLEMS, InputError, Problem, raise_problems
+from mmrel_kit.files import MAX_LISTED_PROBLEMS, InputError, Problem, raise_problems
 from mmrel_kit.pictures.index import Location
 from mmrel_kit.questions.table import FIELDS, QuestionTable, make_order, read_record
 
@@ -197,7 +197,7 @@ class Plan(QuestionTable):
         """List the first missing pictures, then their number by domain and annotation file."""
         first = self.db.execute(
             "select image_id from pictures where shard is null order by rowid limit ?",
-            (SHOWN_PROBLEMS,),
+            (MAX_LISTED_PROBLEMS,),
         )
         lines = []
         for (image_id,) in first.fetchall():

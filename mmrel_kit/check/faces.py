@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import mmrel
 from mmrel_kit.card.facts import list_categories
-from mmrel_kit.files import INDEX, RELEASE, Problem, Value, scan_json
+from mmrel_kit.files import INDEX, RELEASE_RULES, Problem, Value, scan_json
 from mmrel_kit.questions.records import check_record
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def read_archives(
 
 def _read_records(root: Path, name: str) -> Iterator[Value | Break]:
     """Yield the records of a file, up to the first line that is not one."""
-    for found in scan_json(root / name, name, rules=RELEASE):
+    for found in scan_json(root / name, name, rules=RELEASE_RULES):
         if isinstance(found, Problem):
             yield Break(found)
             return

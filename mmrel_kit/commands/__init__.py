@@ -1,5 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The verbs of the command `mmrel`: arguments, and calls of the rooms that do the work.
-
-`mmrel_kit.cli` puts them together.
-"""
+"""The verbs of the command `mmrel`: their arguments, and calls of the rooms that do the work."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Declare verbs, and read values of the command line with errors that say what was expected."""
+"""Declare verbs, and parse values of the command line with errors that say what was expected."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Collection, Sequence
 
-AGAIN = "the same command starts again from the beginning"
+RESTARTS = "the same command starts again from the beginning"
 MAX_DIGITS = 9
 _SHARE = re.compile(rf"([0-9]{{1,{MAX_DIGITS}}})/([0-9]{{1,{MAX_DIGITS}}})")
 
 
 class Verbs:
-    """Adds verbs to a parser; each runs a function, whose docstring is its help.
+    """Add verbs to a parser; each runs a function, whose docstring is its help.
 
     Args:
         parser: the parser of the command.
-        only: the verbs that the command has; None for all that are added.
+        only: the verbs to offer; the others are ignored. Default: all.
     """
 
     def __init__(self, parser: ArgumentParser, only: Collection[str] | None = None) -> None:
@@ -37,54 +37,53 @@ class Verbs:
         name: str,
         run: Callable[[argparse.Namespace], int],
         example: str,
-        go_on: str = AGAIN,
+        after_interrupt: str = RESTARTS,
     ) -> ArgumentParser:
         """Add a verb and return its parser.
 
         Args:
             name: the verb.
             run: takes the parsed arguments and returns the exit status.
-            example: arguments that the help shows.
-            go_on: how to go on after Ctrl-C.
+            example: arguments for the example in the help.
+            after_interrupt: how to continue after Ctrl-C.
         """
         about = (run.__doc__ or "").partition("\n")[0]
-        verb = self._make(name, about)
+        verb = self._add_parser(name, about)
         verb.epilog = f"example: {verb.prog} {example}"
-        verb.set_defaults(run=run, prog=verb.prog, go_on=go_on)
+        verb.set_defaults(run=run, prog=verb.prog, after_interrupt=after_interrupt)
         return verb
 
     def add_group(self, name: str, about: str) -> Verbs:
         """Add a verb that has verbs of its own."""
-        return Verbs(self._make(name, about))
+        return Verbs(self._add_parser(name, about))
 
-    def _make(self, name: str, about: str) -> ArgumentParser:
+    def _add_parser(self, name: str, about: str) -> ArgumentParser:
         if self._only is not None and name not in self._only:
             return ArgumentParser(prog=f"{self._prog} {name}")
-        made: ArgumentParser = self._choices.add_parser(name, help=about, description=about)
-        return made
+        parser: ArgumentParser = self._choices.add_parser(name, help=about, description=about)
+        return parser
 
 
 def add_questions(parser: ArgumentParser, splits: Sequence[str]) -> None:
-    """Add the options that choose questions of a release: --config, --task, and --split if any."""
+    """Add the options that choose questions: --config, --task and, if there are splits, --split."""
     import mmrel
 
-    domain, part = "domain (%(default)s)", "split (%(default)s)"
-    kind = "yes/no questions, open-ended ones or both (%(default)s)"
     add: Any = parser.add_argument
-    add("--config", default="all", choices=mmrel.CONFIGS, help=domain)
+    add("--config", default="all", choices=mmrel.CONFIGS, help="domain (%(default)s)")
     if splits:
-        add("--split", default="test", choices=splits, help=part)
-    add("--task", default=mmrel.TASKS[0], choices=(*mmrel.TASKS, "both"), help=kind)
+        add("--split", default="test", choices=splits, help="split (%(default)s)")
+    task = "yes/no questions, open-ended questions or both (%(default)s)"
+    add("--task", default=mmrel.TASKS[0], choices=(*mmrel.TASKS, "both"), help=task)
 
 
 def parse_share(text: str) -> Share:
-    """Read which share of how many is meant.
+    """Parse a share, I/N.
 
     >>> parse_share("3/64")
     Share(number=3, total=64)
 
     Raises:
-        ArgumentTypeError: it is something else than I/N with 1 <= I <= N.
+        ArgumentTypeError: the text is not I/N with 1 <= I <= N.
     """
     match = _SHARE.fullmatch(text)
     if match:
@@ -95,10 +94,10 @@ def parse_share(text: str) -> Share:
 
 
 def parse_path(text: str) -> Path:
-    """Read a path; an empty one, as of a variable that is not set, is not the current folder.
+    """Parse a path; refuse an empty one, for example from a shell variable that is not set.
 
     Raises:
-        ArgumentTypeError: it is empty.
+        ArgumentTypeError: the path is empty.
     """
     if text:
         return Path(text)
@@ -106,13 +105,13 @@ def parse_path(text: str) -> Path:
 
 
 def parse_positive(text: str) -> int:
-    """Read a whole number from 1 on.
+    """Parse a whole number from 1 on.
 
     >>> parse_positive("4")
     4
 
     Raises:
-        ArgumentTypeError: it is something else.
+        ArgumentTypeError: the text is not such a number.
     """
     if re.fullmatch(rf"[0-9]{{1,{MAX_DIGITS}}}", text) and int(text) >= 1:
         return int(text)

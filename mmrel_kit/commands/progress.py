@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Show the progress of long steps on standard error, where it is a terminal."""
+"""Show the progress of long steps on standard error, if that is a terminal."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ if TYPE_CHECKING:
     from mmrel_kit.build.pack import Part
 
 
-def show_bytes(total: int) -> tqdm[Any]:
-    """Return a bar of bytes; its `update` takes those that are done."""
+def make_bar(total: int) -> tqdm[Any]:
+    """Return a progress bar that counts bytes."""
     return tqdm(total=total, unit="B", unit_scale=True, disable=None, leave=False)
 
 
-def follow_bytes(done: Iterator[int], total: int) -> Iterator[int]:
-    """Yield sizes in bytes as they are done, and show them."""
-    with show_bytes(total) as bar:
-        for size in done:
+def track_bytes(sizes: Iterator[int], total: int) -> Iterator[int]:
+    """Yield sizes in bytes, and show the progress of their sum."""
+    with make_bar(total) as bar:
+        for size in sizes:
             yield size
             bar.update(size)
 
 
-def follow_parts(parts: Iterable[Part], total: int) -> Iterator[Part]:
-    """Yield shards as they are packed, and show the bytes of their pictures."""
-    with show_bytes(total) as bar:
+def track_shards(parts: Iterable[Part], total: int) -> Iterator[Part]:
+    """Yield finished shards, and show the bytes of their pictures."""
+    with make_bar(total) as bar:
         for part in parts:
             yield part
             bar.update(part.size)
 
 
-def count_pictures(release: str | Path) -> int:
-    """Return the bytes of a release's archives, which are those of its pictures but for a little."""
+def count_archive_bytes(release: str | Path) -> int:
+    """Return the bytes of a release's archives, little more than those of its pictures."""
     return sum(path.stat().st_size for path in Path(release).glob("data/*/*.tar"))

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The verbs answer, export, finetune and cluster."""
+"""The verbs `answer`, `export`, `finetune` and `cluster`."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import mmrel
 from mmrel_kit import endpoint
 from mmrel_kit.commands.options import add_questions, parse_path, parse_positive
-from mmrel_kit.commands.progress import count_pictures, show_bytes
+from mmrel_kit.commands.progress import count_archive_bytes, make_bar
 from mmrel_kit.files import PROJECT, InputError
 from mmrel_kit.recipes import answer as answering
 from mmrel_kit.recipes import cluster as clusters
@@ -38,16 +38,15 @@ def answer(args: argparse.Namespace) -> int:
 
 
 def export(args: argparse.Namespace) -> int:
-    """Write the train split as trainers read it, checked for leaks into test and adversarial."""
+    """Write the train split in a trainer's format, checked for leaks into test and adversarial."""
     rules = exporting.ExportRules(args.config, args.task, args.drop_leaks, args.allow_triplets)
-    with show_bytes(count_pictures(args.root)) as bar:
-        done = exporting.export(args.root, args.out, args.format, rules, bar.update)
-    print(done)
+    with make_bar(count_archive_bytes(args.root)) as bar:
+        print(exporting.export(args.root, args.out, args.format, rules, bar.update))
     return 0
 
 
 def finetune(args: argparse.Namespace) -> int:
-    """Fine-tune a vision-language model with LoRA (TRL) on an export, and score it before and after."""
+    """Fine-tune a vision-language model with LoRA (TRL), and score it before and after."""
     training = tuning.Training(
         steps=args.steps,
         batch_size=args.batch_size,
@@ -56,22 +55,24 @@ def finetune(args: argparse.Namespace) -> int:
         max_length=args.max_length,
         seed=args.seed,
     )
-    examination = tuning.Examination(_open_release(args), _select(args), args.max_new_tokens)
-    reports = tuning.finetune(args.model, args.data, args.out, examination, training)
+    evaluation = tuning.Evaluation(_open_release(args), _select(args), args.max_new_tokens)
+    reports = tuning.finetune(args.model, args.data, args.out, evaluation, training)
     print(tuning.make_table(reports))
     return 0
 
 
 def cluster(args: argparse.Namespace) -> int:
-    """Pack the shares of a build on many machines: datatrove's local, Slurm and Ray executors."""
-    stated = {"partition": args.partition, "time": args.time}
-    options: dict[str, Any] = {name: value for name, value in stated.items() if value is not None}
-    if args.engine == "slurm" and len(options) < len(stated):
+    """Run the shares of a build on many machines: datatrove's local, Slurm and Ray executors."""
+    options = {"workers": args.workers}
+    if args.partition is not None:
+        options["partition"] = args.partition
+    if args.time is not None:
+        options["time"] = args.time
+    if args.engine == "slurm" and None in (args.partition, args.time):
         raise InputError("slurm: expected --partition and --time")
     arguments = getattr(args, "arguments", None)
     if not arguments:
         raise InputError("expected the arguments of mmrel build after --, found none")
-    options["workers"] = args.workers
     clusters.make_executor(args.engine, arguments, args.tasks, args.logs, **options).run()
     return 0
 
@@ -99,7 +100,7 @@ def _add_answer(verbs: Verbs) -> None:
     add_questions(parser, mmrel.SPLITS)
     add = parser.add_argument
     add("--out", type=parse_path, required=True, metavar="FILE", help="answer file, JSON lines")
-    add("--json", type=parse_path, metavar="FILE", help="write the report into this file")
+    add("--json", type=parse_path, metavar="FILE", help="write the report to this file")
     endpoint.add_arguments(parser)
 
 
@@ -107,15 +108,13 @@ def _add_export(verbs: Verbs) -> None:
     parser = verbs.add("export", export, "--root mmrel --format trl --drop-leaks --out export")
     add_questions(parser, ())
     add = parser.add_argument
-    where = "folder of a release (the drawn sample)"
-    add("--root", default=str(PROJECT), metavar="RELEASE", help=where)
+    root = "folder of a release (the drawn sample)"
+    add("--root", default=str(PROJECT), metavar="RELEASE", help=root)
     add("--format", choices=exporting.FORMATS, default="trl", help="(%(default)s)")
-    add("--out", type=parse_path, required=True, metavar="FOLDER", help="the folder to write")
-    leaks = "leave out train questions whose picture or triplet stands in test or adversarial, instead of refusing"
+    add("--out", type=parse_path, required=True, metavar="FOLDER", help="folder to write")
+    leaks = "leave out train questions that share a picture or triplet with test or adversarial"
     add("--drop-leaks", action="store_true", help=leaks)
-    triplets = (
-        "keep train questions about a triplet that test or adversarial asks about another picture"
-    )
+    triplets = "keep train questions that share only a triplet with test or adversarial"
     add("--allow-triplets", action="store_true", help=triplets)
 
 
@@ -128,25 +127,28 @@ def _add_finetune(verbs: Verbs) -> None:
     add("--out", type=parse_path, required=True, metavar="FOLDER", help="adapter and answer files")
     mmrel.add_release_arguments(parser)
     add_questions(parser, mmrel.SPLITS)
-    add("--steps", type=int, default=500, help="of training (%(default)s)")
-    add("--batch-size", type=int, default=8, help="(%(default)s)")
+    add("--steps", type=int, default=500, help="training steps (%(default)s)")
+    add("--batch-size", type=int, default=8, help="samples per step (%(default)s)")
     add("--learning-rate", type=float, default=1e-4, help="(%(default)s)")
-    add("--rank", type=int, default=16, help="of LoRA (%(default)s)")
-    add("--max-length", type=int, help="most tokens of a sample, the picture's included (no bound)")
-    add("--max-new-tokens", type=int, default=16, help="of an answer (%(default)s)")
-    add("--seed", type=int, default=0, help="of training (%(default)s)")
+    add("--rank", type=int, default=16, help="rank of LoRA (%(default)s)")
+    add("--max-length", type=int, help="maximum tokens of a sample with its picture (no limit)")
+    add("--max-new-tokens", type=int, default=16, help="maximum tokens of an answer (%(default)s)")
+    add("--seed", type=int, default=0, help="seed of the training (%(default)s)")
 
 
 def _add_cluster(verbs: Verbs) -> None:
-    example = "slurm --tasks 64 --partition cpu --time 02:00:00 -- --annotations json --images pictures --out release"
+    example = (
+        "slurm --tasks 64 --partition cpu --time 02:00:00 -- "
+        "--annotations json --images pictures --out release"
+    )
     parser = verbs.add("cluster", cluster, example, RESUMES_CLUSTER)
     parser.usage = f"{parser.prog} ENGINE --tasks N [OPTION ...] -- ARGUMENTS OF mmrel build"
     add = parser.add_argument
-    add("engine", choices=clusters.ENGINES, help="where shares are packed: %(choices)s")
-    shares = "shares; at most as many as shards"
-    add("--tasks", type=parse_positive, required=True, metavar="N", help=shares)
-    add("--workers", type=int, default=-1, metavar="N", help="tasks at once (-1: all)")
-    logs = "folder of logs (%(default)s)"
+    add("engine", choices=clusters.ENGINES, help="executor: %(choices)s")
+    tasks = "number of shares, at most that of shards"
+    add("--tasks", type=parse_positive, required=True, metavar="N", help=tasks)
+    add("--workers", type=int, default=-1, metavar="N", help="concurrent tasks (-1: all)")
+    logs = "folder for logs (%(default)s)"
     add("--logs", type=parse_path, default=Path("mmrel-logs"), metavar="DIR", help=logs)
-    add("--partition", help="slurm: where jobs run")
-    add("--time", help="slurm: most time of a job, for example 02:00:00")
+    add("--partition", help="Slurm's partition for the jobs")
+    add("--time", help="Slurm's time limit of a job, for example 02:00:00")

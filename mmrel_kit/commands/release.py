@@ -16,7 +16,7 @@ from mmrel_kit.build.job import Job, build_release, build_share, finish_release
 from mmrel_kit.card.sheet import draw_sheet
 from mmrel_kit.check.release import check_release, check_sample
 from mmrel_kit.commands.options import Verbs, parse_path, parse_positive, parse_share
-from mmrel_kit.commands.progress import count_pictures, follow_bytes, follow_parts, show_bytes
+from mmrel_kit.commands.progress import count_archive_bytes, make_bar, track_bytes, track_shards
 from mmrel_kit.files import InputError, format_table
 from mmrel_kit.hub import push as hub_push
 from mmrel_kit.hub import verify as hub_verify
@@ -39,7 +39,7 @@ def fetch(args: argparse.Namespace) -> int:
     if not args.folder.is_dir():
         wanted = "expected a folder of downloads, found no folder"
         raise InputError(f"{args.folder}: {wanted}; make it, or check its path")
-    downloads = check_downloads(args.folder, follow_bytes)
+    downloads = check_downloads(args.folder, track_bytes)
     print(format_downloads(downloads, args.folder))
     return 1 if any(download.status.startswith("expected") for download in downloads) else 0
 
@@ -63,7 +63,7 @@ def build(args: argparse.Namespace) -> int:
         finish = f"mmrel finish --out {args.out}"
         print(f"{len(parts)} shards packed; when all shares are: {finish}")
         return 0
-    built = build_release(job, args.workers, follow_parts)
+    built = build_release(job, args.workers, track_shards)
     _print_built(built, args.out)
     return 0
 
@@ -80,7 +80,7 @@ def check(args: argparse.Namespace) -> int:
         wanted = "expected the folder of a release, found no folder"
         raise InputError(f"{args.release}: {wanted}; check its path")
     checking = check_sample if args.sample else check_release
-    with show_bytes(count_pictures(args.release)) as bar:
+    with make_bar(count_archive_bytes(args.release)) as bar:
         problems = checking(args.release, bar.update)
     for problem in problems:
         print(problem)
@@ -91,7 +91,7 @@ def check(args: argparse.Namespace) -> int:
 
 def audit(args: argparse.Namespace) -> int:
     """List known issues of a release's questions and pictures, and differences from the paper."""
-    found = audit_release(args.release, thorough=not args.quick, progress=follow_bytes)
+    found = audit_release(args.release, thorough=not args.quick, progress=track_bytes)
     print(render_json(found) if args.json else render_text(found))
     if args.card:
         renew_card(args.release, render_blocks(found))
@@ -100,7 +100,7 @@ def audit(args: argparse.Namespace) -> int:
 
 def sheet(args: argparse.Namespace) -> int:
     """Draw a contact sheet: pictures of every domain and split with their questions and answers."""
-    with show_bytes(count_pictures(args.release)) as bar:
+    with make_bar(count_archive_bytes(args.release)) as bar:
         draw_sheet(args.release, args.out, args.pictures, bar.update)
     print(f"written to {args.out}")
     return 0

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import mmrel
 from mmrel_kit.commands.options import add_questions, parse_path
-from mmrel_kit.files import printable
+from mmrel_kit.files import escape_unprintable
 from mmrel_kit.scoring.readers import READERS
 
 if TYPE_CHECKING:
@@ -156,4 +156,4 @@ def _format_report(result: dict[str, Any], args: argparse.Namespace) -> str:
 
 
 def _print(lines: list[str]) -> None:
-    print(printable("\n".join(lines)))
+    print(escape_unprintable("\n".join(lines)))

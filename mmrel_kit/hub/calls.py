@@ -30,10 +30,10 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]
 from mmrel_kit.failures import (
     FAILURES,
     TRANSPORT_ERRORS,
-    clean,
     describe,
+    find_status,
     httpx,
-    status_of,
+    redact,
 )
 
 try:
@@ -117,7 +117,7 @@ class _Cleaner(logging.Filter):
     """Cleans what the HTTP client logs; it names whole addresses."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        record.msg, record.args = clean(record.getMessage()), ()
+        record.msg, record.args = redact(record.getMessage()), ()
         return True
 
 
@@ -199,7 +199,7 @@ def insist(
             raise
         except FAILURES as error:
             failure: BaseException = error
-        if find and status_of(failure) not in REFUSED_STATUS:
+        if find and find_status(failure) not in REFUSED_STATUS:
             result = find()
             if result is not None:
                 return result
@@ -245,7 +245,7 @@ def explain(
 
 def _advise(step: Step, failure: BaseException, what: str) -> str | None:
     """Return why an answer refuses a call, and what to do; None if it does not."""
-    status = status_of(failure)
+    status = find_status(failure)
     may_mean_quota = status in (None, 400, 403) and _NO_ROOM_WORDS.search(what)
     if status in NO_ROOM_STATUS or may_mean_quota:
         return "there is no room for it; free space or raise the quota of the namespace"
@@ -261,7 +261,7 @@ def _advise(step: Step, failure: BaseException, what: str) -> str | None:
 
 def is_passing(failure: BaseException) -> bool:
     """Return whether the same call may work a little later."""
-    status = status_of(failure)
+    status = find_status(failure)
     if status is not None:
         return status in PASSING_STATUS or _is_expired_address(failure)
     cause = failure.__cause__ if isinstance(failure, RuntimeError) else None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How others use MMRel: ask an endpoint, export for trainers, fine-tune, run in other harnesses.
+"""Use MMRel with other tools: endpoints, trainers, clusters and evaluation harnesses.
 
 Each recipe needs only the extra that it names.
 """

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ask a model behind an OpenAI-compatible endpoint every question of a split, and score its answers.
+"""Ask a model behind an OpenAI-compatible endpoint every question of a split; score its answers.
 
     mmrel answer --root RELEASE --base-url http://127.0.0.1:8000/v1 --model NAME --out FILE
 
-Every raw reply is kept in a store beside FILE, under the endpoint, the model, the parameters, the
-picture and the prompt. A run that was stopped, by a budget, an endpoint that is down or a kill,
-goes on with the same command; failed requests are asked again.
+Raw replies are kept in a store beside FILE, by endpoint, model, parameters, picture and prompt. The
+same command continues a run that was interrupted, spent its budget or lost its endpoint; failed
+requests are sent again.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from mmrel_kit.files import InputError, read_objects, write_json_lines
 from mmrel_kit.pictures.validate import read_size
 from mmrel_kit.questions.records import make_prompt
 from mmrel_kit.recipes.questions import (
-    is_of_task,
     make_report,
+    matches_task,
     read_pictures,
     read_records,
 )
@@ -33,20 +33,22 @@ from mmrel_kit.scoring.text import heading, table
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-DECODING: dict[str, Any] = {"temperature": 0, "max_tokens": 128}  # greedy; room for a sentence
+DECODING: dict[str, Any] = {"temperature": 0, "max_tokens": 128}  # greedy; enough for a sentence
 INTERRUPTED = "interrupted"
 PROMPT = "question + ' ' + instruction"
-STATED = ("temperature", "max_tokens", "seed")  # null: not sent, so the endpoint's default
-AS_IS = "as in the release"  # the bytes of a picture are sent unchanged
+# Parameters that an answer file always states; None where the endpoint's default applies.
+STATED = ("temperature", "max_tokens", "seed")
+AS_IS = "as in the release"  # pictures are sent unchanged
+RAISE_LIMIT = "raise the limit with --parameter max_tokens=N"
 
 
 class Output(NamedTuple):
-    """The files of a run.
+    """The files that a run writes.
 
     Attributes:
-        answers: gets the answer file, JSON lines.
-        report: gets the report as JSON, where it is wanted.
-        store: keeps every reply; None is the default beside `answers`.
+        answers: the answer file, JSON lines.
+        report: the report, JSON; None to write none.
+        store: the replies; None for the default beside `answers`.
     """
 
     answers: Path
@@ -55,12 +57,12 @@ class Output(NamedTuple):
 
 
 class Target(NamedTuple):
-    """What is asked.
+    """The model to ask.
 
     Attributes:
-        model: its name.
-        base_url: of the endpoint, as the user wrote it.
-        connect: opens the endpoint, and with it the store of replies.
+        model: name of the model.
+        base_url: URL of the endpoint, as the user wrote it.
+        connect: opens the endpoint and its store of replies.
     """
 
     model: str
@@ -69,29 +71,25 @@ class Target(NamedTuple):
 
 
 def make_requests(release: mmrel.Release, chosen: Selection) -> Iterator[endpoint.Request]:
-    """Yield a request for each question, by its question_id; those of a picture share its encoding."""
+    """Yield a request for each question; those about a picture share its encoding."""
     for records, data in read_pictures(release, chosen.config, chosen.split):
         picture = endpoint.Attachment(data)
         for record in records:
-            if is_of_task(record, chosen.task):
+            if matches_task(record, chosen.task):
                 yield endpoint.Request(record["question_id"], make_prompt(record), picture)
 
 
 def ask(
-    asking: endpoint.Endpoint,
-    release: mmrel.Release,
-    chosen: Selection,
-    total: int,
+    asking: endpoint.Endpoint, release: mmrel.Release, chosen: Selection, total: int
 ) -> dict[str, Any]:
-    """Ask all questions; return the rows of the answer file by question_id, as far as replies came."""
+    """Ask all questions; return the rows of the answer file by question_id, as far as they came."""
     rows: dict[str, Any] = {}
     try:
         if asking.store.count(asking.url, asking.model):
-            rows = {
-                request.id: make_row(reply, asking)
-                for request in make_requests(release, chosen)
-                if (reply := asking.find_reply(request))
-            }
+            for request in make_requests(release, chosen):
+                stored = asking.find_reply(request)
+                if stored:
+                    rows[request.id] = make_row(stored, asking)
             path = endpoint.replace_surrogates(str(asking.path))
             kept = f"{len(rows)} of {total} replies come from {path} (asked before)"
             print(f"{kept}; {total - len(rows)} are to be asked", flush=True)
@@ -106,7 +104,7 @@ def ask(
 
 
 def make_row(reply: endpoint.Reply, asking: endpoint.Endpoint) -> dict[str, Any]:
-    """Return a row of the answer file: the answer, and all that it depends on."""
+    """Return a row of the answer file: the answer, and everything it depends on."""
     row = {"question_id": reply.request.id, "answer": reply.text}
     if reply.failure:
         row["failure"] = reply.failure
@@ -125,12 +123,12 @@ def make_row(reply: endpoint.Reply, asking: endpoint.Endpoint) -> dict[str, Any]
 
 
 def make_decoding(parameters: dict[str, Any]) -> dict[str, Any]:
-    """Return the parameters that were sent; those of STATED are None where they were not."""
+    """Return the parameters that were sent, with None for those of STATED that were not."""
     return {**dict.fromkeys(STATED), **parameters}
 
 
 def describe_picture(picture: endpoint.Attachment | None) -> dict[str, Any] | None:
-    """Return the size of a picture as it was sent: width and height in pixels, and bytes."""
+    """Return the size of a picture that was sent: width and height in pixels, and bytes."""
     if picture is None:
         return None
     width, height = read_size(picture.data) or (None, None)
@@ -138,34 +136,27 @@ def describe_picture(picture: endpoint.Attachment | None) -> dict[str, Any] | No
 
 
 def answer(release: mmrel.Release, chosen: Selection, target: Target, output: Output) -> int:
-    """Ask, write the answer file, and print what it took and the score.
+    """Ask the questions, write the answer file, and print the usage and the score.
 
     Args:
         release: the release.
-        chosen: the questions; `split` is one split.
-        target: the model that is asked.
-        output: the files that are written.
+        chosen: the questions; `split` must be one split.
+        target: the model to ask.
+        output: the files to write.
 
     Returns:
-        0, or 1 where it stopped before the end or nothing was answered; then there is no score.
+        0; or 1, without a score, if asking stopped before the end.
 
     Raises:
-        KeyboardInterrupt: after Ctrl-C, once the answers that came are written.
+        InputError: there are no such questions, a setting is invalid, or nothing was answered.
+        KeyboardInterrupt: after Ctrl-C, once the answers so far are written.
     """
     records = read_records(release, chosen.config, chosen.split)
-    ids = [record["question_id"] for record in records if is_of_task(record, chosen.task)]
+    ids = [record["question_id"] for record in records if matches_task(record, chosen.task)]
     if not ids:
         wanted = f"expected questions of the task {chosen.task} in {chosen.config}/{chosen.split}"
         raise InputError(f"{release.root}: {wanted}, found none; choose others")
-    try:
-        url = endpoint.normalise_url(target.base_url)
-    except InputError as error:
-        raise InputError(f"{error}; 0 of {len(ids)} answered") from None
-    _check_output(output, target.model, url)
-    try:
-        asking = target.connect()
-    except InputError as error:
-        raise InputError(f"{error}; 0 of {len(ids)} answered") from None
+    asking = _connect(target, output, len(ids))
     try:
         rows = ask(asking, release, chosen, len(ids))
         print(asking.format_report(len(ids)))
@@ -173,18 +164,17 @@ def answer(release: mmrel.Release, chosen: Selection, target: Target, output: Ou
         asking.close()
     answers = {name: row["answer"] for name, row in rows.items()}
     is_answered = any(text is not None for text in answers.values())
+    path = endpoint.replace_surrogates(str(output.answers))
     if is_answered:
         write_json_lines(output.answers, [rows[name] for name in ids if name in rows])
-        print(f"the answers are in {endpoint.replace_surrogates(str(output.answers))}")
+        print(f"the answers are in {path}")
     if asking.stop_reason == INTERRUPTED:
-        raise KeyboardInterrupt  # the runner says how to go on
+        raise KeyboardInterrupt  # the command says how to continue
     if not is_answered:
         reason = asking.stop_reason or "every request failed"
         if asking.cut_off:
-            reason += f", {asking.cut_off} cut off: raise the limit with --parameter max_tokens=N"
-        raise InputError(
-            f"{reason}; {endpoint.replace_surrogates(str(output.answers))} is not written"
-        )
+            reason += f", {asking.cut_off} cut off: {RAISE_LIMIT}"
+        raise InputError(f"{reason}; {path} is not written")
     if asking.stop_reason or len(rows) < len(ids):
         reason = asking.stop_reason or "replies are missing"
         advice = "the same command goes on where this one stopped"
@@ -195,6 +185,19 @@ def answer(release: mmrel.Release, chosen: Selection, target: Target, output: Ou
     if output.report:
         write_report(report, output.report)
     return 0
+
+
+def _connect(target: Target, output: Output, total: int) -> endpoint.Endpoint:
+    """Open the endpoint, if the answers may be written; errors state that nothing was answered."""
+    try:
+        url = endpoint.normalise_url(target.base_url)
+    except InputError as error:
+        raise InputError(f"{error}; 0 of {total} answered") from None
+    _check_output(output, target.model, url)
+    try:
+        return target.connect()
+    except InputError as error:
+        raise InputError(f"{error}; 0 of {total} answered") from None
 
 
 def _make_report(
@@ -213,12 +216,12 @@ def _make_report(
     notes = []
     if asking.cut_off:
         cut_off = f"{asking.cut_off} answers were cut off (finish_reason length)"
-        notes.append(f"{cut_off}: raise the limit with --parameter max_tokens=N")
+        notes.append(f"{cut_off}: {RAISE_LIMIT}")
     return make_report(release, chosen, answers, run, notes)
 
 
 def _check_output(output: Output, model: str, url: str) -> None:
-    """Refuse to write over another model's or endpoint's answers, or over any other file."""
+    """Refuse to overwrite the answers of another model or endpoint, or any other file."""
     out = output.answers
     if not out.absolute().parent.is_dir():
         raise InputError(f"{out}: expected its folder to exist, found none; make it")
@@ -230,12 +233,12 @@ def _check_output(output: Output, model: str, url: str) -> None:
     unnamed = "an endpoint that it does not name"
     try:
         rows = [row for _, row in read_objects(out)]
-        stated = {(row["model"], row.get("endpoint", unnamed)) for row in rows}
+        models = {(row["model"], row.get("endpoint", unnamed)) for row in rows}
     except (InputError, KeyError, TypeError):
         wanted = "expected answers or no file, it holds something else"
         raise InputError(f"{out}: {wanted}; name another --out") from None
-    if others := stated - {(model, url)}:
-        some = sorted(others, key=repr)[:3]
-        held = ", ".join(f"{model!r} at {where}" for model, where in some)
+    others = sorted(models - {(model, url)}, key=repr)
+    if others:
+        got = ", ".join(f"{name!r} at {where}" for name, where in others[:3])
         wanted = f"expected answers of {model!r} at {url}, or no file"
-        raise InputError(f"{out}: {wanted}, it holds answers of {held}; name another --out")
+        raise InputError(f"{out}: {wanted}, it holds answers of {got}; name another --out")

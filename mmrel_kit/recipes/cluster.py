@@ -5,8 +5,8 @@ r"""Run the shares of a build on many machines: datatrove's executors (extra `cl
         --images real=images.zip real=images2.zip sdxl=data.zip dalle=pictures --out release
     mmrel finish --out release
 
-Every task is `mmrel build --shard I/N`: all machines see the same folders, and a task that is run
-again, or that died, packs what is not packed yet.
+Every task runs `mmrel build --shard I/N`. All machines see the same folders; a task that is run
+again packs only the shards that are missing.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ PACKAGES = Path(__file__).resolve().parents[2]  # the folder that holds mmrel_ki
 
 @dataclass(frozen=True)
 class PackShare:
-    """A step of datatrove that packs the share of its rank; no documents pass through it.
+    """A datatrove pipeline step that packs the share of its rank; it passes on no documents.
 
     Attributes:
         arguments: those of `mmrel build`.
@@ -39,28 +39,36 @@ class PackShare:
     arguments: tuple[str, ...]
 
     def __call__(self, data: Any, rank: int, world_size: int) -> Any:
-        """Pack the share of a rank, from 0; a failure is raised for the scheduler."""
+        """Pack the share of a rank, counted from 0.
+
+        Raises:
+            InputError: packing failed; the scheduler then marks the task as failed.
+        """
+        share = f"{rank + 1}/{world_size}"
         command = [sys.executable, "-m", "mmrel_kit.cli", "build", *self.arguments]
-        command += ["--shard", f"{rank + 1}/{world_size}"]
-        # A clone need not be installed.
-        paths = os.pathsep.join(filter(None, (str(PACKAGES), os.environ.get("PYTHONPATH"))))
-        environment = {**os.environ, "PYTHONPATH": paths}
-        if subprocess.run(command, env=environment, check=False).returncode:
-            raise InputError(f"share {rank + 1}/{world_size} was not packed; its log says why")
+        # The package may be a clone that is not installed.
+        paths = [str(PACKAGES)]
+        if os.environ.get("PYTHONPATH"):
+            paths.append(os.environ["PYTHONPATH"])
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+        done = subprocess.run([*command, "--shard", share], env=environment, check=False)
+        if done.returncode:
+            raise InputError(f"share {share} was not packed; its log says why")
         return data
 
 
 def make_executor(
     engine: str, arguments: Sequence[str], tasks: int, logs: Path, **options: Any
 ) -> Any:
-    """Return an executor of datatrove whose `run()` packs all shares.
+    """Return a datatrove executor whose `run()` packs all shares.
 
     Args:
-        engine: `local`, `slurm` or `ray`.
+        engine: one of ENGINES.
         arguments: those of `mmrel build`; paths in them should be absolute.
-        tasks: shares.
-        logs: folder for logs and, of Slurm, the script.
-        options: further ones of the executor: `workers`; of Slurm `partition`, `time`, `cpus_per_task`, …
+        tasks: number of shares.
+        logs: folder for logs and Slurm's script.
+        options: more options of the executor, such as `workers`; for Slurm also `partition`,
+            `time`, `cpus_per_task`, …
 
     Raises:
         ModuleNotFoundError: datatrove (the extra `cluster`) or Ray is not installed.
@@ -70,17 +78,18 @@ def make_executor(
     elif engine == "slurm":
         from datatrove.executor import SlurmPipelineExecutor as Executor
 
-        # A job knows neither the folder of this package nor the environment that submits it.
-        environment = [f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH"]
-        environment += [f"export PYTHONPATH={shlex.quote(str(PACKAGES))}:$PYTHONPATH"]
-        environment += [f"cd {shlex.quote(os.getcwd())}"]
-        ours = {"job_name": "mmrel", "env_command": " && ".join(environment), "qos": None}
-        options = {**ours, **options}
+        # A job starts in another folder, and without the environment that submits it.
+        commands = [
+            f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH",
+            f"export PYTHONPATH={shlex.quote(str(PACKAGES))}:$PYTHONPATH",
+            f"cd {shlex.quote(os.getcwd())}",
+        ]
+        defaults = {"job_name": "mmrel", "env_command": " && ".join(commands), "qos": None}
+        options = {**defaults, **options}
     else:
         import ray  # noqa: F401  # datatrove imports it when it runs
         from datatrove.executor import RayPipelineExecutor as Executor
-    # What is packed already the parts themselves tell, which are tied to their input; datatrove's marks are not.
-    step = PackShare(tuple(arguments))
-    return Executor(
-        pipeline=[step], tasks=tasks, logging_dir=str(logs), skip_completed=False, **options
-    )
+    # A build skips finished shards itself, by their fingerprints; datatrove's completion marks do
+    # not depend on the input.
+    options = {"logging_dir": str(logs), "skip_completed": False, **options}
+    return Executor(pipeline=[PackShare(tuple(arguments))], tasks=tasks, **options)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write the train split of a release as trainers read it, checked for leaks into held-out splits.
+"""Write the train split of a release for trainers, checked for leaks into the held-out splits.
 
     mmrel export --root RELEASE --format trl --out FOLDER
 
@@ -24,15 +24,14 @@ from mmrel_kit.check.release import check_release, check_sample, is_source
 from mmrel_kit.files import InputError, fill_folder, make_json
 from mmrel_kit.questions.records import make_prompt
 from mmrel_kit.recipes.leaks import find_leaks
-from mmrel_kit.recipes.questions import is_of_task, read_pictures
+from mmrel_kit.recipes.questions import matches_task, read_pictures
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-GROUP_ROWS = (
-    100  # of a row group: what a reader holds at once, each row with its own copy of the picture
-)
-# What LLaMA-Factory wants to know of a file of messages; ms-swift needs nothing.
+# Rows of a row group. A reader loads a whole row group, each row with its own copy of the picture.
+GROUP_ROWS = 100
+# LLaMA-Factory's description of a file of messages; ms-swift needs none.
 LLAMA_FACTORY = {
     "mmrel": {
         "file_name": "train.jsonl",
@@ -58,11 +57,11 @@ class TrainingRow(NamedTuple):
 
 
 class TrainingPicture(NamedTuple):
-    """A picture and the questions about it that are exported."""
+    """A picture and the exported questions about it."""
 
     image_id: str
     data: bytes
-    samples: list[TrainingRow]
+    rows: list[TrainingRow]
 
 
 def write_trl(folder: Path, pictures: Iterable[TrainingPicture]) -> None:
@@ -73,9 +72,9 @@ def write_trl(folder: Path, pictures: Iterable[TrainingPicture]) -> None:
         path, schema, use_dictionary=["image.bytes"], dictionary_pagesize_limit=1 << 30
     ) as writer:
         rows: list[dict[str, Any]] = []
-        for shown in pictures:
-            stored = {"bytes": shown.data, "path": shown.image_id}
-            rows += [{"image": stored, **sample._asdict()} for sample in shown.samples]
+        for picture in pictures:
+            image = {"bytes": picture.data, "path": picture.image_id}
+            rows += [{"image": image, **row._asdict()} for row in picture.rows]
             if len(rows) >= GROUP_ROWS:
                 writer.write_table(pa.Table.from_pylist(rows, schema), len(rows))
                 rows = []
@@ -84,38 +83,38 @@ def write_trl(folder: Path, pictures: Iterable[TrainingPicture]) -> None:
 
 
 def write_messages(folder: Path, pictures: Iterable[TrainingPicture]) -> None:
-    """Write `train.jsonl` and `images/`: a conversation a line, `<image>` where the picture goes."""
-    with open(folder / "train.jsonl", "w", encoding="utf-8", newline="\n") as lines:
-        for shown in pictures:
-            for sample in shown.samples:
-                asked = {"role": "user", "content": f"<image>{sample.prompt}"}
-                messages = [asked, {"role": "assistant", "content": sample.completion}]
-                lines.write(
-                    make_json({"messages": messages, "images": [f"images/{shown.image_id}"]}) + "\n"
-                )
-            _write_picture(folder, shown)
+    """Write `images/` and `train.jsonl`, one conversation per line; `<image>` is the picture."""
+    with open(folder / "train.jsonl", "w", encoding="utf-8", newline="\n") as file:
+        for picture in pictures:
+            for row in picture.rows:
+                messages = [
+                    {"role": "user", "content": f"<image>{row.prompt}"},
+                    {"role": "assistant", "content": row.completion},
+                ]
+                value = {"messages": messages, "images": [f"images/{picture.image_id}"]}
+                file.write(make_json(value) + "\n")
+            _write_picture(folder, picture)
     (folder / "dataset_info.json").write_text(json.dumps(LLAMA_FACTORY, indent=2) + "\n", "utf-8")
 
 
 def write_llava(folder: Path, pictures: Iterable[TrainingPicture]) -> None:
-    """Write `train.json`, one array, and `images/`, the image folder that its paths are under."""
+    """Write `train.json`, one array, and `images/`, which is LLaVA's image folder."""
     with open(folder / "train.json", "w", encoding="utf-8", newline="\n") as file:
-        between = "[\n"
-        for shown in pictures:
-            for sample in shown.samples:
-                turns = [("human", f"<image>\n{sample.prompt}"), ("gpt", sample.completion)]
-                conversation = [{"from": who, "value": text} for who, text in turns]
-                value = {
-                    "id": sample.question_id,
-                    "image": shown.image_id,
-                    "conversations": conversation,
-                }
-                file.write(between + make_json(value))
-                between = ",\n"
-            _write_picture(folder, shown)
+        separator = "[\n"
+        for picture in pictures:
+            for row in picture.rows:
+                conversation = [
+                    {"from": "human", "value": f"<image>\n{row.prompt}"},
+                    {"from": "gpt", "value": row.completion},
+                ]
+                value = {"id": row.question_id, "image": picture.image_id}
+                file.write(separator + make_json({**value, "conversations": conversation}))
+                separator = ",\n"
+            _write_picture(folder, picture)
         file.write("\n]\n")
 
 
+# Format -> its writer, and the pattern of its data files.
 FORMATS = {
     "trl": (write_trl, "train-*.parquet"),
     "messages": (write_messages, "train.jsonl"),
@@ -124,13 +123,13 @@ FORMATS = {
 
 
 class ExportRules(NamedTuple):
-    """What is exported, and what is done about leaks.
+    """Which questions are exported.
 
     Attributes:
         config: a domain, or all.
         task: discriminative, generative or both.
-        drop_leaks: leave leaks out; otherwise they are an error.
-        allow_triplets: keep questions whose triplet is held out with another picture.
+        drop_leaks: leave out leaking questions instead of raising an error.
+        allow_triplets: keep questions that share only a triplet with the held-out splits.
     """
 
     config: str = "all"
@@ -146,21 +145,21 @@ def export(
     rules: ExportRules,
     advance: Callable[[int], object] = lambda _: None,
 ) -> str:
-    """Check a release, find leaks, and write the export; `out` is there whole or not at all.
+    """Check a release, find leaks, and write the export; after an error `out` is not created.
 
     Args:
         root: folder of the release.
-        out: the folder to write; nothing or an empty folder is there.
-        form: of FORMATS.
-        rules: what is exported.
-        advance: is called with the bytes of each picture that was written.
+        out: the folder to write; it must not exist, or be empty.
+        form: one of FORMATS.
+        rules: which questions are exported.
+        advance: is called with the number of bytes of each picture.
 
     Returns:
-        What was written, in a sentence.
+        A summary in one sentence.
 
     Raises:
-        InputError: the release has problems or leaks, nothing is left to export, or `out` holds
-            something.
+        InputError: the release has problems or leaks, there is nothing to export, or `out` is not
+            empty.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out}: expected nothing or an empty folder there; name another --out")
@@ -173,63 +172,61 @@ def export(
         if not counts["questions"]:
             wanted = f"expected train questions of {rules.config!r}, {rules.task}"
             raise InputError(f"{root}: {wanted}, found none to export")
-        summary = f"{counts['questions']} questions about {counts['pictures']} pictures"
-        summary += f", {len(dropped)} left out as leaks"
+        exported = f"{counts['questions']} questions about {counts['pictures']} pictures"
+        summary = f"{exported}, {len(dropped)} left out as leaks"
         (work / "README.md").write_text(_make_card(release, pattern, summary), "utf-8")
     return f"{summary}, written to {out}"
 
 
 def _open_checked(root: str) -> mmrel.Release:
     if "://" in root:
-        raise InputError(
-            f"{root}: expected a folder, since a release is checked before it is exported; download it"
-        )
+        reason = "a release is checked before it is exported"
+        raise InputError(f"{root}: expected a folder, since {reason}; download it")
     release = mmrel.Release(root)
     folder = Path(release.root)
-    found = check_sample(folder) if is_source(folder) else check_release(folder)
-    problems = [problem for problem in found if not problem.is_warning]
-    if problems:
+    problems = check_sample(folder) if is_source(folder) else check_release(folder)
+    errors = [problem for problem in problems if not problem.is_warning]
+    if errors:
         raise InputError(
-            f"{root}: expected a release that passes 'mmrel check', it has {len(problems)} problems, "
-            f"the first: {problems[0]}"
+            f"{root}: expected a release that passes 'mmrel check', it has {len(errors)} problems, "
+            f"the first: {errors[0]}"
         )
     return release
 
 
 def _find_dropped(release: mmrel.Release, rules: ExportRules) -> set[str]:
-    """Question ids to leave out; raises `InputError` where there are some and nothing says what to do with them."""
+    """Return the ids of the questions to leave out.
+
+    Raises:
+        InputError: there are some, and --drop-leaks is not set.
+    """
     leaks = find_leaks(release)
-    kinds = {
-        "picture": leaks.by_picture,
-        "triplet": {} if rules.allow_triplets else leaks.by_triplet,
-    }
-    found = {
-        question: f"{question} ({kind} of {where})"
-        for kind in kinds
-        for question, where in kinds[kind].items()
-    }
-    if found and not rules.drop_leaks:
+    by_triplet = {} if rules.allow_triplets else leaks.by_triplet
+    examples = [f"{name} (picture of {where})" for name, where in leaks.by_picture.items()]
+    examples += [f"{name} (triplet of {where})" for name, where in by_triplet.items()]
+    if examples and not rules.drop_leaks:
         raise InputError(
-            f"{release.root}: expected a train split that gives nothing of test and adversarial away; "
-            f"{len(kinds['picture'])} questions share a picture with them, {len(kinds['triplet'])} a triplet, such as "
-            f"{next(iter(found.values()))}; leave them out with --drop-leaks, or keep triplets with --allow-triplets"
+            f"{release.root}: expected a train split without pictures and triplets of test and "
+            f"adversarial; {len(leaks.by_picture)} questions share a picture with them, "
+            f"{len(by_triplet)} a triplet, such as {examples[0]}; leave them out with "
+            "--drop-leaks, or keep triplets with --allow-triplets"
         )
-    return set(found)
+    return {*leaks.by_picture, *by_triplet}
 
 
 def _read(
     release: mmrel.Release, rules: ExportRules, dropped: set[str]
 ) -> Iterable[TrainingPicture]:
     for records, data in read_pictures(release, rules.config, "train"):
-        samples = [
-            TrainingRow(
-                record["question_id"], record["image_id"], make_prompt(record), record["answer"]
-            )
-            for record in records
-            if is_of_task(record, rules.task) and record["question_id"] not in dropped
-        ]
-        if samples:
-            yield TrainingPicture(records[0]["image_id"], data, samples)
+        image_id = records[0]["image_id"]
+        rows = []
+        for record in records:
+            question_id = record["question_id"]
+            if matches_task(record, rules.task) and question_id not in dropped:
+                prompt = make_prompt(record)
+                rows.append(TrainingRow(question_id, image_id, prompt, record["answer"]))
+        if rows:
+            yield TrainingPicture(image_id, data, rows)
 
 
 def _count(
@@ -237,21 +234,23 @@ def _count(
     counts: dict[str, int],
     advance: Callable[[int], object],
 ) -> Iterable[TrainingPicture]:
-    for shown in pictures:
+    """Yield the pictures, and count them as they are written."""
+    for picture in pictures:
         counts["pictures"] += 1
-        counts["questions"] += len(shown.samples)
-        yield shown
-        advance(len(shown.data))
+        counts["questions"] += len(picture.rows)
+        yield picture
+        advance(len(picture.data))
 
 
-def _write_picture(folder: Path, shown: TrainingPicture) -> None:
-    path = folder / "images" / shown.image_id
+def _write_picture(folder: Path, picture: TrainingPicture) -> None:
+    path = folder / "images" / picture.image_id
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(shown.data)
+    path.write_bytes(picture.data)
 
 
 def _make_card(release: mmrel.Release, pattern: str, summary: str) -> str:
-    """A card that says where the export is from, and by which `load_dataset` finds the file."""
-    split = f"- config_name: default\n  data_files:\n  - split: train\n    path: {pattern}\n"
-    made = f"Train split of MMRel {release.version}, checksums.json sha256 {release.sha256}: {summary}.\n"
-    return f"---\nconfigs:\n{split}---\n{release.note or ''}\n\n{made}"
+    """Return a card that names the release, with which `load_dataset` finds the data files."""
+    config = f"- config_name: default\n  data_files:\n  - split: train\n    path: {pattern}\n"
+    origin = f"MMRel {release.version}, checksums.json sha256 {release.sha256}"
+    description = f"Train split of {origin}: {summary}.\n"
+    return f"---\nconfigs:\n{config}---\n{release.note or ''}\n\n{description}"

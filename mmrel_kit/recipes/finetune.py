@@ -4,8 +4,8 @@
     mmrel export --root RELEASE --format trl --out EXPORT
     mmrel finetune --model NAME --data EXPORT --root RELEASE --out TUNED
 
-Both answer files are in --out beside the adapter. The table shows accuracy, precision, recall, F1,
-the number of false positives and pair accuracy.
+Both answer files are written to --out beside the adapter. The table shows accuracy, precision,
+recall, F1, the number of false positives and pair accuracy.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ import mmrel
 from mmrel_kit.files import InputError, format_table, write_json_lines
 from mmrel_kit.pictures.validate import check_picture
 from mmrel_kit.questions.records import make_prompt
-from mmrel_kit.recipes.questions import is_of_task, make_report, read_pictures
+from mmrel_kit.recipes.questions import make_report, matches_task, read_pictures
 from mmrel_kit.scoring.report import Selection
 from mmrel_kit.scoring.text import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+# Heading -> figure of the report.
 COLUMNS = {
     "accuracy": "accuracy",
     "precision": "precision",
@@ -39,15 +40,15 @@ COLUMNS = {
 
 
 class Training(NamedTuple):
-    """How a model is trained.
+    """Settings of the training.
 
     Attributes:
-        steps: of the optimizer.
-        batch_size: samples of a step.
-        learning_rate: of the optimizer.
-        rank: of LoRA's matrices.
-        max_length: most tokens of a sample, the picture's included; None for no bound.
-        seed: of LoRA's matrices and of the order of samples.
+        steps: steps of the optimizer.
+        batch_size: samples per step.
+        learning_rate: learning rate of the optimizer.
+        rank: rank of LoRA's matrices.
+        max_length: maximum tokens of a sample, with its picture; None for no limit.
+        seed: seed of LoRA's matrices and of the order of samples.
     """
 
     steps: int = 500
@@ -58,13 +59,13 @@ class Training(NamedTuple):
     seed: int = 0
 
 
-class Examination(NamedTuple):
-    """The questions that the model answers before and after.
+class Evaluation(NamedTuple):
+    """The questions that the model answers before and after training.
 
     Attributes:
         release: the release.
-        chosen: its questions; `split` is one split.
-        max_new_tokens: most tokens of an answer.
+        chosen: the questions; `split` must be one split.
+        max_new_tokens: maximum tokens of an answer.
     """
 
     release: mmrel.Release
@@ -73,20 +74,16 @@ class Examination(NamedTuple):
 
 
 def finetune(
-    name: str,
-    data: str,
-    out: Path,
-    examination: Examination,
-    training: Training,
+    name: str, data: str, out: Path, evaluation: Evaluation, training: Training
 ) -> dict[str, dict[str, Any]]:
     """Answer, train, save, and answer again; return the reports `before` and `after`.
 
     Args:
-        name: of the model on the Hub, or its folder.
+        name: name of the model on the Hub, or its folder.
         data: folder of an export for TRL.
-        out: gets the adapter and both answer files.
-        examination: what the model answers.
-        training: how the model is trained.
+        out: folder for the adapter and both answer files.
+        evaluation: the questions to answer.
+        training: settings of the training.
 
     Raises:
         InputError: the model or the export does not fit.
@@ -103,18 +100,18 @@ def finetune(
     for when in ("before", "after"):
         if when == "after":
             model = _train(model, processor, rows, out, training)
-        answers = dict(answer(model, processor, examination))
+        answers = dict(answer(model, processor, evaluation))
         _write_answers(out / f"answers-{when}.jsonl", answers, f"{name} {when}")
-        stated = {"model": f"{name}, {when}"}
-        reports[when] = make_report(examination.release, examination.chosen, answers, stated)
+        run = {"model": f"{name}, {when}"}
+        reports[when] = make_report(evaluation.release, evaluation.chosen, answers, run)
     return reports
 
 
 def load_model(name: str) -> tuple[Any, Any]:
-    """Return processor and model of a name on the Hub or a folder.
+    """Return the processor and the model of a name on the Hub or a folder.
 
     Raises:
-        InputError: there is none, or it does not take pictures.
+        InputError: there is no such model, or it does not accept pictures.
     """
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
@@ -128,10 +125,10 @@ def load_model(name: str) -> tuple[Any, Any]:
 
 
 def check_processor(processor: Any, image: Image.Image, max_length: int | None) -> None:
-    """Check, before any training, that a picture's tokens fit.
+    """Check, before any training, that the tokens of a picture fit.
 
     Raises:
-        InputError: the tokenizer has no token for pictures, or a limit would cut pictures off; the
+        InputError: the tokenizer has no token for pictures, or a limit would truncate pictures; the
             error names the setting to change.
     """
     tokenizer = processor.tokenizer
@@ -154,12 +151,12 @@ def check_processor(processor: Any, image: Image.Image, max_length: int | None) 
 
 
 def to_messages(prompt: str) -> list[dict[str, Any]]:
-    """Return a prompt with a picture as the messages that chat templates take."""
+    """Return a prompt with a picture as messages for a chat template."""
     return [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": prompt}]}]
 
 
 def to_conversations(rows: dict[str, list[Any]]) -> dict[str, list[Any]]:
-    """Return the flat columns of an export as TRL takes them; the loss is of completions alone."""
+    """Convert the flat columns of an export for TRL, which trains on the completions only."""
     return {
         "image": [image.convert("RGB") for image in rows["image"]],
         "prompt": [[{"role": "user", "content": text}] for text in rows["prompt"]],
@@ -167,15 +164,15 @@ def to_conversations(rows: dict[str, list[Any]]) -> dict[str, list[Any]]:
     }
 
 
-def answer(model: Any, processor: Any, examination: Examination) -> Iterator[tuple[str, str]]:
-    """Yield the answer to every question, greedy; the questions of a picture make a batch."""
+def answer(model: Any, processor: Any, evaluation: Evaluation) -> Iterator[tuple[str, str]]:
+    """Yield question_id and answer, decoded greedily; the questions about a picture are a batch."""
     import torch
 
-    release, chosen, max_new_tokens = examination
+    release, chosen, max_new_tokens = evaluation
     model.eval()
     processor.tokenizer.padding_side = "left"
     for records, data in read_pictures(release, chosen.config, chosen.split):
-        asked = [record for record in records if is_of_task(record, chosen.task)]
+        asked = [record for record in records if matches_task(record, chosen.task)]
         if not asked:
             continue
         where = f"{release.root}: picture {records[0]['image_id']!r}"
@@ -187,11 +184,8 @@ def answer(model: Any, processor: Any, examination: Examination) -> Iterator[tup
         images = [[image]] * len(asked)
         inputs = processor(images=images, text=prompts, padding=True, return_tensors="pt")
         with torch.inference_mode():
-            output = model.generate(
-                **inputs.to(model.device),
-                max_new_tokens=max_new_tokens,
-                do_sample=False,
-            )
+            inputs = inputs.to(model.device)
+            output = model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False)
         replies = output[:, inputs["input_ids"].shape[1] :]
         texts = processor.batch_decode(replies, skip_special_tokens=True)
         for record, text in zip(asked, texts, strict=True):
@@ -199,13 +193,13 @@ def answer(model: Any, processor: Any, examination: Examination) -> Iterator[tup
 
 
 def make_table(reports: dict[str, dict[str, Any]]) -> str:
-    """Return the reports beside each other as text, for each cell and all, in percent."""
+    """Format the reports side by side, for each cell and all, in percent."""
     rows = [["", "", "n", *COLUMNS]]
     for cell in (*reports["before"]["by"]["cell"], None):
         for when, report in reports.items():
             figures = report["by"]["cell"][cell] if cell else report
-            percents = [shown(figures[name]) for name in COLUMNS.values()]
-            rows.append([cell or "all", when, str(figures["n"]), *percents])
+            cells = [shown(figures[name]) for name in COLUMNS.values()]
+            rows.append([cell or "all", when, str(figures["n"]), *cells])
     return format_table(rows)
 
 
@@ -222,7 +216,7 @@ def _train(model: Any, processor: Any, rows: Any, out: Path, training: Training)
             max_steps=training.steps,
             per_device_train_batch_size=training.batch_size,
             learning_rate=training.learning_rate,
-            # None: TRL's own 1024 would cut off the tokens of the picture.
+            # TRL's default of 1024 would truncate the tokens of the picture.
             max_length=training.max_length,
             logging_steps=1,
             save_strategy="no",
@@ -230,7 +224,7 @@ def _train(model: Any, processor: Any, rows: Any, out: Path, training: Training)
             seed=training.seed,
             bf16=torch.cuda.is_available(),
         ),
-        # Lazily, so that pictures are decoded when their batch comes.
+        # Decode the pictures of a batch when it is needed.
         train_dataset=rows.with_transform(to_conversations),
         processing_class=processor,
         peft_config=LoraConfig(r=training.rank, target_modules="all-linear", task_type="CAUSAL_LM"),
@@ -242,7 +236,5 @@ def _train(model: Any, processor: Any, rows: Any, out: Path, training: Training)
 
 
 def _write_answers(path: Path, answers: dict[str, str], model: str) -> None:
-    rows = []
-    for name, text in answers.items():
-        rows.append({"question_id": name, "answer": text, "model": model})
+    rows = [{"question_id": id_, "answer": text, "model": model} for id_, text in answers.items()]
     write_json_lines(path, rows)

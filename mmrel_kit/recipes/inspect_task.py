@@ -3,8 +3,8 @@
 
     inspect eval "$(mmrel path inspect)" --model openai/NAME -T root=RELEASE -T split=test
 
-The figures are those of the metric, by their names. The Hub's own way, `inspect eval hf/NS/MMRel`
-by the eval.yaml of a release, knows accuracy alone.
+It reports the figures of `relation_accuracy` under the same names. `inspect eval hf/NS/MMRel`, by
+the eval.yaml of a release on the Hub, reports accuracy only.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-# inspect loads this file by its path; the metric is to be the one beside it, whatever is installed.
+# inspect loads this file by its path. Import the metric of the same clone or package.
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from inspect_ai import Task, task
@@ -41,17 +41,17 @@ from rich.markup import escape
 
 import mmrel
 import relation_accuracy
-from mmrel_kit.failures import clean
+from mmrel_kit.failures import redact
 from mmrel_kit.files import PROJECT, InputError
 from mmrel_kit.questions.records import make_prompt
-from mmrel_kit.recipes.questions import is_of_task, read_pictures
+from mmrel_kit.recipes.questions import matches_task, read_pictures
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 FIGURES = ("accuracy", "pair_accuracy", "precision", "recall", "f1", "yes_ratio", "no_answer_share")
 VALUES = {"correct": CORRECT, "incorrect": INCORRECT, None: NOANSWER}
-_KEPT = tempfile.TemporaryDirectory(prefix="mmrel-inspect-")  # the pictures, until the process ends
+_PICTURES = tempfile.TemporaryDirectory(prefix="mmrel-inspect-")  # deleted when the process ends
 
 
 @task
@@ -64,19 +64,19 @@ def mmrel_questions(
     """Ask the questions of a split.
 
     Args:
-        root: folder of a release, also relative to the folder in which inspect was started, or
-            hf://datasets/NS/NAME; default: the sample.
+        root: folder of a release, absolute or relative to the folder in which inspect was started,
+            or hf://datasets/NS/NAME; default: the sample.
         config: all, or a domain.
         split: train, test or adversarial.
         task: discriminative, generative or both.
 
     Raises:
-        PrerequisiteError: there is no such release, or no such questions; inspect prints one line.
+        PrerequisiteError: there is no such release or question; inspect prints it in one line.
     """
     try:
         samples = list(_read_samples(mmrel.Release(_find_root(root)), config, split, task))
     except (InputError, mmrel.ReleaseError, OSError) as error:
-        raise _refuse(clean(str(error))) from None
+        raise _refuse(redact(str(error))) from None
     if not samples:
         wanted = f"{task} questions of config {config!r} in split {split!r}"
         raise _refuse(f"{root}: expected {wanted}, found none")
@@ -91,24 +91,28 @@ def mmrel_questions(
 
 @metric
 def figures() -> Metric:
-    """All figures of `relation_accuracy`: overall, the accuracy of each cell, and of the open-ended questions."""
+    """Return all figures of `relation_accuracy`: overall, by cell, and of open-ended questions."""
 
     def compute(scores: list[SampleScore]) -> dict[str, float]:
         report = make_report(scores)
-        told = {name: report[name] for name in FIGURES} if report["n"] else {}
-        cells = {
-            f"{cell} accuracy": found["accuracy"] for cell, found in report["by"]["cell"].items()
-        }
-        opened = report["open_ended"] or {}
-        told |= cells | {f"open-ended {name}": opened[name] for name in FIGURES if name in opened}
-        return {name: float("nan") if value is None else value for name, value in told.items()}
+        values: dict[str, float | None] = {}
+        if report["n"]:
+            for name in FIGURES:
+                values[name] = report[name]
+        for cell, figures in report["by"]["cell"].items():
+            values[f"{cell} accuracy"] = figures["accuracy"]
+        open_ended = report["open_ended"] or {}
+        for name in FIGURES:
+            if name in open_ended:
+                values[f"open-ended {name}"] = open_ended[name]
+        return {name: float("nan") if value is None else value for name, value in values.items()}
 
     return compute
 
 
 @scorer(metrics=[figures()])
 def relation_scorer() -> Scorer:
-    """Reads each answer as `relation_accuracy` does, and keeps what its figures need."""
+    """Score each answer with `relation_accuracy`."""
 
     async def score(state: TaskState, target: Target) -> Score:
         answer = state.output.completion if state.output.choices else None
@@ -119,7 +123,7 @@ def relation_scorer() -> Scorer:
 
 
 def make_report(scores: list[SampleScore]) -> dict[str, Any]:
-    """The report of `relation_accuracy` on what inspect kept of each sample."""
+    """Return the report of `relation_accuracy` on the samples that inspect scored."""
     records = [score.sample_metadata or {} for score in scores]
     answers = [
         {"question_id": record["question_id"], "answer": score.score.answer}
@@ -129,22 +133,25 @@ def make_report(scores: list[SampleScore]) -> dict[str, Any]:
 
 
 def _find_root(root: str) -> str:
-    """Return the absolute path of a release, or its URL; raise where there is no folder."""
+    """Return the absolute path of a release, or its URL.
+
+    Raises:
+        InputError: there is no such folder.
+    """
     if "://" in root:
         return root
-    folder = _find_start() / Path(root).expanduser()
+    folder = _find_start_folder() / Path(root).expanduser()
     if not folder.is_dir():
-        raise InputError(
-            f"-T root={root}: expected the folder of a release, found none at {folder}"
-        )
+        wanted = "expected the folder of a release"
+        raise InputError(f"-T root={root}: {wanted}, found none at {folder}")
     return str(folder)
 
 
-def _find_start() -> Path:
+def _find_start_folder() -> Path:
     """Return the folder in which inspect was started.
 
-    While a task is made, the current folder is that of the task's file. Only the context manager
-    that will change it back knows the one before.
+    While inspect creates a task, the current folder is that of the task's file. Only the active
+    context manager that will change it back has the original one.
     """
     for active in gc.get_objects():
         if type(active) is chdir_python and active._old_cwd:
@@ -154,27 +161,28 @@ def _find_start() -> Path:
 
 def _refuse(message: str) -> PrerequisiteError:
     """Return the error whose message inspect prints without a traceback."""
-    if display_type() == "none":  # then inspect prints nothing, not even why it ends
+    if display_type() == "none":  # inspect would exit without a message
         sys.stderr.write(f"{message}\n")
-    return PrerequisiteError(escape(message))  # rich would read [words] as markup
+    return PrerequisiteError(escape(message))  # rich parses [words] as markup
 
 
 def _read_samples(release: mmrel.Release, config: str, split: str, task: str) -> Iterator[Sample]:
-    """A sample for each question; pictures lie in a folder, and inspect encodes them when they are sent."""
+    """Yield a sample for each question; its picture is a temporary file that inspect encodes."""
     for records, data in read_pictures(release, config, split):
-        path = Path(_KEPT.name, records[0]["image_id"])
-        for record in records:
-            if is_of_task(record, task):
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(data)
-                content = [ContentImage(image=str(path)), ContentText(text=make_prompt(record))]
-                kept = {**record, "split": split}
-                yield Sample(
-                    input=[ChatMessageUser(content=content)],
-                    target=record["answer"],
-                    id=record["question_id"],
-                    metadata=kept,
-                )
+        asked = [record for record in records if matches_task(record, task)]
+        if not asked:
+            continue
+        path = Path(_PICTURES.name, records[0]["image_id"])
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        for record in asked:
+            content = [ContentImage(image=str(path)), ContentText(text=make_prompt(record))]
+            yield Sample(
+                input=[ChatMessageUser(content=content)],
+                target=record["answer"],
+                id=record["question_id"],
+                metadata={**record, "split": split},
+            )
 
 
 if __name__ == "__main__":

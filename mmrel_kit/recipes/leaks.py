@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Finds what of a release's train split stands in its test or adversarial split too, by picture or by triplet."""
+"""Find train questions that share a picture or a triplet with the held-out splits."""
 
 from __future__ import annotations
 
@@ -17,11 +17,13 @@ HELD_OUT = ("test", "adversarial")
 
 
 class Leaks(NamedTuple):
-    """Questions of the train split that give something of the held-out splits away, with where that stands there.
+    """Leaking train questions, each with the held-out question that it matches.
 
     Attributes:
-        by_picture: question_id -> the held-out question about the same picture, by its name or its bytes.
-        by_triplet: question_id -> the held-out question about the same triplet (another picture), in any case.
+        by_picture: question_id -> split and id of a question about the same picture, by name or
+            content.
+        by_triplet: question_id -> split and id of a question about the same triplet in another
+            picture; upper and lower case are the same.
     """
 
     by_picture: dict[str, str]
@@ -29,7 +31,7 @@ class Leaks(NamedTuple):
 
 
 def find_leaks(release: mmrel.Release) -> Leaks:
-    """Hold all train questions of a release against all held-out ones, across its domains."""
+    """Compare all train questions of a release with all held-out ones, across its domains."""
     pictures: dict[str, str] = {}
     triplets: dict[tuple[str, ...], str] = {}
     for split in HELD_OUT:
@@ -37,15 +39,17 @@ def find_leaks(release: mmrel.Release) -> Leaks:
             for name in (records[0]["image_id"], _hash(data)):
                 pictures.setdefault(name, f"{split} {records[0]['question_id']}")
             for record in records:
-                if triplet := _triplet(record):
+                triplet = _make_triplet(record)
+                if triplet:
                     triplets.setdefault(triplet, f"{split} {record['question_id']}")
     leaks = Leaks({}, {})
     for records, data in read_pictures(release, "all", "train"):
-        found = pictures.get(records[0]["image_id"]) or pictures.get(_hash(data))
+        same_picture = pictures.get(records[0]["image_id"]) or pictures.get(_hash(data))
         for record in records:
-            if found:
-                leaks.by_picture[record["question_id"]] = found
-            elif (triplet := _triplet(record)) in triplets:
+            triplet = _make_triplet(record)
+            if same_picture:
+                leaks.by_picture[record["question_id"]] = same_picture
+            elif triplet in triplets:
                 leaks.by_triplet[record["question_id"]] = triplets[triplet]
     return leaks
 
@@ -54,7 +58,7 @@ def _hash(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _triplet(record: Mapping[str, Any]) -> tuple[str, ...] | None:
-    """Category, subject, relation and object; null where the record does not know them."""
+def _make_triplet(record: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """Return category, subject, relation and object in lower case; None if one is unknown."""
     parts = [record[key] for key in ("category", "subject", "relation", "object")]
     return tuple(part.casefold() for part in parts) if all(parts) else None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all recipes share: the questions of a split, answer files, the report on answers."""
+"""Read the records and pictures of a split, and report on answers to it."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
 
-def is_of_task(record: Mapping[str, Any], task: str) -> bool:
-    """Whether a record is of a task: discriminative, generative, or both."""
+def matches_task(record: Mapping[str, Any], task: str) -> bool:
+    """Return whether a record belongs to a task: discriminative, generative or both."""
     return task in ("both", record["task"])
 
 
 def read_records(release: mmrel.Release, config: str, split: str) -> list[dict[str, Any]]:
-    """Return the records of a split in the release's order, each with its `split`; both tasks.
+    """Return the records of a split in the release's order, of both tasks, each with its `split`.
 
     Raises:
-        ReleaseError: the release has no such split, or a file of it differs from checksums.json.
+        ReleaseError: the release has no such split, or a file differs from checksums.json.
     """
     return [record for _, record in scoring.read_records(release, config, split)]
 
@@ -33,14 +33,17 @@ def read_records(release: mmrel.Release, config: str, split: str) -> list[dict[s
 def read_pictures(
     release: mmrel.Release, config: str, split: str
 ) -> Iterator[tuple[list[dict[str, Any]], bytes]]:
-    """The records about each picture, and the picture's bytes, in constant memory.
+    """Yield the records about each picture of a split, and the picture's bytes, one at a time.
+
+    Records are validated, so their `image_id` is safe as a path.
 
     Raises:
-        ReleaseError: an archive is damaged, or a record breaks the contract; so an `image_id` is safe as a path.
+        ReleaseError: an archive is damaged, or a record is invalid.
     """
     for records, data in read_archives(release, release.archives(config).get(split, [])):
         for record in records:
-            if problem := check_record(record):
+            problem = check_record(record)
+            if problem:
                 where = f"{release.root}: {split}, question {record.get('question_id')!r}"
                 raise mmrel.ReleaseError(f"{where}: {problem}; fetch the release again")
         yield records, data
@@ -56,11 +59,11 @@ def make_report(
     """Return the report of `relation_accuracy` on answers to a split.
 
     Args:
-        release: what was asked.
-        chosen: its questions.
-        answers: by question_id; None where none came.
-        run: what is stated of `model`, `prompt` and `decoding`.
-        notes: sentences about the run, added to those of the report.
+        release: the release.
+        chosen: the questions that were asked.
+        answers: answer by question_id; None if there was none.
+        run: `model`, `prompt` and `decoding`, as far as they are known.
+        notes: sentences to add to the report's notes.
 
     Raises:
         AnswerError: answers are missing or belong to no question.

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mmrel_kit.files import write_whole
+from mmrel_kit.files import write_atomically
 from mmrel_kit.scoring.intervals import Interval
 from mmrel_kit.scoring.text import heading, list_cells
 from relation_accuracy import AnswerError
@@ -67,8 +67,8 @@ def plot(result: Mapping[str, Any], path: str | Path) -> None:
     if not path.suffix:
         path = path.with_name(f"{path.name}.png")
     try:
-        with write_whole(path) as aside:
-            figure.savefig(aside, dpi=150, format=path.suffix[1:])
+        with write_atomically(path) as temporary:
+            figure.savefig(temporary, dpi=150, format=path.suffix[1:])
     except ValueError as error:
         wanted = "expected the name of a picture, such as F.png"
         raise AnswerError(f"{wanted}; got {path}: {error}") from error

@@ -16,7 +16,7 @@ from typing import Any
 import mmrel
 from mmrel_kit.files import (
     INDEX,
-    RELEASE,
+    RELEASE_RULES,
     Problem,
     Value,
     describe_file,
@@ -175,7 +175,7 @@ def _is_on_hub(release: mmrel.Release) -> bool:
 def _read_file(release: mmrel.Release, name: str, split: str) -> Iterator[Value]:
     """Yield the records of a file with the split, which only its name states."""
     path = fetch_file(release, name)
-    for found in scan_json(path, rules=RELEASE):
+    for found in scan_json(path, rules=RELEASE_RULES):
         if isinstance(found, Problem):
             raise mmrel.ReleaseError(f"{found}; fetch the release again")
         if not isinstance(found.value, dict):

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import mmrel
 import relation_accuracy
-from mmrel_kit.files import ANSWERS, Value, read_json, write_bytes
+from mmrel_kit.files import ANSWER_RULES, Value, read_json, write_bytes
 from mmrel_kit.questions.published import read_published
 from mmrel_kit.scoring.compare import LEARN_FROM, score_baselines
 from mmrel_kit.scoring.open_ended import Taxonomy
@@ -82,9 +82,9 @@ def read_answers(*paths: str | Path) -> dict[str, str | None]:
     rows: list[Value] = []
     for path in paths:
         if str(path) == "-":
-            rows += read_json(sys.stdin.buffer, "standard input", rules=ANSWERS)
+            rows += read_json(sys.stdin.buffer, "standard input", rules=ANSWER_RULES)
         else:
-            rows += read_json(Path(path), rules=ANSWERS)
+            rows += read_json(Path(path), rules=ANSWER_RULES)
     return collect_answers(rows)
 
 

@@ -7,7 +7,14 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mmrel_kit.files import RELEASE, InputError, Value, make_json, read_objects, write_json_lines
+from mmrel_kit.files import (
+    RELEASE_RULES,
+    InputError,
+    Value,
+    make_json,
+    read_objects,
+    write_json_lines,
+)
 from mmrel_kit.questions.records import Triplet, parse_image_path
 from mmrel_kit.semidc.words import make_triplet
 
@@ -64,7 +71,7 @@ def read_json_objects(path: Path) -> Iterator[Value]:
     Raises:
         InputError: a line is not a JSON object, or contains lone surrogates.
     """
-    for where, value in read_objects(path, rules=RELEASE):
+    for where, value in read_objects(path, rules=RELEASE_RULES):
         try:
             make_json(value).encode()
         except UnicodeEncodeError as error:

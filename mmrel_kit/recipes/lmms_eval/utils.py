@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the tasks for lmms-eval refer to: the release, the prompt, and `relation_accuracy` as their metric.
+"""Functions of the tasks for lmms-eval: the data set, the prompt, and the figures of the metric.
 
-The release is the environment variable MMREL_RELEASE, a folder or a repository on the Hub (NS/MMRel); without it, the
-drawn sample that this package brings. lmms-eval loads this file by its path, apart from any package.
+The environment variable MMREL_RELEASE names the release, a folder or a repository on the Hub
+(NS/MMRel); default: the drawn sample of this package. lmms-eval loads this file by its path.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-# The metric is to be the one beside this folder, whatever is installed.
+# Import the metric of the same clone or package.
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
 import relation_accuracy  # noqa: E402
@@ -24,56 +24,60 @@ if TYPE_CHECKING:
 
 RELEASE = os.environ.get("MMREL_RELEASE") or str(PROJECT)
 SPLITS = ("train", "test", "adversarial")
-# A folder is read by its tables, because datasets >= 4 refuses one called mmrel that holds a mmrel.py.
-_tables = {
-    split: sorted(map(str, Path(RELEASE).resolve().glob(f"data/*/{split}-*.parquet")))
-    for split in SPLITS
-}
-_tables = {split: names for split, names in _tables.items() if names}
+# Load a folder by its Parquet files, because datasets >= 4 refuses a folder called mmrel with an
+# mmrel.py in it.
+_tables = {}
+for _split in SPLITS:
+    _paths = sorted(map(str, Path(RELEASE).resolve().glob(f"data/*/{_split}-*.parquet")))
+    if _paths:
+        _tables[_split] = _paths
 DATASET_PATH = "parquet" if _tables else RELEASE
 DATASET_KWARGS = {"data_files": _tables} if _tables else {}
-CELLS = ("real_spatial", "real_action", "real_comparative", "sdxl_spatial", "sdxl_comparative", "dalle_spatial",
-         "dalle_action")  # fmt: skip
+CELLS = (
+    *("real_spatial", "real_action", "real_comparative"),
+    *("sdxl_spatial", "sdxl_comparative"),
+    *("dalle_spatial", "dalle_action"),
+)
 UNSCORED = ("image", "question", "instruction", "source")  # columns that no figure needs
-# Names of the metrics in lmms-eval's table -> figures of relation_accuracy.
+# Figures of relation_accuracy in lmms-eval's table.
 YES_NO = ("accuracy", "pair_accuracy", "precision", "recall", "f1", "yes_ratio", "no_answer_share")
 OPEN = ("accuracy", "no_answer_share")
 
 
 def keep_yes_no(dataset: Any) -> Any:
-    """The yes/no questions of a split, which is added as a column."""
+    """Return the yes/no questions of a split, with the split as a column."""
     return _keep(dataset, "discriminative")
 
 
 def keep_open(dataset: Any) -> Any:
-    """The open-ended questions of a split, which is added as a column."""
+    """Return the open-ended questions of a split, with the split as a column."""
     return _keep(dataset, "generative")
 
 
 def doc_to_visual(doc: dict[str, Any]) -> list[Any]:
-    """The picture."""
+    """Return the picture."""
     return [doc["image"].convert("RGB")]
 
 
 def doc_to_text(
     doc: dict[str, Any], lmms_eval_specific_kwargs: dict[str, Any] | None = None
 ) -> str:
-    """The question and its instruction, once; nothing of lmms-eval is put around them."""
+    """Return the question and its instruction; lmms-eval's own prompts are ignored."""
     return make_prompt(doc)
 
 
 def process_yes_no(doc: dict[str, Any], results: list[str]) -> dict[str, Any]:
-    """What each metric keeps of an answer to a yes/no question."""
+    """Return an item of each metric for an answer to a yes/no question."""
     return _process(doc, results[0], "mmrel", YES_NO)
 
 
 def process_open(doc: dict[str, Any], results: list[str]) -> dict[str, Any]:
-    """What each metric keeps of an answer to an open-ended question."""
+    """Return an item of each metric for an answer to an open-ended question."""
     return _process(doc, results[0], "mmrel_open", OPEN)
 
 
 def count(items: list[dict[str, Any]]) -> relation_accuracy.Scores:
-    """All verdicts on the answers that a metric kept; a failed request is no answer."""
+    """Score the answers in a metric's items; a failed request is no answer."""
     scores = relation_accuracy.Scores()
     questions = relation_accuracy.index_questions(
         (item["question_id"], item["record"]) for item in items
@@ -85,17 +89,17 @@ def count(items: list[dict[str, Any]]) -> relation_accuracy.Scores:
 
 
 def _keep(dataset: Any, task: str) -> Any:
-    chosen = dataset.filter(lambda found: found == task, input_columns="task")
-    return chosen.add_column("split", [str(dataset.split)] * len(chosen))
+    rows = dataset.filter(lambda row_task: row_task == task, input_columns="task")
+    return rows.add_column("split", [str(dataset.split)] * len(rows))
 
 
 def _process(
     doc: dict[str, Any], answer: str, prefix: str, figures: tuple[str, ...]
 ) -> dict[str, Any]:
-    """One item for each metric: of every question, because lmms-eval weighs tasks by the items of the last metric.
+    """Return an item for every metric, because lmms-eval weights tasks by the last metric's items.
 
-    `score` stands only where the figure is a mean of scores over this question; lmms-eval makes the standard errors
-    from it, clustered by picture.
+    An item has a `score` only if the figure is a mean of scores that includes this question;
+    lmms-eval computes standard errors from it, clustered by picture.
     """
     item = {
         "question_id": doc["question_id"],
@@ -110,8 +114,8 @@ def _process(
     return kept | {f"{prefix}_{name}": scored if name == cell else item for name in CELLS}
 
 
-def _figure(name: str, is_open: bool = False) -> Callable[[list[dict[str, Any]]], float]:
-    """The aggregation that gives a figure, or the accuracy of a cell; not a number where it is undefined."""
+def _make_aggregation(name: str, is_open: bool = False) -> Callable[[list[dict[str, Any]]], float]:
+    """Return a function that computes a figure, or the accuracy of a cell; NaN if undefined."""
 
     def aggregate(items: list[dict[str, Any]]) -> float:
         figures: Any = relation_accuracy.make_figures(count(items))
@@ -125,23 +129,8 @@ def _figure(name: str, is_open: bool = False) -> Callable[[list[dict[str, Any]]]
     return aggregate
 
 
-accuracy, pair_accuracy, precision, recall, f1, yes_ratio, no_answer_share = map(_figure, YES_NO)
-(
-    real_spatial,
-    real_action,
-    real_comparative,
-    sdxl_spatial,
-    sdxl_comparative,
-    dalle_spatial,
-    dalle_action,
-) = map(_figure, CELLS)
-open_accuracy, open_no_answer_share = (_figure(name, is_open=True) for name in OPEN)
-(
-    open_real_spatial,
-    open_real_action,
-    open_real_comparative,
-    open_sdxl_spatial,
-    open_sdxl_comparative,
-    open_dalle_spatial,
-    open_dalle_action,
-) = (_figure(name, is_open=True) for name in CELLS)
+# lmms-eval looks up aggregations by name in this module, such as accuracy and open_accuracy.
+for _name in (*YES_NO, *CELLS):
+    globals()[_name] = _make_aggregation(_name)
+for _name in (*OPEN, *CELLS):
+    globals()[f"open_{_name}"] = _make_aggregation(_name, is_open=True)

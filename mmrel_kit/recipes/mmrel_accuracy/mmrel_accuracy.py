@@ -1,7 +1,7 @@
-"""The metric of MMRel for users of `evaluate`: a thin cover over `relation_accuracy`, which it imports.
+"""MMRel's metric for users of `evaluate`, a wrapper of `relation_accuracy`.
 
-metric = evaluate.load(FOLDER)  # what `mmrel path evaluate` prints
-metric.compute(predictions=[{"question_id": "q1", "answer": "Yes."}], references=[...], reader="words")
+metric = evaluate.load(FOLDER)  # the path that `mmrel path evaluate` prints
+metric.compute(predictions=[{"question_id": "q1", "answer": "Yes."}], references=[...])
 """
 
 import json
@@ -17,8 +17,8 @@ import relation_accuracy
 class MMRelAccuracy(evaluate.Metric):  # type: ignore[misc]
     """Accuracy, precision, recall, F1 and pair accuracy on MMRel; docs/metric.md explains them.
 
-    `evaluate` keeps rows in Arrow, where every row must have every key. Rows travel as JSON instead, so that
-    whatever `relation_accuracy.compute` takes is taken here, and with the same errors.
+    `evaluate` stores rows in Arrow, which gives every row the same keys. Rows are stored as JSON
+    instead, so that `relation_accuracy.compute` gets them unchanged.
     """
 
     def _info(self) -> evaluate.MetricInfo:
@@ -31,14 +31,14 @@ class MMRelAccuracy(evaluate.Metric):  # type: ignore[misc]
         )
 
     def add_batch(self, *, predictions: Iterable[Any], references: Iterable[Any]) -> None:
-        """Adds predictions and references of `relation_accuracy.compute`."""
+        """Add predictions and references of `relation_accuracy.compute`."""
         super().add_batch(
             predictions=list(map(json.dumps, predictions)),
             references=list(map(json.dumps, references)),
         )
 
     def add(self, *, prediction: Any, reference: Any) -> None:
-        """Adds one prediction and one reference."""
+        """Add one prediction and one reference."""
         super().add(prediction=json.dumps(prediction), reference=json.dumps(reference))
 
     def _compute(
