@@ -203,16 +203,15 @@ class Release:
         try:
             index = parse_index(text)
             self.schema: dict[str, Any] = json.loads(schema)
-            self.categories = {
-                name: set(file.get("categories", CATEGORIES))
-                for name, file in index["files"].items()
-            }
-        except (ValueError, TypeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             where = f"{self.root}: checksums.json or schema/record.schema.json"
             raise ReleaseError(f"{where}: {error}; fetch it again") from None
         self.version: str = index["version"]
         self.note: str | None = index["note"]
         self.files: dict[str, dict[str, Any]] = index["files"]
+        self.categories: dict[str, set[str]] = {}
+        for name, file in self.files.items():
+            self.categories[name] = set(file.get("categories", CATEGORIES))
 
     def _read(self, name: str) -> bytes:
         with open_file(self.fetch(name)) as file:
@@ -460,6 +459,9 @@ def _check_entry(name: str, file: dict[str, Any]) -> None:
         raise ValueError(f"{name[:200]!a}, which is no path inside a release")
     if not re.fullmatch("[0-9a-fA-F]{64}", sha256) or type(size) is not int or size < 0:
         raise ValueError(f"sha256 {sha256[:80]!a} and size {size!a:.80} of {name[:200]!r}")
+    categories = file.get("categories", CATEGORIES)
+    if not categories or not set(categories) <= set(CATEGORIES):
+        raise ValueError(f"categories {categories!a:.80} of {name[:200]!r}")
 
 
 def make_validator(schema: dict[str, Any]) -> Callable[[Any], str | None]:
@@ -512,8 +514,8 @@ def read_archive(
         records = _read_records(file, f"{name}:{member}", length)
         picture, length = _read_header(file, name, MAX_PICTURE_BYTES) or (None, 0)
         if picture is None or any(record.get("image_id") != picture for record in records):
-            wanted, got = records[0].get("image_id"), picture or "the end"
-            raise ReleaseError(f"{name}:{member}: expected the picture {wanted!r}, got {got!r}")
+            wanted = f"the picture {records[0].get('image_id')!r} next"
+            raise ReleaseError(f"{name}:{member}: expected {wanted}, got {picture or 'the end'!r}")
         chosen = [record for record in records if is_chosen(record)]
         if chosen:
             yield chosen, _read(file, f"{name}:{picture}", length)

@@ -291,7 +291,7 @@ class Scores:
         if question.label != "open":
             return Row(question, self.reader.read(answer, question.label) or "unread")
         if self.judge is None:
-            self.judge = _import_kit("scoring.open_ended", "an open-ended answer").Taxonomy()
+            self.judge = _import_kit("scoring.open_ended", "an open-ended answer").TaxonomyJudge()
         verdict = self.judge(answer, question.record)
         if verdict not in ("correct", "incorrect", None):
             _fail("judge", "correct, incorrect or None", verdict)

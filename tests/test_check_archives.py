@@ -104,7 +104,7 @@ def test_hostile_archives(release: Path) -> None:
     deep = b'[{"a": ' + b"[" * 100_000
     cases = {
         "expected the picture 'vg/VG_100K/0.jpg'": [records, ("../../evil.jpg", picture[1])],
-        "after it, got 'the end'": [records],
+        "next, got 'the end'": [records],
         "expected a JSON array of records before each picture": [picture, records],
         "got b'[]'": [("a.json", b"[]"), picture],
         "got b'[1]'": [("a.json", b"[1]"), picture],
@@ -129,6 +129,6 @@ def test_a_header_that_promises_five_gigabytes(release: Path) -> None:
     path.write_bytes(header.tobuf() + b"\0" * 488)
     seal(release)
     with pytest.raises(
-        mmrel.ReleaseError, match="expected a plain file of at most 4194304 bytes, got 5368709120"
+        mmrel.ReleaseError, match="expected a regular file of at most 4194304 bytes, got 5368709120"
     ):
         list(mmrel.load("real", split="test", root=release, streaming=True))

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import relation_accuracy as metric
-from mmrel_kit.scoring.open_ended import Taxonomy
+from mmrel_kit.scoring.open_ended import TaxonomyJudge
 from mmrel_kit.scoring.readers import READERS
 from mmrel_kit.scoring.report import merge_scores
 from mmrel_kit.scoring.text import table
@@ -217,7 +217,7 @@ def partition(file: Any, parts: int, seed: int) -> dict[str, Any]:
     shards: list[dict[str, str | None]] = [{} for _ in range(parts)]
     for name in rng.sample(sorted(answers), len(answers)):
         rng.choice(shards)[name] = answers[name]
-    taxonomy = Taxonomy()
+    taxonomy = TaxonomyJudge()
     scores = [metric.Scores(judge=taxonomy) for _ in shards]
     for part, shard in zip(scores, shards, strict=False):
         if shard:

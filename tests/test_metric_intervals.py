@@ -20,7 +20,8 @@ def test_statsmodels_agrees_on_wilson() -> None:
 
 
 def test_bootstrap_is_as_wide_as_theory_says() -> None:
-    # A picture is right as a whole, so pair accuracy spreads like a share of 400 pictures, not of 800 pairs.
+    # A picture is right as a whole: pair accuracy varies like a share of 400 pictures, not of 800
+    # pairs.
     scores = scores_of(draw_pairs(400, 0.7, seed=3))
     low, high = intervals.all_intervals(scores)["all"]["pair_accuracy"]  # type: ignore[misc]
     share = metric.make_figures(scores)["pair_accuracy"]

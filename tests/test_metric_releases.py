@@ -260,7 +260,8 @@ def test_the_wheel_scores_open_ended_answers(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "schema", package / "sample" / "schema")
     code = """if True:
         from relation_accuracy import compute
-        record = {"question_id": "q", "answer": "above", "task": "generative", "category": "spatial"}
+        record = {"question_id": "q", "answer": "above", "category": "spatial"}
+        record["task"] = "generative"
         answers = [{"question_id": "q", "answer": "It is over the car"}]
         report = compute(predictions=answers, references=[record], task="generative")
         print(report["open_ended"]["accuracy"])

@@ -53,7 +53,10 @@ def test_a_release_without_missing_pictures_says_so(
         )
         == 0
     )
-    sentence = "Part of the benchmark only: 48 sdxl questions are left out because their 16 pictures were missing"
+    sentence = (
+        "Part of the benchmark only: 48 sdxl questions are left out because their 16 pictures were "
+        "missing"
+    )
     assert sentence in capsys.readouterr().out
     assert check_release(out) == []
     for name in ("README.md", "checksums.json"):

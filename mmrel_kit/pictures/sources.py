@@ -26,7 +26,7 @@ from mmrel_kit.questions.rerelease import read_rerelease
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mmrel_kit.questions.rerelease import Row
+    from mmrel_kit.questions.rerelease import RereleaseRow
 
 STAMP = "unpacked.json"  # names the file from which a folder was unpacked
 _UNPACKED_NAME = re.compile(r"Dall-E_generated/[a-z]+/[^/\\:*?\"<>|\0-\x1f]+\.(?i:png|jpe?g|webp)")
@@ -269,7 +269,7 @@ def unpack_pictures(path: Path, folder: Path) -> None:
         (aside / STAMP).write_text(stamp, "utf-8")
 
 
-def _unpack_picture(row: Row, folder: Path) -> None:
+def _unpack_picture(row: RereleaseRow, folder: Path) -> None:
     if not _UNPACKED_NAME.fullmatch(row.image_id):
         raise InputError(f"{row.where}: expected the name of a picture, got {row.image_id!r}")
     target = folder / row.image_id

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from typing import Any
 
-    from mmrel_kit.questions.rerelease import Row
+    from mmrel_kit.questions.rerelease import RereleaseRow
 
 ANNOTATION_SUFFIXES = (".json", ".jsonl")
 DEFAULT_SPLIT = "test"
@@ -195,7 +195,7 @@ def _read_file(path: Path, declared: Declaration) -> Iterator[Annotation | Probl
             yield Problem(item.where, str(error))
 
 
-def _read_row(row: Row, path: Path, declared: Declaration) -> Annotation:
+def _read_row(row: RereleaseRow, path: Path, declared: Declaration) -> Annotation:
     """Return the question of a row of the re-release."""
     if not declared.task:
         category = row.category if row.task else None

@@ -26,7 +26,7 @@ _MAGIC = ((b"\x89PNG", "png"), (b"\xff\xd8\xff", "jpg"), (b"RIFF", "webp"))
 _DALLE = re.compile(r"(?:.*/)?(?:(?P<folder>action|spatial|comparative)/)?(?P<name>[^/]+)")
 
 
-class Row(NamedTuple):
+class RereleaseRow(NamedTuple):
     """A question of the re-release, with MMRel's path of its picture.
 
     Attributes:
@@ -50,7 +50,7 @@ class Row(NamedTuple):
     category: str
 
 
-def read_rerelease(path: Path) -> Iterator[Row]:
+def read_rerelease(path: Path) -> Iterator[RereleaseRow]:
     """Yield the rows of a file of the re-release, a few in memory at a time.
 
     Raises:
@@ -78,7 +78,7 @@ def read_rerelease(path: Path) -> Iterator[Row]:
         raise InputError(f"{path}: expected a readable Parquet file: {reason}") from None
 
 
-def _read_row(value: dict[str, Any], where: str) -> Row:
+def _read_row(value: dict[str, Any], where: str) -> RereleaseRow:
     image = value["image"]
     picture = image.get("bytes") if isinstance(image, dict) else None
     if not picture or len(picture) > mmrel.MAX_PICTURE_BYTES:
@@ -94,7 +94,7 @@ def _read_row(value: dict[str, Any], where: str) -> Row:
             f"got {relation_type[:80]!r}"
         )
     eval_type = str(value["eval_type"] or "").lower()
-    return Row(
+    return RereleaseRow(
         where=where,
         image_id=_name_picture(image.get("path"), picture, category),
         picture=picture,

@@ -29,7 +29,7 @@ _NO_RELATION = {
 _OPEN_CHARACTERS = 20_000  # of an open-ended answer are looked at
 
 
-class Taxonomy:
+class TaxonomyJudge:
     """Judges open-ended answers by the relations of a `taxonomy.json`; a judge of the metric.
 
     Args:

@@ -15,7 +15,7 @@ import relation_accuracy
 from mmrel_kit.files import ANSWER_RULES, Value, read_json, write_bytes
 from mmrel_kit.questions.published import read_published
 from mmrel_kit.scoring.compare import LEARN_FROM, score_baselines
-from mmrel_kit.scoring.open_ended import Taxonomy
+from mmrel_kit.scoring.open_ended import TaxonomyJudge
 from mmrel_kit.scoring.release import TAXONOMY, load_release
 from relation_accuracy import (
     LABELS,
@@ -124,7 +124,7 @@ def score_answers(
     """
     judge = None
     if chosen.task != relation_accuracy.TASKS[0]:
-        judge = Taxonomy(release.fetch(TAXONOMY))
+        judge = TaxonomyJudge(release.fetch(TAXONOMY))
     scores = Scores(find_reader(chosen.reader), judge)
     match(answers, questions, scores, chosen.holds, chosen.partial)
     return scores
