@@ -65,8 +65,9 @@ def test_the_card_shows_what_the_readers_say() -> None:
 
 
 def test_vlmevalkit_looks_at_the_marks_as_they_were_given() -> None:
-    # Whether a mark touches a space was looked up in the text from which earlier marks had gone, and "a_no/_"
-    # lost its underscores; found by comparing with the original on 300,000 random answers.
+    # Whether a mark touches a space was looked up in the text without the marks before it, and
+    # "a_no/_" lost its underscores. A comparison with the original on 300,000 random answers
+    # showed it.
     assert [READERS["vlmevalkit"].read(text, "") for text in ("a_no/_", "no!3(!")] == ["no", "no"]
 
 

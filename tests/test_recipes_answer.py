@@ -310,7 +310,11 @@ def test_a_path_that_leads_out_of_its_folder_is_refused(release: Path) -> None:
     """Inspect's task writes pictures under their image_id, which comes from an archive."""
     path = release / "data" / "real" / "test-00000.tar"
     with tarfile.open(path) as archive:
-        members = [(member, archive.extractfile(member).read()) for member in archive]  # type: ignore[union-attr]
+        members = []
+        for member in archive:
+            file = archive.extractfile(member)
+            assert file
+            members.append((member, file.read()))
     with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as archive:
         for member, data in members:
             member.name = member.name.replace("vg/", "../")
@@ -530,7 +534,11 @@ def test_half_a_surrogate_pair_in_a_question_is_one_line(
 ) -> None:
     path = release / "data" / "real" / "test-00000.tar"
     with tarfile.open(path) as archive:
-        members = [(member, archive.extractfile(member).read()) for member in archive]  # type: ignore[union-attr]
+        members = []
+        for member in archive:
+            file = archive.extractfile(member)
+            assert file
+            members.append((member, file.read()))
     with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as archive:
         for member, data in members:
             broken = data.replace(b" in the image?", rb" in \ud800 im?")  # of the same length

@@ -176,11 +176,11 @@ def test_other_commands_point_to_it(damaged: Project, capsys: pytest.CaptureFixt
     decide_all(damaged, "ann")
     out = damaged.path.with_name("json")
     for words in (["agree"], ["ask"], ["export", "--out", str(out)]):
-        status, _, told = run_label(capsys, words[0], damaged.path, *words[1:])
+        status, _, expected = run_label(capsys, words[0], damaged.path, *words[1:])
         assert status == 0
-        assert told.startswith("mmrel label: warning: 3 names look damaged, for example ")
-        assert f"mmrel label audit {damaged.path} lists them" in told
-        assert len(told.splitlines()) == 1
+        assert expected.startswith("mmrel label: warning: 3 names look damaged, for example ")
+        assert f"mmrel label audit {damaged.path} lists them" in expected
+        assert len(expected.splitlines()) == 1
 
 
 def test_a_sound_project_is_left_in_peace(tmp_path: Path, capsys: Capture) -> None:
@@ -259,7 +259,7 @@ def test_a_name_that_makes_no_question_is_said_and_left(tmp_path: Path, capsys: 
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "expected"),
     [
         (["--rename", "cup"], "expected --rename OLD=NEW, NEW of 1 to 100 characters, got 'cup'"),
         (["--rename", "cup=a "], "--rename: expected a name of the project, got 'cup'"),
@@ -279,7 +279,7 @@ def test_errors_are_one_line_and_nothing_is_changed(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     words: list[str],
-    told: str,
+    expected: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     project = make_named(tmp_path, Triplet("pandbear", "ride", "bike"))
@@ -289,7 +289,7 @@ def test_errors_are_one_line_and_nothing_is_changed(
     before = list(project._db.iterdump())
     status, _, err = run_label(capsys, "audit", "project.sqlite", *words, "--mend")
     assert status == 1
-    assert err.startswith(f"mmrel label audit: {told}")
+    assert err.startswith(f"mmrel label audit: {expected}")
     assert len(err.splitlines()) == 1
     assert list(project._db.iterdump()) == before
 

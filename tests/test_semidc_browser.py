@@ -291,7 +291,7 @@ def test_disagreements_are_settled_by_a_third_person(
         "1 × corrected to person stand surfboard",
         "1 × rejected",
     ]
-    cy.correct()  # takes what stands there: the correction of the other
+    cy.correct()  # keeps the correction of the other person
     with contextlib.closing(Project(tmp_path / "project.sqlite")) as project:
         assert [item.id for item in project.items("settled")] == [1]
     assert decisions(tmp_path)[-1] == (1, "cy", "correct", "stand")

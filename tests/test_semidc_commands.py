@@ -71,7 +71,7 @@ def test_the_commands_lead_from_pictures_to_records(
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "expected"),
     [
         ("agree none.sqlite", "agree: none.sqlite: expected a project file, found none"),
         ("select --images none --out c.jsonl", "select: none: expected pictures"),
@@ -91,12 +91,12 @@ def test_errors_are_one_line(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     words: str,
-    told: str,
+    expected: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     status, _, err = run_label(capsys, *words.split())
     assert status == 1
-    assert err.startswith(f"mmrel label {told}")
+    assert err.startswith(f"mmrel label {expected}")
     assert len(err.splitlines()) == 1
     assert list(tmp_path.iterdir()) == []  # verify used to leave a project behind
 
@@ -138,8 +138,8 @@ def test_a_file_of_items_with_such_a_word_is_refused_by_its_line(tmp_path: Path)
 
 
 def test_nothing_is_written_that_is_no_text(tmp_path: Path) -> None:
-    told = r"lines\.jsonl: expected text that UTF-8 can hold, got '.*ud800"
-    with pytest.raises(InputError, match=told):
+    expected = r"lines\.jsonl: expected text that UTF-8 can hold, got '.*ud800"
+    with pytest.raises(InputError, match=expected):
         write_json_lines(tmp_path / "lines.jsonl", [{"name": "a\ud800"}])
     assert not (tmp_path / "lines.jsonl").exists()
 

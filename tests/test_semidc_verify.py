@@ -293,7 +293,7 @@ def test_the_page_loads_nothing_from_elsewhere(client: TestClient) -> None:
 
 
 @pytest.mark.parametrize(
-    ("host", "secret", "told"),
+    ("host", "secret", "expected"),
     [
         ("0.0.0.0", None, "expected a secret to serve at 0.0.0.0"),
         ("::", None, "expected a secret to serve at ::"),
@@ -302,7 +302,7 @@ def test_the_page_loads_nothing_from_elsewhere(client: TestClient) -> None:
     ],
 )  # fmt: skip
 def test_beyond_loopback_a_secret_is_demanded(
-    project: Project, host: str, secret: str | None, told: str
+    project: Project, host: str, secret: str | None, expected: str
 ) -> None:
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=expected):
         verify.serve(project, project.path.parent, host, 0, secret)

@@ -79,7 +79,7 @@ def test_names_in_triplets_stay_whole(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("category", "words", "told"),
+    ("category", "words", "expected"),
     [
         # "Does a cup above a dog in the image?" was a question of the category action.
         ("action", ("cup", "above", "dog"), r"a verb \(hold, .*\), got the spatial word 'above'"),
@@ -101,9 +101,9 @@ def test_names_in_triplets_stay_whole(name: str) -> None:
     ],
 )  # fmt: skip
 def test_words_that_make_no_question_are_refused(
-    category: str, words: tuple[str, str, str], told: str
+    category: str, words: tuple[str, str, str], expected: str
 ) -> None:
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=expected):
         make_triplet("real", category, *words)
 
 
