@@ -15,7 +15,7 @@ import yaml
 from PIL import Image
 
 import upload
-from mmrel_kit.build.hub_eval import make_uri
+from mmrel_kit.build.hub_eval import make_data_uri
 from mmrel_kit.card.hub_eval import KEPT, MAX_SIDE, PATTERN
 from mmrel_kit.check.release import check_release
 from mmrel_kit.questions.records import make_prompt
@@ -100,7 +100,7 @@ def test_the_other_configs_load_as_before(evaluated: Path, tmp_path: Path) -> No
 def test_large_pictures_are_made_smaller(size: tuple[int, int], expected: tuple[int, int]) -> None:
     buffer = io.BytesIO()
     Image.new("RGB", size, "red").save(buffer, "PNG")
-    data = base64.b64decode(make_uri(buffer.getvalue(), "here").partition(",")[2])
+    data = base64.b64decode(make_data_uri(buffer.getvalue(), "here").partition(",")[2])
     assert Image.open(io.BytesIO(data)).size == expected
     assert (data == buffer.getvalue()) == (max(size) <= MAX_SIDE)
 

@@ -20,7 +20,7 @@ from PIL import Image
 
 import upload
 from benchmarks.standin import make_standin
-from mmrel_kit.build import pack
+from mmrel_kit.build import shards
 from mmrel_kit.build.job import Job, build_release, build_share, finish_release
 from mmrel_kit.check.release import check_release
 from mmrel_kit.files import InputError, Share
@@ -133,13 +133,13 @@ def test_a_killed_build_goes_on(sources: Path, calm: dict[str, bytes], tmp_path:
 def note_tables(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Return a list that grows by the path of each table that is written."""
     written: list[Path] = []
-    real = pack.TableWriter
+    real = shards.TableWriter
 
-    def write(path: Path) -> pack.TableWriter:
+    def write(path: Path) -> shards.TableWriter:
         written.append(path)
         return real(path)
 
-    monkeypatch.setattr(pack, "TableWriter", write)
+    monkeypatch.setattr(shards, "TableWriter", write)
     return written
 
 

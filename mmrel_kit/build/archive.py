@@ -28,7 +28,7 @@ def sample_key(image_id: str) -> str:
     return folder + slash + name.partition(".")[0]
 
 
-def describe_merge(image_id: str, other: str) -> str:
+def describe_key_clash(image_id: str, other: str) -> str:
     """Return what is wrong with two pictures of one `sample_key`, and what to do."""
     return (
         f"picture {image_id!r} agrees with {other!r} up to the first dot of its name, and "

@@ -13,7 +13,7 @@ import mmrel
 from mmrel_kit.audit.findings import audit_release
 from mmrel_kit.audit.page import make_blocks
 from mmrel_kit.build.hub_eval import write_hub_eval
-from mmrel_kit.build.pack import make_versions
+from mmrel_kit.build.shards import list_versions
 from mmrel_kit.card import croissant
 from mmrel_kit.card.facts import merge_facts
 from mmrel_kit.card.hub_eval import find_splits
@@ -43,8 +43,8 @@ from mmrel_kit.pictures.archives import read_archives
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from mmrel_kit.build.pack import Part, Workplace
-    from mmrel_kit.build.plan import Plan
+    from mmrel_kit.build.plan import BuildPlan
+    from mmrel_kit.build.shards import ShardManifest, WorkFolder
     from mmrel_kit.card.facts import Facts
     from mmrel_kit.questions.table import Partners
 
@@ -52,7 +52,7 @@ CARD = "README.md"
 MISSING = "missing.jsonl"
 
 
-class Built(NamedTuple):
+class BuildSummary(NamedTuple):
     """What a build made.
 
     Attributes:
@@ -91,7 +91,7 @@ def check_out(out: Path) -> None:
         raise InputError(f"{out}: {wanted}; name another --out or empty it")
 
 
-def join_parts(plan: Plan, work: Workplace, parts: Sequence[Part]) -> Built:
+def join_shards(plan: BuildPlan, work: WorkFolder, parts: Sequence[ShardManifest]) -> BuildSummary:
     """Join the shards of a release with all that is beside them, and move it to its place."""
     parts = sorted(parts, key=lambda part: part.name)
     facts = merge_facts(part.facts for part in parts)
@@ -113,7 +113,7 @@ def join_parts(plan: Plan, work: Workplace, parts: Sequence[Part]) -> Built:
     files[croissant.NAME] = describe_file(work.release / croissant.NAME)
     (work.release / INDEX).write_text(make_index(files, note), "utf-8", newline="\n")
     _write_card(work.release, facts, note)
-    built = Built(facts, plan.count_partners(), left_out, plan.get_meta("assumed") or {})
+    built = BuildSummary(facts, plan.count_partners(), left_out, plan.get_meta("assumed") or {})
     _replace_folder(work.release, work.out)
     shutil.rmtree(work.root)
     return built
@@ -125,13 +125,13 @@ def make_index(files: dict[str, dict[str, Any]], note: str | None) -> str:
         "name": "mmrel",
         "version": mmrel.__version__,
         "note": note,
-        "written_by": make_versions(),
+        "written_by": list_versions(),
         "files": dict(sorted(files.items())),
     }
     return _dump(index)
 
 
-def renew_file(release: Path, name: str, data: bytes) -> None:
+def replace_file(release: Path, name: str, data: bytes) -> None:
     """Write a file of a release anew, and what checksums.json says of it."""
     index = mmrel.parse_index((release / INDEX).read_bytes())
     write_bytes(release / name, data)
@@ -140,12 +140,12 @@ def renew_file(release: Path, name: str, data: bytes) -> None:
     write_bytes(release / INDEX, _dump(index).encode())
 
 
-def renew_card(release: Path, blocks: Mapping[str, str]) -> None:
+def update_card(release: Path, blocks: Mapping[str, str]) -> None:
     """Put other blocks into the card of a release, such as those of an audit, by their names."""
     card = (release / CARD).read_text("utf-8")
     generated = read_generated(card)
     renewed = Generated(generated.front, {**generated.blocks, **blocks})
-    renew_file(release, CARD, fill_template(card, renewed, of_project=True).encode())
+    replace_file(release, CARD, fill_template(card, renewed, of_project=True).encode())
 
 
 def _dump(index: dict[str, Any]) -> str:
@@ -162,7 +162,7 @@ def _clear(release: Path, keep: set[str]) -> None:
             path.unlink()
 
 
-def _join_records(work: Workplace, parts: Sequence[Part]) -> None:
+def _join_records(work: WorkFolder, parts: Sequence[ShardManifest]) -> None:
     """Append the records of each shard to those of its split."""
     for part in parts:
         split = work.release / "data" / part.facts.domain / f"{part.facts.split}.jsonl"
@@ -171,13 +171,15 @@ def _join_records(work: Workplace, parts: Sequence[Part]) -> None:
             shutil.copyfileobj(records, lines)
 
 
-def _write_texts(plan: Plan, release: Path, facts: list[Facts]) -> None:
+def _write_texts(plan: BuildPlan, release: Path, facts: list[Facts]) -> None:
     """Write what a release has beside its data."""
     for name in (*SCHEMAS, "LICENSE"):
         _copy(PROJECT / name, release / name)
     _copy(Path(mmrel.__file__), release / "loader" / "mmrel.py")
     if plan.get_meta("missing"):
-        write_json_lines(release / MISSING, (missing._asdict() for missing in plan.missing()))
+        write_json_lines(
+            release / MISSING, (missing._asdict() for missing in plan.missing_pictures())
+        )
     infos = make_dataset_infos(facts)
     (release / "dataset_infos.json").write_text(infos, "utf-8", newline="\n")
 
@@ -188,12 +190,12 @@ def _write_card(release: Path, facts: list[Facts], note: str | None) -> None:
     checksums.json is valid before and after.
     """
     record, picture = _find_example(mmrel.Release(release))
-    renew_file(release, EXAMPLE, make_example_picture(picture, record["image_id"]))
+    replace_file(release, EXAMPLE, make_example_picture(picture, record["image_id"]))
     audited = make_blocks(audit_release(release, thorough=False))
     blocks = {**audited, "row": make_row(record)}
     generated = generate(facts, note, blocks, find_splits(release))
     card = fill_template(TEMPLATE.read_text("utf-8"), generated)
-    renew_file(release, CARD, card.encode())
+    replace_file(release, CARD, card.encode())
 
 
 def _find_example(release: mmrel.Release) -> tuple[dict[str, Any], bytes]:

@@ -56,7 +56,7 @@ def read_texts(root: Path) -> Iterator[tuple[str, str, str | None]]:
                             yield split, column, value
 
 
-def make_uri(data: bytes, where: str) -> str:
+def make_data_uri(data: bytes, where: str) -> str:
     """Return a picture as a data URI.
 
     Its bytes stay as they are where it is small enough; else it is scaled down, as JPEG.
@@ -77,7 +77,7 @@ def _read_rows(archives: list[Path]) -> Iterator[dict[str, Any]]:
         with open(path, "rb") as file:
             for records, data in mmrel.read_archive(file, path.name, path.stat().st_size):
                 asked = [record for record in records if record["task"] == "discriminative"]
-                uri = make_uri(data, f"{path}: {records[0]['image_id']}") if asked else ""
+                uri = make_data_uri(data, f"{path}: {records[0]['image_id']}") if asked else ""
                 for record in asked:
                     kept = {name: record[name] for name in KEPT}
                     yield {

@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 import mmrel
 from mmrel_kit.audit.findings import drop_questions
-from mmrel_kit.build.finish import MISSING, Built, check_out, join_parts
-from mmrel_kit.build.pack import Part, Workplace, read_part
-from mmrel_kit.build.plan import SHARD_BYTES, Plan
-from mmrel_kit.build.workers import pack_shards
+from mmrel_kit.build.finish import MISSING, BuildSummary, check_out, join_shards
+from mmrel_kit.build.plan import SHARD_BYTES, BuildPlan
+from mmrel_kit.build.shards import ShardManifest, WorkFolder, read_manifest
+from mmrel_kit.build.workers import write_shards
 from mmrel_kit.files import SHOWN_PROBLEMS, InputError, write_whole
 from mmrel_kit.questions.annotations import find_files, read_annotations
 
@@ -70,7 +70,7 @@ class Job:
     say: Callable[[str], None] = _be_silent
 
     @property
-    def work(self) -> Workplace:
+    def work(self) -> WorkFolder:
         """The folders beside `out` in which the build goes on."""
         return make_workplace(self.out)
 
@@ -88,8 +88,10 @@ class Job:
 def build_release(
     job: Job,
     workers: int = 1,
-    progress: Callable[[Iterable[Part], int], Iterable[Part]] = lambda parts, total: parts,
-) -> Built:
+    progress: Callable[
+        [Iterable[ShardManifest], int], Iterable[ShardManifest]
+    ] = lambda parts, total: parts,
+) -> BuildSummary:
     """Build a release from annotation files and pictures.
 
     Args:
@@ -105,12 +107,12 @@ def build_release(
     check_out(job.work.out)
     try:
         with closing(open_plan(job)) as plan:
-            shards = plan.shards()
+            shards = plan.list_shards()
             job.say(_describe_packing(plan, shards, job.work))
-            packing = pack_shards(plan, shards, job.pictures, job.work, workers)
+            packing = write_shards(plan, shards, job.pictures, job.work, workers)
             parts = list(progress(packing, sum(shard.size for shard in shards)))
             job.say("finishing: records, card, audit and checksums")
-            return join_parts(plan, job.work, parts)
+            return join_shards(plan, job.work, parts)
     except InputError:
         # What was wrong will be mended: the next build looks at everything anew, but for the
         # shards that are finished.
@@ -120,7 +122,7 @@ def build_release(
         raise
 
 
-def build_share(job: Job, share: Share, workers: int = 1) -> list[Part]:
+def build_share(job: Job, share: Share, workers: int = 1) -> list[ShardManifest]:
     """Pack a share of a release's shards: the unit of any scheduler.
 
     Shares may be packed at once and in any order, by processes that see the same folders; each
@@ -135,13 +137,13 @@ def build_share(job: Job, share: Share, workers: int = 1) -> list[Part]:
         raise InputError(f"{wanted}, got {number}/{total}")
     check_out(job.work.out)
     with closing(open_plan(job, share)) as plan:
-        shards = share.choose(plan.shards())
+        shards = share.choose(plan.list_shards())
         packing = _describe_packing(plan, shards, job.work)
         job.say(f"share {number} of {total}: {packing}")
-        return list(pack_shards(plan, shards, job.pictures, job.work, workers))
+        return list(write_shards(plan, shards, job.pictures, job.work, workers))
 
 
-def finish_release(out: Path) -> Built:
+def finish_release(out: Path) -> BuildSummary:
     """Join the shares that `build_share` has packed into the release.
 
     Raises:
@@ -152,10 +154,10 @@ def finish_release(out: Path) -> Built:
     if not work.plan.exists():
         wanted = "expected the plan of a build, found none"
         raise InputError(f"{work.plan}: {wanted}; pack it first: mmrel build --shard")
-    with closing(Plan(work.plan, resume=True)) as plan:
+    with closing(BuildPlan(work.plan, resume=True)) as plan:
         parts, missing = [], []
-        for shard in plan.shards():
-            part = read_part(plan, shard, work)
+        for shard in plan.list_shards():
+            part = read_manifest(plan, shard, work)
             if part:
                 parts.append(part)
             else:
@@ -167,10 +169,10 @@ def finish_release(out: Path) -> Built:
                 f"{work.root}: expected all shards, {number} are not packed, {named}; "
                 "run their shares again: mmrel build --shard"
             )
-        return join_parts(plan, work, parts)
+        return join_shards(plan, work, parts)
 
 
-def open_plan(job: Job, share: Share | None = None) -> Plan:
+def open_plan(job: Job, share: Share | None = None) -> BuildPlan:
     """Return the plan of a job: the one of an earlier build with the same inputs, or a new one.
 
     A new plan is made aside and moved to its place whole, so that several processes may do this at
@@ -180,27 +182,27 @@ def open_plan(job: Job, share: Share | None = None) -> Plan:
     for folder in (work.parts, work.release):
         folder.mkdir(parents=True, exist_ok=True)
     if work.plan.exists():
-        plan = Plan(work.plan, resume=True)
+        plan = BuildPlan(work.plan, resume=True)
         if _is_current(plan, job, share):
             job.say(f"going on with the build that was stopped: {work.root}")
             return plan
         plan.close()
     with write_whole(work.plan) as aside:
         _make_plan(job, aside)
-    return Plan(work.plan, resume=True)
+    return BuildPlan(work.plan, resume=True)
 
 
-def make_workplace(out: Path) -> Workplace:
+def make_workplace(out: Path) -> WorkFolder:
     """Return the folders in which the release at `out` is built."""
-    return Workplace(Path(os.path.abspath(out)))
+    return WorkFolder(Path(os.path.abspath(out)))
 
 
-def _is_current(plan: Plan, job: Job, share: Share | None) -> bool:
+def _is_current(plan: BuildPlan, job: Job, share: Share | None) -> bool:
     """Return whether a plan can be used again; pictures that were missing may be there now."""
     described = json.loads(json.dumps(job.describe()))
     if plan.get_meta("job") != described:
         return False
-    shards: Sequence[Shard] = plan.shards()
+    shards: Sequence[Shard] = plan.list_shards()
     if share is not None:
         shards = share.choose(shards)
     elif plan.get_meta("missing"):
@@ -209,26 +211,26 @@ def _is_current(plan: Plan, job: Job, share: Share | None) -> bool:
 
 
 def _make_plan(job: Job, path: Path) -> None:
-    with closing(Plan(path)) as plan:
+    with closing(BuildPlan(path)) as plan:
         job.say(f"reading {len(find_files(job.annotations))} annotation files")
         described = job.describe()
         plan.add(read_annotations(job.annotations, job.split, job.mapping))
         dropped = drop_questions(plan, job.drop)
         job.say(f"looking for the pictures of {plan.count_questions()} questions")
         job.pictures.prepare(job.work.root)
-        plan.place_pictures(job.pictures, job.shard_bytes, job.allow_missing)
-        plan.set_meta("missing", sum(1 for _ in plan.missing()))
+        plan.assign_shards(job.pictures, job.shard_bytes, job.allow_missing)
+        plan.set_meta("missing", sum(1 for _ in plan.missing_pictures()))
         plan.set_meta("job", described)
         plan.set_meta("note", job.note)
         plan.set_meta("hub eval", job.hub_eval)
         plan.set_meta("left out", _describe_left_out(plan, dropped))
 
 
-def _describe_packing(plan: Plan, shards: Sequence[Shard], work: Workplace) -> str:
+def _describe_packing(plan: BuildPlan, shards: Sequence[Shard], work: WorkFolder) -> str:
     """Return what will be packed, and how much of it an earlier build has packed already."""
-    questions, pictures = plan.count_placed()
+    questions, pictures = plan.count_contents()
     size = sum(shard.size for shard in shards)
-    packed = sum(read_part(plan, shard, work) is not None for shard in shards)
+    packed = sum(read_manifest(plan, shard, work) is not None for shard in shards)
     text = f"{questions} questions about {pictures} pictures; "
     text += f"packing {len(shards)} shards, {size / 1e6:.1f} MB"
     if packed:
@@ -236,14 +238,14 @@ def _describe_packing(plan: Plan, shards: Sequence[Shard], work: Workplace) -> s
     return text
 
 
-def _describe_left_out(plan: Plan, dropped: dict[str, int]) -> str | None:
+def _describe_left_out(plan: BuildPlan, dropped: dict[str, int]) -> str | None:
     """Return a sentence on the questions that a release lacks; every number on it carries it."""
     reasons = []
     for kind, number in dropped.items():
         if number:
             reasons.append(f"{number} questions were dropped ({kind})")
     counts: dict[str, list[int]] = {}
-    for missing in plan.missing():
+    for missing in plan.missing_pictures():
         count = counts.setdefault(missing.domain, [0, 0])
         count[0] += 1
         count[1] += missing.questions

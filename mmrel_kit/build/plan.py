@@ -13,7 +13,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
 import mmrel
-from mmrel_kit.build.archive import describe_merge, sample_key
+from mmrel_kit.build.archive import describe_key_clash, sample_key
 from mmrel_kit.files import SHOWN_PROBLEMS, InputError, Problem, raise_problems
 from mmrel_kit.pictures.index import Location
 from mmrel_kit.questions.table import FIELDS, QuestionTable, make_order, read_record
@@ -69,7 +69,7 @@ class Shard:
         return f"{self.domain}-{self.split}-{self.index:05d}"
 
 
-class Missing(NamedTuple):
+class MissingPicture(NamedTuple):
     """A picture that no source has, and how many questions are about it."""
 
     domain: str
@@ -87,7 +87,7 @@ class PlannedPicture(NamedTuple):
     records: list[Record]
 
 
-class Plan(QuestionTable):
+class BuildPlan(QuestionTable):
     """The questions of a release, and the pictures and shards that they go into.
 
     Args:
@@ -101,7 +101,7 @@ class Plan(QuestionTable):
             self.db.create_function("sample_key", 1, sample_key, deterministic=True)
             self.db.executescript(_TABLES)
 
-    def place_pictures(self, pictures: Pictures, shard_bytes: int, allow_missing: bool) -> None:
+    def assign_shards(self, pictures: Pictures, shard_bytes: int, allow_missing: bool) -> None:
         """Find every picture and cut the splits into shards.
 
         Raises:
@@ -123,13 +123,13 @@ class Plan(QuestionTable):
             raise InputError(f"{wanted}, found none of those asked about")
         self.db.commit()
 
-    def count_placed(self) -> tuple[int, int]:
+    def count_contents(self) -> tuple[int, int]:
         """Return how many questions and how many pictures the release will have."""
         query = "select coalesce(sum(rows), 0), count(*) from pictures where shard is not null"
         questions, pictures = self.db.execute(query).fetchone()
         return int(questions), int(pictures)
 
-    def missing(self) -> Iterator[Missing]:
+    def missing_pictures(self) -> Iterator[MissingPicture]:
         """Yield the pictures that no source has."""
         rows = self.db.execute(
             "select domain, split, image_id, rows, q.source, min(q.rowid) "
@@ -137,9 +137,9 @@ class Plan(QuestionTable):
             "group by domain, split, image_id order by domain, split, image_id"
         )
         for *row, _ in rows:  # SQLite takes the columns beside a minimum from its row
-            yield Missing(*row)
+            yield MissingPicture(*row)
 
-    def shards(self) -> list[Shard]:
+    def list_shards(self) -> list[Shard]:
         """Return the shards of the release, by domain, split and index."""
         rows = self.db.execute(
             "select domain, split, shard, max(shard) over (partition by domain, split) + 1, "
@@ -191,7 +191,7 @@ class Plan(QuestionTable):
             "where a.image_id < b.image_id limit 100"
         )
         for image_id, other in twins.fetchall():
-            yield Problem(self._find_line(other), describe_merge(other, image_id))
+            yield Problem(self._find_line(other), describe_key_clash(other, image_id))
 
     def _raise_missing(self, pictures: Pictures) -> None:
         """List the first missing pictures, then their number by domain and annotation file."""

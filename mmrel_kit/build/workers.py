@@ -11,22 +11,22 @@ from contextlib import closing, contextmanager
 from multiprocessing import active_children, get_context, parent_process
 from typing import TYPE_CHECKING
 
-from mmrel_kit.build.pack import make_problem, pack_shard
-from mmrel_kit.build.plan import Plan
+from mmrel_kit.build.plan import BuildPlan
+from mmrel_kit.build.shards import make_problem, write_shard
 from mmrel_kit.files import InputError, Problem, raise_problems
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
     from pathlib import Path
 
-    from mmrel_kit.build.pack import Part, Workplace
     from mmrel_kit.build.plan import Shard
+    from mmrel_kit.build.shards import ShardManifest, WorkFolder
     from mmrel_kit.pictures.sources import Pictures
 
 
-def pack_shards(
-    plan: Plan, shards: Sequence[Shard], pictures: Pictures, work: Workplace, workers: int
-) -> Iterator[Part]:
+def write_shards(
+    plan: BuildPlan, shards: Sequence[Shard], pictures: Pictures, work: WorkFolder, workers: int
+) -> Iterator[ShardManifest]:
     """Pack shards and yield each as it is finished; what is wrong with one does not stop others.
 
     Raises:
@@ -47,11 +47,11 @@ def pack_shards(
 
 
 def _pack_here(
-    plan: Plan, shards: Sequence[Shard], pictures: Pictures, work: Workplace
-) -> Generator[Part | Problem, None, None]:
+    plan: BuildPlan, shards: Sequence[Shard], pictures: Pictures, work: WorkFolder
+) -> Generator[ShardManifest | Problem, None, None]:
     for shard in shards:
         try:
-            part = pack_shard(plan, shard, pictures, work)
+            part = write_shard(plan, shard, pictures, work)
         except InputError as error:
             yield make_problem(error)
         else:
@@ -59,8 +59,8 @@ def _pack_here(
 
 
 def _pack_in_workers(
-    plan: Plan, shards: Sequence[Shard], pictures: Pictures, work: Workplace, workers: int
-) -> Generator[Part | Problem, None, None]:
+    plan: BuildPlan, shards: Sequence[Shard], pictures: Pictures, work: WorkFolder, workers: int
+) -> Generator[ShardManifest | Problem, None, None]:
     # Not forked: a copy of a process with threads (Arrow's, a progress bar's) may hang.
     context = get_context("spawn")
     started = (plan.path, pictures, work)
@@ -99,12 +99,12 @@ def _holding_back_ctrl_c() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-_worker: tuple[Plan, Pictures, Workplace]
+_worker: tuple[BuildPlan, Pictures, WorkFolder]
 
 
-def _start_worker(path: Path, pictures: Pictures, work: Workplace) -> None:
+def _start_worker(path: Path, pictures: Pictures, work: WorkFolder) -> None:
     global _worker
-    _worker = Plan(path, resume=True), pictures, work
+    _worker = BuildPlan(path, resume=True), pictures, work
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
@@ -116,6 +116,6 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _pack_in_worker(shard: Shard) -> Part:
+def _pack_in_worker(shard: Shard) -> ShardManifest:
     plan, pictures, work = _worker
-    return pack_shard(plan, shard, pictures, work)
+    return write_shard(plan, shard, pictures, work)

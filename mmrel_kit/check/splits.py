@@ -8,7 +8,7 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 import mmrel
-from mmrel_kit.build.archive import describe_merge, sample_key
+from mmrel_kit.build.archive import describe_key_clash, sample_key
 from mmrel_kit.card.facts import Facts, count_picture, make_facts
 from mmrel_kit.check.faces import Entry, Face, read_archives, read_lines
 from mmrel_kit.check.tables import read_tables
@@ -127,7 +127,7 @@ class Split:
         elif twin == image_id:
             yield Problem(where, f"expected all questions of {image_id!r} to stand together")
         else:
-            yield Problem(where, describe_merge(image_id, twin))
+            yield Problem(where, describe_key_clash(image_id, twin))
 
     def _check_pixels(self, where: str, data: bytes, statistics: Statistics) -> Iterator[Problem]:
         image = decode_picture(data, where)

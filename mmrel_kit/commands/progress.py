@@ -11,7 +11,7 @@ from tqdm import tqdm
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from mmrel_kit.build.pack import Part
+    from mmrel_kit.build.shards import ShardManifest
 
 
 def show_bytes(total: int) -> tqdm[Any]:
@@ -27,7 +27,7 @@ def follow_bytes(done: Iterator[int], total: int) -> Iterator[int]:
             bar.update(size)
 
 
-def follow_parts(parts: Iterable[Part], total: int) -> Iterator[Part]:
+def follow_shards(parts: Iterable[ShardManifest], total: int) -> Iterator[ShardManifest]:
     """Yield shards as they are packed, and show the bytes of their pictures."""
     with show_bytes(total) as bar:
         for part in parts:

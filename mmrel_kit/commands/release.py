@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import mmrel
 from mmrel_kit.audit.findings import DROPPABLE, audit_release
 from mmrel_kit.audit.page import make_blocks, make_list, make_report
-from mmrel_kit.build.finish import renew_card
+from mmrel_kit.build.finish import update_card
 from mmrel_kit.build.job import Job, build_release, build_share, finish_release
 from mmrel_kit.card.sheet import draw_sheet
 from mmrel_kit.check.release import check_release, check_sample
 from mmrel_kit.commands.options import Verbs, parse_path, parse_positive, parse_share
-from mmrel_kit.commands.progress import count_pictures, follow_bytes, follow_parts, show_bytes
+from mmrel_kit.commands.progress import count_pictures, follow_bytes, follow_shards, show_bytes
 from mmrel_kit.files import InputError, format_table
 from mmrel_kit.hub import push as hub_push
 from mmrel_kit.hub import verify as hub_verify
@@ -26,7 +26,7 @@ from mmrel_kit.pictures.sources import PictureSources
 if TYPE_CHECKING:
     import argparse
 
-    from mmrel_kit.build.finish import Built
+    from mmrel_kit.build.finish import BuildSummary
 
 # How to go on after Ctrl-C, where the command does not start again from the beginning.
 RESUMES_BUILD = "the same command goes on where this one stopped; shards that are packed stay"
@@ -63,7 +63,7 @@ def build(args: argparse.Namespace) -> int:
         finish = f"mmrel finish --out {args.out}"
         print(f"{len(parts)} shards packed; when all shares are: {finish}")
         return 0
-    built = build_release(job, args.workers, follow_parts)
+    built = build_release(job, args.workers, follow_shards)
     _print_built(built, args.out)
     return 0
 
@@ -94,7 +94,7 @@ def audit(args: argparse.Namespace) -> int:
     found = audit_release(args.release, thorough=not args.quick, progress=follow_bytes)
     print(make_list(found) if args.json else make_report(found))
     if args.card:
-        renew_card(args.release, make_blocks(found))
+        update_card(args.release, make_blocks(found))
     return 0
 
 
@@ -240,7 +240,7 @@ def _add_folder(add: Any) -> None:
     add("release", type=parse_path, metavar="DIR", help="folder of the release")
 
 
-def _print_built(built: Built, out: Path) -> None:
+def _print_built(built: BuildSummary, out: Path) -> None:
     """Print what a build made, and which yes/no questions have no partner."""
     rows = [("domain", "split", "pictures", "questions")]
     for part in built.facts:

@@ -30,11 +30,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from mmrel_kit.build.plan import Plan, PlannedPicture, Shard
+    from mmrel_kit.build.plan import BuildPlan, PlannedPicture, Shard
     from mmrel_kit.pictures.sources import Pictures
 
 
-class Part(NamedTuple):
+class ShardManifest(NamedTuple):
     """A finished shard.
 
     Attributes:
@@ -52,7 +52,7 @@ class Part(NamedTuple):
     files: dict[str, dict[str, Any]]
 
 
-class Workplace(NamedTuple):
+class WorkFolder(NamedTuple):
     """The folders of a build, which goes on beside its output."""
 
     out: Path
@@ -72,7 +72,7 @@ class Workplace(NamedTuple):
 
     @property
     def parts(self) -> Path:
-        """The records of each finished shard, and its `Part`."""
+        """The records of each finished shard, and its `ShardManifest`."""
         return self.root / "parts"
 
     @property
@@ -81,7 +81,9 @@ class Workplace(NamedTuple):
         return self.root / "release"
 
 
-def pack_shard(plan: Plan, shard: Shard, pictures: Pictures, work: Workplace) -> Part:
+def write_shard(
+    plan: BuildPlan, shard: Shard, pictures: Pictures, work: WorkFolder
+) -> ShardManifest:
     """Write a shard's archive, table and records, unless they are packed already.
 
     Every picture is decoded once, to know that it opens; its bytes stay as they are. The three
@@ -91,7 +93,7 @@ def pack_shard(plan: Plan, shard: Shard, pictures: Pictures, work: Workplace) ->
     Raises:
         InputError: with all pictures of the shard that do not open.
     """
-    done = read_part(plan, shard, work)
+    done = read_manifest(plan, shard, work)
     if done:
         return done
     stem = f"data/{shard.domain}/{shard.split}-{shard.index:05d}"
@@ -106,12 +108,12 @@ def pack_shard(plan: Plan, shard: Shard, pictures: Pictures, work: Workplace) ->
         files = {archive: describe_file(archive_aside), table: describe_file(table_aside)}
     files[archive]["categories"] = list_categories(counts)
     facts = make_facts(shard.domain, shard.split, counts, files[table]["size"])
-    part = Part(shard.name, _make_fingerprint(plan, shard), shard.size, facts, files)
+    part = ShardManifest(shard.name, _make_fingerprint(plan, shard), shard.size, facts, files)
     write_bytes(_part_file(work, shard), json.dumps(part).encode())
     return part
 
 
-def read_part(plan: Plan, shard: Shard, work: Workplace) -> Part | None:
+def read_manifest(plan: BuildPlan, shard: Shard, work: WorkFolder) -> ShardManifest | None:
     """Return the finished part of a shard.
 
     None: it is not packed, or was packed from other input or by other versions.
@@ -119,7 +121,7 @@ def read_part(plan: Plan, shard: Shard, work: Workplace) -> Part | None:
     try:
         text = _part_file(work, shard).read_text("utf-8")
         name, fingerprint, size, facts, files = json.loads(text)
-        part = Part(name, fingerprint, size, Facts(*facts), files)
+        part = ShardManifest(name, fingerprint, size, Facts(*facts), files)
         for path, described in files.items():
             if (work.release / path).stat().st_size != described["size"]:
                 return None
@@ -134,7 +136,7 @@ def make_problem(error: InputError) -> Problem:
     return Problem(where, message)
 
 
-def make_versions() -> dict[str, str]:
+def list_versions() -> dict[str, str]:
     """Return the versions of what wrote a release."""
     return {
         "mmrel": mmrel.__version__,
@@ -174,7 +176,7 @@ def _write_faces(
     return counts
 
 
-def _read_samples(plan: Plan, shard: Shard, pictures: Pictures) -> Iterator[Sample | Problem]:
+def _read_samples(plan: BuildPlan, shard: Shard, pictures: Pictures) -> Iterator[Sample | Problem]:
     for planned in plan.read(shard):
         sample: Sample | Problem
         try:
@@ -208,9 +210,9 @@ def _name_picture(planned: PlannedPicture) -> str:
     return f"{planned.records[0].source}: picture {planned.image_id!r}"
 
 
-def _make_fingerprint(plan: Plan, shard: Shard) -> str:
-    return f"{plan.make_fingerprint(shard)} {make_versions()}"
+def _make_fingerprint(plan: BuildPlan, shard: Shard) -> str:
+    return f"{plan.make_fingerprint(shard)} {list_versions()}"
 
 
-def _part_file(work: Workplace, shard: Shard) -> Path:
+def _part_file(work: WorkFolder, shard: Shard) -> Path:
     return work.parts / f"{shard.name}.json"
