@@ -16,7 +16,7 @@ from PIL import Image
 
 import upload
 from mmrel_kit.build.hub_eval import make_data_uri
-from mmrel_kit.card.hub_eval import KEPT, MAX_SIDE, PATTERN
+from mmrel_kit.card.hub_eval import MAX_SIDE, METADATA, PATTERN
 from mmrel_kit.check.release import check_release
 from mmrel_kit.questions.records import make_prompt
 from tests.conftest import make_sources
@@ -77,7 +77,7 @@ def test_the_config_holds_the_yes_no_questions_with_pictures_as_data_uris(
     assert [row["question_id"] for row in rows] == [record["question_id"] for record in records]
     for row, record in zip(rows, records, strict=True):
         assert (row["input"], row["target"]) == (make_prompt(record), record["answer"])
-        assert {name: row[name] for name in KEPT} == {name: record[name] for name in KEPT}
+        assert {name: row[name] for name in METADATA} == {name: record[name] for name in METADATA}
         head, _, data = row["image"].partition(",")
         assert re.fullmatch(r"data:image/(jpeg|png);base64", head)
         Image.open(io.BytesIO(base64.b64decode(data))).load()

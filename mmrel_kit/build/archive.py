@@ -18,10 +18,10 @@ def records_member(image_id: str) -> str:
     return image_id.rpartition(".")[0] + ".json"
 
 
-def sample_key(image_id: str) -> str:
+def make_sample_key(image_id: str) -> str:
     """Return what WebDataset readers call a picture: its path, up to the first dot of its name.
 
-    >>> sample_key("Dall-E_generated/v1.2/00001.left.png")
+    >>> make_sample_key("Dall-E_generated/v1.2/00001.left.png")
     'Dall-E_generated/v1.2/00001'
     """
     folder, slash, name = image_id.rpartition("/")
@@ -29,7 +29,7 @@ def sample_key(image_id: str) -> str:
 
 
 def describe_key_clash(image_id: str, other: str) -> str:
-    """Return what is wrong with two pictures of one `sample_key`, and what to do."""
+    """Return what is wrong with two pictures with the same `make_sample_key`, and what to do."""
     return (
         f"picture {image_id!r} agrees with {other!r} up to the first dot of its name, and "
         "WebDataset readers would merge them; rename one of the files, and its path in the "

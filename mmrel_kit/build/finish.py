@@ -15,19 +15,19 @@ from mmrel_kit.audit.page import make_blocks
 from mmrel_kit.build.hub_eval import write_hub_eval
 from mmrel_kit.build.shards import list_versions
 from mmrel_kit.card import croissant
-from mmrel_kit.card.facts import merge_facts
 from mmrel_kit.card.hub_eval import find_splits
 from mmrel_kit.card.readme import (
     EXAMPLE,
     TEMPLATE,
-    Generated,
-    fill_template,
+    CardContent,
     generate,
     make_dataset_infos,
     make_example_picture,
     make_row,
-    read_generated,
+    read_card,
+    render_card,
 )
+from mmrel_kit.card.stats import merge_stats
 from mmrel_kit.files import (
     INDEX,
     PROJECT,
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
     from mmrel_kit.build.plan import BuildPlan
     from mmrel_kit.build.shards import ShardManifest, WorkFolder
-    from mmrel_kit.card.facts import Facts
+    from mmrel_kit.card.stats import SplitStats
     from mmrel_kit.questions.table import Partners
 
 CARD = "README.md"
@@ -62,7 +62,7 @@ class BuildSummary(NamedTuple):
         assumed: how many questions of an annotation file went to `test`, as nothing names a split.
     """
 
-    facts: list[Facts]
+    facts: list[SplitStats]
     partners: dict[tuple[str, str], Partners]
     left_out: str | None
     assumed: dict[str, int]
@@ -94,7 +94,7 @@ def check_out(out: Path) -> None:
 def join_shards(plan: BuildPlan, work: WorkFolder, parts: Sequence[ShardManifest]) -> BuildSummary:
     """Join the shards of a release with all that is beside them, and move it to its place."""
     parts = sorted(parts, key=lambda part: part.name)
-    facts = merge_facts(part.facts for part in parts)
+    facts = merge_stats(part.facts for part in parts)
     files = {name: described for part in parts for name, described in part.files.items()}
     _clear(work.release, set(files))
     _join_records(work, parts)
@@ -143,9 +143,9 @@ def replace_file(release: Path, name: str, data: bytes) -> None:
 def update_card(release: Path, blocks: Mapping[str, str]) -> None:
     """Put other blocks into the card of a release, such as those of an audit, by their names."""
     card = (release / CARD).read_text("utf-8")
-    generated = read_generated(card)
-    renewed = Generated(generated.front, {**generated.blocks, **blocks})
-    replace_file(release, CARD, fill_template(card, renewed, of_project=True).encode())
+    generated = read_card(card)
+    renewed = CardContent(generated.front, {**generated.blocks, **blocks})
+    replace_file(release, CARD, render_card(card, renewed, of_project=True).encode())
 
 
 def _dump(index: dict[str, Any]) -> str:
@@ -171,7 +171,7 @@ def _join_records(work: WorkFolder, parts: Sequence[ShardManifest]) -> None:
             shutil.copyfileobj(records, lines)
 
 
-def _write_texts(plan: BuildPlan, release: Path, facts: list[Facts]) -> None:
+def _write_texts(plan: BuildPlan, release: Path, facts: list[SplitStats]) -> None:
     """Write what a release has beside its data."""
     for name in (*SCHEMAS, "LICENSE"):
         _copy(PROJECT / name, release / name)
@@ -184,7 +184,7 @@ def _write_texts(plan: BuildPlan, release: Path, facts: list[Facts]) -> None:
     (release / "dataset_infos.json").write_text(infos, "utf-8", newline="\n")
 
 
-def _write_card(release: Path, facts: list[Facts], note: str | None) -> None:
+def _write_card(release: Path, facts: list[SplitStats], note: str | None) -> None:
     """Write the card, with an example and an audit of the release.
 
     checksums.json is valid before and after.
@@ -194,7 +194,7 @@ def _write_card(release: Path, facts: list[Facts], note: str | None) -> None:
     audited = make_blocks(audit_release(release, thorough=False))
     blocks = {**audited, "row": make_row(record)}
     generated = generate(facts, note, blocks, find_splits(release))
-    card = fill_template(TEMPLATE.read_text("utf-8"), generated)
+    card = render_card(TEMPLATE.read_text("utf-8"), generated)
     replace_file(release, CARD, card.encode())
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 import mmrel
 from mmrel_kit.build.tables import GROUP_ROWS
-from mmrel_kit.card.hub_eval import CONFIG, KEPT, MAX_SIDE, SPLITS, find_splits, make_eval
+from mmrel_kit.card.hub_eval import CONFIG, MAX_SIDE, METADATA, SPLITS, find_splits, make_eval
 from mmrel_kit.pictures.whole import check_picture
 from mmrel_kit.questions.records import make_prompt
 
@@ -32,7 +32,7 @@ def write_hub_eval(root: Path) -> None:
     import yaml
 
     (root / CONFIG).mkdir()
-    schema = pa.schema([(name, pa.string()) for name in ("image", "input", "target", *KEPT)])
+    schema = pa.schema([(name, pa.string()) for name in ("image", "input", "target", *METADATA)])
     for split in SPLITS:
         archives = sorted(root.glob(f"data/*/{split}-*.tar"))
         if archives:
@@ -79,7 +79,7 @@ def _read_rows(archives: list[Path]) -> Iterator[dict[str, Any]]:
                 asked = [record for record in records if record["task"] == "discriminative"]
                 uri = make_data_uri(data, f"{path}: {records[0]['image_id']}") if asked else ""
                 for record in asked:
-                    kept = {name: record[name] for name in KEPT}
+                    kept = {name: record[name] for name in METADATA}
                     yield {
                         "image": uri,
                         "input": make_prompt(record),

@@ -13,7 +13,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
 import mmrel
-from mmrel_kit.build.archive import describe_key_clash, sample_key
+from mmrel_kit.build.archive import describe_key_clash, make_sample_key
 from mmrel_kit.files import SHOWN_PROBLEMS, InputError, Problem, raise_problems
 from mmrel_kit.pictures.index import Location
 from mmrel_kit.questions.table import FIELDS, QuestionTable, make_order, read_record
@@ -98,7 +98,7 @@ class BuildPlan(QuestionTable):
     def __init__(self, path: Path, resume: bool = False) -> None:
         super().__init__(path, resume)
         if not resume:
-            self.db.create_function("sample_key", 1, sample_key, deterministic=True)
+            self.db.create_function("sample_key", 1, make_sample_key, deterministic=True)
             self.db.executescript(_TABLES)
 
     def assign_shards(self, pictures: Pictures, shard_bytes: int, allow_missing: bool) -> None:

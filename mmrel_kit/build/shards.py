@@ -13,7 +13,7 @@ import pyarrow
 import mmrel
 from mmrel_kit.build.archive import ArchiveWriter
 from mmrel_kit.build.tables import TableWriter
-from mmrel_kit.card.facts import Facts, count_picture, list_categories, make_facts
+from mmrel_kit.card.stats import SplitStats, count_picture, list_categories, make_stats
 from mmrel_kit.files import (
     InputError,
     Problem,
@@ -48,7 +48,7 @@ class ShardManifest(NamedTuple):
     name: str
     fingerprint: str
     size: int
-    facts: Facts
+    facts: SplitStats
     files: dict[str, dict[str, Any]]
 
 
@@ -107,7 +107,7 @@ def write_shard(
         counts = _write_faces(samples, archive_aside, table_aside, lines_aside)
         files = {archive: describe_file(archive_aside), table: describe_file(table_aside)}
     files[archive]["categories"] = list_categories(counts)
-    facts = make_facts(shard.domain, shard.split, counts, files[table]["size"])
+    facts = make_stats(shard.domain, shard.split, counts, files[table]["size"])
     part = ShardManifest(shard.name, _make_fingerprint(plan, shard), shard.size, facts, files)
     write_bytes(_part_file(work, shard), json.dumps(part).encode())
     return part
@@ -121,7 +121,7 @@ def read_manifest(plan: BuildPlan, shard: Shard, work: WorkFolder) -> ShardManif
     try:
         text = _part_file(work, shard).read_text("utf-8")
         name, fingerprint, size, facts, files = json.loads(text)
-        part = ShardManifest(name, fingerprint, size, Facts(*facts), files)
+        part = ShardManifest(name, fingerprint, size, SplitStats(*facts), files)
         for path, described in files.items():
             if (work.release / path).stat().st_size != described["size"]:
                 return None

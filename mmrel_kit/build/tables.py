@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import mmrel
-from mmrel_kit.card.facts import describe_features
+from mmrel_kit.card.stats import describe_features
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -17,7 +17,7 @@ import mmrel
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from mmrel_kit.card.facts import Facts
+    from mmrel_kit.card.stats import SplitStats
 
 NAME = "croissant.json"
 CC_BY = "https://creativecommons.org/licenses/by/4.0/"
@@ -83,7 +83,7 @@ CONTEXT: dict[str, Any] = {
 
 
 def make_croissant(
-    facts: list[Facts],
+    facts: list[SplitStats],
     files: Mapping[str, Mapping[str, Any]],
     note: str | None,
 ) -> str:

@@ -21,7 +21,7 @@ CONFIG = "hub_eval"
 SPLITS = ("test", "adversarial")
 MAX_SIDE = 768  # pixels
 CARD_WIDTH = 120  # characters of a line of the card
-KEPT = ("question_id", "image_id", "pair_id", "domain", "category", "relation")
+METADATA = ("question_id", "image_id", "pair_id", "domain", "category", "relation")
 PATTERN = r"^\W*(?:(?:the )?answer(?: is)?\W*)?(yes|no)\b"
 
 
@@ -78,7 +78,7 @@ def _make_task(split: str) -> dict[str, Any]:
             "input": "input",
             "input_image": "image",
             "target": "target",
-            "metadata": list(KEPT),
+            "metadata": list(METADATA),
         },
         "solvers": [{"name": "generate"}],
         "scorers": [scorer],

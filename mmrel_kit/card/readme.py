@@ -14,16 +14,16 @@ import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import mmrel
-from mmrel_kit.card.facts import describe_features, merge_facts
 from mmrel_kit.card.hub_eval import describe_evaluation, make_config
-from mmrel_kit.card.paper import make_paper_blocks
+from mmrel_kit.card.published import make_published_blocks
+from mmrel_kit.card.stats import describe_features, merge_stats
 from mmrel_kit.files import PROJECT, InputError, escape_markdown
 from mmrel_kit.pictures.whole import check_picture
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mmrel_kit.card.facts import Facts
+    from mmrel_kit.card.stats import SplitStats
 
 TEMPLATE = PROJECT / "README.md"
 _FRONT = re.compile(r"\A---\n(.*?)---\n", re.DOTALL)
@@ -57,7 +57,7 @@ ROW = (
 )
 
 
-class Generated(NamedTuple):
+class CardContent(NamedTuple):
     """What is generated in a card: its YAML, and its blocks by name."""
 
     front: str
@@ -67,7 +67,7 @@ class Generated(NamedTuple):
 # --- Features, splits and sizes ---
 
 
-def make_infos(facts: list[Facts]) -> dict[str, dict[str, Any]]:
+def make_config_infos(facts: list[SplitStats]) -> dict[str, dict[str, Any]]:
     """Return the splits and sizes of each config, as dataset_infos.json and the card say them."""
     infos = {}
     for config in mmrel.CONFIGS:
@@ -87,7 +87,7 @@ def make_infos(facts: list[Facts]) -> dict[str, dict[str, Any]]:
     return infos
 
 
-def make_dataset_infos(facts: list[Facts]) -> str:
+def make_dataset_infos(facts: list[SplitStats]) -> str:
     """Return the text of dataset_infos.json."""
     infos = {
         config: {
@@ -101,19 +101,19 @@ def make_dataset_infos(facts: list[Facts]) -> str:
             "config_name": config,
             **info,
         }
-        for config, info in make_infos(facts).items()
+        for config, info in make_config_infos(facts).items()
     }
     return json.dumps(infos, indent=2) + "\n"
 
 
-def make_front_matter(facts: list[Facts], hub_eval: Sequence[str] = ()) -> dict[str, Any]:
+def make_front_matter(facts: list[SplitStats], hub_eval: Sequence[str] = ()) -> dict[str, Any]:
     """Return the YAML on top of the card, which the Hub shows and `load_dataset` obeys.
 
     Args:
         facts: of all splits of the release.
         hub_eval: splits of the config for the Hub's own evaluation, where there is one.
     """
-    infos = make_infos(facts)
+    infos = make_config_infos(facts)
     configs = [_describe_files(config, list(info["splits"])) for config, info in infos.items()]
     return {
         "pretty_name": "MMRel",
@@ -165,7 +165,7 @@ def _describe_config(config: str, info: dict[str, Any]) -> dict[str, Any]:
 # --- Blocks ---
 
 
-def make_counts_table(facts: list[Facts]) -> str:
+def make_counts_table(facts: list[SplitStats]) -> str:
     """Return a Markdown table of pictures and questions per domain and split."""
     kinds = (*mmrel.CATEGORIES, *mmrel.TASKS)
     heads = ["domain", "split", "pictures", "questions", *mmrel.CATEGORIES, "yes/no", "open-ended"]
@@ -201,13 +201,13 @@ def make_example_picture(data: bytes, where: str) -> bytes:
     return buffer.getvalue()
 
 
-def _count(facts: Facts, word: str) -> int:
+def _count(facts: SplitStats, word: str) -> int:
     return sum(number for kind, number in facts.counts.items() if word in kind.split())
 
 
-def _add_up(facts: list[Facts]) -> list[Facts]:
+def _add_up(facts: list[SplitStats]) -> list[SplitStats]:
     """Return a row that adds up all domains and splits; none for no splits."""
-    whole = merge_facts(part._replace(domain="all", split=mmrel.SPLITS[0]) for part in facts)
+    whole = merge_stats(part._replace(domain="all", split=mmrel.SPLITS[0]) for part in facts)
     return [part._replace(split="") for part in whole]
 
 
@@ -215,11 +215,11 @@ def _add_up(facts: list[Facts]) -> list[Facts]:
 
 
 def generate(
-    facts: list[Facts],
+    facts: list[SplitStats],
     note: str | None,
     made: dict[str, str],
     hub_eval: Sequence[str] = (),
-) -> Generated:
+) -> CardContent:
     """Return the generated parts of a card.
 
     Args:
@@ -236,21 +236,21 @@ def generate(
         "version": f"Version {mmrel.__version__}.",
         "install": INSTALL,
         "counts": make_counts_table(facts),
-        **make_paper_blocks(),
+        **make_published_blocks(),
         "evaluation": describe_evaluation(hub_eval),
     }
     text = yaml.safe_dump(front, sort_keys=False, allow_unicode=True, width=120)
-    return Generated(text, blocks | made)
+    return CardContent(text, blocks | made)
 
 
-def read_generated(card: str) -> Generated:
+def read_card(card: str) -> CardContent:
     """Return the generated parts of a card."""
     match = _FRONT.match(card)
     blocks = {block["name"]: block["content"].strip("\n") for block in _BLOCK.finditer(card)}
-    return Generated(match[1] if match else "", blocks)
+    return CardContent(match[1] if match else "", blocks)
 
 
-def fill_template(text: str, generated: Generated, of_project: bool = False) -> str:
+def render_card(text: str, generated: CardContent, of_project: bool = False) -> str:
     """Return a card with its YAML and its generated blocks made anew.
 
     Args:

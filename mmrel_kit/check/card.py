@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from mmrel_kit.card.facts import Facts
+    from mmrel_kit.card.stats import SplitStats
 
 CARD = "README.md"
 INFOS = "dataset_infos.json"
@@ -26,7 +26,7 @@ _FRONT = re.compile(r"---\n(.*?\n)---\n", re.DOTALL)
 _ADULT_TAGS = {"not-for-all-audiences", "nsfw", "porn", "hentai", "inappropriate"}
 
 
-def check_card(root: Path, index: Mapping[str, Any], facts: list[Facts]) -> Iterator[Problem]:
+def check_card(root: Path, index: Mapping[str, Any], facts: list[SplitStats]) -> Iterator[Problem]:
     """Compare what describes a release with the facts of its splits.
 
     Args:
@@ -48,7 +48,7 @@ def _check_text(root: Path, name: str, expected: str) -> Iterator[Problem]:
         yield Problem(name, STALE)
 
 
-def _check_front_matter(root: Path, facts: list[Facts]) -> Iterator[Problem]:
+def _check_front_matter(root: Path, facts: list[SplitStats]) -> Iterator[Problem]:
     """Check the YAML on top of the card, which also turns the viewer on or off."""
     import yaml
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import mmrel
-from mmrel_kit.card.facts import list_categories
+from mmrel_kit.card.stats import list_categories
 from mmrel_kit.files import INDEX, RELEASE, Problem, Value, scan_json
 from mmrel_kit.questions.records import check_record
 

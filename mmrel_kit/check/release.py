@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import mmrel
-from mmrel_kit.card.facts import merge_facts
+from mmrel_kit.card.stats import merge_stats
 from mmrel_kit.check.card import check_card
 from mmrel_kit.check.layout import check_layout, find_files, group_splits
 from mmrel_kit.check.records import SeenQuestions
@@ -106,7 +106,7 @@ def _check_contents(
         yield from split.check(index["files"], questions, statistics, advance)
     # A card can only be checked against splits that were read to their ends.
     if all(split.is_whole for split in splits):
-        facts = merge_facts(split.make_facts() for split in splits)
+        facts = merge_stats(split.make_stats() for split in splits)
         yield from check_card(root, index, facts)
         yield from check_values(root, statistics)
         yield from questions.find_misfits()

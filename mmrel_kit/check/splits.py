@@ -8,8 +8,8 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 import mmrel
-from mmrel_kit.build.archive import describe_key_clash, sample_key
-from mmrel_kit.card.facts import Facts, count_picture, make_facts
+from mmrel_kit.build.archive import describe_key_clash, make_sample_key
+from mmrel_kit.card.stats import SplitStats, count_picture, make_stats
 from mmrel_kit.check.faces import Entry, Face, read_archives, read_lines
 from mmrel_kit.check.tables import read_tables
 from mmrel_kit.files import Problem
@@ -91,10 +91,10 @@ class Split:
             expectation = "expected the same pictures in all three faces"
             yield Problem(self._stem, f"{expectation}, {', '.join(ended)} ends before")
 
-    def make_facts(self) -> Facts:
+    def make_stats(self) -> SplitStats:
         """Return what the card says of the split, once it was checked."""
         table_bytes = sum((self._root / name).stat().st_size for name in self._tables)
-        return make_facts(self.domain, self.name, self._counts, table_bytes)
+        return make_stats(self.domain, self.name, self._counts, table_bytes)
 
     def _list_faces(self) -> list[str]:
         count = max(1, len(self._archives))
@@ -120,7 +120,7 @@ class Split:
         count_picture(picture, self._counts)
 
     def _check_name(self, where: str, image_id: str) -> Iterator[Problem]:
-        key = sample_key(image_id)
+        key = make_sample_key(image_id)
         twin = self._images.get(key)
         if twin is None:
             self._images[key] = image_id

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import upload
 from mmrel_kit.build.finish import make_index
-from mmrel_kit.card.readme import fill_template, read_generated
+from mmrel_kit.card.readme import read_card, render_card
 from mmrel_kit.files import SCHEMAS
 from mmrel_kit.questions.records import Triplet, make_question
 from tests.drawing.draw_manners import MANNERS, paint
@@ -183,8 +183,8 @@ def make_placed_index(release: Path) -> str:
 
 def make_readme(release: Path) -> str:
     """This project's README.md with the generated parts of a release's card."""
-    generated = read_generated((release / "README.md").read_text("utf-8"))
-    return fill_template((REPOSITORY / "README.md").read_text("utf-8"), generated, of_project=True)
+    generated = read_card((release / "README.md").read_text("utf-8"))
+    return render_card((REPOSITORY / "README.md").read_text("utf-8"), generated, of_project=True)
 
 
 def place_sample(release: Path) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from mmrel_kit.pictures.archives import Sample
 
 
-class Facts(NamedTuple):
+class SplitStats(NamedTuple):
     """What the card says of a part of a split: a shard, or all shards of a split together.
 
     Attributes:
@@ -35,7 +35,7 @@ class Facts(NamedTuple):
     table_bytes: int
     counts: dict[str, int]
 
-    def add(self, other: Facts) -> Facts:
+    def add(self, other: SplitStats) -> SplitStats:
         """Return the facts of this part and another one of the same split together."""
         return self._replace(
             rows=self.rows + other.rows,
@@ -46,22 +46,22 @@ class Facts(NamedTuple):
         )
 
 
-def merge_facts(facts: Iterable[Facts]) -> list[Facts]:
+def merge_stats(facts: Iterable[SplitStats]) -> list[SplitStats]:
     """Return the facts of whole splits from those of their shards, by domain and split."""
-    merged: dict[tuple[str, str], Facts] = {}
+    merged: dict[tuple[str, str], SplitStats] = {}
     for part in facts:
         key = part.domain, part.split
-        whole = merged.get(key, Facts(*key, 0, 0, 0, 0, {}))
+        whole = merged.get(key, SplitStats(*key, 0, 0, 0, 0, {}))
         merged[key] = whole.add(part)
     return sorted(merged.values(), key=_rank)
 
 
-def _rank(facts: Facts) -> tuple[str, int]:
+def _rank(facts: SplitStats) -> tuple[str, int]:
     return facts.domain, mmrel.SPLITS.index(facts.split)
 
 
 def count_picture(picture: Sample, counts: Counter[str]) -> None:
-    """Add a picture and its questions to the counts that `make_facts` needs."""
+    """Add a picture and its questions to the counts that `make_stats` needs."""
     counts["pictures"] += 1
     for record in picture.records:
         counts["rows"] += 1
@@ -71,9 +71,9 @@ def count_picture(picture: Sample, counts: Counter[str]) -> None:
         counts[f"{record.category} {record.task}"] += 1
 
 
-def make_facts(domain: str, split: str, counts: Counter[str], table_bytes: int) -> Facts:
+def make_stats(domain: str, split: str, counts: Counter[str], table_bytes: int) -> SplitStats:
     """Return the facts of what `count_picture` counted."""
-    return Facts(
+    return SplitStats(
         domain=domain,
         split=split,
         rows=counts["rows"],

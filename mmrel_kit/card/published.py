@@ -9,7 +9,7 @@ from mmrel_kit.questions.published import Paper, read_paper
 ACCURACY, F1 = 0, 3  # of the four scores of a model and cell
 
 
-def make_paper_blocks() -> dict[str, str]:
+def make_published_blocks() -> dict[str, str]:
     """Return the blocks of a card that show the paper's numbers: `paper_sizes`, `paper_scores`."""
     paper = read_paper()
     return {"paper_sizes": make_size_table(paper), "paper_scores": make_score_table(paper)}
