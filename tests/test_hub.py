@@ -340,7 +340,7 @@ def test_messages_and_logs_are_clean(
         "GET https://store/x?signature=secret with not-of-the-usual-form or hf_abcdefghij"
     )
     assert told == "GET https://store/x?… with <token> or <token>"
-    with hub_calls.bounded(1.0), caplog.at_level(logging.WARNING):
+    with hub_calls.hub_session(1.0), caplog.at_level(logging.WARNING):
         logging.getLogger("huggingface_hub.utils._http").addHandler(caplog.handler)
         logging.getLogger("huggingface_hub.utils._http").warning(
             "PUT %s", "http://store/x?signature=secret"
@@ -353,7 +353,7 @@ def test_messages_and_logs_are_clean(
 def test_every_call_has_a_timeout() -> None:
     from huggingface_hub.utils import get_session
 
-    with hub_calls.bounded(7.0):
+    with hub_calls.hub_session(7.0):
         timeout = get_session().timeout
         assert (timeout.connect, timeout.read, timeout.write, timeout.pool) == (7.0, 7.0, 7.0, 7.0)
     assert get_session().timeout.read is None
@@ -388,7 +388,7 @@ def test_progress_bars_are_for_terminals(monkeypatch: pytest.MonkeyPatch) -> Non
     enable_progress_bars()
     for is_terminal in (False, True):
         monkeypatch.setattr(sys.stderr, "isatty", lambda answer=is_terminal: answer)
-        with hub_calls.bounded(1.0):
+        with hub_calls.hub_session(1.0):
             assert are_progress_bars_disabled() != is_terminal
         assert not are_progress_bars_disabled()
 

@@ -18,7 +18,7 @@ import mmrel
 import upload
 from mmrel_kit.build.job import Job, build_release
 from mmrel_kit.check.release import check_release, check_sample
-from mmrel_kit.check.viewer import Statistics
+from mmrel_kit.check.viewer import ViewerStatistics
 from mmrel_kit.pictures.sources import PictureFolder
 from mmrel_kit.questions.table import pad_source
 from tests.conftest import REPOSITORY, make_sources
@@ -92,7 +92,7 @@ def test_the_rule_of_the_viewer(lengths: list[int], rows: int, fails: bool) -> N
         f"{number:04d}".rjust(length, "x") for number, length in enumerate(lengths)
     ]
     values = texts + texts[:1] * (rows - len(texts))
-    statistics = Statistics()
+    statistics = ViewerStatistics()
     for value in values:
         statistics.add_text("real", "test", "question_id", value)
     assert bool(list(statistics.find_failures())) == fails == breaks_viewer(values)
@@ -100,7 +100,7 @@ def test_the_rule_of_the_viewer(lengths: list[int], rows: int, fails: bool) -> N
 
 def test_no_value_is_a_value_of_its_own() -> None:
     # Ten texts and a null are eleven values, of which the viewer draws lengths.
-    statistics = Statistics()
+    statistics = ViewerStatistics()
     for value in [*(f"{number:0{5 + number % 2}d}" for number in range(10)), None]:
         statistics.add_text("real", "test", "style", value)
     (failure,) = statistics.find_failures()
@@ -108,7 +108,7 @@ def test_no_value_is_a_value_of_its_own() -> None:
 
 
 def test_the_config_all_unites_the_domains() -> None:
-    statistics = Statistics()
+    statistics = ViewerStatistics()
     for number in range(40):
         statistics.add_text("real", "test", "question_id", f"{number:05d}")
         statistics.add_text("sdxl", "test", "question_id", f"{number:06d}")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 EXAMPLES = 3  # of the warning that counts questions
 
 
-class SeenQuestions:
+class QuestionChecks:
     """The questions of a release that were checked so far: their ids, and impossible relations."""
 
     def __init__(self) -> None:

@@ -9,9 +9,9 @@ import mmrel
 from mmrel_kit.card.stats import merge_stats
 from mmrel_kit.check.card import check_card
 from mmrel_kit.check.layout import check_layout, find_files, group_splits
-from mmrel_kit.check.records import SeenQuestions
+from mmrel_kit.check.records import QuestionChecks
 from mmrel_kit.check.splits import Split
-from mmrel_kit.check.viewer import Statistics, check_values
+from mmrel_kit.check.viewer import ViewerStatistics, check_values
 from mmrel_kit.files import INDEX, PROJECT, SCHEMAS, InputError, Problem
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def _check(root: Path, advance: Advance) -> Iterator[Problem]:
 def _check_contents(
     root: Path, index: dict[str, Any], splits: list[Split], advance: Advance
 ) -> Iterator[Problem]:
-    questions, statistics = SeenQuestions(), Statistics()
+    questions, statistics = QuestionChecks(), ViewerStatistics()
     for split in splits:
         yield from split.check(index["files"], questions, statistics, advance)
     # A card can only be checked against splits that were read to their ends.

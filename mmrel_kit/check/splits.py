@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import mmrel
 from mmrel_kit.build.archive import describe_key_clash, make_sample_key
 from mmrel_kit.card.stats import SplitStats, count_picture, make_stats
-from mmrel_kit.check.faces import Entry, Face, read_archives, read_lines
+from mmrel_kit.check.formats import FormatReader, PictureEntry, read_archives, read_lines
 from mmrel_kit.check.tables import read_tables
 from mmrel_kit.files import Problem
 from mmrel_kit.pictures.archives import Sample
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from mmrel_kit.check.records import SeenQuestions
-    from mmrel_kit.check.viewer import Statistics
+    from mmrel_kit.check.records import QuestionChecks
+    from mmrel_kit.check.viewer import ViewerStatistics
 
 EXIF_ORIENTATION = 0x0112
 
@@ -51,8 +51,8 @@ class Split:
     def check(
         self,
         files: Mapping[str, Mapping[str, Any]],
-        questions: SeenQuestions,
-        statistics: Statistics,
+        questions: QuestionChecks,
+        statistics: ViewerStatistics,
         advance: Callable[[int], object],
     ) -> Iterator[Problem]:
         """Read the split, one picture in memory, and yield what is wrong in it.
@@ -68,9 +68,9 @@ class Split:
             message = f"expected the faces {', '.join(expected)}, got {', '.join(self._names)}"
             yield Problem(self._stem, message)
             return
-        lines = Face(expected[0], read_lines(self._root, expected[0], questions))
-        archives = Face(self._archives[0], read_archives(self._root, self._archives, files))
-        tables = Face(self._tables[0], read_tables(self._root, self._tables))
+        lines = FormatReader(expected[0], read_lines(self._root, expected[0], questions))
+        archives = FormatReader(self._archives[0], read_archives(self._root, self._archives, files))
+        tables = FormatReader(self._tables[0], read_tables(self._root, self._tables))
         faces = (lines, archives, tables)
         while True:
             for face in faces:
@@ -104,9 +104,9 @@ class Split:
 
     def _check_picture(
         self,
-        lines: Entry,
-        archived: Entry,
-        statistics: Statistics,
+        lines: PictureEntry,
+        archived: PictureEntry,
+        statistics: ViewerStatistics,
     ) -> Iterator[Problem]:
         """Check a picture that all faces agree on, and count it."""
         if any(record["domain"] != self.domain for record in lines.records):
@@ -129,7 +129,9 @@ class Split:
         else:
             yield Problem(where, describe_key_clash(image_id, twin))
 
-    def _check_pixels(self, where: str, data: bytes, statistics: Statistics) -> Iterator[Problem]:
+    def _check_pixels(
+        self, where: str, data: bytes, statistics: ViewerStatistics
+    ) -> Iterator[Problem]:
         image = decode_picture(data, where)
         if isinstance(image, Problem):
             yield image
@@ -140,7 +142,9 @@ class Split:
             yield Problem(where, message, is_warning=True)
 
 
-def _find_difference(lines: Entry, archived: Entry, rows: Entry) -> Problem | None:
+def _find_difference(
+    lines: PictureEntry, archived: PictureEntry, rows: PictureEntry
+) -> Problem | None:
     """Return where the faces say something else of a picture, or None."""
     if lines.records != archived.records:
         return Problem(archived.where, f"the records differ from {lines.where}")

@@ -10,21 +10,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mmrel_kit.build.tables import GROUP_DECODED_BYTES, GROUP_ROWS, GROUP_STORED_BYTES, make_schema
-from mmrel_kit.check.faces import Break, Entry
+from mmrel_kit.check.formats import PictureEntry, Unreadable
 from mmrel_kit.files import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from mmrel_kit.check.faces import Found
+    from mmrel_kit.check.formats import ReadItem
 
 # What pyarrow's ParquetFile.read() can hold of a file once each row has its picture.
 FILE_DECODED_BYTES = 1 << 31
 STORED_SHARE = 1.05  # of GROUP_STORED_BYTES; the pictures alone are bounded, the rest comes on top
 
 
-def read_tables(root: Path, names: Sequence[str]) -> Iterator[Found]:
+def read_tables(root: Path, names: Sequence[str]) -> Iterator[ReadItem]:
     """Read the Parquet files of a split, one row group in memory.
 
     Args:
@@ -38,12 +38,12 @@ def read_tables(root: Path, names: Sequence[str]) -> Iterator[Found]:
                 if not schema.equals(make_schema(), check_metadata=True):
                     got = schema.to_string()[:400]
                     message = f"expected the columns and metadata of a release, got {got}"
-                    yield Break(Problem(name, message))
+                    yield Unreadable(Problem(name, message))
                     return
                 yield from _check_groups(name, file)
                 yield from _read_rows(name, file)
         except (pa.ArrowException, OSError) as error:
-            yield Break(Problem(name, f"expected a readable Parquet file: {str(error)[:200]}"))
+            yield Unreadable(Problem(name, f"expected a readable Parquet file: {str(error)[:200]}"))
             return
 
 
@@ -67,7 +67,7 @@ def _check_groups(name: str, file: pq.ParquetFile) -> Iterator[Problem]:
             yield Problem(where, message)
 
 
-def _read_rows(name: str, file: pq.ParquetFile) -> Iterator[Entry | Problem]:
+def _read_rows(name: str, file: pq.ParquetFile) -> Iterator[PictureEntry | Problem]:
     """Read the rows by picture; a picture with very many of them spans several row groups."""
     decoded = 0
     where = name
@@ -81,10 +81,10 @@ def _read_rows(name: str, file: pq.ParquetFile) -> Iterator[Entry | Problem]:
         pending += rows
         groups = _group_rows(pending)
         for group in groups[:-1]:
-            yield Entry(where, group)
+            yield PictureEntry(where, group)
         pending = groups[-1] if groups else []
     if pending:
-        yield Entry(where, pending)
+        yield PictureEntry(where, pending)
     if decoded >= FILE_DECODED_BYTES:
         message = f"{decoded} bytes once decoded; readers that take a file whole fail from 2 GiB on"
         yield Problem(name, message, is_warning=True)

@@ -33,7 +33,7 @@ MAX_ROW = 2000  # characters of a row's text, up to which the viewer shows all o
 ALL = "all"  # the config that holds the rows of every domain
 
 
-class Failure(NamedTuple):
+class HistogramFailure(NamedTuple):
     """A column whose values differ in length, or width, by exactly one."""
 
     config: str
@@ -104,7 +104,7 @@ class _Column:
             self.most = length
 
 
-class Statistics:
+class ViewerStatistics:
     """Collects lengths of text and widths of pictures by config, split and column.
 
     Attributes:
@@ -139,13 +139,13 @@ class Statistics:
             if config in configs:
                 self._find(ALL, split, column, found.unit).merge(found)
 
-    def find_failures(self) -> Iterator[Failure]:
+    def find_failures(self) -> Iterator[HistogramFailure]:
         """Yield the columns that break the statistics of their split."""
         for (config, split, column), found in sorted(self._columns.items()):
             if found.least is None or found.most is None or found.is_label():
                 continue
             if found.most - found.least == 1:
-                yield Failure(config, split, column, found.unit, found.least, found.most)
+                yield HistogramFailure(config, split, column, found.unit, found.least, found.most)
 
     def _find(self, config: str, split: str, column: str, unit: str) -> _Column:
         key = (config, split, column)
@@ -155,7 +155,7 @@ class Statistics:
         return found
 
 
-def check_values(root: Path, statistics: Statistics) -> Iterator[Problem]:
+def check_values(root: Path, statistics: ViewerStatistics) -> Iterator[Problem]:
     """Warn of what the viewer's statistics and preview cannot show.
 
     Args:

@@ -2,7 +2,7 @@
 """Hub calls with time-outs, retries and readable errors.
 
 huggingface_hub gives its API calls no time-out, and repeats few of them after a fault. `bounded`
-adds the time-outs, `insist` the repeats, and `explain` turns what is left into one of two
+adds the time-outs, `call_with_retries` the repeats, and `raise_hub_error` turns what is left into one of two
 exceptions, whose message says what was being done, what came back and what to do. No message and
 no log line carries the token or a signed address.
 """
@@ -94,7 +94,7 @@ TAG = Step("tagging the release", WRITE, "push again to tag it")
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class RetryPolicy:
     """How long to wait for the Hub.
 
     Attributes:
@@ -110,7 +110,7 @@ class Patience:
     timeout: float = 120.0
 
 
-PATIENCE = Patience()
+RETRY_POLICY = RetryPolicy()
 
 
 class _Cleaner(logging.Filter):
@@ -122,7 +122,7 @@ class _Cleaner(logging.Filter):
 
 
 @contextmanager
-def bounded(timeout: float) -> Iterator[None]:
+def hub_session(timeout: float) -> Iterator[None]:
     """Give all calls of huggingface_hub a time-out and clean logs while the block runs.
 
     Its progress bars are shown on a terminal alone.
@@ -167,11 +167,11 @@ def _limited_bars() -> Iterator[None]:
         enable_progress_bars()
 
 
-def insist(
+def call_with_retries(
     step: Step,
     call: Callable[[], T],
     repo_id: str,
-    patience: Patience,
+    policy: RetryPolicy,
     find: Callable[[], T | None] | None = None,
 ) -> T:
     """Make a call until it succeeds, is refused, or has been tried often enough.
@@ -180,7 +180,7 @@ def insist(
         step: what the call is for.
         call: the call; safe to repeat, or made so by `find`.
         repo_id: the repository, for messages.
-        patience: how often and how long.
+        policy: how often and how long.
         find: called after every failure that leaves doubt, since a call whose answer was lost may
             have worked; returns what the call would have returned, or None if it left no trace.
 
@@ -203,10 +203,10 @@ def insist(
             result = find()
             if result is not None:
                 return result
-        wait = max(_asked_wait(failure), patience.first_wait * 2 ** (tries - 1))
-        is_last = tries >= patience.tries or wait > patience.longest_wait
-        if is_last or not is_passing(failure):
-            explain(step, failure, repo_id, tries, patience)
+        wait = max(_asked_wait(failure), policy.first_wait * 2 ** (tries - 1))
+        is_last = tries >= policy.tries or wait > policy.longest_wait
+        if is_last or not is_transient(failure):
+            raise_hub_error(step, failure, repo_id, tries, policy)
         _logger.info("%s: %s; trying again in %g s", step.doing, describe(failure), wait)
         time.sleep(wait)
 
@@ -217,12 +217,12 @@ def list_files(api: HfApi, repo_id: str, revision: str) -> dict[str, Any]:
     return {entry.path: entry for entry in tree if hasattr(entry, "blob_id")}
 
 
-def explain(
+def raise_hub_error(
     step: Step,
     failure: BaseException,
     repo_id: str,
     tries: int,
-    patience: Patience,
+    policy: RetryPolicy,
 ) -> NoReturn:
     """Raise the exception that says in one sentence what failed.
 
@@ -232,13 +232,13 @@ def explain(
     Raises:
         HubError: always.
     """
-    what = describe(failure, patience.timeout)
+    what = describe(failure, policy.timeout)
     start = f"{step.doing} failed for {repo_id}: {what}"
     advice = _advise(step, failure, what)
     if advice:
         raise HubError(f"{start}: {advice}") from None
     asked = _asked_wait(failure)
-    if asked > patience.longest_wait:
+    if asked > policy.longest_wait:
         raise HubError(f"{start}, and asks to wait {asked:g} s; try again after that") from None
     raise HubError(f"{start} ({tries} {'try' if tries == 1 else 'tries'}); {step.then}") from None
 
@@ -259,7 +259,7 @@ def _advise(step: Step, failure: BaseException, what: str) -> str | None:
     return None
 
 
-def is_passing(failure: BaseException) -> bool:
+def is_transient(failure: BaseException) -> bool:
     """Return whether the same call may work a little later."""
     status = status_of(failure)
     if status is not None:

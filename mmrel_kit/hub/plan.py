@@ -24,7 +24,7 @@ class Checksum(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class RemoteState:
     """The repository on the Hub at one revision.
 
     Attributes:
@@ -142,7 +142,9 @@ def refuse_script(repo_id: str, paths: Mapping[str, object], where: str) -> None
         )
 
 
-def make_plan(root: Path, release: Mapping[str, Checksum], standing: Standing | None) -> PushPlan:
+def make_plan(
+    root: Path, release: Mapping[str, Checksum], standing: RemoteState | None
+) -> PushPlan:
     """Compare a release with its repository.
 
     Files of the release there that the new one lacks are removed; files of others stay.
@@ -171,10 +173,10 @@ def is_same(path: Path, checksum: Checksum, remote: Any) -> bool:
     """
     if remote.lfs:
         return bool(remote.lfs.sha256 == checksum.sha256)
-    return bool(remote.size == checksum.size and remote.blob_id == git_id(path))
+    return bool(remote.size == checksum.size and remote.blob_id == hash_git_blob(path))
 
 
-def git_id(path: Path) -> str:
+def hash_git_blob(path: Path) -> str:
     """Return the id that git gives a file: SHA-1 of its size and content."""
     digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
     for piece in read_chunks(path):
@@ -182,9 +184,9 @@ def git_id(path: Path) -> str:
     return digest.hexdigest()
 
 
-def check_standing(
+def check_repository(
     repo_id: str,
-    standing: Standing | None,
+    standing: RemoteState | None,
     release: Mapping[str, Checksum],
     private: bool,
     create_pr: bool,

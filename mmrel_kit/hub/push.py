@@ -18,11 +18,11 @@ from huggingface_hub import HfApi
 
 from mmrel_kit.files import InputError
 from mmrel_kit.hub import calls
-from mmrel_kit.hub.calls import ConflictError, Patience
+from mmrel_kit.hub.calls import ConflictError, RetryPolicy
 from mmrel_kit.hub.plan import (
     PushPlan,
     check_name,
-    check_standing,
+    check_repository,
     list_release,
     make_plan,
     read_index,
@@ -32,7 +32,7 @@ from mmrel_kit.hub.repository import Repository
 
 
 @dataclass(frozen=True, slots=True)
-class Push:
+class PushResult:
     """How a push ended.
 
     Attributes:
@@ -74,8 +74,8 @@ def push(
     dry_run: bool = False,
     check: Callable[[Path], Sequence[object]] = check_without_warnings,
     show: Callable[[PushPlan], object] = lambda plan: None,
-    patience: Patience = calls.PATIENCE,
-) -> Push:
+    policy: RetryPolicy = calls.RETRY_POLICY,
+) -> PushResult:
     """Publish the release in `root` as the dataset `repo_id`.
 
     Args:
@@ -88,7 +88,7 @@ def push(
         dry_run: make the plan and stop.
         check: returns what is wrong with a release; default: `mmrel check`, without its warnings.
         show: called with the plan before anything is changed.
-        patience: time-outs and repeats.
+        policy: time-outs and repeats.
 
     Raises:
         InputError: the release or the name is refused; nothing was changed.
@@ -101,12 +101,12 @@ def push(
     index = read_index(root, check)
     release = list_release(root, index)
     refuse_script(repo_id, release, "the release")
-    with calls.bounded(patience.timeout):
-        hub = Repository(HfApi(library_name="mmrel"), repo_id, create_pr, patience)
+    with calls.hub_session(policy.timeout):
+        hub = Repository(HfApi(library_name="mmrel"), repo_id, create_pr, policy)
         if not dry_run:
             hub.check_token()
         standing = hub.look()
-        check_standing(repo_id, standing, release, private, create_pr)
+        check_repository(repo_id, standing, release, private, create_pr)
         plan = make_plan(root, release, standing)
         tagged = hub.find_tag(tag) if tag and standing else None
         if tagged and (tagged != plan.parent or not plan.is_empty):
@@ -114,13 +114,15 @@ def push(
             raise ConflictError(f"{where}, not at this release: choose another tag")
         show(plan)
         if dry_run:
-            return Push(plan, plan.parent, hub.url("tree/main"), committed=False, is_dry_run=True)
+            return PushResult(
+                plan, plan.parent, hub.url("tree/main"), committed=False, is_dry_run=True
+            )
         if plan.is_empty:
-            done = Push(plan, plan.parent, hub.url(f"tree/{plan.parent}"), committed=False)
+            done = PushResult(plan, plan.parent, hub.url(f"tree/{plan.parent}"), committed=False)
         else:
             title = message or f"Publish {index.get('name')} {index.get('version')}"
             revision, url = hub.publish(root, release, plan, title, private)
-            done = Push(plan, revision, url, committed=True)
+            done = PushResult(plan, revision, url, committed=True)
         if tag and not tagged:
             hub.tag(tag, str(done.revision))
         return done

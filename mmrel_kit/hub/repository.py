@@ -17,8 +17,8 @@ from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundErro
 import mmrel
 from mmrel_kit.files import INDEX, InputError
 from mmrel_kit.hub import calls
-from mmrel_kit.hub.calls import ConflictError, HubError, Patience
-from mmrel_kit.hub.plan import Checksum, PushPlan, Standing
+from mmrel_kit.hub.calls import ConflictError, HubError, RetryPolicy
+from mmrel_kit.hub.plan import Checksum, PushPlan, RemoteState
 
 T = TypeVar("T")
 
@@ -27,20 +27,20 @@ PULLS_LOOKED_AT = 10  # a pull request whose answer was lost is among the newest
 
 
 class Repository:
-    """A dataset repository, as one push uses it; each call is repeated as `patience` says.
+    """A dataset repository, as one push uses it; each call is repeated as `policy` says.
 
     Args:
         api: the Hub's client.
         repo_id: `NAMESPACE/NAME`.
         create_pr: whether the push opens a pull request.
-        patience: time-outs and repeats.
+        policy: time-outs and repeats.
     """
 
-    def __init__(self, api: HfApi, repo_id: str, create_pr: bool, patience: Patience) -> None:
+    def __init__(self, api: HfApi, repo_id: str, create_pr: bool, policy: RetryPolicy) -> None:
         self.repo_id = repo_id
         self._api = api
         self._create_pr = create_pr
-        self._patience = patience
+        self._policy = policy
         self._mark = f"mmrel-push: {uuid.uuid4().hex}"
 
     def url(self, page: str) -> str:
@@ -58,22 +58,22 @@ class Repository:
         if not get_token():
             needed = f"log in with `hf auth login` or set HF_TOKEN to one with {calls.WRITE}"
             raise HubError(f"no token for {self.repo_id}: {needed}")
-        user = self._insist(calls.WHOAMI, self._api.whoami)
+        user = self._call(calls.WHOAMI, self._api.whoami)
         role = user.get("auth", {}).get("accessToken", {}).get("role")
         if role == "read" and not self._create_pr:
             needed = f"publishing {self.repo_id} needs {calls.WRITE}"
             raise HubError(f"the token may only read; {needed}")
 
-    def look(self) -> Standing | None:
+    def look(self) -> RemoteState | None:
         """Return what `main` holds; None if there is no repository that the token may see."""
         info = self._find_info("main")
         if info is None:
             return None
         revision = str(info.sha)
         list_files = partial(calls.list_files, self._api, self.repo_id, revision)
-        files = self._insist(calls.LOOK, list_files)
+        files = self._call(calls.LOOK, list_files)
         ours = self._read_ours(revision) if INDEX in files else frozenset()
-        return Standing(revision, bool(info.private), files, ours)
+        return RemoteState(revision, bool(info.private), files, ours)
 
     def find_tag(self, tag: str) -> str | None:
         """Return the revision that a tag names, or None."""
@@ -89,7 +89,7 @@ class Repository:
             except (RepositoryNotFoundError, RevisionNotFoundError):
                 return None
 
-        return self._insist(calls.LOOK, call)
+        return self._call(calls.LOOK, call)
 
     def _read_ours(self, revision: str) -> frozenset[str]:
         """Return the files that the release at a revision lists as its own.
@@ -108,7 +108,7 @@ class Repository:
                     local_dir=folder,
                 )
 
-            text = Path(self._insist(calls.LOOK, download)).read_bytes()
+            text = Path(self._call(calls.LOOK, download)).read_bytes()
         try:
             return frozenset(mmrel.parse_index(text)["files"]) | {INDEX}
         except mmrel.ReleaseError:
@@ -143,7 +143,7 @@ class Repository:
         parent = plan.parent or self._create(private)
         paths = plan.added + plan.changed
         changes = [_make_addition(root, path, release[path]) for path in paths]
-        self._insist(calls.SEND, lambda: self._send(changes), tries=SEND_TRIES)
+        self._call(calls.SEND, lambda: self._send(changes), tries=SEND_TRIES)
         removals = [CommitOperationDelete(path, is_folder=False) for path in plan.removed]
         return self._commit([*changes, *removals], parent, title)
 
@@ -158,7 +158,7 @@ class Repository:
                 exist_ok=True,
             )
 
-        self._insist(calls.CREATE, call)
+        self._call(calls.CREATE, call)
         info = self._find_info("main")
         if info is None:
             problem = f"{self.repo_id} was made, but the Hub does not show it yet"
@@ -204,7 +204,7 @@ class Repository:
                 problem = f"no clear answer to the commit, and {error}"
                 raise HubError(f"{problem}; {calls.COMMIT.then}") from None
 
-        return self._insist(calls.COMMIT, call, find, tries=1 if self._create_pr else None)
+        return self._call(calls.COMMIT, call, find, tries=1 if self._create_pr else None)
 
     def _find_commit(self, parent: str) -> tuple[str, str] | None:
         """Return a doubtful commit if `main` has it after all.
@@ -234,7 +234,7 @@ class Repository:
                 include_pull_requests=True,
             )
 
-        refs = self._insist(calls.LOOK, call)
+        refs = self._call(calls.LOOK, call)
         numbers = [int(pull.ref.split("/")[-1]) for pull in refs.pull_requests or []]
         for number in sorted(numbers, reverse=True)[:PULLS_LOOKED_AT]:
             for commit in self._list_commits(f"refs/pr/{number}"):
@@ -254,7 +254,7 @@ class Repository:
                 )
             )
 
-        return self._insist(calls.LOOK, call)
+        return self._call(calls.LOOK, call)
 
     # --- Tagging ---
 
@@ -276,22 +276,22 @@ class Repository:
             return target == revision or None
 
         try:
-            self._insist(calls.TAG, call, find)
+            self._call(calls.TAG, call, find)
         except HubError as error:
             problem = f"the release stands whole at {revision}, but has no tag {tag}"
             raise type(error)(f"{problem}: {error}") from None
 
-    def _insist(
+    def _call(
         self,
         step: calls.Step,
         call: Callable[[], T],
         find: Callable[[], T | None] | None = None,
         tries: int | None = None,
     ) -> T:
-        """Call `calls.insist` for this repository, with at most so many tries."""
-        most = self._patience.tries
-        patience = replace(self._patience, tries=most if tries is None else min(tries, most))
-        return calls.insist(step, call, self.repo_id, patience, find)
+        """Call `calls.call_with_retries` for this repository, with at most so many tries."""
+        most = self._policy.tries
+        policy = replace(self._policy, tries=most if tries is None else min(tries, most))
+        return calls.call_with_retries(step, call, self.repo_id, policy, find)
 
 
 def _make_addition(root: Path, path: str, checksum: Checksum) -> CommitOperationAdd:

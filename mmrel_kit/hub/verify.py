@@ -21,7 +21,7 @@ from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundErro
 from mmrel_kit.failures import FAILURES, describe
 from mmrel_kit.files import InputError, format_table
 from mmrel_kit.hub import calls
-from mmrel_kit.hub.calls import HubError, Patience
+from mmrel_kit.hub.calls import HubError, RetryPolicy
 from mmrel_kit.hub.plan import (
     Checksum,
     check_name,
@@ -36,7 +36,7 @@ KEY = "question_id"  # unique in a release
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
+class LoadResult:
     """How one split loaded.
 
     Attributes:
@@ -73,7 +73,7 @@ class Verification:
     same: int
     foreign: int
     differences: tuple[str, ...]
-    loads: tuple[Load, ...]
+    loads: tuple[LoadResult, ...]
 
     @property
     def is_good(self) -> bool:
@@ -91,7 +91,7 @@ class Verification:
         return "\n".join([*lines, format_table(rows)])
 
 
-class Edges(NamedTuple):
+class SplitEnds(NamedTuple):
     """The ends of a split, read from disk."""
 
     rows: int
@@ -105,7 +105,7 @@ def verify(
     *,
     revision: str = "main",
     deep: bool = False,
-    patience: Patience = calls.PATIENCE,
+    policy: RetryPolicy = calls.RETRY_POLICY,
 ) -> Verification:
     """Compare a repository with the release in `root`.
 
@@ -114,7 +114,7 @@ def verify(
         repo_id: `NAMESPACE/NAME`.
         revision: branch, tag or commit.
         deep: read every file from the Hub and hash it, instead of believing the Hub's metadata.
-        patience: time-outs and repeats.
+        policy: time-outs and repeats.
 
     Raises:
         InputError: there is no release in `root`, or no such name.
@@ -122,12 +122,12 @@ def verify(
     """
     check_name(repo_id)
     release = list_release(root, read_index(root))
-    with calls.bounded(patience.timeout):
-        commit, remote = _list_remote(repo_id, revision, patience)
+    with calls.hub_session(policy.timeout):
+        commit, remote = _list_remote(repo_id, revision, policy)
         differences = list(_compare(root, repo_id, release, remote))
         intact = {path: remote[path] for path in sorted(release) if path in remote}
         if deep:
-            differences += _compare_contents(repo_id, commit, release, intact, patience)
+            differences += _compare_contents(repo_id, commit, release, intact, policy)
         loads = tuple(_load_all(root, repo_id, commit))
     wrong = {line.split(":")[0] for line in differences}
     same = sum(path not in wrong for path in release)
@@ -141,7 +141,7 @@ def verify(
 def _list_remote(
     repo_id: str,
     revision: str,
-    patience: Patience,
+    policy: RetryPolicy,
 ) -> tuple[str, dict[str, Any]]:
     """Return the commit that a revision names, and what the Hub knows of each file there."""
     api = HfApi(library_name="mmrel")
@@ -153,7 +153,7 @@ def _list_remote(
             return None
         return commit, calls.list_files(api, repo_id, commit)
 
-    listed = calls.insist(calls.LOOK, call, repo_id, patience)
+    listed = calls.call_with_retries(calls.LOOK, call, repo_id, policy)
     if listed is None:
         raise HubError(f"{repo_id} has no revision {revision}, or the token lacks {calls.READ}")
     return listed
@@ -186,7 +186,7 @@ def _compare_contents(
     commit: str,
     release: Mapping[str, Checksum],
     paths: Mapping[str, Any],
-    patience: Patience,
+    policy: RetryPolicy,
 ) -> list[str]:
     """Read files from the Hub piece by piece and compare their hashes."""
     from tqdm import tqdm
@@ -197,7 +197,7 @@ def _compare_contents(
         for path in paths:
             address = f"datasets/{repo_id}@{commit}/{path}"
             read = functools.partial(_hash_remote, files, address, bar.update)
-            found = calls.insist(calls.LOOK, read, repo_id, patience)
+            found = calls.call_with_retries(calls.LOOK, read, repo_id, policy)
             expected = release[path].sha256
             if found != expected:
                 problem = f"its content on the Hub has SHA-256 {found}, not {expected}"
@@ -224,17 +224,17 @@ def _hash_remote(files: HfFileSystem, address: str, count: Callable[[int], objec
 # --- Loading ---
 
 
-def _load_all(root: Path, repo_id: str, commit: str) -> Iterator[Load]:
+def _load_all(root: Path, repo_id: str, commit: str) -> Iterator[LoadResult]:
     """Load each config and split that the release's card declares."""
     for config in DatasetCard.load(root / "README.md").data.to_dict()["configs"]:
         for part in config["data_files"]:
             name, split = config["config_name"], part["split"]
-            edges = read_edges(sorted(root.glob(part["path"])))
+            edges = read_ends(sorted(root.glob(part["path"])))
             problem = _load(repo_id, commit, name, split, edges)
-            yield Load(name, split, edges.rows, edges.first[KEY], edges.last[KEY], problem)
+            yield LoadResult(name, split, edges.rows, edges.first[KEY], edges.last[KEY], problem)
 
 
-def read_edges(files: list[Path]) -> Edges:
+def read_ends(files: list[Path]) -> SplitEnds:
     """Count the rows of a split's Parquet files; read its first and last one, of one group each."""
     from pyarrow import parquet
 
@@ -242,10 +242,10 @@ def read_edges(files: list[Path]) -> Edges:
     first = tables[0].read_row_group(0).slice(0, 1).to_pylist()[0]
     last_group = tables[-1].read_row_group(tables[-1].num_row_groups - 1)
     last = last_group.slice(last_group.num_rows - 1, 1).to_pylist()[0]
-    return Edges(sum(table.metadata.num_rows for table in tables), first, last)
+    return SplitEnds(sum(table.metadata.num_rows for table in tables), first, last)
 
 
-def _load(repo_id: str, commit: str, config: str, split: str, edges: Edges) -> str:
+def _load(repo_id: str, commit: str, config: str, split: str, edges: SplitEnds) -> str:
     """Stream the ends of one split and return what is wrong with them, if anything.
 
     They are asked for by key: Parquet's statistics find them without reading what lies between. The

@@ -45,7 +45,7 @@ class Case:
     xet: bool
     outcome: str = "published"
     says: str = ""
-    patience: dict[str, float] = field(default_factory=dict)
+    policy: dict[str, float] = field(default_factory=dict)
     during: Callable[[LoopbackHub], None] | None = None
 
 
@@ -232,7 +232,7 @@ def run_case(case: Case) -> Line:
         before = len(hub.repos[REPO.lower()].history()) if REPO.lower() in hub.repos else 1
         during = threading.Thread(target=case.during or (lambda hub: None), args=(hub,))
         during.start()
-        done = client.run("push", new, REPO, "--tag", "v1.1.0", **case.patience)
+        done = client.run("push", new, REPO, "--tag", "v1.1.0", **case.policy)
         seconds = time.perf_counter() - start
         during.join()
         return Line(

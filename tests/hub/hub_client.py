@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Real clients of the loopback Hub, each in a process of its own, since they read their settings when imported.
 
-As a program it is the process: it calls `push` or `verify` as `mmrel` does, but with little patience, and without
+As a program it is the process: it calls `push` or `verify` as `mmrel` does, but with few and short retries, and without
 `check`, which is another test's business and takes longer than all the rest:
 
     python -m tests.hub.hub_client '{"timeout": 1.0}' push DIR --repo-id ns/MMRel
@@ -23,7 +23,7 @@ from tests.hub.loopback_hub import TOKEN, LoopbackHub
 
 PROJECT = Path(__file__).resolve().parents[2]
 
-PATIENCE = {"tries": 3, "first_wait": 0.1, "longest_wait": 10.0, "timeout": 1.0}
+POLICY = {"tries": 3, "first_wait": 0.1, "longest_wait": 10.0, "timeout": 1.0}
 
 
 @dataclass
@@ -74,14 +74,14 @@ class Client:
         return {**kept, **ours, **self.settings}
 
     def start(
-        self, command: str, root: Path, repo_id: str, *options: str, **patience: float
+        self, command: str, root: Path, repo_id: str, *options: str, **policy: float
     ) -> subprocess.Popen[str]:
         """Start `push` or `verify`."""
         program = [
             sys.executable,
             "-m",
             "tests.hub.hub_client",
-            json.dumps({**PATIENCE, **patience}),
+            json.dumps({**POLICY, **policy}),
         ]
         arguments = [command, str(root), "--repo-id", repo_id, *options]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
@@ -90,10 +90,10 @@ class Client:
         )
 
     def run(
-        self, command: str, root: Path, repo_id: str = "ns/MMRel", *options: str, **patience: float
+        self, command: str, root: Path, repo_id: str = "ns/MMRel", *options: str, **policy: float
     ) -> subprocess.CompletedProcess[str]:
         """Run `push` or `verify` to the end."""
-        process = self.start(command, root, repo_id, *options, **patience)
+        process = self.start(command, root, repo_id, *options, **policy)
         stdout, stderr = process.communicate(timeout=300)
         return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 
@@ -120,13 +120,13 @@ class Client:
 
 
 def main(argv: list[str]) -> int:
-    """Parse and run, as the command does; the first argument is the patience, as JSON."""
+    """Parse and run, as the command does; the first argument is the retry policy, as JSON."""
     # Here, since they read their settings when imported.
-    from mmrel_kit.hub.calls import Patience
+    from mmrel_kit.hub.calls import RetryPolicy
     from mmrel_kit.hub.push import push
     from mmrel_kit.hub.verify import verify
 
-    patience, command, *given = argv
+    policy, command, *given = argv
     parser = argparse.ArgumentParser(prog=f"mmrel {command}")
     add = parser.add_argument
     add("release", type=Path)
@@ -144,7 +144,7 @@ def main(argv: list[str]) -> int:
     def run(args: argparse.Namespace) -> int:
         options = {name: value for name, value in vars(args).items() if name != "run"}
         root, repo_id = options.pop("release"), options.pop("repo_id")
-        options["patience"] = Patience(**json.loads(patience))
+        options["policy"] = RetryPolicy(**json.loads(policy))
         if command == "push":
             print(push(root, repo_id, check=lambda root: [], show=print, **options))
             return 0

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Read two of the three faces of a split, picture by picture: the JSON lines and the archives.
 
-`tables` reads the third. Each reader yields an `Entry` for each picture and a `Problem` for what is
-wrong on the way. What it cannot read beyond is a `Break`, the last that it yields.
+`tables` reads the third. Each reader yields an `PictureEntry` for each picture and a `Problem` for what is
+wrong on the way. What it cannot read beyond is a `Unreadable`, the last that it yields.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from mmrel_kit.check.records import SeenQuestions
+    from mmrel_kit.check.records import QuestionChecks
 
 
-class Entry(NamedTuple):
+class PictureEntry(NamedTuple):
     """A picture in one face of a split.
 
     Attributes:
@@ -35,16 +35,16 @@ class Entry(NamedTuple):
     data: bytes | None = None
 
 
-class Break(NamedTuple):
+class Unreadable(NamedTuple):
     """Why a face cannot be read any further."""
 
     problem: Problem
 
 
-Found: TypeAlias = "Entry | Problem | Break"
+ReadItem: TypeAlias = "PictureEntry | Problem | Unreadable"
 
 
-class Face:
+class FormatReader:
     """One face of a split, read one picture at a time.
 
     Attributes:
@@ -53,9 +53,9 @@ class Face:
         is_broken: whether reading broke off.
     """
 
-    def __init__(self, name: str, found: Iterator[Found]) -> None:
+    def __init__(self, name: str, found: Iterator[ReadItem]) -> None:
         self.name = name
-        self.entry: Entry | None = None
+        self.entry: PictureEntry | None = None
         self.is_broken = False
         self._found = found
 
@@ -63,17 +63,17 @@ class Face:
         """Read the next picture; yield what is wrong on the way there."""
         self.entry = None
         for found in self._found:
-            if isinstance(found, Entry):
+            if isinstance(found, PictureEntry):
                 self.entry = found
                 return
-            if isinstance(found, Break):
+            if isinstance(found, Unreadable):
                 self.is_broken = True
                 yield found.problem
             else:
                 yield found
 
 
-def read_lines(root: Path, name: str, questions: SeenQuestions) -> Iterator[Found]:
+def read_lines(root: Path, name: str, questions: QuestionChecks) -> Iterator[ReadItem]:
     """Read the JSON lines of a split and check each record.
 
     Args:
@@ -83,7 +83,7 @@ def read_lines(root: Path, name: str, questions: SeenQuestions) -> Iterator[Foun
     """
     group: list[Value] = []
     for found in _read_records(root, name):
-        if isinstance(found, Break):
+        if isinstance(found, Unreadable):
             # The picture that it stopped in is not compared: that would only show the same again.
             yield found
             return
@@ -100,7 +100,7 @@ def read_archives(
     root: Path,
     names: Sequence[str],
     files: Mapping[str, Mapping[str, Any]],
-) -> Iterator[Found]:
+) -> Iterator[ReadItem]:
     """Read the archives of a split.
 
     Args:
@@ -115,10 +115,10 @@ def read_archives(
             with open(path, "rb") as file:
                 for records, data in mmrel.read_archive(file, name, path.stat().st_size):
                     kinds.update(str(record.get("category")) for record in records)
-                    yield Entry(f"{name}:{records[0].get('image_id')}", records, data)
+                    yield PictureEntry(f"{name}:{records[0].get('image_id')}", records, data)
         except mmrel.ReleaseError as error:
             where, _, message = str(error).partition(": ")
-            yield Break(Problem(where, message))
+            yield Unreadable(Problem(where, message))
             return
         listed, held = files[name].get("categories"), list_categories(kinds)
         if listed != held:
@@ -126,19 +126,19 @@ def read_archives(
             yield Problem(name, message)
 
 
-def _read_records(root: Path, name: str) -> Iterator[Value | Break]:
+def _read_records(root: Path, name: str) -> Iterator[Value | Unreadable]:
     """Yield the records of a file, up to the first line that is not one."""
     for found in scan_json(root / name, name, rules=RELEASE):
         if isinstance(found, Problem):
-            yield Break(found)
+            yield Unreadable(found)
             return
         is_object = isinstance(found.value, dict)
         message = check_record(found.value) if is_object else "expected a JSON object"
         if message:
-            yield Break(Problem(found.where, message))
+            yield Unreadable(Problem(found.where, message))
             return
         yield found
 
 
-def _make_entry(group: list[Value]) -> Entry:
-    return Entry(group[0].where, [value for _, value in group])
+def _make_entry(group: list[Value]) -> PictureEntry:
+    return PictureEntry(group[0].where, [value for _, value in group])
