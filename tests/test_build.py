@@ -1,4 +1,4 @@
-"""Building: the three faces of a release, same bytes from same inputs, and nothing half-written."""
+"""Building: the three formats of a release, same bytes from same inputs, and nothing half-written."""
 
 from __future__ import annotations
 
@@ -265,9 +265,7 @@ def test_two_pictures_that_differ_by_their_ending(tmp_path: Path) -> None:
     twin = {**POPE, "question_id": "twin", "image": "vg/VG_100K/0.png", "split": "test"}
     (folder / "json" / "twin.jsonl").write_text(json.dumps(twin))
     (folder / "vg" / "VG_100K" / "0.png").write_bytes(make_png(2, 2))
-    expected = (
-        r"twin.jsonl:1: picture .*0.png' agrees with .*0.jpg' up to the first dot of its name"
-    )
+    expected = r"twin.jsonl:1: picture .*0.png' has the same name up to the first dot as .*0.jpg'"
     with pytest.raises(InputError, match=expected):
         build_release(Job([folder / "json"], PictureFolder(folder), tmp_path / "out"))
 
@@ -284,7 +282,7 @@ def test_two_pictures_that_agree_up_to_their_first_dot(tmp_path: Path) -> None:
         build_release(Job([folder / "json"], PictureFolder(folder), tmp_path / "out"))
     (line,) = str(caught.value).splitlines()
     assert (
-        "picture 'vg/VG_100K/7.right.jpg' agrees with 'vg/VG_100K/7.left.jpg' up to the first dot"
+        "picture 'vg/VG_100K/7.right.jpg' has the same name up to the first dot as 'vg/VG_100K/7.left.jpg'"
         in line
     )
     assert line.endswith("rename one of the files, and its path in the annotations")

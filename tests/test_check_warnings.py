@@ -76,13 +76,16 @@ class TestWarnings:
 
     def test_lengths_that_differ_by_one(self, tmp_path: Path) -> None:
         root = self.build(tmp_path, Image.new("RGB", (30, 20)), questions=40)
-        expected = "split test: column question_id: values of 2 and 3 characters; the Hub's viewer shows no statistics"
+        expected = (
+            "split test: column question_id: values of 2 and 3 characters; "
+            "the Hub's viewer shows no statistics"
+        )
         assert f"warning: config all, {expected}" in list_problems(root)
         assert f"warning: config real, {expected}" in list_problems(root)
         assert "column answer" not in list_problems(root)
 
     def test_widths_that_differ_by_one(self, tmp_path: Path) -> None:
-        # Widths were compared over all splits of a release, where others hid a difference of 1 in one split.
+        # Widths were compared over all splits, so others hid a difference of 1 in one split.
         folder = tmp_path / "vg" / "VG_100K"
         folder.mkdir(parents=True)
         lines = []

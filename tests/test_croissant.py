@@ -50,5 +50,5 @@ def test_check_refuses_one_that_says_something_else(release: Path, old: str, new
     seal(release)
     found = [problem for problem in check_release(release) if problem.where == "croissant.json"]
     assert [problem.message for problem in found] == [
-        "expected what the files hold; build the release again"
+        "expected what the data files hold; build the release again"
     ]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The columns that break the Hub viewer's statistics: predicted, avoided by `source`, told by `check`."""
+"""Columns that break the Hub viewer's statistics: `source` avoids them, `check` reports them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SOURCES = st.one_of(
 
 
 def breaks_viewer(values: list[str | None]) -> bool:
-    """Tell whether a text column fails, by the viewer's rule on labels and its bins of integers."""
+    """Return whether a text column fails, by the viewer's rule on labels and its bins of integers."""
     distinct = len(set(values))
     if distinct <= 10 or (distinct / len(values) <= 0.2 and distinct <= 1000):
         return False
@@ -107,7 +107,7 @@ def test_no_value_is_a_value_of_its_own() -> None:
     assert (failure.column, failure.least, failure.most) == ("style", 5, 6)
 
 
-def test_the_config_all_unites_the_domains() -> None:
+def test_the_config_all_has_the_rows_of_the_domains() -> None:
     statistics = ViewerStatistics()
     for number in range(40):
         statistics.add_text("real", "test", "question_id", f"{number:05d}")
@@ -116,7 +116,7 @@ def test_the_config_all_unites_the_domains() -> None:
     statistics.add_width("real", "test", "image", 100)
     statistics.add_width("sdxl", "test", "image", 101)
     assert list(statistics.find_failures()) == []
-    statistics.unite(mmrel.DOMAINS)
+    statistics.add_config_all()
     found = [
         (f.config, f.split, f.column, f.unit, f.least, f.most) for f in statistics.find_failures()
     ]
@@ -163,7 +163,7 @@ class TestBuild:
 
     @pytest.fixture
     def folder(self, tmp_path: Path) -> Path:
-        """Sources of which the questions of `test` stand in files with names of different lengths."""
+        """Sources whose questions of `test` are in files with names of different lengths."""
         folder = make_sources(tmp_path / "sources", copies=9)
         lines = (folder / "json" / "test.jsonl").read_text().splitlines(keepends=True)
         (folder / "more").mkdir()
@@ -173,7 +173,8 @@ class TestBuild:
         return folder
 
     def test_all_sources_of_a_split_have_one_length(self, folder: Path) -> None:
-        # Lines 9 and 10 of a file used to give sources of two lengths, which broke 6 of the sample's 12 splits.
+        # Lines 9 and 10 of a file used to give sources of two lengths, which broke 6 of the 12
+        # splits of the sample.
         root = self.build(folder, "json", "more")
         sources = read_sources(root)
         assert set(sources) == set(mmrel.SPLITS)
@@ -223,7 +224,7 @@ class TestBuild:
 
     @staticmethod
     def rename(folder: Path, width: Callable[[int, dict[str, Any]], int]) -> None:
-        """Give every question an id of some width, which the test says."""
+        """Give every question an id of the width that the test returns."""
         number = 0
         for path in sorted(folder.glob("*/*.jsonl")):
             lines = []
@@ -245,7 +246,8 @@ class TestBuild:
         warnings = capsys.readouterr().out.splitlines()[:-1]
         # Labels such as `answer`, whose texts have 2 and 3 characters, are not among them.
         assert sorted(line.partition("; ")[0] for line in warnings) == sorted(
-            f"warning: config {config}, split test: column question_id: values of 6 and 7 characters"
+            f"warning: config {config}, split test: "
+            "column question_id: values of 6 and 7 characters"
             for config in configs
         )
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Read two of the three faces of a split, picture by picture: the JSON lines and the archives.
+"""Read the JSON lines and the archives of a split, picture by picture.
 
-`tables` reads the third. Each reader yields an `PictureEntry` for each picture and a `Problem` for what is
-wrong on the way. What it cannot read beyond is a `Unreadable`, the last that it yields.
+A release stores each split in three formats; `tables` reads the third, Parquet. Each reader yields
+a `PictureEntry` for each picture, a `Problem` for each fault, and an `Unreadable` as its last item
+if it cannot read on.
 """
 
 from __future__ import annotations
@@ -18,16 +19,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from mmrel_kit.check.records import QuestionChecks
+    from mmrel_kit.check.records import RecordChecker
 
 
 class PictureEntry(NamedTuple):
-    """A picture in one face of a split.
+    """A picture in one format of a split.
 
     Attributes:
-        where: file and line, member or row group.
-        records: the records about it, or the rows.
-        data: its bytes; None where they are not read apart from the rows.
+        where: file and line, archive member or row group.
+        records: the records about the picture; in a table, its rows.
+        data: bytes of the picture; None in JSON lines, and in tables, whose rows hold them.
     """
 
     where: str
@@ -36,7 +37,7 @@ class PictureEntry(NamedTuple):
 
 
 class Unreadable(NamedTuple):
-    """Why a face cannot be read any further."""
+    """The reason why a format cannot be read any further."""
 
     problem: Problem
 
@@ -45,68 +46,66 @@ ReadItem: TypeAlias = "PictureEntry | Problem | Unreadable"
 
 
 class FormatReader:
-    """One face of a split, read one picture at a time.
+    """Reads one format of a split, one picture at a time.
 
     Attributes:
         name: its first file.
-        entry: the picture that was read last; None before the first one and at the end.
-        is_broken: whether reading broke off.
+        entry: the current picture; None before the first one and at the end.
+        is_broken: whether reading stopped early.
     """
 
-    def __init__(self, name: str, found: Iterator[ReadItem]) -> None:
+    def __init__(self, name: str, items: Iterator[ReadItem]) -> None:
         self.name = name
         self.entry: PictureEntry | None = None
         self.is_broken = False
-        self._found = found
+        self._items = items
 
     def advance(self) -> Iterator[Problem]:
-        """Read the next picture; yield what is wrong on the way there."""
+        """Read the next picture; yield the problems before it."""
         self.entry = None
-        for found in self._found:
-            if isinstance(found, PictureEntry):
-                self.entry = found
+        for item in self._items:
+            if isinstance(item, PictureEntry):
+                self.entry = item
                 return
-            if isinstance(found, Unreadable):
+            if isinstance(item, Unreadable):
                 self.is_broken = True
-                yield found.problem
+                yield item.problem
             else:
-                yield found
+                yield item
 
 
-def read_lines(root: Path, name: str, questions: QuestionChecks) -> Iterator[ReadItem]:
+def read_lines(root: Path, name: str, checker: RecordChecker) -> Iterator[ReadItem]:
     """Read the JSON lines of a split and check each record.
 
     Args:
         root: folder of the release.
-        name: the file, from there.
-        questions: those that were checked so far.
+        name: the file, relative to it.
+        checker: checks the records.
     """
     group: list[Value] = []
-    for found in _read_records(root, name):
-        if isinstance(found, Unreadable):
-            # The picture that it stopped in is not compared: that would only show the same again.
-            yield found
+    for item in _read_records(root, name):
+        if isinstance(item, Unreadable):
+            # The current group is incomplete, so comparing it would only repeat the problem.
+            yield item
             return
-        yield from questions.check(found.where, found.value)
-        if group and group[0].value["image_id"] != found.value["image_id"]:
+        yield from checker.check(item.where, item.value)
+        if group and group[0].value["image_id"] != item.value["image_id"]:
             yield _make_entry(group)
             group = []
-        group.append(found)
+        group.append(item)
     if group:
         yield _make_entry(group)
 
 
 def read_archives(
-    root: Path,
-    names: Sequence[str],
-    files: Mapping[str, Mapping[str, Any]],
+    root: Path, names: Sequence[str], files: Mapping[str, Mapping[str, Any]]
 ) -> Iterator[ReadItem]:
     """Read the archives of a split.
 
     Args:
         root: folder of the release.
-        names: the archives, from there.
-        files: what checksums.json says of each file.
+        names: the archives, relative to it.
+        files: the entries of checksums.json, by path.
     """
     for name in names:
         path = root / name
@@ -120,25 +119,28 @@ def read_archives(
             where, _, message = str(error).partition(": ")
             yield Unreadable(Problem(where, message))
             return
-        listed, held = files[name].get("categories"), list_categories(kinds)
-        if listed != held:
-            message = f"{INDEX} says that it holds the categories {listed}, it holds {held}"
+        expected = files[name].get("categories")
+        got = list_categories(kinds)
+        if expected != got:
+            message = f"expected the categories {expected} that {INDEX} lists, got {got}"
             yield Problem(name, message)
 
 
 def _read_records(root: Path, name: str) -> Iterator[Value | Unreadable]:
     """Yield the records of a file, up to the first line that is not one."""
-    for found in scan_json(root / name, name, rules=RELEASE):
-        if isinstance(found, Problem):
-            yield Unreadable(found)
+    for item in scan_json(root / name, name, rules=RELEASE):
+        if isinstance(item, Problem):
+            yield Unreadable(item)
             return
-        is_object = isinstance(found.value, dict)
-        message = check_record(found.value) if is_object else "expected a JSON object"
+        if isinstance(item.value, dict):
+            message = check_record(item.value)
+        else:
+            message = "expected a JSON object"
         if message:
-            yield Unreadable(Problem(found.where, message))
+            yield Unreadable(Problem(item.where, message))
             return
-        yield found
+        yield item
 
 
 def _make_entry(group: list[Value]) -> PictureEntry:
-    return PictureEntry(group[0].where, [value for _, value in group])
+    return PictureEntry(group[0].where, [item.value for item in group])
