@@ -31,7 +31,7 @@ def test_categories_that_an_archive_does_not_hold(release: Path, categories: Any
 
 
 def test_names_that_agree_up_to_the_first_dot(release: Path) -> None:
-    # WebDataset readers made one sample of two pictures; `check` said nothing.
+    # WebDataset readers made one sample of two pictures; `check` reported nothing.
     def rename(text: bytes) -> bytes:
         return re.sub(rb"vg/VG_100K/10\.(jpg|json)", rb"vg/VG_100K/0.2.\1", text)
 

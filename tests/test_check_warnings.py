@@ -24,7 +24,7 @@ from tests.helpers.edit_release import list_problems, read_tar, seal, write_tar
 def test_relations_of_another_category_are_counted_as_audit_counts_them(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # Only `audit` said so; upstream's own questions hold some, so that they are a warning.
+    # Only `audit` reported them; upstream's own questions hold some, so that they are a warning.
     folder, root = make_sources(tmp_path / "sources"), tmp_path / "release"
     path = folder / "json" / "test.jsonl"
     verbs = itertools.cycle(("above", "bigger", "behind", "kiss"))
@@ -36,8 +36,8 @@ def test_relations_of_another_category_are_counted_as_audit_counts_them(
     assert found.count > 3
     (problem,) = [one for one in check_release(root) if "another category" in one.message]
     assert problem.is_warning
-    told = f"{found.count} questions with a relation of another category, for example "
-    assert problem.message.startswith(told)
+    expected = f"{found.count} questions with a relation of another category, for example "
+    assert problem.message.startswith(expected)
     assert problem.message.count("data/real/test.jsonl:") == 3
     assert upload.main(["check", str(root)]) == 0
     assert "build --drop impossible_triplet" in capsys.readouterr().out

@@ -34,7 +34,7 @@ SOURCES = st.one_of(
 
 
 def breaks_viewer(values: list[str | None]) -> bool:
-    """Return whether a text column fails, by the viewer's rule on labels and its bins of integers."""
+    """Return whether a text column fails, by the viewer's rules for labels and integer bins."""
     distinct = len(set(values))
     if distinct <= 10 or (distinct / len(values) <= 0.2 and distinct <= 1000):
         return False

@@ -20,7 +20,7 @@ from mmrel_kit.card.readme import (
     EXAMPLE,
     TEMPLATE,
     CardContent,
-    generate,
+    make_card_content,
     make_dataset_infos,
     make_example_picture,
     make_row,
@@ -144,8 +144,8 @@ def update_card(release: Path, blocks: Mapping[str, str]) -> None:
     """Put other blocks into the card of a release, such as those of an audit, by their names."""
     card = (release / CARD).read_text("utf-8")
     generated = read_card(card)
-    renewed = CardContent(generated.front, {**generated.blocks, **blocks})
-    replace_file(release, CARD, render_card(card, renewed, of_project=True).encode())
+    renewed = CardContent(generated.front_matter, {**generated.blocks, **blocks})
+    replace_file(release, CARD, render_card(card, renewed, keep_project=True).encode())
 
 
 def _dump(index: dict[str, Any]) -> str:
@@ -193,7 +193,7 @@ def _write_card(release: Path, facts: list[SplitStats], note: str | None) -> Non
     replace_file(release, EXAMPLE, make_example_picture(picture, record["image_id"]))
     audited = make_blocks(audit_release(release, thorough=False))
     blocks = {**audited, "row": make_row(record)}
-    generated = generate(facts, note, blocks, find_splits(release))
+    generated = make_card_content(facts, note, blocks, find_splits(release))
     card = render_card(TEMPLATE.read_text("utf-8"), generated)
     replace_file(release, CARD, card.encode())
 

@@ -184,7 +184,7 @@ def make_placed_index(release: Path) -> str:
 def make_readme(release: Path) -> str:
     """This project's README.md with the generated parts of a release's card."""
     generated = read_card((release / "README.md").read_text("utf-8"))
-    return render_card((REPOSITORY / "README.md").read_text("utf-8"), generated, of_project=True)
+    return render_card((REPOSITORY / "README.md").read_text("utf-8"), generated, keep_project=True)
 
 
 def place_sample(release: Path) -> None:
