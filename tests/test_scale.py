@@ -1,4 +1,4 @@
-"""Builds at any size: killed at any moment, in several processes, in shares, with constant memory."""
+"""Builds at any size: killed at any moment, in several processes or shares, in constant memory."""
 
 from __future__ import annotations
 
@@ -33,8 +33,9 @@ if TYPE_CHECKING:
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SMALL_SHARDS = 3000  # bytes of pictures
-# A build in a process of its own, which tells the peak of its memory or of a worker's, the larger one, in KiB. Its own
-# is not taken from getrusage: that counts from the process which started it.
+# A build in a process of its own. It prints the peak memory in KiB, its own or that of a worker,
+# whichever is larger. Its own is not taken from getrusage, which counts from the process that
+# started it.
 BUILD = """
 import json, re, resource, sys
 from pathlib import Path
@@ -143,7 +144,7 @@ def note_tables(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     return written
 
 
-def test_finished_shards_are_not_packed_again(
+def test_finished_shards_are_not_written_again(
     sources: Path, calm: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written = note_tables(monkeypatch)
@@ -218,7 +219,7 @@ def test_shares_and_finish(
     assert upload.main(["build", *arguments, "--shard", "2/3"]) == 0
     assert upload.main(["finish", "--out", str(tmp_path / "out")]) == 1
     assert (
-        "expected all shards, 4 of 6 are not packed, dalle-adversarial-00000"
+        "expected all shards, 4 of 6 are missing, dalle-adversarial-00000"
         in capsys.readouterr().err
     )
     for share in ("1/3", "3/3", "1/3"):
@@ -230,7 +231,7 @@ def test_shares_and_finish(
         upload.main(["build", *arguments, "--shard", "4/3"])
     assert "expected I/N with 1 <= I <= N, such as 3/64, got '4/3'" in capsys.readouterr().err
     assert upload.main(["finish", "--out", str(tmp_path / "nothing")]) == 1
-    assert "expected the plan of a build, found none" in capsys.readouterr().err
+    assert "expected the plan of a build, got none" in capsys.readouterr().err
 
 
 def test_workers_end_when_their_parent_is_killed(sources: Path, tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plan a release: where each picture lies, and which shard of its split it goes into.
+"""Plan a release: the location of each picture, and the shard that it goes into.
 
-The plan is a file, so that memory does not grow with the questions, and other processes read it.
+The plan is an SQLite file, so memory does not grow with the questions, and other processes can read
+it.
 """
 
 from __future__ import annotations
@@ -26,24 +27,26 @@ if TYPE_CHECKING:
     from mmrel_kit.pictures.sources import Pictures
     from mmrel_kit.questions.records import Record
 
+# Limits of a shard.
 SHARD_BYTES = 256 << 20  # of pictures in an archive
-SHARD_DECODED_BYTES = 1 << 30  # once each row has its own copy; some readers fail from 2 GiB on
-SHARD_ROWS = 50_000  # of small pictures; a record is about 500 bytes
-CUT_SHARE = 8  # an archive with an eighth of its size ends where its pictures' categories change
+SHARD_DECODED_BYTES = 1 << 30  # of pictures, one copy per row; some readers fail from 2 GiB on
+SHARD_ROWS = 50_000  # reached with small pictures; a record takes about 500 bytes
+# A shard also ends where the categories of the pictures change, if it is at least this part full.
+MIN_FILL = 1 / 8
 _TABLES = """
 create table pictures (
     domain, split, image_id, member, rows integer, size integer, shard integer, location
 );
 create unique index by_member on pictures (domain, split, member, image_id);
 """
-# Pictures with the same categories stand together: first those of spatial questions alone.
+# Pictures with the same categories are adjacent: first those with only spatial questions.
 _HAS_CATEGORY = ", ".join(f"max(category = '{name}')" for name in reversed(mmrel.CATEGORIES))
 _PICTURES = f"""
 select domain, split, image_id, count(*), {_HAS_CATEGORY} from questions
 group by domain, split, image_id order by domain, split, {_HAS_CATEGORY}, image_id
 """
-# Pictures are stored in their order. Of one picture, questions with the same `pair_id` stand
-# together, yes before no.
+# The rows of the table of pictures are in the order of the release. The questions about a picture
+# are sorted by `pair_id`, yes before no.
 _ROWS = f"""
 select p.image_id, p.location, {", ".join(f"q.{name}" for name in FIELDS)}
 from pictures p join questions q using (domain, split, image_id)
@@ -55,7 +58,7 @@ order by p.rowid, {make_order("q.category", mmrel.CATEGORIES)},
 
 @dataclasses.dataclass(frozen=True)
 class Shard:
-    """A part of a split: `index` of `count`, and the bytes of its pictures."""
+    """A shard of a split: its `index` of `count`, and `size`, the bytes of its pictures."""
 
     domain: str
     split: str
@@ -65,12 +68,12 @@ class Shard:
 
     @property
     def name(self) -> str:
-        """What the shard is called while a release is built."""
+        """Name of the shard during a build."""
         return f"{self.domain}-{self.split}-{self.index:05d}"
 
 
 class MissingPicture(NamedTuple):
-    """A picture that no source has, and how many questions are about it."""
+    """A picture that no source has, and the number of questions about it."""
 
     domain: str
     split: str
@@ -80,7 +83,7 @@ class MissingPicture(NamedTuple):
 
 
 class PlannedPicture(NamedTuple):
-    """A picture of a shard: where it lies, and the records about it."""
+    """A picture of a shard: its location, and the records about it."""
 
     image_id: str
     location: Location
@@ -88,11 +91,11 @@ class PlannedPicture(NamedTuple):
 
 
 class BuildPlan(QuestionTable):
-    """The questions of a release, and the pictures and shards that they go into.
+    """The questions of a release, with their pictures and shards.
 
     Args:
-        path: the file.
-        resume: open the file read-only instead of making it anew.
+        path: the SQLite file.
+        resume: open the existing file read-only, instead of a new one.
     """
 
     def __init__(self, path: Path, resume: bool = False) -> None:
@@ -102,29 +105,30 @@ class BuildPlan(QuestionTable):
             self.db.executescript(_TABLES)
 
     def assign_shards(self, pictures: Pictures, shard_bytes: int, allow_missing: bool) -> None:
-        """Find every picture and cut the splits into shards.
+        """Locate every picture and assign it to a shard.
 
         Raises:
-            InputError: pictures are missing and that is not allowed (it lists them), none is
-                there, or WebDataset readers would take two for one.
+            InputError: no source has any picture, some pictures are missing without
+                `allow_missing`, or WebDataset readers would merge two of them.
         """
         self.db.executemany(
             "insert into pictures values (?,?,?,sample_key(?3),?,?,?,?)",
-            self._place_each(pictures, shard_bytes),
+            self._locate_pictures(pictures, shard_bytes),
         )
-        raise_problems(list(self._find_merges()))
+        raise_problems(list(self._find_key_clashes()))
         missing = self.db.execute("select 1 from pictures where shard is null").fetchone()
         if missing and not allow_missing:
             self._raise_missing(pictures)
         self.db.execute("create index by_picture on questions (domain, split, image_id)")
         self.db.execute("create index by_shard on pictures (domain, split, shard)")
         if not self.db.execute("select 1 from pictures where shard is not null").fetchone():
-            wanted = f"expected pictures in {pictures.describe()}"
-            raise InputError(f"{wanted}, found none of those asked about")
+            raise InputError(
+                f"expected pictures in {pictures.describe()}, got none that a question is about"
+            )
         self.db.commit()
 
     def count_contents(self) -> tuple[int, int]:
-        """Return how many questions and how many pictures the release will have."""
+        """Return the numbers of questions and pictures that the release will have."""
         query = "select coalesce(sum(rows), 0), count(*) from pictures where shard is not null"
         questions, pictures = self.db.execute(query).fetchone()
         return int(questions), int(pictures)
@@ -136,7 +140,9 @@ class BuildPlan(QuestionTable):
             "from pictures p join questions q using (domain, split, image_id) where shard is null "
             "group by domain, split, image_id order by domain, split, image_id"
         )
-        for *row, _ in rows:  # SQLite takes the columns beside a minimum from its row
+        # `source` is that of the first question: with min(), SQLite takes the other columns from
+        # the row of the minimum.
+        for *row, _ in rows:
             yield MissingPicture(*row)
 
     def list_shards(self) -> list[Shard]:
@@ -149,7 +155,7 @@ class BuildPlan(QuestionTable):
         return [Shard(*row) for row in rows]
 
     def is_current(self, pictures: Pictures, shards: Iterable[Shard]) -> bool:
-        """Return whether the pictures of some shards are still as they were planned."""
+        """Return whether the pictures of some shards are unchanged since they were planned."""
         query = "select location from pictures where domain = ? and split = ? and shard = ?"
         for shard in shards:
             for (text,) in self.db.execute(query, (shard.domain, shard.split, shard.index)):
@@ -164,37 +170,37 @@ class BuildPlan(QuestionTable):
             yield PlannedPicture(image_id, Location(*json.loads(text)), records)
 
     def make_fingerprint(self, shard: Shard) -> str:
-        """Return a hash of everything that goes into a shard."""
+        """Return a hash of the whole input of a shard."""
         digest = hashlib.sha256(repr(shard).encode())
         for row in self._rows(shard):
             digest.update(repr(row).encode())
         return digest.hexdigest()
 
-    def _place_each(
+    def _locate_pictures(
         self, pictures: Pictures, shard_bytes: int
     ) -> Iterator[tuple[str, str, str, int, int | None, int | None, str | None]]:
         """Yield the rows of the table of pictures, without `member`."""
-        cutter = _Cutter(shard_bytes)
+        cutter = _ShardCutter(shard_bytes)
         for domain, split, image_id, rows, *categories in self.db.execute(_PICTURES):
             location = pictures.find(image_id)
             if location is None:
                 yield domain, split, image_id, rows, None, None, None
                 continue
-            shard = cutter.add((domain, split), categories, location.size, rows)
+            shard = cutter.assign((domain, split), categories, location.size, rows)
             yield domain, split, image_id, rows, location.size, shard, json.dumps(location)
 
-    def _find_merges(self) -> Iterator[Problem]:
-        """Yield pictures that WebDataset readers would take for one."""
-        twins = self.db.execute(
+    def _find_key_clashes(self) -> Iterator[Problem]:
+        """Yield pictures that WebDataset readers would merge with another one."""
+        clashes = self.db.execute(
             "select a.image_id, b.image_id from pictures a "
             "join pictures b using (domain, split, member) "
             "where a.image_id < b.image_id limit 100"
         )
-        for image_id, other in twins.fetchall():
+        for image_id, other in clashes.fetchall():
             yield Problem(self._find_line(other), describe_key_clash(other, image_id))
 
     def _raise_missing(self, pictures: Pictures) -> None:
-        """List the first missing pictures, then their number by domain and annotation file."""
+        """Raise an error with the first missing pictures, and counts by domain and file."""
         first = self.db.execute(
             "select image_id from pictures where shard is null order by rowid limit ?",
             (SHOWN_PROBLEMS,),
@@ -208,13 +214,13 @@ class BuildPlan(QuestionTable):
             "join pictures p using (domain, split, image_id) where p.shard is null "
             "group by q.domain, file order by q.domain, file"
         )
-        number = 0
+        missing = 0
         for domain, file, count, rows in totals:
             lines.append(f"{domain}: {count} pictures of {rows} questions in {file}")
-            number += count
+            missing += count
         lines.append(
-            f"{number} pictures are missing in {pictures.describe()}; fetch them (mmrel fetch says "
-            "from where), or build without their questions: --allow-missing"
+            f"{missing} pictures are missing in {pictures.describe()}; download them (mmrel fetch "
+            "lists the sources), or build without their questions: --allow-missing"
         )
         raise InputError("\n".join(lines))
 
@@ -227,11 +233,11 @@ class BuildPlan(QuestionTable):
         return self.db.execute(_ROWS, (shard.domain, shard.split, shard.index))
 
 
-class _Cutter:
-    """Cuts splits into shards, picture by picture.
+class _ShardCutter:
+    """Assigns pictures to shards, one after another.
 
-    A shard ends where the next picture would be too much for it. It also ends where the categories
-    of its pictures change, unless it would be a small one: who wants some categories need not read
+    A shard ends when the next picture would exceed a limit. It also ends where the categories of
+    the pictures change, unless the shard is small, so that a user of some categories need not read
     the others.
     """
 
@@ -242,14 +248,14 @@ class _Cutter:
         self._shard = 0
         self._empty()
 
-    def add(self, split: tuple[str, str], categories: list[int], size: int, rows: int) -> int:
-        """Return the shard that the next picture goes into.
+    def assign(self, split: tuple[str, str], categories: list[int], size: int, rows: int) -> int:
+        """Return the index of the shard for the next picture.
 
         Args:
             split: domain and split of the picture.
-            categories: whether there are questions of each category about it, 0 or 1.
-            size: its bytes.
-            rows: the number of questions about it.
+            categories: 0 or 1 for each category, whether a question about the picture has it.
+            size: bytes of the picture.
+            rows: number of questions about it.
         """
         if split != self._split:
             self._split, self._shard = split, 0
@@ -259,9 +265,9 @@ class _Cutter:
             or self._decoded + size * rows > SHARD_DECODED_BYTES
             or self._rows + rows > SHARD_ROWS
         )
-        is_small = self._stored * CUT_SHARE < self._shard_bytes
-        turns = categories != self._categories and not is_small
-        if self._rows and (is_full or turns):
+        is_small = self._stored < self._shard_bytes * MIN_FILL
+        ends_here = categories != self._categories and not is_small
+        if self._rows and (is_full or ends_here):
             self._shard += 1
             self._empty()
         self._categories = categories

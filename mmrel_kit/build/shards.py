@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pack one shard of a release: its archive, table and records, and what is known of them."""
+"""Write one shard of a release: its archive, table and records, and a manifest of them."""
 
 from __future__ import annotations
 
@@ -35,25 +35,29 @@ if TYPE_CHECKING:
 
 
 class ShardManifest(NamedTuple):
-    """A finished shard.
+    """The contents of a finished shard.
 
     Attributes:
         name: of the shard.
-        fingerprint: hash of everything that went into it, and of what made it.
+        fingerprint: hash of its input, and the versions of what wrote it.
         size: bytes of its pictures.
-        facts: what the card says of it.
-        files: sha256 and size of its files by their path in the release.
+        stats: statistics of its questions and pictures.
+        files: sha256 and size of its files, by path in the release.
     """
 
     name: str
     fingerprint: str
     size: int
-    facts: SplitStats
+    stats: SplitStats
     files: dict[str, dict[str, Any]]
 
 
 class WorkFolder(NamedTuple):
-    """The folders of a build, which goes on beside its output."""
+    """The folder `<out>.partial`, in which a release is built.
+
+    Attributes:
+        out: folder of the finished release.
+    """
 
     out: Path
 
@@ -64,80 +68,86 @@ class WorkFolder(NamedTuple):
 
     @property
     def plan(self) -> Path:
-        """The plan.
+        """The file of the plan.
 
-        The number changes with its tables: a build goes on only from a plan that it can read.
+        The number changes with its tables, so that a build resumes only from a plan it can read.
         """
         return self.root / "plan-2.sqlite"
 
     @property
-    def parts(self) -> Path:
-        """The records of each finished shard, and its `ShardManifest`."""
+    def shards(self) -> Path:
+        """The records and the manifest of each finished shard."""
         return self.root / "parts"
 
     @property
     def release(self) -> Path:
-        """The release as far as it is built; moved to its place once it is whole."""
+        """The unfinished release, which is moved to `out` at the end."""
         return self.root / "release"
+
+    def manifest(self, shard: Shard) -> Path:
+        """Return the path of a shard's manifest."""
+        return self.shards / f"{shard.name}.json"
 
 
 def write_shard(
     plan: BuildPlan, shard: Shard, pictures: Pictures, work: WorkFolder
 ) -> ShardManifest:
-    """Write a shard's archive, table and records, unless they are packed already.
+    """Write the archive, table and records of a shard, unless they are written already.
 
-    Every picture is decoded once, to know that it opens; its bytes stay as they are. The three
-    files are written at once and moved to their places, the part's own file last, so that a
-    process that is killed leaves nothing that is half a shard.
+    Every picture is decoded once to check it; its bytes are not changed. The three files are
+    written side by side and then moved into place, the manifest last, so a process that is killed
+    leaves no half-written shard.
 
     Raises:
-        InputError: with all pictures of the shard that do not open.
+        InputError: pictures of the shard cannot be opened; lists all of them.
     """
-    done = read_manifest(plan, shard, work)
-    if done:
-        return done
+    finished = read_manifest(plan, shard, work)
+    if finished:
+        return finished
     stem = f"data/{shard.domain}/{shard.split}-{shard.index:05d}"
-    archive, table = f"{stem}.tar", f"{stem}-of-{shard.count:05d}.parquet"
+    archive = f"{stem}.tar"
+    table = f"{stem}-of-{shard.count:05d}.parquet"
     with (
-        write_whole(work.release / archive) as archive_aside,
-        write_whole(work.release / table) as table_aside,
-        write_whole(work.parts / f"{shard.name}.jsonl") as lines_aside,
+        write_whole(work.release / archive) as archive_path,
+        write_whole(work.release / table) as table_path,
+        write_whole(work.shards / f"{shard.name}.jsonl") as lines_path,
     ):
         samples = _read_samples(plan, shard, pictures)
-        counts = _write_faces(samples, archive_aside, table_aside, lines_aside)
-        files = {archive: describe_file(archive_aside), table: describe_file(table_aside)}
+        counts = _write_files(samples, archive_path, table_path, lines_path)
+        files = {archive: describe_file(archive_path), table: describe_file(table_path)}
     files[archive]["categories"] = list_categories(counts)
-    facts = make_stats(shard.domain, shard.split, counts, files[table]["size"])
-    part = ShardManifest(shard.name, _make_fingerprint(plan, shard), shard.size, facts, files)
-    write_bytes(_part_file(work, shard), json.dumps(part).encode())
-    return part
+    stats = make_stats(shard.domain, shard.split, counts, files[table]["size"])
+    fingerprint = _make_fingerprint(plan, shard)
+    manifest = ShardManifest(shard.name, fingerprint, shard.size, stats, files)
+    write_bytes(work.manifest(shard), json.dumps(manifest).encode())
+    return manifest
 
 
 def read_manifest(plan: BuildPlan, shard: Shard, work: WorkFolder) -> ShardManifest | None:
-    """Return the finished part of a shard.
+    """Return the manifest of a finished shard.
 
-    None: it is not packed, or was packed from other input or by other versions.
+    None if the shard is not written, or was written from other input or by other versions.
     """
     try:
-        text = _part_file(work, shard).read_text("utf-8")
-        name, fingerprint, size, facts, files = json.loads(text)
-        part = ShardManifest(name, fingerprint, size, SplitStats(*facts), files)
-        for path, described in files.items():
-            if (work.release / path).stat().st_size != described["size"]:
+        text = work.manifest(shard).read_text("utf-8")
+        name, fingerprint, size, stats, files = json.loads(text)
+        manifest = ShardManifest(name, fingerprint, size, SplitStats(*stats), files)
+        for path, entry in files.items():
+            if (work.release / path).stat().st_size != entry["size"]:
                 return None
     except (OSError, ValueError, TypeError):
         return None
-    return part if fingerprint == _make_fingerprint(plan, shard) else None
+    return manifest if fingerprint == _make_fingerprint(plan, shard) else None
 
 
 def make_problem(error: InputError) -> Problem:
-    """Return an error about one thing as a `Problem`: where, and what is wrong there."""
+    """Split the message of an error into place and message."""
     where, _, message = str(error).partition(": ")
     return Problem(where, message)
 
 
 def list_versions() -> dict[str, str]:
-    """Return the versions of what wrote a release."""
+    """Return the versions of the software that writes a release."""
     return {
         "mmrel": mmrel.__version__,
         "pillow": PIL.__version__,
@@ -145,16 +155,16 @@ def list_versions() -> dict[str, str]:
     }
 
 
-def _write_faces(
+def _write_files(
     samples: Iterator[Sample | Problem], archive_path: Path, table_path: Path, lines_path: Path
 ) -> Counter[str]:
-    """Write archive, table and records side by side, one picture in memory.
+    """Write archive, table and records side by side, with one picture in memory.
 
     Returns:
-        What `count_picture` counts.
+        The counts of `count_picture`.
 
     Raises:
-        InputError: with all problems among the samples.
+        InputError: there are problems among the samples; lists all of them.
     """
     counts: Counter[str] = Counter()
     problems: list[Problem] = []
@@ -178,24 +188,23 @@ def _write_faces(
 
 def _read_samples(plan: BuildPlan, shard: Shard, pictures: Pictures) -> Iterator[Sample | Problem]:
     for planned in plan.read(shard):
-        sample: Sample | Problem
         try:
-            sample = _read_sample(planned, pictures)
+            yield _read_sample(planned, pictures)
         except InputError as error:
-            sample = make_problem(error)
+            yield make_problem(error)
         except OSError as error:
-            sample = Problem(_name_picture(planned), str(error))
-        yield sample
+            yield Problem(_describe_picture(planned), str(error))
 
 
 def _read_sample(planned: PlannedPicture, pictures: Pictures) -> Sample | Problem:
-    """Read a picture and decode it once; its bytes stay as they are.
+    """Read a picture and decode it once to check it.
 
     Raises:
         InputError: it cannot be read.
-        OSError: the same.
+        OSError: it cannot be read.
     """
-    where, expected = _name_picture(planned), planned.location.size
+    where = _describe_picture(planned)
+    expected = planned.location.size
     data = pictures.read(planned.location)
     if len(data) != expected:
         message = f"expected {expected} bytes as planned, got {len(data)}; build again"
@@ -206,13 +215,9 @@ def _read_sample(planned: PlannedPicture, pictures: Pictures) -> Sample | Proble
     return Sample(planned.image_id, data, planned.records)
 
 
-def _name_picture(planned: PlannedPicture) -> str:
+def _describe_picture(planned: PlannedPicture) -> str:
     return f"{planned.records[0].source}: picture {planned.image_id!r}"
 
 
 def _make_fingerprint(plan: BuildPlan, shard: Shard) -> str:
     return f"{plan.make_fingerprint(shard)} {list_versions()}"
-
-
-def _part_file(work: WorkFolder, shard: Shard) -> Path:
-    return work.parts / f"{shard.name}.json"
