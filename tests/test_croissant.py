@@ -1,4 +1,4 @@
-"""croissant.json: it describes every data file of a release as it is, and `check` holds it against them."""
+"""croissant.json describes every data file of a release, and `check` compares it with them."""
 
 from __future__ import annotations
 

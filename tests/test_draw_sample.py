@@ -18,15 +18,16 @@ DOMAINS = {"vg": "real", "SPEC": "sdxl", "Dall-E_generated": "dalle"}
 PATHS = (
     r"vg/VG_100K(_2)?/\d+\.jpg",
     r"SPEC/relative_(spatial|size)/\d{8}/[0-3]\.jpg",
-    r"Dall-E_generated/(action|spatial)/\d{5}(_(photo-realistic|watercolor|abstract|oil-painting))?\.png",
+    r"Dall-E_generated/(action|spatial)/"
+    r"\d{5}(_(photo-realistic|watercolor|abstract|oil-painting))?\.png",
 )
 PLACE = "left|right|above|over|on|in|under"
 QUESTIONS = {
     "spatial": rf"Is there an? (?P<s>.+) (?P<r>{PLACE})(?P<to> to)? an? (?P<o>.+) in the image\?",
     "action": r"Does an? (?P<s>\w+) (?P<r>\w+) an? (?P<o>.+) in the image\?",
     "comparative": r"Is an? (?P<s>.+) (?P<r>bigger|smaller) than an? (?P<o>.+) in the image\?",
-    "open": r"What is the (?P<r>spatial|action|comparative) relation of an? (?P<s>.+) to an? (?P<o>.+)"
-    r" in the image\?",
+    "open": r"What is the (?P<r>spatial|action|comparative) relation of an? (?P<s>.+) "
+    r"to an? (?P<o>.+) in the image\?",
 }
 INSTRUCTION = " Please answer with one word."
 

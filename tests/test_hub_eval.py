@@ -1,4 +1,4 @@
-"""`build --hub-eval`: eval.yaml and the config that it needs, beside a release that is otherwise the same."""
+"""`build --hub-eval`: eval.yaml and its config, in a release that is otherwise the same."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_the_release_passes_check_and_lists_the_config(evaluated: Path) -> None:
 
 
 def test_the_card_says_what_the_hubs_evaluation_is(evaluated: Path, built: Path) -> None:
-    # A release had the files, and its card said nothing of them.
+    # A release had the files, and its card did not mention them.
     text = " ".join((evaluated / "README.md").read_text("utf-8").split())
     for words in (
         "`eval.yaml`",
@@ -106,10 +106,20 @@ def test_large_pictures_are_made_smaller(size: tuple[int, int], expected: tuple[
 
 
 @pytest.mark.parametrize(
-    ("answer", "said"),
-    [("Yes", "yes"), ("no.", "no"), ("**No**, it", "no"), ("The answer is: yes", "yes"), ("Answer: No", "no"),
-     ("", None), ("Noticeable", None), ("I see no dog", None)],
-)  # fmt: skip
-def test_the_pattern_reads_answers_that_lead_with_yes_or_no(answer: str, said: str | None) -> None:
+    ("answer", "verdict"),
+    [
+        ("Yes", "yes"),
+        ("no.", "no"),
+        ("**No**, it", "no"),
+        ("The answer is: yes", "yes"),
+        ("Answer: No", "no"),
+        ("", None),
+        ("Noticeable", None),
+        ("I see no dog", None),
+    ],
+)
+def test_the_pattern_reads_answers_that_begin_with_yes_or_no(
+    answer: str, verdict: str | None
+) -> None:
     match = re.search(PATTERN, answer, re.IGNORECASE)
-    assert (match[1].lower() if match else None) == said
+    assert (match[1].lower() if match else None) == verdict

@@ -33,20 +33,31 @@ SHARD_DECODED_BYTES = 1 << 30  # of pictures, one copy per row; some readers fai
 SHARD_ROWS = 50_000  # reached with small pictures; a record takes about 500 bytes
 # A shard also ends where the categories of the pictures change, if it is at least this part full.
 MIN_FILL = 1 / 8
+
+# A row per picture, in the order of the release. `member` is its key to WebDataset readers, `rows`
+# the number of questions, `size` its bytes, `location` a `Location` as JSON. The last three columns
+# are null if no source has the picture.
 _TABLES = """
 create table pictures (
     domain, split, image_id, member, rows integer, size integer, shard integer, location
 );
 create unique index by_member on pictures (domain, split, member, image_id);
 """
+_INSERT_PICTURE = "insert into pictures values (?, ?, ?, sample_key(?3), ?, ?, ?, ?)"
+# Needed once all pictures are inserted.
+_INDEXES = """
+create index by_picture on questions (domain, split, image_id);
+create index by_shard on pictures (domain, split, shard);
+"""
+# The pictures that questions are about, with the number of questions and a 0 or 1 per category.
 # Pictures with the same categories are adjacent: first those with only spatial questions.
 _HAS_CATEGORY = ", ".join(f"max(category = '{name}')" for name in reversed(mmrel.CATEGORIES))
 _PICTURES = f"""
 select domain, split, image_id, count(*), {_HAS_CATEGORY} from questions
 group by domain, split, image_id order by domain, split, {_HAS_CATEGORY}, image_id
 """
-# The rows of the table of pictures are in the order of the release. The questions about a picture
-# are sorted by `pair_id`, yes before no.
+# The questions of a shard, with the location of their pictures. Those about one picture are sorted
+# by category and `pair_id`, yes before no.
 _ROWS = f"""
 select p.image_id, p.location, {", ".join(f"q.{name}" for name in FIELDS)}
 from pictures p join questions q using (domain, split, image_id)
@@ -54,6 +65,35 @@ where domain = ? and split = ? and shard = ?
 order by p.rowid, {make_order("q.category", mmrel.CATEGORIES)},
     q.pair_id is null, q.pair_id, q.answer != 'yes', q.question_id
 """
+_SHARDS = """
+select domain, split, shard, max(shard) over (partition by domain, split) + 1, sum(size)
+from pictures where shard is not null
+group by domain, split, shard order by domain, split, shard
+"""
+_LOCATIONS = "select location from pictures where domain = ? and split = ? and shard = ?"
+_COUNTS = "select coalesce(sum(rows), 0), count(*) from pictures where shard is not null"
+# Missing pictures, each with the source of its first question: with min(), SQLite takes the other
+# columns from the row of the minimum.
+_MISSING = """
+select domain, split, image_id, rows, q.source, min(q.rowid)
+from pictures p join questions q using (domain, split, image_id) where shard is null
+group by domain, split, image_id order by domain, split, image_id
+"""
+_FIRST_MISSING = "select image_id from pictures where shard is null order by rowid limit ?"
+# Numbers of missing pictures and their questions, by domain and annotation file.
+_MISSING_TOTALS = """
+select q.domain, rtrim(rtrim(q.line, '0123456789'), ':') as file,
+    count(distinct q.image_id), count(*)
+from questions q join pictures p using (domain, split, image_id) where p.shard is null
+group by q.domain, file order by q.domain, file
+"""
+# Pairs of pictures with the same key to WebDataset readers.
+_KEY_CLASHES = """
+select a.image_id, b.image_id
+from pictures a join pictures b using (domain, split, member)
+where a.image_id < b.image_id limit 100
+"""
+_FIRST_LINE = "select line from questions where image_id = ? order by rowid"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,17 +151,12 @@ class BuildPlan(QuestionTable):
             InputError: no source has any picture, some pictures are missing without
                 `allow_missing`, or WebDataset readers would merge two of them.
         """
-        self.db.executemany(
-            "insert into pictures values (?,?,?,sample_key(?3),?,?,?,?)",
-            self._locate_pictures(pictures, shard_bytes),
-        )
+        self.db.executemany(_INSERT_PICTURE, self._locate_pictures(pictures, shard_bytes))
         raise_problems(list(self._find_key_clashes()))
-        missing = self.db.execute("select 1 from pictures where shard is null").fetchone()
-        if missing and not allow_missing:
+        if not allow_missing and self.db.execute(_FIRST_MISSING, (1,)).fetchone():
             self._raise_missing(pictures)
-        self.db.execute("create index by_picture on questions (domain, split, image_id)")
-        self.db.execute("create index by_shard on pictures (domain, split, shard)")
-        if not self.db.execute("select 1 from pictures where shard is not null").fetchone():
+        self.db.executescript(_INDEXES)
+        if not self.list_shards():
             raise InputError(
                 f"expected pictures in {pictures.describe()}, got none that a question is about"
             )
@@ -129,36 +164,22 @@ class BuildPlan(QuestionTable):
 
     def count_contents(self) -> tuple[int, int]:
         """Return the numbers of questions and pictures that the release will have."""
-        query = "select coalesce(sum(rows), 0), count(*) from pictures where shard is not null"
-        questions, pictures = self.db.execute(query).fetchone()
+        questions, pictures = self.db.execute(_COUNTS).fetchone()
         return int(questions), int(pictures)
 
     def missing_pictures(self) -> Iterator[MissingPicture]:
         """Yield the pictures that no source has."""
-        rows = self.db.execute(
-            "select domain, split, image_id, rows, q.source, min(q.rowid) "
-            "from pictures p join questions q using (domain, split, image_id) where shard is null "
-            "group by domain, split, image_id order by domain, split, image_id"
-        )
-        # `source` is that of the first question: with min(), SQLite takes the other columns from
-        # the row of the minimum.
-        for *row, _ in rows:
+        for *row, _ in self.db.execute(_MISSING):
             yield MissingPicture(*row)
 
     def list_shards(self) -> list[Shard]:
         """Return the shards of the release, by domain, split and index."""
-        rows = self.db.execute(
-            "select domain, split, shard, max(shard) over (partition by domain, split) + 1, "
-            "sum(size) from pictures where shard is not null "
-            "group by domain, split, shard order by domain, split, shard"
-        )
-        return [Shard(*row) for row in rows]
+        return [Shard(*row) for row in self.db.execute(_SHARDS)]
 
     def is_current(self, pictures: Pictures, shards: Iterable[Shard]) -> bool:
         """Return whether the pictures of some shards are unchanged since they were planned."""
-        query = "select location from pictures where domain = ? and split = ? and shard = ?"
         for shard in shards:
-            for (text,) in self.db.execute(query, (shard.domain, shard.split, shard.index)):
+            for (text,) in self.db.execute(_LOCATIONS, (shard.domain, shard.split, shard.index)):
                 if not pictures.is_current(Location(*json.loads(text))):
                     return False
         return True
@@ -191,31 +212,16 @@ class BuildPlan(QuestionTable):
 
     def _find_key_clashes(self) -> Iterator[Problem]:
         """Yield pictures that WebDataset readers would merge with another one."""
-        clashes = self.db.execute(
-            "select a.image_id, b.image_id from pictures a "
-            "join pictures b using (domain, split, member) "
-            "where a.image_id < b.image_id limit 100"
-        )
-        for image_id, other in clashes.fetchall():
+        for image_id, other in self.db.execute(_KEY_CLASHES).fetchall():
             yield Problem(self._find_line(other), describe_key_clash(other, image_id))
 
     def _raise_missing(self, pictures: Pictures) -> None:
         """Raise an error with the first missing pictures, and counts by domain and file."""
-        first = self.db.execute(
-            "select image_id from pictures where shard is null order by rowid limit ?",
-            (SHOWN_PROBLEMS,),
-        )
         lines = []
-        for (image_id,) in first.fetchall():
+        for (image_id,) in self.db.execute(_FIRST_MISSING, (SHOWN_PROBLEMS,)).fetchall():
             lines.append(f"{self._find_line(image_id)}: picture {image_id!r} is missing")
-        totals = self.db.execute(
-            "select q.domain, rtrim(rtrim(q.line, '0123456789'), ':') as file, "
-            "count(distinct q.image_id), count(*) from questions q "
-            "join pictures p using (domain, split, image_id) where p.shard is null "
-            "group by q.domain, file order by q.domain, file"
-        )
         missing = 0
-        for domain, file, count, rows in totals:
+        for domain, file, count, rows in self.db.execute(_MISSING_TOTALS):
             lines.append(f"{domain}: {count} pictures of {rows} questions in {file}")
             missing += count
         lines.append(
@@ -226,8 +232,7 @@ class BuildPlan(QuestionTable):
 
     def _find_line(self, image_id: str) -> str:
         """Return file and line of the first question about a picture."""
-        query = "select line from questions where image_id = ? order by rowid"
-        return str(self.db.execute(query, (image_id,)).fetchone()[0])
+        return str(self.db.execute(_FIRST_LINE, (image_id,)).fetchone()[0])
 
     def _rows(self, shard: Shard) -> sqlite3.Cursor:
         return self.db.execute(_ROWS, (shard.domain, shard.split, shard.index))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The verbs of maintainers: fetch, build, finish, check, audit, sheet, push, verify."""
+"""The verbs for maintainers: fetch, build, finish, check, audit, sheet, push, verify."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def verify(args: argparse.Namespace) -> int:
 
 
 def add_verbs(verbs: Verbs) -> None:
-    """Add the verbs of maintainers."""
+    """Add the verbs for maintainers."""
     _add_fetch(verbs)
     _add_build(verbs)
     _add_finish(verbs)
