@@ -21,7 +21,7 @@ from typing import NamedTuple
 from benchmarks.draw_data import draw_items
 from benchmarks.measuring import time_cpu
 from mmrel_kit.files import format_table
-from mmrel_kit.semidc.people.ask import make_negatives
+from mmrel_kit.semidc.people.ask import propose_negatives
 from mmrel_kit.semidc.people.store import Decision, Project
 
 GROWTH = 4
@@ -77,7 +77,7 @@ def measure(folder: Path, items: int) -> Times:
     """Time everything on a project of so many items."""
     project = make_project(folder, items)
     decisions = [time_cpu(lambda: decide(project, "ann"))[0] for _ in range(DECISIONS)]
-    ask, _ = time_cpu(lambda: make_negatives(project), REPEATS)
+    ask, _ = time_cpu(lambda: propose_negatives(project), REPEATS)
     people = itertools.cycle((3, 2))
     other, _ = time_cpu(lambda: project.set_people(next(people)), REPEATS)
     same, _ = time_cpu(lambda: project.set_people(project.people), REPEATS)

@@ -25,10 +25,10 @@ from typing import Any, NamedTuple
 import relation_accuracy
 from benchmarks.measuring import time_cpu
 from mmrel_kit.files import format_table
-from mmrel_kit.questions.published import read_paper
+from mmrel_kit.questions.published import read_published
 from relation_accuracy import GROUPINGS, SAID, Group, Question, Scores
 
-PAPER = read_paper()
+PAPER = read_published()
 # Thousands of yes/no questions in the paper's cells and in its splits.
 CELLS = {
     f"{domain}/{category}": number

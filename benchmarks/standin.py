@@ -27,7 +27,7 @@ from PIL import Image
 
 import mmrel
 from benchmarks.draw_data import ask
-from mmrel_kit.questions.published import read_paper
+from mmrel_kit.questions.published import read_published
 from mmrel_kit.questions.records import Triplet
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def list_images(folder: Path) -> list[str]:
 
 def count_questions(domain: str, category: str) -> list[int]:
     """Return how many questions of a cell are yes/no and how many are open."""
-    whole = read_paper().whole
+    whole = read_published().whole
     counts = []
     for task, more in zip(mmrel.TASKS, ROUNDED.get((domain, category), (0, 0)), strict=True):
         counts.append(round(whole[task][domain][category] * 1000) + more)
@@ -157,7 +157,7 @@ def _write_questions(
         for split in mmrel.SPLITS:
             file = open(folder / f"{split}.jsonl", "w", encoding="utf-8")  # noqa: SIM115
             files[split] = stack.enter_context(file)
-        for domain, categories in read_paper().whole["discriminative"].items():
+        for domain, categories in read_published().whole["discriminative"].items():
             for category in categories:
                 for path in _write_cell(files, domain, category, copies):
                     yield Drawn(path, pixels[domain])

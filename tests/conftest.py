@@ -1,4 +1,4 @@
-"""Fixtures: a small release, built once from drawn sources. Nothing here reaches the network."""
+"""Fixtures: a small release that is built once from drawn sources, without a network."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import json
 import os
 import random
 import shutil
+import string
 import tempfile
 from pathlib import Path
+from typing import NamedTuple
 
-# Before anything imports datasets or huggingface_hub, which read these once.
+# Set before any import of datasets or huggingface_hub, which read them once.
 os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="mmrel-tests-")
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_UPDATE_DOWNLOAD_COUNTS"] = "0"
@@ -24,81 +26,140 @@ from mmrel_kit.build.job import Job, build_release
 from mmrel_kit.pictures.sources import PictureFolder
 from mmrel_kit.questions.records import Triplet, make_question
 
-# A busy machine is no failure: no test here asserts a time.
+# A test may be slow on a busy machine; hypothesis would report that as a failure.
 hypothesis.settings.register_profile("mmrel", deadline=None)
 hypothesis.settings.load_profile("mmrel")
 
 collect_ignore = ["helpers/browser.py"]  # it needs selenium, and has no doctests
 REPOSITORY = Path(__file__).resolve().parent.parent
 INSTRUCTION = "Please answer with one word."
-# Of each picture: path, split, category, its true triplet, and what its false question asks.
-PICTURES = [
-    ("vg/VG_100K/{}.jpg", "test", "spatial", "cat above orange", "orange above cat"),
-    ("vg/VG_100K_2/{}.jpg", "test", "action", "man look~at dog", "man kick dog"),
-    ("vg/VG_100K/{}.jpg", "train", "comparative", "bus bigger cup", "cup bigger bus"),
-    ("SPEC/relative_size/{:08d}/2.jpg", "test", "comparative", "ox bigger egg", "egg bigger ox"),
-    (
-        "SPEC/relative_spatial/{:08d}/1.jpg",
-        "adversarial",
-        "spatial",
-        "car over elm",
-        "elm over car",
-    ),
-    (
-        "Dall-E_generated/spatial/{:05d}_watercolor.png",
+
+
+class Drawing(NamedTuple):
+    """A picture of noise with a question whose answer is yes, and one whose answer is no."""
+
+    domain: str
+    path: str
+    width: int  # pixels; `check` warns of widths that differ by 1 in a split
+    split: str
+    category: str
+    true: Triplet
+    false: Triplet
+
+
+DRAWINGS = [
+    Drawing(
+        "real",
+        "vg/VG_100K/{}.jpg",
+        15,
         "test",
         "spatial",
-        "bee left owl",
-        "owl left bee",
+        Triplet("cat", "above", "orange"),
+        Triplet("orange", "above", "cat"),
     ),
-    ("Dall-E_generated/action/{:05d}.png", "adversarial", "action", "ant ride fox", "ant eat fox"),
+    Drawing(
+        "real",
+        "vg/VG_100K_2/{}.jpg",
+        17,
+        "test",
+        "action",
+        Triplet("man", "look at", "dog"),
+        Triplet("man", "kick", "dog"),
+    ),
+    Drawing(
+        "real",
+        "vg/VG_100K/{}.jpg",
+        18,
+        "train",
+        "comparative",
+        Triplet("bus", "bigger", "cup"),
+        Triplet("cup", "bigger", "bus"),
+    ),
+    Drawing(
+        "sdxl",
+        "SPEC/relative_size/{:08d}/2.jpg",
+        19,
+        "test",
+        "comparative",
+        Triplet("ox", "bigger", "egg"),
+        Triplet("egg", "bigger", "ox"),
+    ),
+    Drawing(
+        "sdxl",
+        "SPEC/relative_spatial/{:08d}/1.jpg",
+        20,
+        "adversarial",
+        "spatial",
+        Triplet("car", "over", "elm"),
+        Triplet("elm", "over", "car"),
+    ),
+    Drawing(
+        "dalle",
+        "Dall-E_generated/spatial/{:05d}_watercolor.png",
+        21,
+        "test",
+        "spatial",
+        Triplet("bee", "left", "owl"),
+        Triplet("owl", "left", "bee"),
+    ),
+    Drawing(
+        "dalle",
+        "Dall-E_generated/action/{:05d}.png",
+        22,
+        "adversarial",
+        "action",
+        Triplet("ant", "ride", "fox"),
+        Triplet("ant", "eat", "fox"),
+    ),
 ]
-DOMAINS = {"vg": "real", "SPEC": "sdxl", "Dall-E_generated": "dalle"}
 
 
 def make_sources(folder: Path, copies: int = 8, seed: int = 0) -> Path:
-    """Write what upstream would give: `json/<split>.jsonl` and pictures of noise at upstream's paths."""
-    draw = random.Random(seed)
+    """Write sources as upstream publishes them, and return their folder.
+
+    Args:
+        folder: the folder to which `json/<split>.jsonl` and pictures of noise are written.
+        copies: how many pictures are made of each entry of DRAWINGS.
+        seed: the seed of pixels and question ids.
+    """
+    rng = random.Random(seed)
+    alphabet = string.ascii_lowercase + string.digits
     lines: dict[str, list[str]] = {}
     for copy in range(copies):
-        for number, (template, split, category, *triplets) in enumerate(PICTURES):
-            true, false = (
-                Triplet(*(word.replace("~", " ") for word in text.split())) for text in triplets
-            )
-            path = template.format(copy * 10 + number)
+        for number, drawing in enumerate(DRAWINGS):
+            path = drawing.path.format(copy * 10 + number)
             target = folder / path
             target.parent.mkdir(parents=True, exist_ok=True)
-            width = (
-                16 + number if number else 15
-            )  # `check` warns of widths that differ by 1 in a split
-            pixels = draw.randbytes(20 * width * 3)
-            Image.frombytes("RGB", (width, 20), pixels).save(target)
-            domain = DOMAINS[path.split("/")[0]]
-            asked = [
-                (make_question(domain, category, true), "yes"),
-                (make_question(domain, category, false), "no"),
-            ]
-            asked.append((make_question(domain, category, true, "generative"), true.relation))
-            for question, label in asked:
+            pixels = rng.randbytes(20 * drawing.width * 3)
+            Image.frombytes("RGB", (drawing.width, 20), pixels).save(target)
+            for question, label in make_questions(drawing):
                 record = {
-                    "question_id": "".join(
-                        draw.choices("abcdefghijklmnopqrstuvwxyz0123456789", k=15)
-                    ),
+                    "question_id": "".join(rng.choices(alphabet, k=15)),
                     "image": path,
                     "text": f"{question} {INSTRUCTION}",
                     "label": label,
-                    "split": split,
+                    "split": drawing.split,
                 }
-                lines.setdefault(split, []).append(json.dumps(record) + "\n")
+                lines.setdefault(drawing.split, []).append(json.dumps(record) + "\n")
     (folder / "json").mkdir(parents=True, exist_ok=True)
     for split, records in lines.items():
         (folder / "json" / f"{split}.jsonl").write_text("".join(records))
     return folder
 
 
+def make_questions(drawing: Drawing) -> list[tuple[str, str]]:
+    """Return the questions about a drawing with their labels: yes, no, and open-ended."""
+    domain, category, true = drawing.domain, drawing.category, drawing.true
+    return [
+        (make_question(domain, category, true), "yes"),
+        (make_question(domain, category, drawing.false), "no"),
+        (make_question(domain, category, true, "generative"), true.relation),
+    ]
+
+
 @pytest.fixture(scope="session")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Annotations and pictures as upstream would give them; do not change it."""
+    """Annotations and pictures as upstream publishes them; do not change them."""
     return make_sources(tmp_path_factory.mktemp("sources"))
 
 
@@ -106,9 +167,8 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def built(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A release with several shards in a split; do not change it."""
     out = tmp_path_factory.mktemp("built") / "release"
-    build_release(
-        Job([sources / "json"], PictureFolder(sources), out, note="Noise.", shard_bytes=6000)
-    )
+    job = Job([sources / "json"], PictureFolder(sources), out, note="Noise.", shard_bytes=6000)
+    build_release(job)
     return out
 
 
@@ -120,14 +180,14 @@ def release(built: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """The folder of MMRel's real records, where there is one."""
+    """The folder of MMRel's real records; its tests are skipped without one."""
     folder = os.environ.get("MMREL_REAL_DATA")
     if not folder:
-        pytest.skip("MMREL_REAL_DATA is not set: tests on MMRel's real records are left out")
+        pytest.skip("MMREL_REAL_DATA is not set: tests on MMRel's real records are skipped")
     return Path(folder)
 
 
 @pytest.fixture
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Requests to an endpoint that fails are sent again at once."""
-    monkeypatch.setattr("mmrel_kit.endpoint.asking.FIRST_WAIT", 0.01)
+    """Retry requests to an endpoint without waiting."""
+    monkeypatch.setattr("mmrel_kit.endpoint.batch.FIRST_WAIT", 0.01)

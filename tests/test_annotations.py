@@ -1,4 +1,4 @@
-"""Reading annotation files: every shape that people have, and every way in which a file can be bad."""
+"""Annotation files: every format, and every kind of invalid file."""
 
 from __future__ import annotations
 
@@ -271,7 +271,7 @@ def test_any_json_is_read_or_refused(values: list[Any]) -> None:
 
 
 class TestMapping:
-    """A file that tells the splits of files whose names do not."""
+    """A file that declares the splits of files whose names do not."""
 
     def write_mapping(
         self, folder: Path, mapping: Any, text: str = "Is there a cat above to a car in the image?"
@@ -294,9 +294,9 @@ class TestMapping:
         assert read(tmp_path / "json")[0].split == "test"
 
     def test_open_questions_that_no_grammar_reads(self, tmp_path: Path) -> None:
-        told = {"split": "test", "task": "generative", "category": "spatial"}
+        declared = {"split": "test", "task": "generative", "category": "spatial"}
         mapping = self.write_mapping(
-            tmp_path, {"part2*": told}, "Where is the cat? Answer in a phrase."
+            tmp_path, {"part2*": declared}, "Where is the cat? Answer in a phrase."
         )
         with pytest.raises(InputError, match=r"part2.jsonl:1: expected 'Is there a S"):
             read(tmp_path / "json")
@@ -319,7 +319,7 @@ class TestMapping:
                 "map.json: 'part2\\*': expected one of train, test, adversarial, got 'val'",
             ),
             ({"part2*": {"splits": "test"}}, "map.json: expected a JSON object"),
-            ({"part3*": "test"}, "map.json: 'part3\\*' fits none of the annotation files"),
+            ({"part3*": "test"}, "map.json: 'part3\\*' matches none of the annotation files"),
             (
                 {"part2*": {"task": "generative"}},
                 "part2.jsonl:1: expected questions that are generative",

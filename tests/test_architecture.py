@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Draw the arrows between the rooms, and hold them against the table in docs/maintaining.md."""
+"""Check the imports between the rooms of the package with the table in docs/maintaining.md."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from tests.conftest import REPOSITORY
 
 KIT = REPOSITORY / "mmrel_kit"
 DOORS = ("mmrel", "relation_accuracy", "upload")
-MOST_FILES = 9  # of a room, beside its __init__.py
+MOST_FILES = 9  # in a room, without its __init__.py
 MOST_ERRORS = 5  # exception classes of the project
 
-# What each room may import from others' packages; the standard library is free to all.
+# The other packages that each room may import; all may import the standard library.
 HUB = {"datasets", "fsspec", "huggingface_hub"}
 LIBRARIES = {
     "mmrel": HUB,
@@ -47,14 +47,14 @@ LIBRARIES = {
 
 
 def read_table() -> dict[str, set[str]]:
-    """Return what each room may import, as docs/maintaining.md lists it."""
+    """Return the rooms that each room may import, by the table in docs/maintaining.md."""
     text = (REPOSITORY / "docs" / "maintaining.md").read_text("utf-8")
     rows = re.findall(r"^\| `(\w+)` \| .* \| (.*?) ?\|$", text, re.MULTILINE)
-    return {room: set(filter(None, listed.split(", "))) for room, listed in rows}
+    return {room: set(listed.split(", ")) if listed else set() for room, listed in rows}
 
 
 def find_room(path: Path) -> str:
-    """Return the room, or the door, that a file belongs to."""
+    """Return the room or the door of a file."""
     if path.parent == REPOSITORY:
         return path.stem
     return Path(path.relative_to(KIT).parts[0]).stem
@@ -66,27 +66,35 @@ def list_files() -> list[Path]:
 
 
 def list_imports(tree: ast.AST, package: str = "") -> Iterator[tuple[ast.stmt, str]]:
-    """Yield every import of a file, inside functions too, as a dotted name."""
+    """Yield every import of a file, also within functions, with its dotted name."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield node, alias.name
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, "imports name the whole path"
+            assert node.level == 0, "imports must be absolute"
             for alias in node.names:
                 yield node, f"{node.module}.{alias.name}"
 
 
+def find_target(name: str) -> str | None:
+    """Return the room or the door of an imported name, None for other packages."""
+    first, *others = name.split(".")
+    if first in DOORS:
+        return first
+    if first == "mmrel_kit" and others and others[0] in LIBRARIES:
+        return others[0]
+    return None
+
+
 def draw_arrows() -> dict[str, dict[str, list[str]]]:
-    """Return, for each room, the rooms that it imports, with the places."""
+    """Return the rooms that each room imports, with file and line of each import."""
     arrows: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for path in list_files():
         room = find_room(path)
         for node, name in list_imports(ast.parse(path.read_text("utf-8"))):
-            first, *others = name.split(".")
-            target = others[0] if first == "mmrel_kit" and others else first
-            known = target in LIBRARIES and (first == "mmrel_kit" or target in DOORS)
-            if known and target != room:
+            target = find_target(name)
+            if target and target != room:
                 where = f"{path.relative_to(REPOSITORY)}:{node.lineno}"
                 arrows[room][target].append(where)
     return arrows
@@ -98,38 +106,38 @@ def test_the_table_lists_every_room() -> None:
     assert set(LIBRARIES) == set(read_table()) | set(DOORS)
 
 
-def test_every_arrow_is_in_the_table_and_is_drawn() -> None:
+def test_the_table_lists_exactly_the_imports_of_each_room() -> None:
     table, arrows = read_table(), draw_arrows()
     everything = set(table) - {"cli", "commands"} | {"mmrel", "relation_accuracy"}
     assert table["commands"] == {"everything but cli"}
     for room, listed in table.items():
-        drawn = arrows[room]
+        imported = arrows[room]
         allowed = everything if room == "commands" else listed
-        unlisted = {target: drawn[target] for target in set(drawn) - allowed}
+        unlisted = {target: imported[target] for target in set(imported) - allowed}
         assert not unlisted, f"{room} imports what docs/maintaining.md does not list: {unlisted}"
         if room != "commands":
-            assert not listed - set(drawn), f"{room}: the table lists arrows that nothing draws"
+            unused = listed - set(imported)
+            assert not unused, f"{room}: docs/maintaining.md lists what it does not import"
 
 
-def test_no_circle() -> None:
+def test_no_rooms_import_each_other_in_a_circle() -> None:
     arrows = {room: set(targets) for room, targets in draw_arrows().items()}
-    # Only inside functions, when a published reader or an open-ended answer is asked for.
+    # Its imports of rooms are within functions, for published readers and open-ended answers.
     arrows["relation_accuracy"] = set()
     finished: set[str] = set()
 
-    def visit(room: str, way: tuple[str, ...]) -> None:
-        assert room not in way, f"a circle: {' -> '.join((*way, room))}"
+    def visit(room: str, path: tuple[str, ...]) -> None:
+        assert room not in path, f"a circle: {' -> '.join((*path, room))}"
         if room not in finished:
             for target in sorted(arrows.get(room, ())):
-                visit(target, (*way, room))
+                visit(target, (*path, room))
             finished.add(room)
 
     for room in list(arrows):
         visit(room, ())
 
 
-def test_the_rooms_of_labelling() -> None:
-    # `model` and `people` share what is in semidc itself, and know nothing of each other.
+def test_the_two_rooms_of_labelling_do_not_import_each_other() -> None:
     for inner, other in (("model", "people"), ("people", "model")):
         for path in sorted((KIT / "semidc" / inner).glob("*.py")):
             names = [name for _, name in list_imports(ast.parse(path.read_text("utf-8")))]
@@ -138,21 +146,20 @@ def test_the_rooms_of_labelling() -> None:
 
 @pytest.mark.parametrize("door", ["mmrel", "relation_accuracy"])
 def test_a_door_imports_no_room_at_module_level(door: str) -> None:
-    tree = ast.parse((REPOSITORY / f"{door}.py").read_text("utf-8"))
-    at_top = [
-        name
-        for statement in tree.body
-        if not isinstance(statement, (ast.FunctionDef, ast.ClassDef)) and not is_main(statement)
-        for _, name in list_imports(statement)
-    ]
-    assert at_top
-    assert not [name for name in at_top if name.startswith("mmrel_kit")]
+    names = []
+    for statement in ast.parse((REPOSITORY / f"{door}.py").read_text("utf-8")).body:
+        if isinstance(statement, (ast.FunctionDef, ast.ClassDef)) or is_main(statement):
+            continue
+        names += [name for _, name in list_imports(statement)]
+    assert names
+    packages = {name.split(".")[0] for name in names}
+    assert "mmrel_kit" not in packages
     if door == "relation_accuracy":
-        assert {name.split(".")[0] for name in at_top} <= set(sys.stdlib_module_names)
+        assert packages <= set(sys.stdlib_module_names)
 
 
 def is_main(statement: ast.stmt) -> bool:
-    """Return whether a statement runs only where the file is run."""
+    """Return whether a statement is `if __name__ == "__main__"`."""
     return isinstance(statement, ast.If) and "__main__" in ast.unparse(statement.test)
 
 
@@ -162,8 +169,8 @@ def test_only_doors_import_the_command() -> None:
             assert "cli" not in targets, targets["cli"]
 
 
-def test_imports_are_one_a_line() -> None:
-    # datasets 3.6 reads them with a regular expression.
+def test_each_import_has_its_own_line() -> None:
+    # datasets 3.6 reads the imports of a script with a regular expression.
     for path in list_files():
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.Import):
@@ -171,32 +178,40 @@ def test_imports_are_one_a_line() -> None:
 
 
 @pytest.mark.parametrize("room", LIBRARIES)
-def test_the_libraries_of_a_room(room: str) -> None:
+def test_a_room_imports_only_its_libraries(room: str) -> None:
     ours = {"mmrel_kit", *DOORS}
     for path in list_files():
         if find_room(path) == room:
-            names = {name.split(".")[0] for _, name in list_imports(ast.parse(path.read_text()))}
-            foreign = names - ours - set(sys.stdlib_module_names)
-            assert foreign <= LIBRARIES[room], path
+            imports = list_imports(ast.parse(path.read_text("utf-8")))
+            packages = {name.split(".")[0] for _, name in imports}
+            libraries = packages - ours - set(sys.stdlib_module_names)
+            assert libraries <= LIBRARIES[room], path
 
 
-def test_a_room_has_few_files_and_says_what_it_is_for() -> None:
+def test_a_room_has_few_files_and_a_short_docstring() -> None:
     for init in sorted(KIT.rglob("__init__.py")):
         files = [path for path in init.parent.glob("*.py") if path != init]
         assert len(files) <= MOST_FILES, init.parent
-        text = ast.get_docstring(ast.parse(init.read_text("utf-8")))
-        assert text, init
-        assert len(re.findall(r"\.(?:\s|$)", text)) <= 2, f"{init}: two sentences"
+        docstring = ast.get_docstring(ast.parse(init.read_text("utf-8")))
+        assert docstring, init
+        assert len(re.findall(r"\.(?:\s|$)", docstring)) <= 2, f"{init}: more than two sentences"
 
 
-def test_no_name_is_bound_to_two_public_classes() -> None:
-    places: dict[str, list[str]] = defaultdict(list)
-    errors = []
+def list_public_classes() -> Iterator[tuple[str, str]]:
+    """Yield the name of each public class with its file and line."""
     for path in list_files():
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
-                places[node.name].append(f"{path.relative_to(REPOSITORY)}:{node.lineno}")
-                if node.name.endswith("Error"):
-                    errors.append(node.name)
-    assert {name: found for name, found in places.items() if len(found) > 1} == {}
+                yield node.name, f"{path.relative_to(REPOSITORY)}:{node.lineno}"
+
+
+def test_no_two_public_classes_share_a_name() -> None:
+    places: dict[str, list[str]] = defaultdict(list)
+    for name, place in list_public_classes():
+        places[name].append(place)
+    assert {name: listed for name, listed in places.items() if len(listed) > 1} == {}
+
+
+def test_there_are_few_exception_classes() -> None:
+    errors = [name for name, _ in list_public_classes() if name.endswith("Error")]
     assert len(errors) <= MOST_ERRORS, errors

@@ -1,4 +1,4 @@
-"""The audit: every kind of finding is found where it was put, and what MMRel's real records are known for."""
+"""The audit: it detects every kind of finding where it was planted, and in real records."""
 
 from __future__ import annotations
 
@@ -16,19 +16,12 @@ from PIL import Image
 
 import mmrel
 import upload
-from mmrel_kit.audit.findings import (
-    DROPPABLE,
-    KINDS,
-    Finding,
-    audit_questions,
-    audit_release,
-    drop_questions,
-)
-from mmrel_kit.audit.page import MEANINGS
+from mmrel_kit.audit.findings import Finding, audit_questions, audit_release, drop_questions
+from mmrel_kit.audit.kinds import KINDS
 from mmrel_kit.build.job import Job, build_release
 from mmrel_kit.check.release import check_release
 from mmrel_kit.pictures.sources import PictureFolder
-from mmrel_kit.questions.published import read_paper
+from mmrel_kit.questions.published import read_published
 from mmrel_kit.questions.records import Triplet, make_question
 from mmrel_kit.questions.table import QuestionTable
 from mmrel_kit.questions.taxonomy import judge_relation
@@ -216,14 +209,17 @@ def test_what_was_planted_is_found(case: str, tmp_path: Path) -> None:
         assert all(re.match(r"data/real/\w+\.jsonl:", example) for example in finding.examples)
 
 
-def test_every_kind_is_explained() -> None:
-    named = {kind for _, expected in PLANTED.values() for kind in expected}
-    assert set(MEANINGS) == named | {
-        "similar_picture_across_splits",
-        "unbalanced_cell",
-        "blind_baseline",
-    }
-    assert set(DROPPABLE) < set(KINDS) < set(MEANINGS)
+def test_every_kind_is_planted_and_has_a_meaning() -> None:
+    planted = {"similar_picture_across_splits", "unbalanced_cell", "blind_baseline"}
+    for _, expected in PLANTED.values():
+        planted.update(expected)
+    names = [kind.name for kind in KINDS]
+    assert set(names) == planted
+    assert len(names) == len(planted)
+    for kind in KINDS:
+        assert kind.meaning
+        # Only a query says which questions to drop.
+        assert isinstance(kind.check, str) or not kind.can_drop
 
 
 def test_unbalanced_cells_and_blind_guesses(tmp_path: Path) -> None:
@@ -239,9 +235,10 @@ def test_unbalanced_cells_and_blind_guesses(tmp_path: Path) -> None:
         "data/real/test.jsonl: real action test: 24 yes, 12 no (67% yes)"
         in found["unbalanced_cell"].examples
     )
-    # The relation tells the answer, learnt from the other split.
+    # The majority by relation, learnt from the other split, predicts every answer.
     assert found["blind_baseline"].examples[0] == (
-        "data/real/test.jsonl: real/action test: always yes 66.7%, always no 33.3%, majority by relation 100.0%"
+        "data/real/test.jsonl: real/action test: always yes 66.7%, always no 33.3%, "
+        "majority by relation 100.0%"
     )
 
 
@@ -290,8 +287,8 @@ class TestPictures:
         monkeypatch.setitem(sys.modules, "imagehash", None)
         found = audit_release(folder)
         assert [f.count for f in found.findings if f.kind == "same_picture_across_splits"] == [1]
-        told = "ImageHash is not installed; install what it needs: pip install '.[audit]'"
-        assert any(told in remark for remark in found.remarks)
+        expected = "ImageHash is not installed; install what it needs: pip install '.[audit]'"
+        assert any(expected in remark for remark in found.remarks)
 
     def test_quick(self, folder: Path) -> None:
         found = audit_release(folder, thorough=False)
@@ -313,25 +310,20 @@ class TestPictures:
 def test_dropping(
     kind: str, left: dict[str, int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    extra = ask("test", ONE, "spatial", "car above cat", "no")
+    yes, no = (record for _, record in PAIR)
     asked = [
-        *(("adversarial", record) for _, record in PAIR), ("test", PAIR[0][1]), extra,
-        ("train", {**PAIR[0][1], "label": "no"}), ask("test", ONE, "action", "man ride horse", "yes"),
-    ]  # fmt: skip
-    asked = [entry for entry in asked if entry is not extra] if kind.startswith("rep") else asked
-    asked = asked[:-1] if not kind.startswith("rep") else asked
-    write(tmp_path, *asked)
-    arguments = [
-        "--annotations",
-        tmp_path / "json",
-        "--images",
-        tmp_path,
-        "--out",
-        tmp_path / "out",
-        "--drop",
-        kind,
+        ("adversarial", yes),
+        ("adversarial", no),
+        ("test", yes),
+        ("train", {**yes, "label": "no"}),
     ]
-    assert upload.main(["build", *map(str, arguments)]) == 0
+    if kind == "repeated_across_splits":
+        asked.append(ask("test", ONE, "action", "man ride horse", "yes"))
+    else:
+        asked.append(ask("test", ONE, "spatial", "car above cat", "no"))
+    write(tmp_path, *asked)
+    inputs = ["--annotations", f"{tmp_path}/json", "--images", str(tmp_path)]
+    assert upload.main(["build", *inputs, "--out", f"{tmp_path}/out", "--drop", kind]) == 0
     assert check_release(tmp_path / "out") == []
     lines = {
         path.stem: len(path.read_text().splitlines())
@@ -403,7 +395,7 @@ def test_relations_are_judged_by_the_taxonomy() -> None:
 
 
 def test_the_papers_sums() -> None:
-    paper = read_paper()
+    paper = read_published()
     totals = {
         task: sum(number for cells in domains.values() for number in cells.values())
         for task, domains in paper.whole.items()
@@ -468,7 +460,7 @@ class TestCommand:
         (line,) = capsys.readouterr().err.splitlines()
         assert f"{release}/data/real/test.jsonl:1: expected a record: " in line
         assert message in line
-        assert line.endswith(f"; mmrel check {release} lists all that is wrong")
+        assert line.endswith(f"; run mmrel check {release} for all problems")
 
     def test_no_release(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert upload.main(["audit", str(tmp_path)]) == 1
@@ -495,7 +487,7 @@ def found(
         audited = audit_release(folder / name, thorough=False)
         found[name] = {finding.kind: finding for finding in audited.findings}
         if name == "adversarial":
-            lines = {line.name: line for table in audited.tables for line in table.lines}
+            lines = {line.name: line for table in audited.tables for line in table.rows}
             assert lines["adversarial sdxl all categories"].difference == -1
             assert lines["adversarial dalle all categories"].here == 99
     return found
@@ -520,8 +512,9 @@ class TestRealRecords:
         repeated = found["all"]["repeated_across_splits"]
         assert repeated.count == 41
         assert repeated.examples[0] == (
-            "data/dalle/adversarial.jsonl:59: Dall-E_generated/action/00007_abstract.png: Does a book grow a tree "
-            "in the image? yes | data/dalle/test.jsonl:10: Dall-E_generated/action/00007_abstract.png: "
+            "data/dalle/adversarial.jsonl:59: Dall-E_generated/action/00007_abstract.png: "
+            "Does a book grow a tree in the image? yes | "
+            "data/dalle/test.jsonl:10: Dall-E_generated/action/00007_abstract.png: "
             "Does a book grow a tree in the image? yes"
         )
         # With the same labels: none of the 41 contradicts itself.

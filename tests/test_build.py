@@ -204,15 +204,15 @@ BAD_PICTURES = {
     "missing": (None, "a.jsonl:1: picture 'vg/VG_100K/1.jpg' is missing"),
     "empty": (
         b"",
-        "json/a.jsonl:1: picture 'vg/VG_100K/1.jpg': expected a whole JPEG, PNG, WEBP picture",
+        "json/a.jsonl:1: picture 'vg/VG_100K/1.jpg': expected a complete JPEG, PNG, WEBP picture",
     ),
     "text": (
         b"not a picture",
-        "json/a.jsonl:1: picture 'vg/VG_100K/1.jpg': expected a whole JPEG, PNG, WEBP",
+        "json/a.jsonl:1: picture 'vg/VG_100K/1.jpg': expected a complete JPEG, PNG, WEBP",
     ),
     "truncated": (
         make_jpeg()[:-200],
-        "json/a.jsonl:1: picture 'vg/VG_100K/1.jpg': expected a whole JPEG, PNG, WEBP",
+        "json/a.jsonl:1: picture 'vg/VG_100K/1.jpg': expected a complete JPEG, PNG, WEBP",
     ),
     "huge header": (
         make_png(50_000, 50_000),
@@ -222,8 +222,8 @@ BAD_PICTURES = {
         make_png(14_000, 14_000),
         "expected a picture of at most 178956970 pixels, got",
     ),
-    "broken stream": (make_png(50, 50, b"no zlib"), "expected a whole JPEG, PNG, WEBP"),
-    "gif": (b"GIF89a" + b"\0" * 50, "expected a whole JPEG, PNG, WEBP picture"),
+    "broken stream": (make_png(50, 50, b"no zlib"), "expected a complete JPEG, PNG, WEBP"),
+    "gif": (b"GIF89a" + b"\0" * 50, "expected a complete JPEG, PNG, WEBP picture"),
 }
 
 
@@ -418,7 +418,7 @@ def test_pictures_that_do_not_open_are_named_at_once(tmp_path: Path, workers: in
     assert len(lines) == len(bad)
     for line in lines:
         assert re.match(
-            r"json/\w+.jsonl:\d+: picture '.*': expected a whole JPEG, PNG, WEBP picture: ", line
+            r"json/\w+.jsonl:\d+: picture '.*': expected a complete JPEG, PNG, WEBP picture: ", line
         )
 
 

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from tests.helpers.edit_release import edit_lines, list_problems, seal
+from tests.helpers.edit_release import edit_record, list_problems, seal
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ from tests.helpers.edit_release import edit_lines, list_problems, seal
     ],
 )
 def test_records(release: Path, change: dict[str, str], message: str) -> None:
-    edit_lines(release, lambda record: record.update(change))
+    edit_record(release, lambda record: record.update(change))
     assert message in list_problems(release)
 
 
@@ -43,7 +43,7 @@ def test_broken_lines(release: Path) -> None:
 
 def test_question_ids_across_splits(release: Path) -> None:
     first = json.loads((release / "data" / "real" / "test.jsonl").read_text().splitlines()[0])
-    edit_lines(
+    edit_record(
         release, lambda record: record.update(question_id=first["question_id"]), name="sdxl/test"
     )
     expected = f"question_id {first['question_id']!r} is already used at data/real/test"

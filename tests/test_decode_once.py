@@ -1,4 +1,4 @@
-"""A picture that is decoded once has the pixels of one that is decoded for each row, however the rows come."""
+"""A picture decoded once has the same pixels as one decoded for each row, in any order of rows."""
 
 from __future__ import annotations
 
@@ -228,7 +228,7 @@ def test_windows(built: Path) -> None:
     stream = mmrel.load("real", split="test", root=built, streaming=True)
     with pytest.raises(ValueError, match="expected a window of 1 picture or more, got 0"):
         shuffle_pictures(stream, seed=0, window=0)
-    with pytest.raises(ValueError, match="expected a stream that knows its columns"):
+    with pytest.raises(ValueError, match="expected a stream with features"):
         shuffle_pictures(stream.map(dict), seed=0)
     ids = [row["question_id"] for row in shuffle_pictures(stream, seed=0, window=1)]
     assert sorted(ids) == sorted(row["question_id"] for row in stream)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every fenced command and snippet of the documentation, run as its reader would run it.
+"""Run every fenced command and snippet of the documentation as a reader would.
 
-Each block runs in a folder of its own outside the repository, with an empty cache and relative
-paths, against a Hub and an endpoint on the loopback. A block is known by its first line; one that
-stands in no table here fails, and so does a row of a table whose block is gone.
+Each block runs in its own folder outside the repository, with an empty cache, relative paths, and a
+Hub and an endpoint on the loopback. The tables below name a block by its first line. A block that
+no table names fails the tests, and so does a row that names no block.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ CLONE = "MMRel-source"
 
 
 class Block(NamedTuple):
-    """A fenced block: where it stands, its language and its text."""
+    """A fenced block of a document: its language and its text."""
 
     document: str
     language: str
@@ -58,19 +58,19 @@ class Block(NamedTuple):
 
     @property
     def first(self) -> str:
-        """The first line, by which the tables below know the block."""
+        """The first line."""
         return self.text.partition("\n")[0]
 
 
 class Case(NamedTuple):
-    """How a block is run.
+    """How to run a block.
 
     Attributes:
-        first: the block's first line; of a block that begins like another one, its second too.
-        prints: what standard output contains.
-        needs: the module that it needs beside what `[test]` installs; such blocks have the mark
-            `recipes` and run in the environment that has it.
-        is_long: it takes more than some seconds, and runs with `-m commands`.
+        first: the beginning of the block, long enough that no other block has it.
+        prints: text that standard output contains.
+        needs: a module that extra `[test]` does not install; such a case has the mark `recipes` and
+            runs in the environment that has the module.
+        is_long: whether it takes more than a few seconds; it then has the mark `commands`.
     """
 
     first: str
@@ -79,8 +79,7 @@ class Case(NamedTuple):
     is_long: bool = False
 
 
-# Blocks run in a folder that holds a release called mmrel, with what the wheel installs; those that
-# name a file of the clone run in a clone of another name.
+# Blocks run with the files that the wheel installs, in a folder with a release named mmrel.
 CASES = [
     Case('mmrel score "$(mmrel path answers)/made_up_80.jsonl"', "real/spatial"),
     Case("mkdir downloads && mmrel fetch downloads", "images.zip"),
@@ -106,7 +105,7 @@ CASES = [
     Case('mmrel score --root "$(mmrel path sample)" --config real', "open-ended"),
     Case("from relation_accuracy import compute\n\nreport =", "0.5"),
     Case("import mmrel\nimport relation_accuracy", "0.5 0.0"),
-    Case("import mmrel\nfrom mmrel_kit.pictures import Picture", "(200, 150)"),
+    Case("import mmrel\nfrom mmrel_kit.pictures import Picture", "Is "),
     Case("mmrel label demo\n", "accuracy", is_long=True),
     Case("mmrel label demo --out demo", "accuracy", is_long=True),
     Case("mmrel label select --images pictures", "0 items to verify written to proposals.jsonl"),
@@ -120,17 +119,20 @@ CASES = [
     Case("mmrel cluster local --tasks 2", "mmrel check mmrel", needs="datatrove"),
     Case("mmrel push mmrel --repo-id NS/MMRel --tag", "dry run: nothing was changed", is_long=True),
 ]
-# What is not run here, and why.
+VENV = "python3 -m venv .venv && . .venv/bin/activate && "
+# Blocks that are not run here, and why.
 NOT_RUN = {
     "git clone ": "the address of the source is a placeholder; CI installs a clone",
-    "python3 -m venv .venv && . .venv/bin/activate && pip install . &&": "it installs from a package index; CI runs it",
-    "python3 -m venv .venv && . .venv/bin/activate && pip install '.[test]'": "it runs these tests; CI runs it",
-    "A drawn sample in the layout of a release": "the output of a command; `test_the_output_that_is_shown` compares it",
+    f"{VENV}pip install . &&": "it installs from a package index; CI runs it",
+    f"{VENV}pip install '.[test]'": "it runs these tests; CI runs it",
+    "A drawn sample in the layout of a release": "output, which another test here compares",
     "@article{nie2024mmrel,": "BibTeX",
-    "PYTHONPATH=. python benchmarks/standin.py": "it takes many minutes; tests/test_scale.py runs its parts",
-    "PYTHONPATH=. python -m tests.drawing.draw_sample": "it writes into the clone; test_project.py runs its parts",
-    "mmrel label generate triplets.jsonl": "the stub has no image model; tests of the step have one",
-    "mmrel label verify project.sqlite": "it serves until Ctrl-C; tests/test_commands.py starts and stops it",
+    "PYTHONPATH=. python benchmarks/standin.py": "takes minutes; test_scale.py runs its parts",
+    "PYTHONPATH=. python -m tests.drawing.draw_sample": (
+        "it writes into the clone; test_project.py runs its parts"
+    ),
+    "mmrel label generate triplets.jsonl": "needs an image model; tests of the step have a stub",
+    "mmrel label verify project.sqlite": "it serves until Ctrl-C; test_commands.py starts it",
 }
 
 
@@ -139,32 +141,29 @@ def read_blocks() -> list[Block]:
     blocks = []
     for document in DOCUMENTS:
         text = (REPOSITORY / document).read_text("utf-8")
-        blocks += [Block(document, language, content) for language, content in BLOCK.findall(text)]
-        assert text.count("\n```") == 2 * len(BLOCK.findall(text)), (
-            f"{document}: a fence is indented or open"
-        )
+        matches = BLOCK.findall(text)
+        assert text.count("\n```") == 2 * len(matches), f"{document}: a fence is indented or open"
+        blocks += [Block(document, language, content) for language, content in matches]
     return blocks
 
 
 def find_block(first: str) -> Block:
-    """Find the one block that begins so."""
-    found = [block for block in read_blocks() if block.text.startswith(first)]
-    assert len(found) == 1, f"{len(found)} blocks begin with {first!r}"
-    return found[0]
+    """Return the only block with this beginning."""
+    blocks = [block for block in read_blocks() if block.text.startswith(first)]
+    assert len(blocks) == 1, f"{len(blocks)} blocks begin with {first!r}"
+    return blocks[0]
 
 
-def test_every_block_is_run_or_says_why_not() -> None:
+def test_every_block_is_in_exactly_one_table() -> None:
     known = [*(case.first for case in CASES), *NOT_RUN]
     for block in read_blocks():
         matches = [first for first in known if block.text.startswith(first)]
-        assert len(matches) == 1, (
-            f"{block.document}: {block.first!r} stands in {len(matches)} rows of the tables"
-        )
+        assert len(matches) == 1, f"{block.document}: {block.first!r}: {len(matches)} rows name it"
     for first in known:
         find_block(first)
 
 
-def test_no_command_is_indented_where_it_would_not_be_seen() -> None:
+def test_no_command_is_in_an_indented_block() -> None:
     for document in DOCUMENTS:
         text = BLOCK.sub("", (REPOSITORY / document).read_text("utf-8"))
         assert not re.findall(
@@ -172,7 +171,7 @@ def test_no_command_is_indented_where_it_would_not_be_seen() -> None:
         ), document
 
 
-def test_the_examples_of_help_are_commands_that_are_understood() -> None:
+def test_examples_in_help_texts_are_valid_commands() -> None:
     parser = cli.make_parser()
     verbs = list_runnable(parser)
     assert len(verbs) > 20
@@ -186,32 +185,33 @@ def test_the_examples_of_help_are_commands_that_are_understood() -> None:
         assert parser.parse_args(words).prog == f"mmrel {name}"
 
 
-def test_the_commands_of_docstrings_are_understood() -> None:
+def test_commands_in_docstrings_are_valid() -> None:
     parser = cli.make_parser()
-    found = 0
+    count = 0
     for path in [*REPOSITORY.glob("*.py"), *REPOSITORY.glob("mmrel_kit/**/*.py")]:
         text = ast.get_docstring(ast.parse(path.read_text("utf-8"))) or ""
         for command in re.findall(r"^    mmrel ((?:.+\\\n)*.+)$", text, re.MULTILINE):
             words = shlex.split(command.replace("\\\n", " "))
-            parser.parse_args(words[: words.index("--")] if "--" in words else words)
-            found += 1
-    assert found >= 5
+            if "--" in words:
+                words = words[: words.index("--")]
+            parser.parse_args(words)
+            count += 1
+    assert count >= 5
 
 
 class Reader:
-    """Somebody who follows the documentation: a folder, a clone, an empty cache, a Hub and an endpoint."""
+    """A reader's machine: a folder, a clone, an empty cache, a Hub and an endpoint."""
 
     def __init__(self, folder: Path, hub: LoopbackHub, endpoint: StubEndpoint) -> None:
         folder.mkdir()
-        self.folder, self.hub = folder, hub
+        self.folder = folder
+        self.hub = hub
         self.clone = folder / CLONE
         self.endpoint = endpoint
         client = Client(hub, folder / "home")
         self.environment = client.environment()
         self.environment["HOME"] = str(client.home)
-        self.environment["HF_HUB_DISABLE_UPDATE_CHECK"] = (
-            "1"  # hf would look for its newest version
-        )
+        self.environment["HF_HUB_DISABLE_UPDATE_CHECK"] = "1"
         programs = [str(Path(sys.executable).parent), os.environ["PATH"]]
         self.environment["PATH"] = os.pathsep.join([str(folder / "bin"), *programs])
         self.environment.pop("PYTHONPATH", None)
@@ -225,7 +225,12 @@ class Reader:
         return folder
 
     def run(self, block: Block, where: Path | None = None) -> str:
-        """Run a block, which must succeed, and return what it printed."""
+        """Run a block, which must succeed, and return its standard output.
+
+        Args:
+            block: the block.
+            where: a folder that holds the code; by default, code is installed as by the wheel.
+        """
         text = block.text.replace(ENDPOINT, self.endpoint.url)
         command = ["bash", "-euo", "pipefail", "-c", text]
         if block.language == "python":
@@ -247,7 +252,7 @@ class Reader:
 
 
 def write_command(path: Path) -> None:
-    """Write the command that the wheel installs."""
+    """Write the command `mmrel` as the wheel installs it."""
     path.parent.mkdir()
     run = f'#!/bin/sh\nexec "{sys.executable}" -c "from mmrel_kit.cli import run; run()" "$@"\n'
     path.write_text(run)
@@ -255,7 +260,7 @@ def write_command(path: Path) -> None:
 
 
 def copy_installed(target: Path) -> None:
-    """Copy what the wheel installs, by the list of setup.py."""
+    """Copy the files that the wheel installs, by the list in setup.py."""
     target.mkdir()
     for name in ("mmrel.py", "relation_accuracy.py"):
         shutil.copy2(REPOSITORY / name, target)
@@ -270,8 +275,8 @@ def copy_installed(target: Path) -> None:
         shutil.copy2(REPOSITORY / name, copy)
 
 
-def pack(target: Path, root: Path, folders: str) -> None:
-    """Pack the pictures under some folders into a zip, as upstream does."""
+def write_zip(target: Path, root: Path, folders: str) -> None:
+    """Write the pictures of some folders into a zip, as upstream does."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(target, "w") as archive:
         for path in sorted(root.glob(f"{folders}/**/*.*")):
@@ -280,12 +285,12 @@ def pack(target: Path, root: Path, folders: str) -> None:
 
 @pytest.fixture
 def reader(built: Path, sources: Path, tmp_path: Path) -> Iterator[Reader]:
-    """Give a reader what the text around the blocks says that he has."""
-    with LoopbackHub(tmp_path / "hub") as hub, StubEndpoint(lambda asked: "Yes.") as endpoint:
+    """A reader with the files and the repositories that the documentation takes for granted."""
+    with LoopbackHub(tmp_path / "hub") as hub, StubEndpoint(lambda request: "Yes.") as endpoint:
         hub.publish("NS/MMRel", built)
         hub.create("jiahaonie/MMRel")
-        theirs = [*sources.glob("json/*"), *sources.glob("Dall-E_generated/**/*.png")]
-        files = {path.relative_to(sources).as_posix(): path.read_bytes() for path in theirs}
+        upstream = [*sources.glob("json/*"), *sources.glob("Dall-E_generated/**/*.png")]
+        files = {path.relative_to(sources).as_posix(): path.read_bytes() for path in upstream}
         hub.commit("jiahaonie/MMRel", files)
         reader = Reader(tmp_path / "reader", hub, endpoint)
         copy_clone(reader.clone)
@@ -296,34 +301,41 @@ def reader(built: Path, sources: Path, tmp_path: Path) -> Iterator[Reader]:
 
 
 def prepare(reader: Reader, block: Block, built: Path, sources: Path) -> None:
-    """Put in place what earlier steps of the documentation leave behind."""
+    """Create the files that earlier steps of the documentation create."""
     where = reader.beside
     if "--out mmrel" not in block.text and "--local-dir mmrel" not in block.text:
         shutil.copytree(built, where / "mmrel")
     if "downloads/images.zip" in block.text:
-        pack(where / "downloads" / "images.zip", sources / "vg", "VG_100K")
-        pack(where / "downloads" / "images2.zip", sources / "vg", "VG_100K_2")
-        pack(where / "downloads" / "data.zip", sources / "SPEC", "*")
+        write_zip(where / "downloads" / "images.zip", sources / "vg", "VG_100K")
+        write_zip(where / "downloads" / "images2.zip", sources / "vg", "VG_100K_2")
+        write_zip(where / "downloads" / "data.zip", sources / "SPEC", "*")
         shutil.copytree(sources / "json", where / "downloads" / "questions" / "json")
     if "mmrel push" in block.text:
-        reader.hub.repos.clear()  # nothing is published yet
+        reader.hub.repos.clear()  # the release is not published yet
     if "--images pictures" in block.text:
         (where / "pictures").symlink_to(sources)
         (where / "json").symlink_to(sources / "json")
     if "project.sqlite" in block.text:
         verify_a_relation(where / "project.sqlite", sources)
     if "score answers.jsonl" in block.text:
-        lines = [line for path in built.glob("data/*/test.jsonl") for line in path.open()]
-        rows = [{"question_id": json.loads(line)["question_id"], "answer": "Yes"} for line in lines]
-        (where / "answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        write_answers(where / "answers.jsonl", built)
     if "path/to/model" in block.text:
         from tests.helpers.tiny_models import make_model
 
         make_model("llava", where / "path" / "to" / "model")
 
 
+def write_answers(path: Path, built: Path) -> None:
+    """Write an answer file for the test split of a release: "Yes" to each question."""
+    with path.open("w") as file:
+        for records in built.glob("data/*/test.jsonl"):
+            for line in records.read_text("utf-8").splitlines():
+                row = {"question_id": json.loads(line)["question_id"], "answer": "Yes"}
+                file.write(json.dumps(row) + "\n")
+
+
 def verify_a_relation(path: Path, sources: Path) -> None:
-    """Make a project in which two people have accepted a spatial triplet."""
+    """Make a labelling project in which two people have accepted a triplet."""
     proposal = Proposal(
         image_id="vg/VG_100K/0.jpg",
         category="spatial",
@@ -343,14 +355,14 @@ def verify_a_relation(path: Path, sources: Path) -> None:
     project.close()
 
 
-def marks(case: Case) -> list[pytest.MarkDecorator]:
+def list_marks(case: Case) -> list[pytest.MarkDecorator]:
     if case.needs:
         return [pytest.mark.recipes]
     return [pytest.mark.commands] if case.is_long else []
 
 
 @pytest.mark.parametrize(
-    "case", [pytest.param(case, marks=marks(case), id=case.first[:60]) for case in CASES]
+    "case", [pytest.param(case, marks=list_marks(case), id=case.first[:60]) for case in CASES]
 )
 def test_a_block_runs(case: Case, reader: Reader, built: Path, sources: Path) -> None:
     if case.needs:
@@ -360,11 +372,11 @@ def test_a_block_runs(case: Case, reader: Reader, built: Path, sources: Path) ->
     assert case.prints in reader.run(block)
 
 
-def test_the_output_that_is_shown(reader: Reader) -> None:
-    shown = find_block("A drawn sample in the layout of a release")
+def test_the_output_in_the_readme_is_that_of_the_command(reader: Reader) -> None:
+    documented = find_block("A drawn sample in the layout of a release")
     command = f'"{sys.executable}" mmrel.py real\n'
-    printed = reader.run(Block("README.md", "bash", command), reader.clone)
-    lines = [line.rstrip() for line in printed.splitlines()]
-    for line in filter(None, shown.text.splitlines()):
-        assert line.rstrip() in lines
-    assert lines[0] == shown.first, "the sample is called a sample in the first line"
+    output = reader.run(Block("README.md", "bash", command), reader.clone)
+    lines = [line.rstrip() for line in output.splitlines()]
+    for line in documented.text.splitlines():
+        assert line.rstrip() in lines or not line
+    assert lines[0] == documented.first, "the first line must call the sample a sample"

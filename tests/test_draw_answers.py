@@ -1,4 +1,4 @@
-"""The answers of the made-up models: not stale, small, as right as their names say, and tried at once."""
+"""Check the answers of the made-up models, and score them as a new user would."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ def test_the_answers_are_not_stale(name: str) -> None:
     assert (FOLDER / name).read_text("utf-8") == draw_answers(name), hint
 
 
-def test_the_answers_are_small_and_are_nothing_else() -> None:
+def test_the_folder_holds_only_small_answer_files() -> None:
     files = sorted(path.name for path in FOLDER.iterdir())
     assert files == sorted(MODELS)
     assert sum((FOLDER / name).stat().st_size for name in files) < 50_000
 
 
-def test_the_answers_do_not_depend_on_where_a_question_was_read(
+def test_the_answers_do_not_depend_on_the_source_of_a_question(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for domain in DOMAINS:
@@ -36,10 +36,10 @@ def test_the_answers_do_not_depend_on_where_a_question_was_read(
         assert (FOLDER / name).read_text("utf-8") == draw_answers(name)
 
 
-def test_scoring_is_tried_from_a_clone_with_no_release_named(
+def test_scoring_in_a_clone_uses_the_sample_by_default(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # --root was required, and there was no answer file to try it with.
+    # --root used to be required, and no answer file was in the clone.
     monkeypatch.chdir(tmp_path)
     for name, share in MODELS.items():
         arguments = [str(FOLDER / name), "--task", "both", "--json", "report.json"]
@@ -51,12 +51,12 @@ def test_scoring_is_tried_from_a_clone_with_no_release_named(
         assert result["open_ended"]["accuracy"] == pytest.approx(share, abs=0.05)
         assert result["no_answer"] > 0
         assert result["coverage"]["share"] == 1
-    better, worse = (str(FOLDER / name) for name in MODELS)
+    better, worse = [str(FOLDER / name) for name in MODELS]
     assert report(better, "--against", worse, "--baselines", "--published") == 0
     assert capsys.readouterr().out.splitlines()[0] == lines[0]
 
 
-def test_a_folder_without_a_sample_asks_for_a_release(
+def test_scoring_without_a_sample_asks_for_a_release(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("mmrel.HERE", str(tmp_path))

@@ -1,4 +1,4 @@
-"""The drawn sample: repeatable, complete, and with no picture or relation in two places."""
+"""Check that the drawn sample is reproducible and complete, and that its splits are disjoint."""
 
 from __future__ import annotations
 
@@ -13,58 +13,57 @@ from PIL import Image
 
 from tests.drawing import draw_sample
 from tests.drawing.draw_sample import PLACED, SPLITS, draw_sources
+from tests.helpers.folders import snapshot
 
 DOMAINS = {"vg": "real", "SPEC": "sdxl", "Dall-E_generated": "dalle"}
+STYLE = "photo-realistic|watercolor|abstract|oil-painting"
 PATHS = (
     r"vg/VG_100K(_2)?/\d+\.jpg",
     r"SPEC/relative_(spatial|size)/\d{8}/[0-3]\.jpg",
-    r"Dall-E_generated/(action|spatial)/"
-    r"\d{5}(_(photo-realistic|watercolor|abstract|oil-painting))?\.png",
+    rf"Dall-E_generated/(action|spatial)/\d{{5}}(_({STYLE}))?\.png",
 )
 PLACE = "left|right|above|over|on|in|under"
+CATEGORY = "spatial|action|comparative"
 QUESTIONS = {
     "spatial": rf"Is there an? (?P<s>.+) (?P<r>{PLACE})(?P<to> to)? an? (?P<o>.+) in the image\?",
     "action": r"Does an? (?P<s>\w+) (?P<r>\w+) an? (?P<o>.+) in the image\?",
     "comparative": r"Is an? (?P<s>.+) (?P<r>bigger|smaller) than an? (?P<o>.+) in the image\?",
-    "open": r"What is the (?P<r>spatial|action|comparative) relation of an? (?P<s>.+) "
-    r"to an? (?P<o>.+) in the image\?",
+    "open": rf"What is the (?P<r>{CATEGORY}) relation of an? (?P<s>.+) to an? (?P<o>.+)"
+    r" in the image\?",
 }
 INSTRUCTION = " Please answer with one word."
 
 
-def files(folder: Path) -> dict[str, bytes]:
-    """Each file below a folder, by its path."""
-    return {
-        p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()
-    }
-
-
-def domain(image: str) -> str:
-    """The domain that a picture's path tells."""
+def find_domain(image: str) -> str:
+    """Return the domain of a picture by its path."""
     return DOMAINS[image.split("/", maxsplit=1)[0]]
 
 
-def read(text: str) -> tuple[str, re.Match[str]]:
-    """The form of a question and its parts."""
+def parse(text: str) -> tuple[str, re.Match[str]]:
+    """Return the form of a question and the match of its parts."""
     assert text.endswith(INSTRUCTION)
     question = text.removesuffix(INSTRUCTION)
     assert not re.search(r"\ba [aeiou]|\ban [^aeiou]", question), question
-    found = [(form, m) for form, rule in QUESTIONS.items() if (m := re.fullmatch(rule, question))]
-    assert len(found) == 1, question
-    return found[0]
+    matches = []
+    for form, pattern in QUESTIONS.items():
+        match = re.fullmatch(pattern, question)
+        if match:
+            matches.append((form, match))
+    assert len(matches) == 1, question
+    return matches[0]
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The sources, drawn once."""
-    where = tmp_path_factory.mktemp("sources")
-    draw_sources(where)
-    return where
+    folder = tmp_path_factory.mktemp("sources")
+    draw_sources(folder)
+    return folder
 
 
 @pytest.fixture(scope="module")
 def splits(folder: Path) -> dict[str, dict[str, list[dict[str, Any]]]]:
-    """The questions by split and picture."""
+    """The questions by split and by picture."""
     grouped: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for split in SPLITS:
         pictures = defaultdict(list)
@@ -76,15 +75,15 @@ def splits(folder: Path) -> dict[str, dict[str, list[dict[str, Any]]]]:
     return grouped
 
 
-def test_same_seed_gives_same_bytes(folder: Path, tmp_path: Path) -> None:
-    """Two draws are equal, byte for byte."""
+def test_the_same_seed_gives_the_same_bytes(folder: Path, tmp_path: Path) -> None:
     draw_sources(tmp_path)
-    assert files(tmp_path) == files(folder)
+    assert snapshot(tmp_path) == snapshot(folder)
 
 
-def test_pictures_open_and_are_small(folder: Path, splits: dict[str, Any]) -> None:
-    """The pictures on disk are those asked about, under upstream's paths, and decode."""
-    pictures = {name: data for name, data in files(folder).items() if not name.startswith("json/")}
+def test_pictures_decode_and_are_small(folder: Path, splits: dict[str, Any]) -> None:
+    """Check that every picture has a question, a path as upstream's, and decodes."""
+    files = snapshot(folder)
+    pictures = {name: data for name, data in files.items() if not name.startswith("json/")}
     assert set(pictures) == {image for split in splits.values() for image in split}
     assert sum(map(len, pictures.values())) < 800_000
     for name in pictures:
@@ -94,55 +93,65 @@ def test_pictures_open_and_are_small(folder: Path, splits: dict[str, Any]) -> No
             assert image.format == ("PNG" if name.endswith("png") else "JPEG")
 
 
-def test_each_domain_has_twelve_pictures_a_split(splits: dict[str, Any]) -> None:
-    """Nine cells, none of them thin, and all styles of dalle in each split."""
+def test_each_split_has_twelve_pictures_a_domain_and_all_styles(splits: dict[str, Any]) -> None:
     for split in splits.values():
-        counts = Counter(map(domain, split))
+        counts = Counter(map(find_domain, split))
         assert set(counts) == set(DOMAINS.values())
         assert min(counts.values()) >= 12
-        assert (
-            len({re.sub(r".*/\d+", "", image) for image in split if domain(image) == "dalle"}) == 5
-        )
+        drawn = [image for image in split if find_domain(image) == "dalle"]
+        styles = {re.sub(r".*/\d+", "", image) for image in drawn}
+        assert len(styles) == 5
 
 
-def test_no_picture_or_relation_in_two_splits(folder: Path, splits: dict[str, Any]) -> None:
-    """No path, no picture's bytes and, within a domain, no true triplet stands in two splits."""
+def test_no_picture_or_triplet_is_in_two_splits(folder: Path, splits: dict[str, Any]) -> None:
+    """Check paths, bytes, and the true triplets of each domain."""
     seen: dict[Any, str] = {}
     for split, pictures in splits.items():
         for image, records in pictures.items():
-            _, parts = next(read(r["text"]) for r in records if r["label"] == "yes")
-            triplet = (domain(image), parts["s"], parts["r"], parts["o"])
+            true = next(record for record in records if record["label"] == "yes")
+            _, parts = parse(true["text"])
+            triplet = (find_domain(image), parts["s"], parts["r"], parts["o"])
             for key in (image, (folder / image).read_bytes(), triplet):
                 assert seen.setdefault(key, split) == split, (key, split)
 
 
-def test_each_picture_has_its_yes_its_no_and_its_open_question(splits: dict[str, Any]) -> None:
-    """All three are about the same two objects, in the grammar of the domain; ids are unique."""
-    ids = Counter(
-        r["question_id"] for split in splits.values() for records in split.values() for r in records
-    )
-    assert set(ids.values()) == {1}
-    assert all(re.fullmatch("[a-z0-9]{15}", name) for name in ids)
+def test_question_ids_are_unique(splits: dict[str, Any]) -> None:
+    ids = []
+    for split in splits.values():
+        for records in split.values():
+            ids += [record["question_id"] for record in records]
+    assert len(set(ids)) == len(ids)
+    assert all(re.fullmatch("[a-z0-9]{15}", question_id) for question_id in ids)
+
+
+def test_each_picture_has_a_yes_a_no_and_an_open_ended_question(splits: dict[str, Any]) -> None:
+    """Check that all three are about the same two objects, in the grammar of the domain."""
     for split in splits.values():
         for image, records in split.items():
-            (form, yes), (false_form, no), (open_form, ask) = (read(r["text"]) for r in records)
-            assert [r["label"] for r in records] == ["yes", "no", yes["r"]], image
-            assert (false_form, open_form, ask["r"]) == (form, "open", form)
+            (form, yes), (no_form, no), (open_form, ask) = [parse(r["text"]) for r in records]
+            assert [record["label"] for record in records] == ["yes", "no", yes["r"]], image
+            assert (no_form, open_form, ask["r"]) == (form, "open", form)
             assert {yes["s"], yes["o"]} == {no["s"], no["o"]} == {ask["s"], ask["o"]}
             assert (yes["s"], yes["r"]) != (no["s"], no["r"])
-            assert form != "action" or (yes["s"] == no["s"] and yes["r"] != no["r"])
+            if form == "action":
+                assert yes["s"] == no["s"]
+                assert yes["r"] != no["r"]
             if form == "spatial":
-                where = domain(image)
-                assert (yes["s"], yes["r"], yes["o"]) == (no["o"], no["r"], no["s"])
-                wanted = where == "real" or (where == "dalle" and yes["r"] in ("left", "right"))
-                assert bool(yes["to"]) == bool(no["to"]) == wanted
-                assert yes["r"] != ("above" if where == "sdxl" else "over")
+                check_spatial_grammar(find_domain(image), yes, no)
 
 
-def test_placing_the_sample_keeps_what_is_no_part_of_it(
+def check_spatial_grammar(domain: str, yes: re.Match[str], no: re.Match[str]) -> None:
+    """Check that the objects are swapped, and the words "to" and "above" of each domain."""
+    assert (yes["s"], yes["r"], yes["o"]) == (no["o"], no["r"], no["s"])
+    says_to = domain == "real" or (domain == "dalle" and yes["r"] in ("left", "right"))
+    assert bool(yes["to"]) == bool(no["to"]) == says_to
+    assert yes["r"] != ("above" if domain == "sdxl" else "over")
+
+
+def test_placing_the_sample_keeps_other_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The folder schema/ also holds the paper's numbers, which no release carries."""
+    """Check that schema/ keeps the paper's numbers, which no release contains."""
     clone, release = tmp_path / "clone", tmp_path / "release"
     for name in PLACED:
         for root in (clone, release):
@@ -154,7 +163,7 @@ def test_placing_the_sample_keeps_what_is_no_part_of_it(
     monkeypatch.setattr(draw_sample, "make_placed_index", lambda release: "")
     monkeypatch.setattr(draw_sample, "make_readme", lambda release: "")
     draw_sample.place_sample(release)
-    placed = files(clone)
+    placed = snapshot(clone)
     assert placed.pop("schema/published.json") == b"the paper's"
     assert {placed.pop("checksums.json"), placed.pop("README.md")} == {b""}
     assert set(placed.values()) == {b"release"}

@@ -23,7 +23,7 @@ from mmrel_kit import endpoint
 from mmrel_kit.endpoint import Attachment, Budget, Endpoint, Prices, Request
 from mmrel_kit.endpoint.client import Sender
 from mmrel_kit.files import InputError
-from tests.helpers.stub_endpoint import Asked, Fault, Said, StubEndpoint
+from tests.helpers.stub_endpoint import Fault, StubEndpoint, StubReply, StubRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,7 +34,8 @@ PNG = b"\x89PNG\r\n\x1a\n"
 
 def make(stub: StubEndpoint, folder: Path, **options: object) -> Endpoint:
     options = {"concurrency": 4, "timeout": 5, "retries": 2} | options
-    return Endpoint(stub.url, "model", folder / "replies.sqlite", **options)  # type: ignore[arg-type]
+    store = folder / "replies.sqlite"
+    return Endpoint(stub.url, "model", store, **options)  # type: ignore[arg-type]
 
 
 def ask(
@@ -47,11 +48,11 @@ def ask(
 
 
 def test_replies_come_with_the_ids_of_their_requests(tmp_path: Path) -> None:
-    with StubEndpoint(lambda asked: asked.prompt[-1]) as stub:
+    with StubEndpoint(lambda request: request.prompt[-1]) as stub:
         replies, asking = ask(stub, tmp_path, 9)
     assert {reply.request.id: reply.text for reply in replies} == {str(n): str(n) for n in range(9)}
-    assert not any(reply.kept or reply.failure for reply in replies)
-    assert (asking.answered, asking.run.requests, asking.stopped) == (9, 9, None)
+    assert not any(reply.from_store or reply.failure for reply in replies)
+    assert (asking.answers, asking.usage.requests, asking.stop_reason) == (9, 9, None)
 
 
 def test_a_picture_is_encoded_once_for_all_its_questions(
@@ -66,8 +67,8 @@ def test_a_picture_is_encoded_once_for_all_its_questions(
         list(asking.ask(Request(str(n), f"question {n}", picture) for n in range(5)))
         asking.close()
     assert encoded == [picture.data]
-    assert [asked.picture for asked in stub.asked] == [picture.data] * 5
-    content = stub.asked[0].body["messages"][0]["content"]
+    assert [request.picture for request in stub.requests] == [picture.data] * 5
+    content = stub.requests[0].body["messages"][0]["content"]
     assert content[0]["image_url"]["url"].startswith("data:image/png;base64,")
 
 
@@ -79,7 +80,7 @@ def test_no_more_is_in_flight_than_allowed_and_requests_are_drawn_as_needed(tmp_
             drawn.append(n)
             yield Request(str(n), f"question {n}")
 
-    with StubEndpoint(fault=lambda asked: Fault(delay=0.02)) as stub:
+    with StubEndpoint(fault=lambda request: Fault(delay=0.02)) as stub:
         asking = make(stub, tmp_path, concurrency=3)
         for seen, _ in enumerate(asking.ask(requests()), 1):
             assert len(drawn) <= seen + 3 + 2  # those in flight, and those that came together
@@ -91,17 +92,17 @@ def test_the_same_is_never_sent_twice(tmp_path: Path) -> None:
     with StubEndpoint() as stub:
         ask(stub, tmp_path, 5)
         replies, asking = ask(stub, tmp_path, 6)
-        assert len(stub.asked) == 6
-        assert (asking.kept, asking.answered, asking.run.requests) == (5, 1, 1)
+        assert len(stub.requests) == 6
+        assert (asking.from_store, asking.answers, asking.usage.requests) == (5, 6, 1)
         assert {reply.text for reply in replies} == {"yes"}
         ask(
             stub, tmp_path, 5, parameters={"temperature": 1}
         )  # other parameters are another question
-        assert len(stub.asked) == 11
+        assert len(stub.requests) == 11
 
 
 def test_repeats_of_a_question_are_kept_apart(tmp_path: Path) -> None:
-    with StubEndpoint(lambda asked: f"answer {asked.nth}") as stub:
+    with StubEndpoint(lambda request: f"answer {request.attempt}") as stub:
         asking = make(stub, tmp_path, concurrency=1)
         replies = list(asking.ask(Request("a", "same", repeat=n) for n in range(3)))
         asking.close()
@@ -110,10 +111,10 @@ def test_repeats_of_a_question_are_kept_apart(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("status", [429, 500, 503])
 def test_a_busy_endpoint_is_asked_again(tmp_path: Path, status: int) -> None:
-    with StubEndpoint(fault=lambda asked: Fault(status) if asked.nth < 3 else None) as stub:
+    with StubEndpoint(fault=lambda request: Fault(status) if request.attempt < 3 else None) as stub:
         replies, asking = ask(stub, tmp_path, 2)
     assert [reply.text for reply in replies] == ["yes", "yes"]
-    assert asking.run.requests == len(stub.asked) == 6
+    assert asking.usage.requests == len(stub.requests) == 6
 
 
 @pytest.mark.parametrize("after", ["0.3", "date"])
@@ -125,9 +126,9 @@ def test_retry_after_is_honoured_for_all_requests(tmp_path: Path, after: str) ->
         else after
     }
 
-    def fault(asked: Asked) -> Fault | None:
+    def fault(request: StubRequest) -> Fault | None:
         came.append(time.monotonic())
-        return Fault(429, headers) if asked.number == 1 else None
+        return Fault(429, headers) if request.number == 1 else None
 
     with StubEndpoint(fault=fault) as stub:
         replies, _ = ask(stub, tmp_path, 1)
@@ -138,9 +139,9 @@ def test_retry_after_is_honoured_for_all_requests(tmp_path: Path, after: str) ->
 
 
 def test_too_long_a_wait_is_a_failure(tmp_path: Path) -> None:
-    with StubEndpoint(fault=lambda asked: Fault(429, {"Retry-After": "86400"})) as stub:
+    with StubEndpoint(fault=lambda request: Fault(429, {"Retry-After": "86400"})) as stub:
         replies, _ = ask(stub, tmp_path, 1)
-    assert (replies[0].text, replies[0].failure, len(stub.asked)) == (None, "HTTP 429", 1)
+    assert (replies[0].text, replies[0].failure, len(stub.requests)) == (None, "HTTP 429", 1)
 
 
 @pytest.mark.parametrize(
@@ -149,8 +150,16 @@ def test_too_long_a_wait_is_a_failure(tmp_path: Path) -> None:
         (Fault(body=b'{"choices": []}'), "reply without a choice", 1),
         (Fault(body=b'{"choices": null}'), "reply of another shape", 1),
         (Fault(body=b'{"choices": [{"message": {"content": null}}]}'), "reply without text", 1),
-        (Fault(body=b'{"choices": [{"message": {"content": null, "refusal": "I cannot"}}]}'), "refusal", 1),
-        (Fault(body=b'{"choices": [{"message": {}, "finish_reason": "content_filter"}]}'), "refusal", 1),
+        (
+            Fault(body=b'{"choices": [{"message": {"content": null, "refusal": "I cannot"}}]}'),
+            "refusal",
+            1,
+        ),
+        (
+            Fault(body=b'{"choices": [{"message": {}, "finish_reason": "content_filter"}]}'),
+            "refusal",
+            1,
+        ),
         (Fault(body=b"[]"), "reply of another shape", 1),
         (Fault(body=b"<html>"), "reply that is not JSON", 1),
         (Fault(body=b"[" * 100_000), "reply that is not JSON", 1),
@@ -169,38 +178,42 @@ def test_too_long_a_wait_is_a_failure(tmp_path: Path) -> None:
 def test_what_goes_wrong_is_a_failure_with_its_reason(
     tmp_path: Path, fault: Fault, failure: str, sent: int
 ) -> None:
-    with StubEndpoint(fault=lambda asked: fault if asked.prompt == "question 0" else None) as stub:
+    with StubEndpoint(
+        fault=lambda request: fault if request.prompt == "question 0" else None
+    ) as stub:
         replies, asking = ask(stub, tmp_path, 2, timeout=0.2 if fault.delay or fault.drip else 5)
     by_id = {reply.request.id: reply for reply in replies}
     assert (by_id["0"].text, by_id["0"].failure) == (None, failure)
     assert by_id["1"].text == "yes"
     assert asking.failures == {failure: 1}
-    assert sum(asked.prompt == "question 0" for asked in stub.asked) == sent
+    assert sum(request.prompt == "question 0" for request in stub.requests) == sent
     asking.store = endpoint.Store(asking.path)
-    assert f"1 x {failure}" in asking.describe()
+    assert f"1 x {failure}" in asking.format_report()
     asking.store.close()
 
 
 def test_failures_are_asked_again_in_the_next_run_and_refusals_are_not(tmp_path: Path) -> None:
-    def fault(asked: Asked) -> Fault | None:
-        refusal = b'{"choices": [{"message": {"content": null, "refusal": "no"}}], "usage": {"prompt_tokens": 3}}'
-        return {"question 0": Fault(400), "question 1": Fault(body=refusal)}.get(asked.prompt)
+    def fault(request: StubRequest) -> Fault | None:
+        message = {"content": None, "refusal": "no"}
+        reply = {"choices": [{"message": message}], "usage": {"prompt_tokens": 3}}
+        refusal = json.dumps(reply).encode()
+        return {"question 0": Fault(400), "question 1": Fault(body=refusal)}.get(request.prompt)
 
     with StubEndpoint(fault=fault) as stub:
         ask(stub, tmp_path, 3)
         replies, asking = ask(stub, tmp_path, 3)
-    assert len(stub.asked) == 4
+    assert len(stub.requests) == 4
     assert {reply.request.id: reply.failure for reply in replies} == {
         "0": "HTTP 400",
         "1": "refusal",
         "2": None,
     }
-    assert asking.kept == 2
+    assert asking.from_store == 2
 
 
 def test_every_raw_reply_is_kept(tmp_path: Path) -> None:
     with StubEndpoint(
-        fault=lambda asked: Fault(500, body=b"broken") if asked.nth == 1 else None
+        fault=lambda request: Fault(500, body=b"broken") if request.attempt == 1 else None
     ) as stub:
         ask(stub, tmp_path, 1, parameters={"seed": 7})
     with sqlite3.connect(tmp_path / "replies.sqlite") as db:
@@ -215,15 +228,15 @@ def test_every_raw_reply_is_kept(tmp_path: Path) -> None:
 def test_the_budget_of_requests_stops_cleanly_and_counts_all_runs(tmp_path: Path) -> None:
     with StubEndpoint() as stub:
         replies, asking = ask(stub, tmp_path, 10, budget=Budget(requests=4))
-        assert (len(replies), len(stub.asked)) == (4, 4)
-        assert asking.stopped == "the budget of 4 requests is spent; raise it to go on"
+        assert (len(replies), len(stub.requests)) == (4, 4)
+        assert asking.stop_reason == "the budget of 4 requests is spent; raise it to go on"
         replies, asking = ask(stub, tmp_path, 10, budget=Budget(requests=7))
-        assert (len(replies), len(stub.asked), asking.kept) == (7, 7, 4)
+        assert (len(replies), len(stub.requests), asking.from_store) == (7, 7, 4)
 
 
 @pytest.mark.parametrize("concurrency", [1, 4])
 def test_the_budget_of_tokens_is_not_overdrawn(tmp_path: Path, concurrency: int) -> None:
-    with StubEndpoint(lambda asked: "one two three") as stub:  # 2 + 3 tokens a request
+    with StubEndpoint(lambda request: "one two three") as stub:  # 2 + 3 tokens a request
         replies, asking = ask(
             stub,
             tmp_path,
@@ -233,24 +246,28 @@ def test_the_budget_of_tokens_is_not_overdrawn(tmp_path: Path, concurrency: int)
             concurrency=concurrency,
         )
     assert len(replies) == 6
-    assert asking.run.tokens == sum(stub.tokens) == 30
-    assert asking.stopped == "the budget of 32 tokens is spent; raise it to go on"
+    assert asking.usage.tokens == sum(stub.tokens) == 30
+    assert asking.stop_reason == "the budget of 32 tokens is spent; raise it to go on"
 
 
 def test_the_report_equals_the_endpoint_s_own_count(tmp_path: Path) -> None:
-    with StubEndpoint(fault=lambda asked: Fault(500) if asked.number % 3 == 0 else None) as stub:
+    with StubEndpoint(
+        fault=lambda request: Fault(500) if request.number % 3 == 0 else None
+    ) as stub:
         replies, asking = ask(stub, tmp_path, 30, retries=9, prices=Prices(1_000_000, 2_000_000))
     assert len(replies) == 30
-    assert asking.run.requests == len(stub.asked)
-    assert [asking.run.prompt_tokens, asking.run.completion_tokens] == stub.tokens
-    assert asking.prices.cost(asking.run) == stub.tokens[0] + 2 * stub.tokens[1]
+    assert asking.usage.requests == len(stub.requests)
+    assert [asking.usage.prompt_tokens, asking.usage.completion_tokens] == stub.tokens
+    assert asking.prices.cost(asking.usage) == stub.tokens[0] + 2 * stub.tokens[1]
 
 
 def test_an_endpoint_that_is_down_stops_the_run(tmp_path: Path) -> None:
-    with StubEndpoint(fault=lambda asked: Fault(503)) as stub:
+    with StubEndpoint(fault=lambda request: Fault(503)) as stub:
         replies, asking = ask(stub, tmp_path, 200, retries=0)
     assert len(replies) < 30
-    assert (asking.stopped or "").startswith("20 requests in a row failed, the last with: HTTP 503")
+    assert (asking.stop_reason or "").startswith(
+        "20 requests in a row failed, the last with: HTTP 503"
+    )
 
 
 class Terminal(io.StringIO):
@@ -263,12 +280,12 @@ def test_progress_and_report_say_what_happened(
 ) -> None:
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
-    with StubEndpoint(fault=lambda asked: Fault(delay=0.15)) as stub:  # tqdm draws each 0.1 s
+    with StubEndpoint(fault=lambda request: Fault(delay=0.15)) as stub:  # tqdm draws each 0.1 s
         ask(stub, tmp_path, 2)
         asking = make(stub, tmp_path, prices=Prices(10, 10), concurrency=1)
         for _ in asking.ask(Request(str(n), f"question {n}") for n in range(5)):
             asking.show_progress(total=9)
-        report = asking.describe()
+        report = asking.format_report()
         asking.close()
     progress = terminal.getvalue()
     assert " 5/9 [" in progress
@@ -280,12 +297,12 @@ def test_progress_and_report_say_what_happened(
 
 
 def test_pictures_are_drawn_through_the_images_endpoint(tmp_path: Path) -> None:
-    with StubEndpoint(lambda asked: PNG) as stub:
+    with StubEndpoint(lambda request: PNG) as stub:
         asking = make(stub, tmp_path, kind="images", parameters={"size": "64x64"})
         (reply,) = asking.ask([Request("a", "a crocodile")])
         asking.close()
     assert base64.b64decode(reply.text or "") == PNG
-    assert stub.asked[0].body == {"model": "model", "prompt": "a crocodile", "size": "64x64"}
+    assert stub.requests[0].body == {"model": "model", "prompt": "a crocodile", "size": "64x64"}
 
 
 def test_a_file_that_is_no_store_is_named(tmp_path: Path) -> None:
@@ -308,7 +325,7 @@ for reply in asking.ask(Request(str(n), f"question {n}") for n in range(60)):
 
 
 def test_after_kill_9_at_most_the_requests_in_flight_are_repeated(tmp_path: Path) -> None:
-    with StubEndpoint(fault=lambda asked: Fault(delay=0.01)) as stub:
+    with StubEndpoint(fault=lambda request: Fault(delay=0.01)) as stub:
         command = [sys.executable, "-c", KILLED, stub.url, str(tmp_path / "replies.sqlite")]
         root = Path(__file__).resolve().parent.parent
         with subprocess.Popen(
@@ -318,12 +335,12 @@ def test_after_kill_9_at_most_the_requests_in_flight_are_repeated(tmp_path: Path
             for _ in range(20):
                 process.stdout.readline()
             process.send_signal(signal.SIGKILL)
-        before = len(stub.asked)
+        before = len(stub.requests)
         assert 20 <= before < 60
         replies, asking = ask(stub, tmp_path, 60)
     assert len({reply.request.id for reply in replies}) == 60
-    assert len(stub.asked) - 60 <= 4
-    assert asking.kept + asking.answered == 60
+    assert len(stub.requests) - 60 <= 4
+    assert asking.answers == 60
 
 
 # ---- endpoints are kept apart
@@ -344,12 +361,12 @@ def ask_at(
 
 def test_another_endpoint_s_replies_are_not_taken(tmp_path: Path) -> None:
     """The endpoint was not part of a reply's key: the second endpoint was never asked."""
-    with StubEndpoint(lambda asked: "yes") as first, StubEndpoint(lambda asked: "no") as second:
+    with StubEndpoint(lambda request: "yes") as first, StubEndpoint(lambda request: "no") as second:
         assert ask_at(first.url, tmp_path, "q")[0][0].text == "yes"
         replies, asking = ask_at(second.url, tmp_path, "q", budget=Budget(requests=1))
-        assert (replies[0].text, replies[0].kept) == ("no", False)
-        assert ask_at(f"{first.url}/", tmp_path, "q")[0][0].kept
-    assert (len(first.asked), len(second.asked)) == (1, 1)
+        assert (replies[0].text, replies[0].from_store) == ("no", False)
+        assert ask_at(f"{first.url}/", tmp_path, "q")[0][0].from_store
+    assert (len(first.requests), len(second.requests)) == (1, 1)
 
 
 @pytest.mark.parametrize(
@@ -442,12 +459,12 @@ def test_an_endpoint_that_was_never_reached_stops_the_run(tmp_path: Path, closed
     url = f"http://127.0.0.1:{closed_port}/v1"
     asking = Endpoint(url, "model", tmp_path / "replies.sqlite", concurrency=4)
     assert list(asking.ask(Request(str(n), f"question {n}") for n in range(50))) == []
-    assert asking.run.requests <= 4  # those in flight
-    report = asking.describe(50).splitlines()[0]
+    assert asking.usage.requests <= 4  # those in flight
+    report = asking.format_report(50).splitlines()[0]
     asking.close()
     assert report == "0 of 50 answered, 0 failed, 50 not asked"
-    assert (asking.stopped or "").startswith(f"{url} cannot be reached: ")
-    assert "refused" in (asking.stopped or "")
+    assert (asking.stop_reason or "").startswith(f"{url} cannot be reached: ")
+    assert "refused" in (asking.stop_reason or "")
 
 
 def test_a_host_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -456,9 +473,9 @@ def test_a_host_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(socket, "getaddrinfo", find_nothing)
     replies, asking = ask_at("http://mmrel.invalid:8000/v1", tmp_path, "q")
-    assert (replies, asking.run.requests) == ([], 1)
-    assert (asking.stopped or "").startswith("http://mmrel.invalid:8000/v1 cannot be reached: ")
-    assert "Name or service not known" in (asking.stopped or "")
+    assert (replies, asking.usage.requests) == ([], 1)
+    assert (asking.stop_reason or "").startswith("http://mmrel.invalid:8000/v1 cannot be reached: ")
+    assert "Name or service not known" in (asking.stop_reason or "")
 
 
 def test_a_run_survives_a_short_outage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -475,16 +492,16 @@ def test_a_run_survives_a_short_outage(tmp_path: Path, monkeypatch: pytest.Monke
     with StubEndpoint() as stub:
         replies, asking = ask(stub, tmp_path, 5, concurrency=1, retries=5)
     assert not outage
-    assert ([reply.text for reply in replies], asking.stopped) == (["yes"] * 5, None)
+    assert ([reply.text for reply in replies], asking.stop_reason) == (["yes"] * 5, None)
 
 
 def test_after_a_stop_the_replies_of_before_still_come(tmp_path: Path) -> None:
     """Replies that were kept were left out after the first question that was not."""
-    with StubEndpoint(fault=lambda asked: Fault(400) if asked.number == 1 else None) as stub:
+    with StubEndpoint(fault=lambda request: Fault(400) if request.number == 1 else None) as stub:
         ask(stub, tmp_path, 6, concurrency=1)
         asking = make(stub, tmp_path, budget=Budget(requests=6))
         replies = list(asking.ask(Request(str(n), f"question {n}") for n in range(6)))
-        report = asking.describe(6).splitlines()[0]
+        report = asking.format_report(6).splitlines()[0]
         asking.close()
     assert [reply.request.id for reply in replies] == ["1", "2", "3", "4", "5"]
     assert report == "5 of 6 answered, 0 failed, 1 not asked (5 replies kept from before)"
@@ -493,25 +510,25 @@ def test_after_a_stop_the_replies_of_before_still_come(tmp_path: Path) -> None:
 @pytest.mark.parametrize("status", [401, 404])
 def test_a_run_without_an_answer_says_what_the_endpoint_said(tmp_path: Path, status: int) -> None:
     body = b'{"error": {"message": "no model\\u001b[2J of  that name"}}'
-    with StubEndpoint(fault=lambda asked: Fault(status, body=body)) as stub:
+    with StubEndpoint(fault=lambda request: Fault(status, body=body)) as stub:
         asking = make(stub, tmp_path, concurrency=1)
         list(asking.ask([Request("a", "a"), Request("b", "b")]))
-        report = asking.describe(2)
+        report = asking.format_report(2)
         asking.close()
     last = f"HTTP {status}: no model [2J of that name"
     none = f"none of 2 requests was answered, the last with: {last}"
-    assert asking.stopped == f"{none}; the endpoint is {stub.url}"
+    assert asking.stop_reason == f"{none}; the endpoint is {stub.url}"
     assert report.splitlines()[:2] == ["0 of 2 answered, 2 failed", f"  2 x {last}"]
 
 
 def test_single_requests_that_are_refused_stop_nothing(tmp_path: Path) -> None:
-    def fault(asked: Asked) -> Fault | None:
-        return Fault(400) if asked.prompt == "question 0" else None
+    def fault(request: StubRequest) -> Fault | None:
+        return Fault(400) if request.prompt == "question 0" else None
 
     with StubEndpoint(fault=fault) as stub:
         ask(stub, tmp_path, 3)
         replies, asking = ask(stub, tmp_path, 3)
-    assert (asking.stopped, asking.answers, asking.failures) == (None, 2, {"HTTP 400": 1})
+    assert (asking.stop_reason, asking.answers, asking.failures) == (None, 2, {"HTTP 400": 1})
     assert len(replies) == 3
 
 
@@ -520,14 +537,14 @@ def test_single_requests_that_are_refused_stop_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])
 def test_reasoning_and_why_it_stopped_come_with_the_reply(tmp_path: Path, field: str) -> None:
-    said = Said("Yes.", "length", {field: "The dog sits."})
-    with StubEndpoint(lambda asked: said) as stub:
+    said = StubReply("Yes.", "length", {field: "The dog sits."})
+    with StubEndpoint(lambda request: said) as stub:
         for is_kept in (False, True):
             (reply,), asking = ask(stub, tmp_path)
-            assert (reply.text, reply.failure, reply.kept) == ("Yes.", None, is_kept)
+            assert (reply.text, reply.failure, reply.from_store) == ("Yes.", None, is_kept)
             assert (reply.reasoning, reply.finish_reason) == ("The dog sits.", "length")
             assert asking.cut_off == 1
-    assert len(stub.asked) == 1
+    assert len(stub.requests) == 1
 
 
 @pytest.mark.parametrize("content", [None, "", " \n"])
@@ -539,17 +556,19 @@ def test_reasoning_alone_is_no_answer_and_is_not_asked_again(
     tmp_path: Path, content: str | None, finish_reason: str, failure: str
 ) -> None:
     """Empty text was an answer, and null was asked again in every run, to end the same way."""
-    with StubEndpoint(lambda asked: Said(content, finish_reason, {"reasoning": "Hm."})) as stub:
+    with StubEndpoint(
+        lambda request: StubReply(content, finish_reason, {"reasoning": "Hm."})
+    ) as stub:
         for _ in range(2):
             (reply,), asking = ask(stub, tmp_path)
             assert (reply.text, reply.failure, reply.reasoning) == (None, failure, "Hm.")
             assert (asking.answers, asking.failures) == (0, {failure: 1})
-    assert len(stub.asked) == 1
+    assert len(stub.requests) == 1
 
 
 @pytest.mark.parametrize("odd", [{"reasoning": ["a"]}, {"reasoning": {}}, {"reasoning_content": 3}])
 def test_reasoning_of_another_shape_is_left_out(tmp_path: Path, odd: dict[str, object]) -> None:
-    with StubEndpoint(lambda asked: Said("yes", {"type": "stop"}, odd)) as stub:
+    with StubEndpoint(lambda request: StubReply("yes", {"type": "stop"}, odd)) as stub:
         (reply,), _ = ask(stub, tmp_path)
     assert (reply.text, reply.reasoning, reply.finish_reason) == ("yes", None, None)
 
@@ -558,13 +577,13 @@ def test_reasoning_of_another_shape_is_left_out(tmp_path: Path, odd: dict[str, o
 
 
 def test_half_a_surrogate_pair_does_not_block_the_run(tmp_path: Path) -> None:
-    said = Said("yes \ud800!", "st\udc00op", {"reasoning": "\udfff and \U0001f600"})
-    with StubEndpoint(lambda asked: said) as stub:
+    said = StubReply("yes \ud800!", "st\udc00op", {"reasoning": "\udfff and \U0001f600"})
+    with StubEndpoint(lambda request: said) as stub:
         for _ in range(2):
             (reply,), _ = ask(stub, tmp_path)
             assert (reply.text, reply.finish_reason) == ("yes \ufffd!", "st\ufffdop")
             assert reply.reasoning == "\ufffd and \U0001f600"
-    assert len(stub.asked) == 1
+    assert len(stub.requests) == 1
 
 
 @pytest.mark.parametrize("charset", ["unicode_escape", "hex", "idna", "utf-16", "no-such", ""])
@@ -572,7 +591,7 @@ def test_an_error_s_charset_is_not_obeyed(tmp_path: Path, charset: str) -> None:
     """SQLite refused the surrogates that the first gave; hex and idna raised: tracebacks."""
     headers = {"Content-Type": f"text/plain; charset={charset}"}
     fault = Fault(400, headers, body=b"bad \\ud800 \xed\xa0\x80 \x00")
-    with StubEndpoint(fault=lambda asked: fault) as stub:
+    with StubEndpoint(fault=lambda request: fault) as stub:
         (reply,), _ = ask(stub, tmp_path)
     assert reply.failure == "HTTP 400"
 
@@ -581,7 +600,7 @@ def test_a_prompt_with_half_a_surrogate_pair_is_sent_without_it(tmp_path: Path) 
     with StubEndpoint() as stub:
         replies, _ = ask_at(stub.url, tmp_path, "is \ud800 it?")
     assert replies[0].text == "yes"
-    assert stub.asked[0].prompt == "is \ufffd it?"
+    assert stub.requests[0].prompt == "is \ufffd it?"
 
 
 @pytest.mark.parametrize(
@@ -591,9 +610,9 @@ def test_a_prompt_with_half_a_surrogate_pair_is_sent_without_it(tmp_path: Path) 
 def test_a_count_of_tokens_that_is_none(tmp_path: Path, usage: dict[str, object]) -> None:
     """SQLite refused an integer of more than 64 bits, with a traceback."""
     body = json.dumps({"choices": [{"message": {"content": "yes"}}], "usage": usage}).encode()
-    with StubEndpoint(fault=lambda asked: Fault(body=body)) as stub:
+    with StubEndpoint(fault=lambda request: Fault(body=body)) as stub:
         (reply,), asking = ask(stub, tmp_path)
-    assert (reply.text, asking.run.tokens) == ("yes", 0)
+    assert (reply.text, asking.usage.tokens) == ("yes", 0)
 
 
 @pytest.mark.parametrize("status", [200, 401])
@@ -601,14 +620,14 @@ def test_the_secret_is_written_nowhere(tmp_path: Path, status: int) -> None:
     secret = "sk-very-secret"
     choice = {"message": {"content": f"I saw {secret}"}}
     body = json.dumps({"error": f"bad key {secret}", "choices": [choice]})
-    with StubEndpoint(fault=lambda asked: Fault(status, body=body.encode())) as stub:
+    with StubEndpoint(fault=lambda request: Fault(status, body=body.encode())) as stub:
         address = stub.url.replace("http://", "http://ann:pass-word@") + "?key=pass-word"
         asking = Endpoint(address, "model", tmp_path / "replies.sqlite", api_key=secret)
         replies = list(asking.ask([Request("a", "a")]))
-        told = f"{replies} {asking.describe(1)} {asking.stopped}"
+        told = f"{replies} {asking.format_report(1)} {asking.stop_reason}"
         asking.close()
     written = b"".join(path.read_bytes() for path in tmp_path.iterdir())
-    assert len(stub.asked) == 1
+    assert len(stub.requests) == 1
     assert secret not in told
     assert "pass-word" not in told
     assert secret.encode() not in written
@@ -623,7 +642,7 @@ def test_any_parameter_is_sent_in_the_body(tmp_path: Path) -> None:
     parameters = {"top_k": 5, "chat_template_kwargs": {"enable_thinking": False}}
     with StubEndpoint() as stub:
         ask(stub, tmp_path, parameters=parameters)
-    assert {name: stub.asked[0].body[name] for name in parameters} == parameters
+    assert {name: stub.requests[0].body[name] for name in parameters} == parameters
 
 
 @pytest.mark.parametrize(

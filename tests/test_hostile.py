@@ -1,4 +1,4 @@
-"""Archives of pictures that are damaged or mean harm: refused by name, and nothing outside --out is written."""
+"""Damaged or hostile archives of pictures are refused, and nothing outside --out is written."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def member(name: str, size: int = 0, **fields: object) -> tarfile.TarInfo:
 
 
 GOOD = (NAME, make_jpeg())
-# What stands in the file, its name, and what is told of it.
+# The content of a file, its name, and the message about it.
 CASES: dict[str, tuple[Callable[[], bytes], str, str]] = {
     "a bomb that says how large it is": (
         lambda: patched(
@@ -82,7 +82,7 @@ CASES: dict[str, tuple[Callable[[], bytes], str, str]] = {
     "a bomb that lies": (
         lambda: patched(zipped((NAME, b"\0" * 5_000_000)), b"PK\1\2", 24, struct.pack("<L", 1000)),
         "a.zip",
-        f"member '{NAME}': expected 1000 bytes once unpacked, as it says, got more",
+        f"member '{NAME}': expected 1000 unpacked bytes, as stated, got more",
     ),
     "5 GB in a small zip": (
         lambda: patched(
@@ -139,7 +139,7 @@ CASES: dict[str, tuple[Callable[[], bytes], str, str]] = {
     "a link in a zip": (
         lambda: patched(zipped(GOOD), b"PK\1\2", 38, struct.pack("<L", 0o120777 << 16)),
         "a.zip",
-        "expected a plain file, got a link",
+        "expected a regular file, got a link",
     ),
     "another encoding": (
         lambda: zipped(GOOD, ("caf_.jpg", b"x")).replace(b"caf_", b"caf\xe9"),
@@ -156,28 +156,29 @@ CASES: dict[str, tuple[Callable[[], bytes], str, str]] = {
         "a.zip",
         "damaged; fetch the file again",
     ),
-    "cut off": (lambda: zipped(GOOD)[:-30], "a.zip", "a.zip: expected a whole zip file"),
+    "cut off": (lambda: zipped(GOOD)[:-30], "a.zip", "a.zip: expected a complete zip file"),
     "cut off within its end": (
         lambda: zipped(GOOD)[:-1],
         "a.zip",
-        "a.zip: expected a whole zip file",
+        "a.zip: expected a complete zip file",
     ),
     "the beginning is missing": (
         lambda: zipped(GOOD)[100:],
         "a.zip",
-        "a.zip: expected a whole zip file",
+        "a.zip: expected a complete zip file",
     ),
     "a version of zip to come": (
         lambda: patched(zipped(GOOD), b"PK\1\2", 6, struct.pack("<H", 99)),
         "a.zip",
-        "a.zip: expected a whole zip file: zip file version 9.9",
+        "a.zip: expected a complete zip file: zip file version 9.9",
     ),
     "a damaged directory": (
         lambda: patched(zipped(GOOD), b"PK\1\2", 0, b"PK\1\3"),
         "a.zip",
-        "a.zip: expected a whole zip file: Bad magic number for central directory; fetch the file again",
+        "a.zip: expected a complete zip file: Bad magic number for central directory; "
+        "fetch the file again",
     ),
-    "empty": (lambda: b"", "a.zip", "a.zip: expected a whole zip file"),
+    "empty": (lambda: b"", "a.zip", "a.zip: expected a complete zip file"),
     "a picture bomb": (
         lambda: zipped((NAME, make_png(60_000, 60_000))),
         "a.zip",
@@ -186,22 +187,22 @@ CASES: dict[str, tuple[Callable[[], bytes], str, str]] = {
     "no picture": (
         lambda: zipped((NAME, b"#!/bin/sh")),
         "a.zip",
-        f"picture 'vg/{NAME}': expected a whole JPEG, PNG, WEBP",
+        f"picture 'vg/{NAME}': expected a complete JPEG, PNG, WEBP",
     ),
     "a symlink in a tar": (
         lambda: tarred((member(NAME, type=tarfile.SYMTYPE, linkname="/etc/passwd"), b"")),
         "a.tar",
-        f"member '{NAME}': expected a plain file, got a link or device",
+        f"member '{NAME}': expected a regular file, got a link or device",
     ),
     "a hard link in a tar": (
         lambda: tarred((member("b.jpg", type=tarfile.LNKTYPE, linkname="../../x"), b"")),
         "a.tar",
-        "member 'b.jpg': expected a plain file",
+        "member 'b.jpg': expected a regular file",
     ),
     "a device in a tar": (
         lambda: tarred((member("d", type=tarfile.CHRTYPE), b"")),
         "a.tar",
-        "member 'd': expected a plain file",
+        "member 'd': expected a regular file",
     ),
     "out of the tar": (
         lambda: tarred((member("../e.jpg", 1), b"x")),
@@ -236,17 +237,17 @@ CASES: dict[str, tuple[Callable[[], bytes], str, str]] = {
     "a tar without an end": (
         lambda: tarred((member(NAME, 3), b"xyz"), ended=False),
         "a.tar",
-        "expected a whole tar file, it is damaged or cut",
+        "expected a complete tar file, it is damaged or truncated",
     ),
     "a tar with a damaged header": (
         lambda: tarred((member(NAME, 3), b"xyz"))[:1024] + b"\1" * 512 + bytes(10240),
         "a.tar",
-        "expected a whole tar file, it is damaged",
+        "expected a complete tar file, it is damaged",
     ),
     "compressed": (
         lambda: zlib.compress(tarred((member(NAME, 3), b"xyz"))),
         "a.tar",
-        "expected a plain tar file",
+        "expected an uncompressed tar file",
     ),
     "another kind of file": (
         lambda: b"x",
@@ -271,9 +272,9 @@ def test_refused_by_name(case: str, tmp_path: Path, capsys: pytest.CaptureFixtur
         tmp_path / "out",
     ]
     assert upload.main(["build", *map(str, arguments)]) == 1
-    told = capsys.readouterr().err
-    assert message in told
-    assert "Traceback" not in told
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
     assert snapshot(tmp_path) == before
     assert not (tmp_path / "out").exists()
 
@@ -300,7 +301,7 @@ def test_a_zip_with_a_comment(tmp_path: Path) -> None:
 def test_any_damage_is_refused_or_harmless(
     suffix: str, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    # Cut a whole archive anywhere, or change some of its bytes: what is read is what was packed, or an error.
+    # An archive is truncated anywhere, or some bytes change: reading raises, or nothing is lost.
     pictures = {f"VG_100K/{n}.jpg": bytes([n]) * 700 for n in range(3)}
     if suffix == ".zip":
         whole = zipped(*pictures.items())
@@ -319,7 +320,7 @@ def test_any_damage_is_refused_or_harmless(
     except InputError as error:
         assert str(path) in str(error)
     else:
-        # A zip knows the checksum of what it holds; a tar does not know what is in a picture, which is decoded later.
+        # A zip has checksums. A tar has none; its pictures are decoded later, which finds damage.
         assert suffix == ".tar" or all(
             pictures.get(name, body) == body for name, body in found.items()
         )

@@ -28,7 +28,7 @@ from tests.helpers.edit_release import edit_index, seal
 from tests.helpers.folders import snapshot
 from tests.helpers.make_release import make_large_release
 from tests.hub import fault_table
-from tests.hub.hub_client import PROJECT, Client
+from tests.hub.hub_client import REPOSITORY, Client
 from tests.hub.loopback_hub import EXPIRED_TOKEN, READ_TOKEN, TOKEN, LoopbackHub, Rule
 
 NAME = "NS/MMRel"
@@ -91,13 +91,14 @@ def test_push_verify_load(hub: LoopbackHub, client: Client, release: Path, xet: 
     assert f"{len(snapshot(release))} added, 0 changed, 0 removed, 0 unchanged" in printed
     assert published(hub) == snapshot(release)
     assert hub.repo(NAME).tags == {"v1.0.0": hub.repo(NAME).history()[0].id}
-    assert (hub.sent("put") == 0) == xet
-    assert hub.sent("commit") == 1
+    assert (hub.count_requests("put") == 0) == xet
+    assert hub.count_requests("commit") == 1
 
     hub.requests.clear()
     assert "nothing to do" in client.run("push", release, NAME, "--tag", "v1.0.0").stdout
     assert not any(
-        hub.sent(step) for step in ("preupload", "put", "xorb", "commit", "tag", "create_repo")
+        hub.count_requests(step)
+        for step in ("preupload", "put", "xorb", "commit", "tag", "create_repo")
     )
 
     table = client.run(
@@ -123,7 +124,7 @@ def test_a_changed_card_sends_only_the_card(
     hub.requests.clear()
     printed = client.run("push", release, NAME).stdout
     assert "~ README.md\n~ checksums.json\n0 added, 2 changed, 0 removed" in printed
-    assert hub.sent("put") == 0
+    assert hub.count_requests("put") == 0
     assert len(hub.repo(NAME).history()) == 3
     assert published(hub) == snapshot(release)
 
@@ -180,7 +181,7 @@ def test_pull_request(hub: LoopbackHub, client: Client, release: Path) -> None:
 def test_parts_of_large_files(hub: LoopbackHub, client: Client, release: Path) -> None:
     hub.multipart_above = 4096
     client.run("push", release, NAME)
-    assert hub.sent("complete") > 0
+    assert hub.count_requests("complete") > 0
     assert published(hub) == snapshot(release)
 
 
@@ -218,7 +219,7 @@ def refused(client: Client, release: Path, *options: str, name: str = NAME) -> s
 def test_a_bad_release(hub: LoopbackHub, client: Client, release: Path) -> None:
     (release / "data" / "real" / "test.jsonl").write_text("{}\n")
     done = subprocess.run(
-        [sys.executable, PROJECT / "upload.py", "push", release, "--repo-id", NAME],
+        [sys.executable, REPOSITORY / "upload.py", "push", release, "--repo-id", NAME],
         env=client.environment(), text=True, capture_output=True, check=False,
     )  # fmt: skip
     assert done.returncode == 1
@@ -312,7 +313,7 @@ def test_no_token(client: Client, release: Path) -> None:
 def test_faults(title: str) -> None:
     cases = [*fault_table.passing_cases(), *fault_table.lasting_cases()]
     case = next(case for case in cases if case.title == title)
-    assert fault_table.run_case(case).wrong == ""
+    assert fault_table.run_case(case).problem == ""
 
 
 def test_412_names_both_revisions(hub: LoopbackHub, client: Client, release: Path) -> None:
@@ -476,7 +477,7 @@ def test_builder_streams_in_constant_memory(
 
 def test_hub_in_a_process_of_its_own(tmp_path: Path) -> None:
     program = [sys.executable, "-m", "tests.hub.loopback_hub", "--root", str(tmp_path)]
-    settings = {**os.environ, "PYTHONPATH": str(PROJECT)}
+    settings = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen(program, cwd=tmp_path, env=settings, **pipes) as process:
         assert process.stdout

@@ -20,7 +20,7 @@ from mmrel_kit.card.hub_eval import MAX_SIDE, METADATA, PATTERN
 from mmrel_kit.check.release import check_release
 from mmrel_kit.questions.records import make_prompt
 from tests.conftest import make_sources
-from tests.helpers.routes import read_lines
+from tests.helpers.fake_model import read_records
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def test_the_config_holds_the_yes_no_questions_with_pictures_as_data_uris(
 ) -> None:
     rows = datasets.load_dataset(str(evaluated), "hub_eval", split=split, cache_dir=str(tmp_path))
     records = [
-        record for record in read_lines(evaluated, split) if record["task"] == "discriminative"
+        record for record in read_records(evaluated, split) if record["task"] == "discriminative"
     ]
     assert [row["question_id"] for row in rows] == [record["question_id"] for record in records]
     for row, record in zip(rows, records, strict=True):
@@ -91,7 +91,7 @@ def test_a_picture_is_stored_once_in_a_row_group(evaluated: Path) -> None:
 
 def test_the_other_configs_load_as_before(evaluated: Path, tmp_path: Path) -> None:
     rows = datasets.load_dataset(str(evaluated), "real", split="test", cache_dir=str(tmp_path))
-    assert len(rows) == len(read_lines(evaluated, "test", "real"))
+    assert len(rows) == len(read_records(evaluated, "test", "real"))
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
-"""Every way of loading gives the same rows: each line of the design's table, on the `datasets` that is installed.
+"""Check that every way of loading gives the same rows, with the installed version of `datasets`.
 
-CI runs this file on datasets 3.6.0, 4.0.0 and 5.2.0, each in an environment of its own.
+CI runs this file with datasets 3.6.0, 4.0.0 and 5.2.0.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import pickle
 import shutil
 import subprocess
 import sys
-import tarfile
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +22,7 @@ import mmrel
 from mmrel_kit.build.job import Job, build_release
 from mmrel_kit.pictures.sources import PictureFolder
 from tests.conftest import REPOSITORY, make_sources
+from tests.helpers.edit_release import read_tar
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -34,18 +34,17 @@ BOTH = pytest.mark.parametrize("streaming", [False, True], ids=["plain", "stream
 
 
 def expected_rows(root: Path, config: str) -> dict[str, list[dict[str, Any]]]:
-    """Rows by split, read without any code of the package: .jsonl beside the archives' bytes."""
+    """Return the rows of each split, read from JSON lines and archives without the package."""
     rows: dict[str, list[dict[str, Any]]] = {}
     for split in ("train", "test", "adversarial"):
-        for domain in sorted(("real", "sdxl", "dalle")):
-            lines = root / "data" / domain / f"{split}.jsonl"
-            if config not in ("all", domain) or not lines.exists():
+        for domain in ("dalle", "real", "sdxl"):
+            path = root / "data" / domain / f"{split}.jsonl"
+            if config not in ("all", domain) or not path.exists():
                 continue
             pictures = {}
-            for path in lines.parent.glob(f"{split}-*.tar"):
-                with tarfile.open(path) as archive:
-                    pictures.update({m.name: archive.extractfile(m).read() for m in archive})  # type: ignore[union-attr]
-            for line in lines.read_text().splitlines():
+            for archive in path.parent.glob(f"{split}-*.tar"):
+                pictures.update(read_tar(archive))
+            for line in path.read_text().splitlines():
                 record = json.loads(line)
                 record.pop("verification", None)
                 image = {"bytes": pictures[record["image_id"]], "path": record["image_id"]}
@@ -54,6 +53,7 @@ def expected_rows(root: Path, config: str) -> dict[str, list[dict[str, Any]]]:
 
 
 def undecoded(dataset: Any) -> list[dict[str, Any]]:
+    """Return the rows of a dataset with the pictures as bytes."""
     return list(dataset.cast_column("image", datasets.Image(decode=False)))
 
 
@@ -64,7 +64,7 @@ def assert_equal(loaded: Any, root: Path, config: str) -> None:
 
 
 def run_command(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run a command of the project's in the current folder, with an empty cache."""
+    """Run a script or a module (-m) of the project, with an empty cache."""
     first = [] if arguments[0] == "-m" else [str(REPOSITORY / arguments[0])]
     command = [sys.executable, *first, *arguments[len(first) :]]
     with tempfile.TemporaryDirectory() as home:
@@ -74,7 +74,7 @@ def run_command(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def clone(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What a clone of the source repository holds: the script beside the data of a release."""
+    """A clone of the source repository: the script beside the data of a release."""
     root = tmp_path_factory.mktemp("clone") / "MMRel-clone"
     shutil.copytree(built, root)
     shutil.rmtree(root / "loader")
@@ -84,13 +84,13 @@ def clone(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @BOTH
 @pytest.mark.parametrize("config", ["all", "real", "sdxl", "dalle"])
-def test_release_folder(built: Path, tmp_path: Path, config: str, streaming: bool) -> None:
+def test_a_release_loads(built: Path, tmp_path: Path, config: str, streaming: bool) -> None:
     loaded = datasets.load_dataset(str(built), config, streaming=streaming, cache_dir=str(tmp_path))
     assert_equal(loaded, built, config)
 
 
 @BOTH
-def test_literal_mmrel_beside_a_release(
+def test_a_folder_called_mmrel_loads(
     built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, streaming: bool
 ) -> None:
     shutil.copytree(built, tmp_path / "mmrel")
@@ -102,19 +102,16 @@ def test_literal_mmrel_beside_a_release(
 
 
 @BOTH
-def test_clone(clone: Path, tmp_path: Path, streaming: bool) -> None:
-    assert_equal(
-        datasets.load_dataset(str(clone), "real", streaming=streaming, cache_dir=str(tmp_path)),
-        clone,
-        "real",
-    )
+def test_a_clone_loads(clone: Path, tmp_path: Path, streaming: bool) -> None:
+    loaded = datasets.load_dataset(str(clone), "real", streaming=streaming, cache_dir=str(tmp_path))
+    assert_equal(loaded, clone, "real")
 
 
 @BOTH
-def test_the_folder_itself(
+def test_the_current_folder_loads_by_its_name_alone(
     built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, streaming: bool
 ) -> None:
-    # The README says that "." has no name for `datasets`; when this fails, it has become better than that.
+    # `datasets` does not load "."; where this fails, it has learnt to, and the README may say so.
     monkeypatch.chdir(shutil.copytree(built, tmp_path / "mmrel"))
     with pytest.raises(ValueError, match="dataset_name should be specified"):
         datasets.load_dataset(".", "real", streaming=streaming, cache_dir=str(tmp_path / "cache"))
@@ -127,7 +124,9 @@ def test_the_folder_itself(
 @BOTH
 @needs_scripts
 @pytest.mark.parametrize("script", ["mmrel.py", "loader/mmrel.py"])
-def test_script(built: Path, clone: Path, tmp_path: Path, script: str, streaming: bool) -> None:
+def test_a_script_loads(
+    built: Path, clone: Path, tmp_path: Path, script: str, streaming: bool
+) -> None:
     root = clone if script == "mmrel.py" else built
     loaded = datasets.load_dataset(
         str(root / script),
@@ -140,8 +139,8 @@ def test_script(built: Path, clone: Path, tmp_path: Path, script: str, streaming
 
 
 @needs_scripts
-def test_script_takes_the_filters(clone: Path, tmp_path: Path) -> None:
-    # The card beside the script counts all rows; datasets 3.6 would hold fewer against it and refuse them.
+def test_a_script_takes_filters(clone: Path, tmp_path: Path) -> None:
+    # datasets 3.6 compares the number of rows with the card beside the script, which counts all.
     loaded = datasets.load_dataset(
         str(clone / "mmrel.py"),
         "all",
@@ -162,47 +161,49 @@ def test_a_clone_called_mmrel_needs_mmrel_load(clone: Path, tmp_path: Path) -> N
 
 @BOTH
 @pytest.mark.parametrize("config", ["all", "real", "sdxl", "dalle"])
-def test_load(built: Path, tmp_path: Path, config: str, streaming: bool) -> None:
+def test_mmrel_load(built: Path, tmp_path: Path, config: str, streaming: bool) -> None:
     loaded = mmrel.load(config, root=built, streaming=streaming, cache_dir=str(tmp_path))
     assert_equal(loaded, built, config)
 
 
-def test_builder_class(built: Path, tmp_path: Path) -> None:
+def test_the_builder_class_loads(built: Path, tmp_path: Path) -> None:
     builder = mmrel.MMRel(config_name="real", base_path=str(built), cache_dir=str(tmp_path))
     builder.download_and_prepare()
     assert_equal(builder.as_dataset(), built, "real")
     assert_equal(builder.as_streaming_dataset(), built, "real")
 
 
-def test_one_split_decodes(built: Path, tmp_path: Path) -> None:
-    dataset = mmrel.load("dalle", split="test", root=built, cache_dir=str(tmp_path))
-    assert dataset[0]["image"].size == (21, 20)
+def test_pictures_are_decoded(built: Path, tmp_path: Path) -> None:
+    row = mmrel.load("dalle", split="test", root=built, cache_dir=str(tmp_path))[0]
     streamed = next(iter(mmrel.load("dalle", split="test", root=built, streaming=True)))
-    assert streamed["image"].tobytes() == dataset[0]["image"].tobytes()
-    assert {name: value for name, value in streamed.items() if name != "image"} == {
-        name: value for name, value in dataset[0].items() if name != "image"
-    }
+    image, streamed_image = row.pop("image"), streamed.pop("image")
+    assert image.size == (21, 20)
+    assert streamed_image.tobytes() == image.tobytes()
+    assert streamed == row
 
 
-def test_filters(built: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("filters", "column", "values"),
+    [
+        ({"categories": ["comparative"]}, "category", ["comparative"]),
+        ({"tasks": "generative"}, "task", ["generative"]),
+        ({"categories": ["action", "spatial"]}, "category", ["action", "spatial"]),
+    ],
+)
+def test_filters_select_rows(
+    built: Path, tmp_path: Path, filters: dict[str, Any], column: str, values: list[str]
+) -> None:
     everything = undecoded(mmrel.load("all", split="test", root=built, cache_dir=str(tmp_path)))
-    for filters in (
-        {"categories": ["comparative"]},
-        {"tasks": "generative"},
-        {"categories": ["action", "spatial"]},
-    ):
-        loaded = mmrel.load("all", split="test", root=built, cache_dir=str(tmp_path), **filters)
-        ((key, values),) = filters.items()
-        column = {"categories": "category", "tasks": "task"}[key]
-        assert undecoded(loaded) == [row for row in everything if row[column] in values]
-        assert 0 < len(loaded) < len(everything)
+    loaded = mmrel.load("all", split="test", root=built, cache_dir=str(tmp_path), **filters)
+    assert undecoded(loaded) == [row for row in everything if row[column] in values]
+    assert 0 < len(loaded) < len(everything)
 
 
 @BOTH
 def test_filters_that_match_nothing_give_no_rows(
     built: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, streaming: bool
 ) -> None:
-    # 'Instruction "test" corresponds to no data!' came of the plain load, and silence of the stream.
+    # The plain load used to fail with 'Instruction "test" corresponds to no data!'.
     loaded = mmrel.load(
         "real",
         root=built,
@@ -215,14 +216,15 @@ def test_filters_that_match_nothing_give_no_rows(
     assert loaded["test"].features == loaded["train"].features
     assert f"{built}: no comparative questions of 'real' in 'test'" in caplog.text
     caplog.clear()
-    assert undecoded(
-        mmrel.load("real", "train", root=built, categories="comparative", cache_dir=str(tmp_path))
+    train = mmrel.load(
+        "real", "train", root=built, categories="comparative", cache_dir=str(tmp_path)
     )
+    assert undecoded(train)
     assert not caplog.text
 
 
 class TestSplits:
-    """`split=` takes what `load_dataset` takes; the numbers of rows are those of the release."""
+    """`split=` accepts the same values as in `load_dataset`."""
 
     @staticmethod
     def ids(rows: Iterable[dict[str, Any]]) -> list[str]:
@@ -249,22 +251,21 @@ class TestSplits:
         assert self.ids(undecoded(loaded)) == self.ids(row for name in names for row in rows[name])
 
     @BOTH
-    def test_a_list(self, built: Path, tmp_path: Path, streaming: bool) -> None:
+    def test_a_list_of_splits(self, built: Path, tmp_path: Path, streaming: bool) -> None:
         rows = expected_rows(built, "all")
-        loaded = mmrel.load(
+        test, train = mmrel.load(
             split=["test", "train"], root=built, streaming=streaming, cache_dir=str(tmp_path)
         )
-        assert [self.ids(undecoded(part)) for part in loaded] == [
-            self.ids(rows["test"]),
-            self.ids(rows["train"]),
-        ]
+        assert self.ids(undecoded(test)) == self.ids(rows["test"])
+        assert self.ids(undecoded(train)) == self.ids(rows["train"])
 
     def test_slices(self, built: Path, tmp_path: Path) -> None:
-        rows = self.ids(expected_rows(built, "all")["test"])
+        ids = self.ids(expected_rows(built, "all")["test"])
+        last_three = datasets.ReadInstruction("test", from_=-3, unit="abs")
         for split, expected in (
-            ("test[:10]", rows[:10]),
-            ("test[50%:]", rows[len(rows) // 2 :]),
-            (datasets.ReadInstruction("test", from_=-3, unit="abs"), rows[-3:]),
+            ("test[:10]", ids[:10]),
+            ("test[50%:]", ids[len(ids) // 2 :]),
+            (last_three, ids[-3:]),
         ):
             loaded = mmrel.load(split=split, root=built, cache_dir=str(tmp_path))
             assert self.ids(undecoded(loaded)) == expected
@@ -272,60 +273,58 @@ class TestSplits:
     @pytest.mark.parametrize(
         "split", ["test[:10]", "train+test[5:]", datasets.ReadInstruction("test", to=10, unit="%")]
     )
-    def test_a_stream_has_no_slices(self, built: Path, split: Any) -> None:
-        with pytest.raises(
-            ValueError, match="expected whole splits.*a stream has no slices; use .skip"
-        ):
+    def test_slices_cannot_be_streamed(self, built: Path, split: Any) -> None:
+        expected = "expected whole splits.*a stream has no slices; use .skip"
+        with pytest.raises(ValueError, match=expected):
             mmrel.load(split=split, root=built, streaming=True)
 
     @BOTH
     @pytest.mark.parametrize(
         "split", ["tset", "test[", "test[:x]", "", "validation", "train+tset", ["test", "tset"]]
     )
-    def test_what_is_no_split(self, built: Path, split: Any, streaming: bool) -> None:
-        with pytest.raises(
-            mmrel.ReleaseError, match="expected a split among train, test, adversarial"
-        ):
+    def test_an_unknown_split_is_an_error(self, built: Path, split: Any, streaming: bool) -> None:
+        expected = "expected a split among train, test, adversarial"
+        with pytest.raises(mmrel.ReleaseError, match=expected):
             mmrel.load(split=split, root=built, streaming=streaming)
 
-    def test_a_split_that_the_domain_lacks(self, built: Path) -> None:
-        with pytest.raises(
-            mmrel.ReleaseError, match="has no split 'adversarial' of 'real'; present: train, test"
-        ):
+    def test_a_split_that_the_domain_lacks_is_an_error(self, built: Path) -> None:
+        expected = "has no split 'adversarial' of 'real'; present: train, test"
+        with pytest.raises(mmrel.ReleaseError, match=expected):
             mmrel.load("real", split="test+adversarial", root=built)
 
-    def test_processes(self, built: Path, tmp_path: Path) -> None:
+    def test_loading_in_several_processes(self, built: Path, tmp_path: Path) -> None:
         loaded = mmrel.load("real", root=built, cache_dir=str(tmp_path), num_proc=2)
         assert_equal(loaded, built, "real")
         with pytest.raises(ValueError, match="num_proc= is for the plain load"):
             mmrel.load("real", root=built, streaming=True, num_proc=2)
 
     @pytest.mark.parametrize("number", [0, -1, "x", 1.5])
-    def test_no_number_of_processes(self, built: Path, number: Any) -> None:
+    def test_an_invalid_number_of_processes_is_an_error(self, built: Path, number: Any) -> None:
         with pytest.raises(ValueError, match="expected num_proc to be a whole number from 1 on"):
             mmrel.load("real", root=built, num_proc=number)
 
     @pytest.mark.parametrize("split", ["test[:0]", "test[5:2]"])
-    def test_a_slice_of_nothing(self, built: Path, tmp_path: Path, split: str) -> None:
-        # 'Instruction "test[:0]" corresponds to no data!'
-        assert undecoded(mmrel.load("real", split=split, root=built, cache_dir=str(tmp_path))) == []
+    def test_an_empty_slice_has_no_rows(self, built: Path, tmp_path: Path, split: str) -> None:
+        # It used to fail with 'Instruction "test[:0]" corresponds to no data!'.
+        loaded = mmrel.load("real", split=split, root=built, cache_dir=str(tmp_path))
+        assert undecoded(loaded) == []
 
-    def test_a_damaged_archive_is_named_by_processes_too(
+    def test_a_damaged_archive_is_named_by_several_processes(
         self, release: Path, tmp_path: Path
     ) -> None:
         for archive in release.glob("data/real/test-*.tar"):
             archive.write_bytes(archive.read_bytes()[:-20000])
-        with pytest.raises(
-            mmrel.ReleaseError, match=r"data/real/test-0000\d\.tar.*fetch the release again"
-        ):
+        expected = r"data/real/test-0000\d\.tar.*fetch the release again"
+        with pytest.raises(mmrel.ReleaseError, match=expected):
             mmrel.load("real", root=release, cache_dir=str(tmp_path / "cache"), num_proc=2)
 
 
 class TestRoots:
-    """A root that the user gave is that folder, seen from the current one, or an error."""
+    """`root=` is a folder relative to the current one; a wrong root is an error."""
 
     @pytest.fixture(autouse=True)
-    def beside(self, built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def enter_parent(self, built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Change to a folder that holds a release called mmrel."""
         shutil.copytree(built, tmp_path / "x" / "mmrel")
         monkeypatch.chdir(tmp_path / "x")
         monkeypatch.setenv("HOME", str(tmp_path / "x"))
@@ -335,21 +334,20 @@ class TestRoots:
         "root", ["mmrel", "./mmrel", Path("mmrel"), "../x/mmrel", "~/mmrel", "mmrel/"], ids=str
     )
     def test_relative_roots(self, built: Path, root: Any, streaming: bool) -> None:
-        # The root was joined twice, mmrel/mmrel/data; a cache that was filled before hid it.
-        assert_equal(
-            mmrel.load("real", root=root, streaming=streaming, cache_dir="cache"), built, "real"
-        )
+        # The root used to be joined twice, mmrel/mmrel/data, unless the cache had the rows.
+        loaded = mmrel.load("real", root=root, streaming=streaming, cache_dir="cache")
+        assert_equal(loaded, built, "real")
 
     @needs_scripts
     @BOTH
-    def test_the_script_of_a_folder_mmrel(self, built: Path, streaming: bool) -> None:
+    def test_the_script_in_a_folder_called_mmrel(self, built: Path, streaming: bool) -> None:
         for script in ("mmrel/loader/mmrel.py", "./mmrel/loader/mmrel.py"):
             loaded = datasets.load_dataset(
                 script, "real", trust_remote_code=True, streaming=streaming, cache_dir="cache"
             )
             assert_equal(loaded, built, "real")
 
-    def test_the_command(self, tmp_path: Path) -> None:
+    def test_the_command_takes_a_relative_root(self, tmp_path: Path) -> None:
         done = run_command("mmrel.py", "real", "--root", "mmrel")
         assert done.returncode == 0, done.stderr
         assert "vg/VG_100K" in done.stdout
@@ -358,33 +356,29 @@ class TestRoots:
     @pytest.mark.parametrize(
         "root", ["", "my-relaese", "mmrel/data", "mmrel/loader", "mmrel/README.md", "~/relaese"]
     )
-    def test_a_root_that_is_no_release(self, root: str) -> None:
-        # Inside a clone a mistyped root became the drawn sample: its parent was tried as well.
-        with pytest.raises(
-            mmrel.ReleaseError, match="expected a release, a folder with checksums.json"
-        ):
+    def test_a_root_that_is_no_release_is_an_error(self, root: str) -> None:
+        # In a clone, a mistyped root used to load the sample of the parent folder.
+        expected = "expected a release, a folder with checksums.json"
+        with pytest.raises(mmrel.ReleaseError, match=expected):
             mmrel.load("real", root=root)
-        with pytest.raises(
-            mmrel.ReleaseError, match="expected a release, a folder with checksums.json"
-        ):
+        with pytest.raises(mmrel.ReleaseError, match=expected):
             mmrel.load("real", root=root, streaming=True)
 
     @pytest.mark.parametrize(
         "command",
         [
-            ["mmrel.py", "real", "--root", "my-relaese"],
-            ["upload.py", "sheet", "my-relaese", "--out", "sheet.png"],
-            ["-m", "mmrel_kit.cli", "export", "--root", "my-relaese", "--out", "export"],
-            ["-m", "mmrel_kit.cli", "answer", "--root", "my-relaese", "--out", "a.jsonl", "--base-url", "http://127.0.0.1:9/v1",
-             "--model", "m"],
+            "mmrel.py real --root my-relaese",
+            "upload.py sheet my-relaese --out sheet.png",
+            "-m mmrel_kit.cli export --root my-relaese --out export",
+            "-m mmrel_kit.cli answer --root my-relaese --out a.jsonl --model m "
+            "--base-url http://127.0.0.1:9/v1",
         ],
-        ids=lambda command: command[-1] if len(command) < 6 else command[1],
-    )  # fmt: skip
-    def test_commands_in_a_clone_name_it(
-        self, command: list[str], monkeypatch: pytest.MonkeyPatch
+    )
+    def test_commands_in_a_clone_name_a_wrong_root(
+        self, command: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.chdir(REPOSITORY)
-        done = run_command(*command)
+        done = run_command(*command.split())
         assert done.returncode == 1, done.stdout
         assert len(done.stderr.splitlines()) == 1, done.stderr
         assert "my-relaese" in done.stderr
@@ -394,23 +388,26 @@ class TestRoots:
 @pytest.mark.parametrize(
     "filters", [{"categories": ["spatiel"]}, {"tasks": "yes/no"}, {"categories": []}]
 )
-def test_unknown_filters(built: Path, filters: dict[str, Any]) -> None:
-    # They used to be taken as they came, and to give no rows.
+def test_unknown_filters_are_errors(built: Path, filters: dict[str, Any]) -> None:
+    # They used to select no rows without an error.
     with pytest.raises(ValueError, match="expected (categories|tasks) among"):
         mmrel.load("all", root=built, **filters)
 
 
-def test_streams_by_shard(built: Path) -> None:
+def test_a_stream_has_a_shard_for_each_archive(built: Path) -> None:
     stream = mmrel.load("real", split="test", root=built, streaming=True)
+    expected = expected_rows(built, "real")["test"]
     shards = getattr(stream, "num_shards", None) or stream.n_shards
     assert shards == len(list((built / "data" / "real").glob("test-*.tar"))) > 1
-    parts = [undecoded(stream.shard(shards, index)) for index in range(shards)]
-    assert [row for part in parts for row in part] == expected_rows(built, "real")["test"]
-    assert undecoded(pickle.loads(pickle.dumps(stream))) == expected_rows(built, "real")["test"]
+    rows = []
+    for index in range(shards):
+        rows += undecoded(stream.shard(shards, index))
+    assert rows == expected
+    assert undecoded(pickle.loads(pickle.dumps(stream))) == expected
 
 
 class TestCache:
-    """`datasets` keys its cache by the script; ours is keyed by the release as well."""
+    """The cache of `datasets` is keyed by the script; that of `mmrel.load` by the release too."""
 
     @staticmethod
     def ids(loaded: Iterable[dict[str, Any]]) -> set[str]:
@@ -418,17 +415,22 @@ class TestCache:
 
     @pytest.fixture
     def other(self, tmp_path: Path) -> Path:
+        """Another release."""
         sources = make_sources(tmp_path / "sources", seed=1)
         build_release(Job([sources / "json"], PictureFolder(sources), tmp_path / "other"))
         return tmp_path / "other"
 
-    def test_two_roots(self, built: Path, other: Path, tmp_path: Path) -> None:
-        # Without the release in the key the second load gave the rows of the first.
+    def test_two_releases_do_not_share_a_cache(
+        self, built: Path, other: Path, tmp_path: Path
+    ) -> None:
+        # Without the release in the key, the second load used to return the rows of the first.
         for root in (built, other):
             loaded = mmrel.load("real", root=root, cache_dir=str(tmp_path / "cache"))
             assert_equal(loaded, root, "real")
 
-    def test_rebuild_in_place(self, release: Path, other: Path, tmp_path: Path) -> None:
+    def test_a_release_that_is_replaced_is_loaded_anew(
+        self, release: Path, other: Path, tmp_path: Path
+    ) -> None:
         before = mmrel.load("real", split="test", root=release, cache_dir=str(tmp_path / "cache"))
         shutil.rmtree(release)
         shutil.copytree(other, release)
@@ -437,7 +439,7 @@ class TestCache:
         assert undecoded(after) == expected_rows(other, "real")["test"]
 
     @needs_scripts
-    def test_script_of_a_clone_after_that_of_a_release(
+    def test_scripts_of_a_clone_and_a_release_do_not_share_a_cache(
         self, clone: Path, other: Path, tmp_path: Path
     ) -> None:
         for script in (other / "loader" / "mmrel.py", clone / "mmrel.py"):
@@ -448,7 +450,9 @@ class TestCache:
             assert_equal(loaded, root, "real")
 
     @needs_scripts
-    def test_script_after_load(self, built: Path, other: Path, tmp_path: Path) -> None:
+    def test_a_script_and_mmrel_load_do_not_share_a_cache(
+        self, built: Path, other: Path, tmp_path: Path
+    ) -> None:
         mmrel.load("real", root=built, cache_dir=str(tmp_path / "c"))
         loaded = datasets.load_dataset(
             str(other / "loader" / "mmrel.py"),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Loading a release by the name of its repository, with real clients: from the loopback Hub, and without a network."""
+"""Load a release by the id of its repository: from the loopback Hub, and without a network."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.hub.hub_client import PROJECT, Client
+from tests.hub.hub_client import REPOSITORY, Client
 from tests.hub.loopback_hub import LoopbackHub
 
 NAME = "NS/MMRel"
+NOWHERE = "http://127.0.0.1:9"  # no server listens there
 PLAIN = """
 import mmrel
 for split, rows in mmrel.load("real", repo_id="NS/MMRel").items():
@@ -41,34 +42,32 @@ def client(built: Path, tmp_path: Path):
 
 
 def run(client: Client, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run a command of the project's as its user would, from another folder."""
-    command = [sys.executable, str(PROJECT / arguments[0]), *arguments[1:]]
-    settings = {**client.environment(), "PYTHONPATH": str(PROJECT)}
+    """Run a script of the project from another folder."""
+    command = [sys.executable, str(REPOSITORY / arguments[0]), *arguments[1:]]
+    settings = {**client.environment(), "PYTHONPATH": str(REPOSITORY)}
     return subprocess.run(
         command, env=settings, cwd=client.home, text=True, capture_output=True, timeout=300
     )
 
 
-def one_sentence(done: subprocess.CompletedProcess[str]) -> str:
-    """Return what a command that failed said on standard error, which is one line."""
+def read_error(done: subprocess.CompletedProcess[str]) -> str:
+    """Return the error of a command that failed, which must be one line."""
     assert done.returncode == 1
     lines = [line for line in done.stderr.splitlines() if line]
     assert len(lines) == 1, done.stderr
     return lines[0]
 
 
-def test_what_was_loaded_before_loads_without_a_network(client: Client) -> None:
-    # HfApi.dataset_info was asked each time, which needs a network.
+def test_a_downloaded_release_loads_without_a_network(client: Client) -> None:
+    # Every load used to call HfApi.dataset_info, which needs a network.
     loaded = client.python(PLAIN)
     assert [line.split()[0] for line in loaded.splitlines()] == ["train", "test"]
     client.settings = {"HF_HUB_OFFLINE": "1"}
-    asked = len(client.hub.requests)
+    requests = len(client.hub.requests)
     assert client.python(PLAIN) == loaded
-    assert client.python(STREAM) == loaded, (
-        "a stream reads the archives that the plain load has downloaded"
-    )
-    assert len(client.hub.requests) == asked
-    client.settings = {"HF_ENDPOINT": "http://127.0.0.1:9"}  # nobody listens there
+    assert client.python(STREAM) == loaded, "streaming reads the downloaded archives"
+    assert len(client.hub.requests) == requests
+    client.settings = {"HF_ENDPOINT": NOWHERE}
     assert client.python(PLAIN) == loaded
 
 
@@ -77,29 +76,24 @@ def test_a_url_is_pinned_to_a_commit(client: Client) -> None:
     assert client.python(URL).split() == [f"hf://datasets/NS/MMRel@{commit}"] * 2
 
 
-def test_without_a_network_it_is_one_sentence(client: Client) -> None:
-    # It was 72 lines of an HTTP client's traceback.
-    client.settings = {"HF_ENDPOINT": "http://127.0.0.1:9"}
-    said = one_sentence(run(client, "mmrel.py", "real", "--repo-id", NAME))
-    assert (
-        "hf://datasets/NS/MMRel/checksums.json was not downloaded before and cannot be read now"
-        in said
-    )
-    client.settings = {"HF_HUB_OFFLINE": "1"}
-    said = one_sentence(run(client, "mmrel.py", "real", "--repo-id", NAME))
-    assert (
-        "hf://datasets/NS/MMRel/checksums.json was not downloaded before and cannot be read now"
-        in said
-    )
+@pytest.mark.parametrize("settings", [{"HF_ENDPOINT": NOWHERE}, {"HF_HUB_OFFLINE": "1"}])
+def test_a_missing_network_is_reported_in_one_line(
+    client: Client, settings: dict[str, str]
+) -> None:
+    # It used to be 72 lines of an HTTP client's traceback.
+    client.settings = settings
+    error = read_error(run(client, "mmrel.py", "real", "--repo-id", NAME))
+    missing = "hf://datasets/NS/MMRel/checksums.json"
+    assert f"{missing} was not downloaded before and cannot be read now" in error
 
 
-def test_a_network_that_ends_before_the_archives_is_one_sentence(client: Client) -> None:
+def test_archives_that_are_missing_offline_are_reported_in_one_line(client: Client) -> None:
     client.python(URL)
     client.python("import mmrel; mmrel.Release('hf://datasets/NS/MMRel').schema")
     client.settings = {"HF_HUB_OFFLINE": "1"}
-    said = one_sentence(run(client, "mmrel.py", "real", "--repo-id", NAME))
-    assert "hf://datasets/NS/MMRel@" in said
-    assert "was not downloaded before and cannot be read now (" in said
+    error = read_error(run(client, "mmrel.py", "real", "--repo-id", NAME))
+    assert "hf://datasets/NS/MMRel@" in error
+    assert "was not downloaded before and cannot be read now (" in error
 
 
 @pytest.mark.parametrize(
@@ -113,12 +107,14 @@ def test_a_network_that_ends_before_the_archives_is_one_sentence(client: Client)
         (["--root", "hf://datasets/NS"], "expected hf://datasets/NS/NAME"),
     ],
 )
-def test_what_is_not_there_is_named(client: Client, arguments: list[str], expected: str) -> None:
-    assert expected in one_sentence(run(client, "mmrel.py", "real", *arguments))
+def test_the_error_names_what_is_missing(
+    client: Client, arguments: list[str], expected: str
+) -> None:
+    assert expected in read_error(run(client, "mmrel.py", "real", *arguments))
 
 
-def test_a_repository_that_is_no_release_is_named(client: Client) -> None:
+def test_a_repository_that_is_no_release_is_an_error(client: Client) -> None:
     client.hub.create("NS/other")
     client.hub.commit("NS/other", {"README.md": b"Something else.\n"})
-    said = one_sentence(run(client, "mmrel.py", "real", "--repo-id", "NS/other"))
-    assert "NS/other is no release of MMRel: it has no checksums.json" in said
+    error = read_error(run(client, "mmrel.py", "real", "--repo-id", "NS/other"))
+    assert "NS/other is no release of MMRel: it has no checksums.json" in error

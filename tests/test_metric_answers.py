@@ -80,23 +80,26 @@ def test_missing_and_unknown_are_listed() -> None:
 
 @pytest.mark.parametrize("partial", [False, True])
 def test_twice_and_another_benchmark_are_errors(partial: bool) -> None:
-    with pytest.raises(metric.AnswerError, match=r"answered again: 1 \('q1 at predictions\[2\]'\)"):
+    with pytest.raises(metric.AnswerError, match=r"got 1 \('q1 at predictions\[2\]'\)"):
         metric.compute(predictions(0, 1, 1), REFERENCES[:2], partial=partial)
-    with pytest.raises(metric.AnswerError, match="none of them asked"):
+    with pytest.raises(metric.AnswerError, match="give the answers to these questions"):
         metric.compute(predictions(77, 78), REFERENCES, partial=partial)
 
 
 @pytest.mark.parametrize(
     ("answers", "match"),
     [
-        (predictions(0, answer=1), "int 1 at predictions"),
-        (predictions(0, answer=["Yes"]), "list"),
+        (predictions(0, answer=1), r"predictions\[0\]: expected .* got int 1"),
+        (predictions(0, answer=["Yes"]), "text, or null"),
         (predictions(0, answer=float("nan")), "float nan"),
         (predictions(0, answer=True), "bool True"),
         ([{"question_id": "q0"}], "expected question_id and answer"),
         ([{"answer": "yes"}], "expected question_id and answer"),
         ([{"question_id": 1.0, "answer": "yes"}], "whole number"),
-        ([{"question_id": "q0", "answer": "yes", "prediction": "no"}], "answer and prediction"),
+        (
+            [{"question_id": "q0", "answer": "yes", "prediction": "no"}],
+            "got 2 .'answer', 'prediction'.: leave only the model's",
+        ),
         ([{"question_id": "q0", "answer": "yes"}, "no"], "expected an object"),
         ("yes", "expected lists"),
     ],
@@ -109,12 +112,12 @@ def test_answers_of_no_use(answers: Any, match: str) -> None:
 @pytest.mark.parametrize(
     ("references", "match"),
     [
-        ([record(0, "maybe")], "expected the label yes or no"),
-        ([record(0, "open")], "expected the label yes or no"),
+        ([record(0, "maybe")], "the label yes or no"),
+        ([record(0, "open")], "the label yes or no"),
         ([{"question_id": "q0", "answer": 1}], "as text, answer"),
         ([{"answer": "yes"}], "question_id"),
         ([record(0, "yes", domain=["real"])], "as domain"),
-        ([record(0, "yes"), record(0, "yes")], "stands again"),
+        ([record(0, "yes"), record(0, "yes")], r"references\[1\]: expected no question_id twice"),
         ([3], "expected a record"),
     ],
 )
@@ -253,8 +256,8 @@ def test_files_of_answers_may_hold_what_other_programs_write(
         (b'{"question_id": "q0", "answer": "yes"}\n{"question_id": "q1"}\n', "answers:2"),
         (b'{"question_id": "q0", "answer": NaN}', "float nan"),
         (b"[" * 200_000, "nested too deeply"),
-        (b"", "got answers to 0"),
-        (b'{"question_id": "other", "answer": "yes"}', "none of them asked"),
+        (b"", "such as 'q0'; got 0 ()"),
+        (b'{"question_id": "other", "answer": "yes"}', "give the answers to these questions"),
         (b'{"question_id": "q0", "answer": "' + b"no " * 3_500_000 + b'"}', "missing 3"),
     ],
     ids=lambda value: repr(value[:20]),
@@ -277,7 +280,7 @@ def test_bad_paths(release: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
         ((answers, "--json", str(tmp_path / "no" / "f.json")), "No such file"),
         ((answers, "--split", "train"), "expected records of config all and split train"),
         ((answers, "--config", "dalle"), "config dalle"),
-        ((answers, "--task", "generative"), "none of them asked"),
+        ((answers, "--task", "generative"), "give the answers to these questions"),
     ):
         status, out, err = run(release, *arguments, capsys=capsys)
         assert (status, out) == (1, ""), arguments

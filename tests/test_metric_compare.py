@@ -7,7 +7,6 @@ import pytest
 
 import relation_accuracy as metric
 from mmrel_kit.scoring import compare
-from mmrel_kit.scoring.baselines import blind_baselines
 from tests.helpers.metric import draw_pairs, record, scores_of
 
 
@@ -26,7 +25,7 @@ def test_scipy_agrees_on_mcnemar() -> None:
 def test_comparison() -> None:
     good, bad = scores_of(draw_pairs(200, 0.8, seed=5)), scores_of(draw_pairs(200, 0.5, seed=6))
     compared = compare.compare(good, bad)
-    difference = good.figures()["accuracy"] - bad.figures()["accuracy"]
+    difference = metric.make_figures(good)["accuracy"] - metric.make_figures(bad)["accuracy"]
     assert compared["accuracy"]["difference"] == pytest.approx(difference)
     low, high = compared["accuracy"]["interval"]
     assert 0 < low < difference < high
@@ -41,12 +40,12 @@ def test_comparison() -> None:
 
 
 def test_blind_baselines_by_hand() -> None:
-    def questions(*rows: tuple[str, str | None]) -> dict[str, metric.Question]:
+    def questions(*rows: tuple[str, str | None]) -> list[metric.Question]:
         made = (
             record(at, label, relation=relation, pair_id="a")
             for at, (label, relation) in enumerate(rows)
         )
-        return metric.index_questions(("", row) for row in made)
+        return list(metric.index_questions(("", row) for row in made).values())
 
     learnt = questions(
         ("yes", "on"),
@@ -58,7 +57,8 @@ def test_blind_baselines_by_hand() -> None:
         ("no", None),
     )
     asked = questions(("yes", "on"), ("no", "bite"), ("yes", "eat"), ("no", "fly"))
-    found = {name: scores.figures() for name, scores in blind_baselines(asked, learnt).items()}
+    baselines = compare.score_baselines(asked, learnt)
+    found = {name: metric.make_figures(scores) for name, scores in baselines.items()}
     assert found["always yes"]["recall"] == 1.0
     assert found["always no"]["accuracy"] == 0.5
     # "eat" is even and "fly" unknown: the majority of all, which is no.
@@ -69,4 +69,4 @@ def test_blind_baselines_by_hand() -> None:
         0.75,
         0.0,
     )
-    assert list(blind_baselines(asked)) == ["always yes", "always no"]
+    assert list(compare.score_baselines(asked)) == ["always yes", "always no"]

@@ -22,8 +22,8 @@ def test_statsmodels_agrees_on_wilson() -> None:
 def test_bootstrap_is_as_wide_as_theory_says() -> None:
     # A picture is right as a whole, so pair accuracy spreads like a share of 400 pictures, not of 800 pairs.
     scores = scores_of(draw_pairs(400, 0.7, seed=3))
-    low, high = intervals.intervals(scores)["pair_accuracy"]  # type: ignore[misc]
-    share = scores.figures()["pair_accuracy"]
+    low, high = intervals.all_intervals(scores)["all"]["pair_accuracy"]  # type: ignore[misc]
+    share = metric.make_figures(scores)["pair_accuracy"]
     half = 1.96 * (share * (1 - share) / 400) ** 0.5
     assert low < share < high
     assert (high - low) / 2 == pytest.approx(half, rel=0.1)
@@ -32,7 +32,7 @@ def test_bootstrap_is_as_wide_as_theory_says() -> None:
 def test_bootstrap_covers_the_truth() -> None:
     covered = 0
     for seed in range(40):
-        low, high = intervals.intervals(scores_of(draw_pairs(60, 0.6, seed, each=2)))[
+        low, high = intervals.all_intervals(scores_of(draw_pairs(60, 0.6, seed, each=2)))["all"][
             "pair_accuracy"
         ]  # type: ignore[misc]
         covered += low <= 0.6 <= high
@@ -43,23 +43,23 @@ def test_bootstrap_covers_the_truth() -> None:
 
 def test_intervals_do_not_depend_on_the_order_and_are_null_without_pictures() -> None:
     rows = draw_pairs(30, 0.5, seed=1)
-    assert intervals.intervals(scores_of(rows)) == intervals.intervals(scores_of(rows[::-1]))
+    assert (
+        intervals.all_intervals(scores_of(rows))["all"]
+        == intervals.all_intervals(scores_of(rows[::-1]))["all"]
+    )
     bare = [({**row, "image_id": None}, answer) for row, answer in rows]
-    found = intervals.intervals(scores_of(bare))
+    found = intervals.all_intervals(scores_of(bare))["all"]
     assert (found["f1"], found["pair_accuracy"]) == (None, None)
     assert found["accuracy"] is not None
     one = [({**row, "image_id": "0"}, answer) for row, answer in rows]
-    assert intervals.intervals(scores_of(one))["f1"] is None
+    assert intervals.all_intervals(scores_of(one))["all"]["f1"] is None
 
 
-def test_picture_tallies_add_up() -> None:
+def test_the_counts_of_pictures_add_up() -> None:
     scores = scores_of(draw_pairs(30, 0.5, seed=2))
-    total = [
-        sum(column)
-        for column in zip(*intervals.picture_tallies(scores, bool).values(), strict=False)
-    ]
-    figures = scores.figures()
-    assert {name: figures[name] for name in metric.yes_no_figures(total)} == metric.yes_no_figures(
-        total
-    )
+    pictures = intervals.count_by_picture(scores.rows.values()).values()
+    frozen = [intervals.freeze(tallies["all", "all"]) for tallies in pictures]
+    total = intervals.sum_counts((counts, 1) for counts in frozen)
+    figures = metric.make_figures(scores)
+    assert metric.yes_no_figures(total).items() <= figures.items()
     assert figures["pairs"] == 60

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from mmrel_kit.questions.published import read_paper
+from mmrel_kit.questions.published import read_published
 from tests.helpers.metric import answers_at, draw_pairs, release_at, report
 
 
 def test_published_rows() -> None:
-    paper = read_paper()
+    paper = read_published()
     for model, cells in paper.scores.items():
         assert len(cells) == 7, model
         for cell, (_, precision, recall, f1) in cells.items():

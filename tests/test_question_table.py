@@ -1,4 +1,4 @@
-"""The table of questions: every field as it was read, ids and sources settled, problems at once."""
+"""The table of questions: unchanged fields, unique ids, padded sources, all problems at once."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from mmrel_kit.questions.table import FIELDS, QuestionTable, read_record
 from tests.helpers.questions import POPE, read, write
 
 
-def settle(tmp_path: Path, *paths: Path) -> list[str]:
-    """Ids as a table of questions settles them."""
+def store_ids(tmp_path: Path, *paths: Path) -> list[str]:
+    """Return the ids that a table of questions gives to records."""
     made = QuestionTable(tmp_path / "plan.sqlite")
     made.add(read_annotations(paths))
     return [name for (name,) in made.db.execute("select question_id from questions order by rowid")]
 
 
-def test_a_record_comes_back_as_it_was(tmp_path: Path, built: Path) -> None:
+def test_a_record_is_read_back_unchanged(tmp_path: Path, built: Path) -> None:
     record = json.loads(
         (built / "data" / "dalle" / "test.jsonl").read_text("utf-8").splitlines()[0]
     )
@@ -52,15 +52,15 @@ def test_all_problems_are_raised_at_once(tmp_path: Path) -> None:
         tmp_path / "a.jsonl", POPE, {**POPE, "label": "maybe"}, POPE, *[{**POPE, "text": "?"}] * 20
     )
     with pytest.raises(InputError) as caught:
-        settle(tmp_path, path)
+        store_ids(tmp_path, path)
     lines = str(caught.value).splitlines()
     assert len(lines) == 11
     assert lines[0].startswith(f"{path}:2: expected the label yes or no")
     assert lines[-1] == "… 22 problems in all"
     with pytest.raises(
-        InputError, match="a.jsonl:1: expected the label .*\n.*a.jsonl:3: .* stands already at"
+        InputError, match="a.jsonl:1: expected the label .*\n.*a.jsonl:3: .* is already at"
     ):
-        settle(tmp_path, write(tmp_path / "a.jsonl", {**POPE, "label": "maybe"}, POPE, POPE))
+        store_ids(tmp_path, write(tmp_path / "a.jsonl", {**POPE, "label": "maybe"}, POPE, POPE))
 
 
 def test_values_beside_the_questions(tmp_path: Path) -> None:
@@ -76,13 +76,13 @@ def test_values_beside_the_questions(tmp_path: Path) -> None:
 def test_a_question_id_twice_is_an_error(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", POPE, {**POPE, "question_id": 5}, POPE)
     with pytest.raises(
-        InputError, match=r"a.jsonl:3: .*'b3yiuvb1pl35riq' stands already at .*a.jsonl:1"
+        InputError, match=r"a.jsonl:3: .*'b3yiuvb1pl35riq' is already at .*a.jsonl:1"
     ):
-        settle(tmp_path, path)
-    with pytest.raises(InputError, match=r"b.jsonl:1: .*stands already at .*a.jsonl:1"):
-        settle(tmp_path, write(tmp_path / "a.jsonl", POPE), write(tmp_path / "b.jsonl", POPE))
-    with pytest.raises(InputError, match=r"a.jsonl:2: .*'7' stands already"):
-        settle(
+        store_ids(tmp_path, path)
+    with pytest.raises(InputError, match=r"b.jsonl:1: .*is already at .*a.jsonl:1"):
+        store_ids(tmp_path, write(tmp_path / "a.jsonl", POPE), write(tmp_path / "b.jsonl", POPE))
+    with pytest.raises(InputError, match=r"a.jsonl:2: .*'7' is already"):
+        store_ids(
             tmp_path,
             write(tmp_path / "a.jsonl", {**POPE, "question_id": 7}, {**POPE, "question_id": "7"}),
         )
@@ -93,15 +93,15 @@ def test_counters_that_restart_in_each_file_are_renamed(tmp_path: Path) -> None:
         tmp_path / "json" / "a.jsonl", {**POPE, "question_id": 1}, {**POPE, "question_id": 2}
     )
     second = write(tmp_path / "json" / "b.jsonl", {**POPE, "question_id": 1})
-    assert settle(tmp_path, first, second) == ["json/a.jsonl:1", "2", "json/b.jsonl:1"]
+    assert store_ids(tmp_path, first, second) == ["json/a.jsonl:1", "2", "json/b.jsonl:1"]
 
 
 def test_partners_of_the_real_records(real_data: Path, tmp_path: Path) -> None:
     made = QuestionTable(tmp_path / "plan.sqlite")
     made.add(read_annotations([real_data / "mmrel" / "mmrel_adversarial.jsonl"]))
-    partners = {category: counts for (_, category), counts in made.count_partners().items()}
-    assert partners["spatial"][:2] == (232, 232)
-    assert partners["action"]._asdict() == {
+    pairs = {category: counts for (_, category), counts in made.count_pairs().items()}
+    assert pairs["spatial"][:2] == (232, 232)
+    assert pairs["action"]._asdict() == {
         "groups": 188,
         "complete": 172,
         "no_partner_yes": 15,
@@ -109,5 +109,5 @@ def test_partners_of_the_real_records(real_data: Path, tmp_path: Path) -> None:
         "without_yes": 0,
         "without_no": 0,
     }
-    assert (partners["comparative"].complete, partners["comparative"].without_yes) == (39, 4)
-    assert set(partners) == set(mmrel.CATEGORIES)
+    assert (pairs["comparative"].complete, pairs["comparative"].without_yes) == (39, 4)
+    assert set(pairs) == set(mmrel.CATEGORIES)

@@ -24,8 +24,8 @@ from mmrel_kit import cli
 from mmrel_kit.recipes.questions import read_pictures
 from mmrel_kit.scoring.report import read_answers
 from tests.conftest import REPOSITORY
-from tests.helpers.routes import answers_to, read_lines, say
-from tests.helpers.stub_endpoint import Asked, Fault, Said, StubEndpoint
+from tests.helpers.fake_model import answer_prompt, make_answers, read_records
+from tests.helpers.stub_endpoint import Fault, StubEndpoint, StubReply, StubRequest
 from tests.hub.hub_client import Client
 from tests.hub.loopback_hub import LoopbackHub
 
@@ -50,21 +50,21 @@ def coverage(folder: Path) -> dict[str, Any]:
     return json.loads((folder / "report.json").read_text())["coverage"]
 
 
-def talk(asked: Asked) -> str:
-    return say(asked.prompt)
+def talk(request: StubRequest) -> str:
+    return answer_prompt(request.prompt)
 
 
 def test_every_question_is_asked_once_with_its_picture(built: Path, tmp_path: Path) -> None:
     with StubEndpoint(talk) as stub:
         assert run(command(stub, built, tmp_path)) == 0
-    records = read_lines(built, "test")
+    records = read_records(built, "test")
     expected = sorted(f"{record['question']} {record['instruction']}" for record in records)
-    assert sorted(asked.prompt for asked in stub.asked) == expected
-    assert all(asked.picture for asked in stub.asked)
-    assert len({asked.picture for asked in stub.asked}) == len(
+    assert sorted(request.prompt for request in stub.requests) == expected
+    assert all(request.picture for request in stub.requests)
+    assert len({request.picture for request in stub.requests}) == len(
         {record["image_id"] for record in records}
     )
-    assert all("Please answer" not in asked.prompt.partition("?")[0] for asked in stub.asked)
+    assert all("Please answer" not in request.prompt.partition("?")[0] for request in stub.requests)
 
 
 def test_questions_of_a_release_on_the_hub(built: Path, tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_questions_of_a_release_on_the_hub(built: Path, tmp_path: Path) -> None:
             check=False,
         )
     assert (done.returncode, done.stderr) == (0, "")
-    expected = [record["question_id"] for record in read_lines(built, "test")]
+    expected = [record["question_id"] for record in read_records(built, "test")]
     assert [row["question_id"] for row in read(tmp_path)] == expected
 
 
@@ -92,19 +92,19 @@ def test_the_answer_file_says_how_it_came_about(built: Path, tmp_path: Path) -> 
         run(command(stub, built, tmp_path, "--parameter", "max_tokens=9"))
     rows = read(tmp_path)
     assert [row["question_id"] for row in rows] == [
-        record["question_id"] for record in read_lines(built, "test")
+        record["question_id"] for record in read_records(built, "test")
     ]
-    assert rows[0]["answer"] == say(str(rows[0]["prompt"]))
+    assert rows[0]["answer"] == answer_prompt(str(rows[0]["prompt"]))
     assert (rows[0]["model"], rows[0]["endpoint"]) == ("tiny", stub.url)
     assert rows[0]["decoding"] == {"temperature": 0, "max_tokens": 9, "seed": None}
     assert {row["finish_reason"] for row in rows} == {"stop"}
-    assert stub.asked[0].body["max_tokens"] == 9
-    assert "seed" not in stub.asked[0].body
-    sent = {asked.prompt: asked.picture for asked in stub.asked if asked.picture}
+    assert stub.requests[0].body["max_tokens"] == 9
+    assert "seed" not in stub.requests[0].body
+    sent = {request.prompt: request.picture for request in stub.requests if request.picture}
     with Image.open(io.BytesIO(sent[str(rows[0]["prompt"])])) as image:
         assert (rows[0]["picture"]["width"], rows[0]["picture"]["height"]) == image.size
     assert {row["picture"]["sent"] for row in rows} == {"as in the release"}
-    lengths = {len(asked.picture or b"") for asked in stub.asked}
+    lengths = {len(request.picture or b"") for request in stub.requests}
     assert {row["picture"]["bytes"] for row in rows} == lengths
 
 
@@ -115,8 +115,8 @@ def test_a_seed_is_sent_and_stated_where_it_is_given(built: Path, tmp_path: Path
         assert run(command(stub, built, tmp_path, "--seed", "8", *null)) == 0
     stated = {"temperature": 0, "max_tokens": None, "seed": 8, "max_completion_tokens": 99}
     assert {json.dumps(row["decoding"]) for row in read(tmp_path)} == {json.dumps(stated)}
-    assert {asked.body["seed"] for asked in stub.asked} == {7, 8}
-    assert not any("max_tokens" in asked.body for asked in stub.asked)
+    assert {request.body["seed"] for request in stub.requests} == {7, 8}
+    assert not any("max_tokens" in request.body for request in stub.requests)
 
 
 def test_the_report_is_that_of_the_metric_s_own_command(built: Path, tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_the_report_is_that_of_the_metric_s_own_command(built: Path, tmp_path: P
     there.pop("run")
     assert here == there
     plain = relation_accuracy.compute(
-        answers_to(built, "test"), read_lines(built, "test"), task="both"
+        make_answers(built, "test"), read_records(built, "test"), task="both"
     )
     assert {
         name: here[name] for name in ("n", "accuracy", "f1", "pair_accuracy", "by", "open_ended")
@@ -159,13 +159,13 @@ def test_every_fault_ends_in_an_answer_or_in_no_answer(
         Fault(cut=True),
     ]
 
-    def fail(asked: Asked) -> Fault | None:
-        return faults[asked.number - 1] if asked.number <= len(faults) else None
+    def fail(request: StubRequest) -> Fault | None:
+        return faults[request.number - 1] if request.number <= len(faults) else None
 
     with StubEndpoint(talk, fail) as stub:
         assert run(command(stub, built, tmp_path, "--prices", "1", "2")) == 0
         told, silent = capsys.readouterr().out, coverage(tmp_path)["silent"]
-        before, tokens, rows = len(stub.asked), list(stub.tokens), read(tmp_path)
+        before, tokens, rows = len(stub.requests), list(stub.tokens), read(tmp_path)
         assert run(command(stub, built, tmp_path)) == 0
     failures = sorted(str(row["failure"]) for row in rows if row["answer"] is None)
     assert failures == ["reply of more than 16 MiB", "reply without a choice"]
@@ -175,15 +175,15 @@ def test_every_fault_ends_in_an_answer_or_in_no_answer(
     assert f"cost {cost:.4f}" in told
     assert silent == 2
     # What failed is asked again, and only that.
-    assert (len(stub.asked) - before, before) == (2, 96 + 4)
+    assert (len(stub.requests) - before, before) == (2, 96 + 4)
     assert all(row["answer"] is not None for row in read(tmp_path))
 
 
 def test_an_endpoint_that_is_down_leaves_what_can_be_gone_on_with(
     built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def down_after_forty(asked: Asked) -> Fault | None:
-        return Fault(503) if asked.number > 40 else None
+    def down_after_forty(request: StubRequest) -> Fault | None:
+        return Fault(503) if request.number > 40 else None
 
     more = ("--retries", "0", "--concurrency", "1")
     with StubEndpoint(talk, down_after_forty) as stub:
@@ -192,15 +192,15 @@ def test_an_endpoint_that_is_down_leaves_what_can_be_gone_on_with(
         assert len(answered) == 40
         err = capsys.readouterr().err
         assert f"HTTP 503: fault; the endpoint is {stub.url}; the same command goes on" in err
-        before, stub.fault = len(stub.asked), lambda asked: None
+        before, stub.fault = len(stub.requests), lambda request: None
         assert run(command(stub, built, tmp_path, *more)) == 0
-        assert len(stub.asked) - before == len(read_lines(built, "test")) - 40
+        assert len(stub.requests) - before == len(read_records(built, "test")) - 40
         told = capsys.readouterr().out.splitlines()
         kept = f"40 of 96 replies come from {tmp_path / 'store.sqlite'} (asked before)"
         assert told[0] == f"{kept}; 56 are to be asked"
         assert told[1] == "96 of 96 answered, 0 failed (40 replies kept from before)"
     assert {row["question_id"]: row["answer"] for row in read(tmp_path)} == {
-        row["question_id"]: row["answer"] for row in answers_to(built, "test")
+        row["question_id"]: row["answer"] for row in make_answers(built, "test")
     }
 
 
@@ -209,12 +209,12 @@ def test_a_budget_stops_cleanly(
 ) -> None:
     with StubEndpoint(talk) as stub:
         assert run(command(stub, built, tmp_path, "--max-requests", "10")) == 1
-    assert (len(stub.asked), len(read(tmp_path))) == (10, 10)
+    assert (len(stub.requests), len(read(tmp_path))) == (10, 10)
     assert "stopped: the budget of 10 requests is spent" in capsys.readouterr().err
 
 
 def test_after_kill_9_the_same_command_goes_on(built: Path, tmp_path: Path) -> None:
-    with StubEndpoint(talk, lambda asked: Fault(delay=0.02)) as stub:
+    with StubEndpoint(talk, lambda request: Fault(delay=0.02)) as stub:
         arguments = command(stub, built, tmp_path, "--concurrency", "4")
         process = subprocess.Popen(
             [sys.executable, "-m", "mmrel_kit.cli", "answer", *arguments],
@@ -222,18 +222,18 @@ def test_after_kill_9_the_same_command_goes_on(built: Path, tmp_path: Path) -> N
             env=os.environ,
         )
         with process:
-            while len(stub.asked) < 30:
+            while len(stub.requests) < 30:
                 assert process.poll() is None  # it used to be waited for without an end
                 time.sleep(
                     0.002
                 )  # a loop without a rest would starve the stub, which runs in this process
             process.send_signal(signal.SIGKILL)
         assert not (tmp_path / "answers.jsonl").exists()
-        assert len(stub.asked) < len(read_lines(built, "test"))
+        assert len(stub.requests) < len(read_records(built, "test"))
         assert run(arguments) == 0
-        assert len(stub.asked) - len(read_lines(built, "test")) <= 4
+        assert len(stub.requests) - len(read_records(built, "test")) <= 4
     assert [row["answer"] for row in read(tmp_path)] == [
-        row["answer"] for row in answers_to(built, "test")
+        row["answer"] for row in make_answers(built, "test")
     ]
 
 
@@ -260,7 +260,7 @@ def test_bad_input_is_one_line(
     more = [word.format(tmp_path) for word in more]
     with StubEndpoint() as stub:
         assert run(command(stub, built, tmp_path, *more)) == 1
-        assert not stub.asked
+        assert not stub.requests
     told = capsys.readouterr().err
     assert message in told
     assert told.count("\n") == 1
@@ -279,7 +279,7 @@ def test_another_endpoint_s_answers_are_neither_taken_nor_written_over(
     built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The second endpoint's answers were those of the first, from the store, with exit 0."""
-    with StubEndpoint(lambda asked: "yes") as first, StubEndpoint(lambda asked: "no") as second:
+    with StubEndpoint(lambda request: "yes") as first, StubEndpoint(lambda request: "no") as second:
         assert run(command(first, built, tmp_path)) == 0
         before = (tmp_path / "answers.jsonl").read_bytes()
         assert run(command(second, built, tmp_path)) == 1
@@ -287,7 +287,7 @@ def test_another_endpoint_s_answers_are_neither_taken_nor_written_over(
         told = capsys.readouterr().err
         assert f"expected answers of 'tiny' at {second.url}, or no file" in told
         assert f"it holds answers of 'tiny' at {first.url}; name another --out" in told
-        assert not second.asked
+        assert not second.requests
         other = ("--out", str(tmp_path / "other.jsonl"))
         assert run(command(second, built, tmp_path, *other)) == 0
     answers = read_answers(str(tmp_path / "other.jsonl"))
@@ -302,7 +302,7 @@ def test_answers_of_no_endpoint_stay_as_they_are(built: Path, tmp_path: Path, li
     (tmp_path / "answers.jsonl").write_text(f"{line}\n")
     with StubEndpoint(talk) as stub:
         assert run(command(stub, built, tmp_path)) == 1
-    assert not stub.asked
+    assert not stub.requests
     assert (tmp_path / "answers.jsonl").read_text() == f"{line}\n"
 
 
@@ -337,7 +337,7 @@ def test_each_output_has_a_store_of_its_own(
     assert {path.name for path in tmp_path.iterdir()} == {
         *("a.jsonl", "a.jsonl.store.sqlite", "b.jsonl", "b.jsonl.store.sqlite"),
     }
-    assert len(stub.asked) == 2 * 64
+    assert len(stub.requests) == 2 * 64
 
 
 def test_what_comes_from_the_store_is_said_first(
@@ -364,8 +364,8 @@ def test_a_run_in_which_every_request_failed_has_no_score(
 ) -> None:
     """It printed an accuracy of 0 and ended with 0."""
 
-    def fault(asked: Asked) -> Fault:
-        return Fault(400) if asked.number < 20 else Fault(body=b"{}")
+    def fault(request: StubRequest) -> Fault:
+        return Fault(400) if request.number < 20 else Fault(body=b"{}")
 
     with StubEndpoint(fault=fault) as stub:
         one_by_one = ("--config", "real", "--concurrency", "1")
@@ -376,7 +376,7 @@ def test_a_run_in_which_every_request_failed_has_no_score(
         assert "acc" not in told.out
         assert told.err.count("\n") == 1
         assert stub.url in told.err
-        stub.fault = lambda asked: Fault(400) if asked.number % 2 else Fault(body=b"{}")
+        stub.fault = lambda request: Fault(400) if request.number % 2 else Fault(body=b"{}")
         few = ("--config", "sdxl", "--task", "generative")
         assert run(command(stub, built, tmp_path, *few)) == 1
     told = capsys.readouterr()
@@ -406,7 +406,9 @@ def test_an_outage_leaves_the_answers_of_before(
     built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The file was written anew with what came before the first failure."""
-    with StubEndpoint(talk, lambda asked: Fault(400) if asked.number in (3, 9) else None) as stub:
+    with StubEndpoint(
+        talk, lambda request: Fault(400) if request.number in (3, 9) else None
+    ) as stub:
         assert run(command(stub, built, tmp_path, "--concurrency", "1")) == 0
     capsys.readouterr()
     assert run(command(stub, built, tmp_path)) == 1  # its port is closed
@@ -425,7 +427,7 @@ def test_a_key_that_has_expired_gives_no_score(
     """What is left to ask is too little for twenty failures in a row."""
     with StubEndpoint(talk) as stub:
         assert run(command(stub, built, tmp_path, "--max-requests", "90")) == 1
-        stub.fault = lambda asked: Fault(401)
+        stub.fault = lambda request: Fault(401)
         capsys.readouterr()
         assert run(command(stub, built, tmp_path)) == 1
     told = capsys.readouterr()
@@ -437,9 +439,11 @@ def test_a_key_that_has_expired_gives_no_score(
 def test_a_question_that_always_fails_keeps_no_one_from_the_score(
     built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    record = read_lines(built, "test")[0]
+    record = read_records(built, "test")[0]
     failing = f"{record['question']} {record['instruction']}"
-    with StubEndpoint(talk, lambda asked: Fault(400) if asked.prompt == failing else None) as stub:
+    with StubEndpoint(
+        talk, lambda request: Fault(400) if request.prompt == failing else None
+    ) as stub:
         reports = []
         for _ in range(2):
             assert run(command(stub, built, tmp_path)) == 0
@@ -455,10 +459,10 @@ def test_reasoning_and_answers_that_were_cut_off(
 ) -> None:
     """Both were in the store alone; reasoning that was cut off was asked again in each run."""
 
-    def reason(asked: Asked) -> Said:
-        if asked.prompt.startswith("What"):
-            return Said(None, "length", {"reasoning_content": "Let me see …"})
-        return Said("Yes.", "stop", {"reasoning": "There it is."})
+    def reason(request: StubRequest) -> StubReply:
+        if request.prompt.startswith("What"):
+            return StubReply(None, "length", {"reasoning_content": "Let me see …"})
+        return StubReply("Yes.", "stop", {"reasoning": "There it is."})
 
     with StubEndpoint(reason) as stub:
         for _ in range(2):  # the second from the store
@@ -472,7 +476,7 @@ def test_reasoning_and_answers_that_were_cut_off(
             assert f"note: {note}\n" in told
             assert note in report["notes"]
             assert report["run"]["cut_off"] == 32
-    assert len(stub.asked) == 96
+    assert len(stub.requests) == 96
     rows = read(tmp_path)
     by_reason = {row["finish_reason"]: row for row in rows}
     assert (by_reason["stop"]["answer"], by_reason["stop"]["reasoning"]) == ("Yes.", "There it is.")
@@ -483,16 +487,16 @@ def test_reasoning_and_answers_that_were_cut_off(
 
 def test_half_a_surrogate_pair_does_not_block_the_run(built: Path, tmp_path: Path) -> None:
     """The reply was kept, the answer file not written, and every later run ended the same way."""
-    broken = Said("Yes \ud800", "st\udc00p", {"reasoning": "\udfff"})
+    broken = StubReply("Yes \ud800", "st\udc00p", {"reasoning": "\udfff"})
 
-    def fault(asked: Asked) -> Fault | None:
+    def fault(request: StubRequest) -> Fault | None:
         charset = {"Content-Type": "text/plain; charset=unicode_escape"}
-        return Fault(400, charset, body=b"\\ud800") if asked.number == 5 else None
+        return Fault(400, charset, body=b"\\ud800") if request.number == 5 else None
 
-    with StubEndpoint(lambda asked: broken, fault) as stub:
+    with StubEndpoint(lambda request: broken, fault) as stub:
         for _ in range(2):
             assert run(command(stub, built, tmp_path)) == 0
-    assert len(stub.asked) == 96 + 1
+    assert len(stub.requests) == 96 + 1
     rows = read(tmp_path)
     assert {(row["answer"], row["finish_reason"], row["reasoning"]) for row in rows} == {
         ("Yes \ufffd", "st\ufffdp", "\ufffd")
@@ -508,10 +512,10 @@ def test_the_secret_is_in_no_file_and_no_message(
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-very-secret")
 
-    def fault(asked: Asked) -> Fault | None:
-        return Fault(400, body=b"sk-very-secret is not known") if asked.number == 5 else None
+    def fault(request: StubRequest) -> Fault | None:
+        return Fault(400, body=b"sk-very-secret is not known") if request.number == 5 else None
 
-    with StubEndpoint(lambda asked: "yes, sk-very-secret", fault) as stub:
+    with StubEndpoint(lambda request: "yes, sk-very-secret", fault) as stub:
         assert run(command(stub, built, tmp_path)) == 0
     told = capsys.readouterr()
     assert "  1 x HTTP 400: [secret] is not known\n" in told.out

@@ -12,7 +12,7 @@ from PIL import Image
 
 import mmrel
 from tests.conftest import REPOSITORY
-from tests.helpers.routes import read_lines
+from tests.helpers.fake_model import read_records
 
 pytestmark = pytest.mark.recipes
 
@@ -52,7 +52,7 @@ def test_every_record_set_is_read(root: Path) -> None:
     for name in names[1:]:
         record = next(iter(dataset.records(name)))
         split = record[f"{name}/split"].decode()
-        expected = {row["question_id"]: row for row in read_lines(root, split, name)}
+        expected = {row["question_id"]: row for row in read_records(root, split, name)}
         row = expected[record[f"{name}/question_id"].decode()]
         for column in mmrel.COLUMNS:
             value = record[f"{name}/{column}"]
@@ -65,5 +65,5 @@ def test_every_record_set_is_read(root: Path) -> None:
 
 def test_the_record_set_of_all_has_every_row(root: Path) -> None:
     rows = [record["all/question_id"].decode() for record in read(root).records("all")]
-    expected = [row["question_id"] for split in mmrel.SPLITS for row in read_lines(root, split)]
+    expected = [row["question_id"] for split in mmrel.SPLITS for row in read_records(root, split)]
     assert sorted(rows) == sorted(expected)

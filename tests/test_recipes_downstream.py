@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import REPOSITORY
-from tests.helpers.routes import read_lines
+from tests.helpers.fake_model import read_records
 
 pytestmark = pytest.mark.recipes
 REPOSITORY_BELOW = REPOSITORY / "tests" / "downstream"
@@ -30,7 +30,9 @@ def test_it_trains_and_evaluates_with_two_workers(built: Path, tmp_path: Path) -
     losses = [float(loss) for loss in re.findall(r"loss ([0-9.]+)", done.stdout)]
     assert len(losses) == 8
     asked = [
-        record for record in read_lines(built, "test", "real") if record["task"] == "discriminative"
+        record
+        for record in read_records(built, "test", "real")
+        if record["task"] == "discriminative"
     ]
     assert f"of {len(asked)} right" in done.stdout
     assert "Too many dataloader workers" not in done.stdout + done.stderr

@@ -19,7 +19,7 @@ from mmrel_kit.questions.records import make_prompt
 from mmrel_kit.recipes import export
 from mmrel_kit.recipes.leaks import find_leaks
 from tests.conftest import make_sources
-from tests.helpers.routes import read_lines
+from tests.helpers.fake_model import read_records
 
 FORMATS = ("trl", "messages", "llava")
 
@@ -48,7 +48,7 @@ def test_every_export_opens_with_load_dataset(built: Path, tmp_path: Path, form:
         str(tmp_path / "out"), split="train", cache_dir=str(tmp_path / "cache")
     )
     records = [
-        record for record in read_lines(built, "train") if record["task"] == "discriminative"
+        record for record in read_records(built, "train") if record["task"] == "discriminative"
     ]
     assert len(rows) == len(records) > 0
     stream = datasets.load_dataset(str(tmp_path / "out"), split="train", streaming=True)
@@ -65,7 +65,7 @@ def test_trl_has_flat_columns_and_the_picture_as_it_came(built: Path, tmp_path: 
         "image": "Image",
         **dict.fromkeys(("question_id", "image_id", "prompt", "completion"), "Value"),
     }
-    by_id = {record["question_id"]: record for record in read_lines(built, "train")}
+    by_id = {record["question_id"]: record for record in read_records(built, "train")}
     pictures = {
         records[0]["image_id"]: data
         for records, data in export.read_pictures(_release(built), "all", "train")
@@ -97,7 +97,7 @@ def test_messages_hold_the_placeholder_once_and_name_pictures_that_are_there(
 def test_llava_is_one_array_of_conversations(built: Path, tmp_path: Path) -> None:
     run(built, tmp_path / "out", "--format", "llava", "--task", "both")
     values = json.loads((tmp_path / "out" / "train.json").read_text())
-    records = {record["question_id"]: record for record in read_lines(built, "train")}
+    records = {record["question_id"]: record for record in read_records(built, "train")}
     assert [value["id"] for value in values] == list(records)
     for value in values:
         human, gpt = value["conversations"]

@@ -11,7 +11,7 @@ import pytest
 import relation_accuracy
 from mmrel_kit import cli
 from tests.conftest import REPOSITORY
-from tests.helpers.routes import read_lines
+from tests.helpers.fake_model import read_records
 
 pytestmark = pytest.mark.recipes
 
@@ -61,7 +61,7 @@ def test_it_trains_saves_answers_and_shows_what_changed(
             for row in (tmp_path / "tuned" / f"answers-{when}.jsonl").read_text().splitlines()
         ]
         said[when] = [row["answer"] for row in rows]
-        report = relation_accuracy.compute(rows, read_lines(REPOSITORY, "test", "real"))
+        report = relation_accuracy.compute(rows, read_records(REPOSITORY, "test", "real"))
         assert line.split()[2] == str(report["n"]) == "28"
         assert line.split()[7] == str(report["fp"])
     assert said["before"] != said["after"]

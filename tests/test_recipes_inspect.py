@@ -14,7 +14,7 @@ import relation_accuracy
 import upload
 from tests.conftest import REPOSITORY
 from tests.drawing.draw_sample import build_sample, draw_sources
-from tests.helpers.routes import answers_to, read_lines, say
+from tests.helpers.fake_model import answer_prompt, make_answers, read_records
 from tests.helpers.stub_endpoint import StubEndpoint
 from tests.hub.hub_client import Client
 from tests.hub.loopback_hub import LoopbackHub
@@ -27,7 +27,7 @@ def evaluate(folder: Path, *arguments: str, **environment: str) -> dict[str, Any
     """The logs of a run of inspect against an endpoint, by task."""
     from inspect_ai.log import list_eval_logs, read_eval_log
 
-    with StubEndpoint(lambda asked: say(asked.prompt)) as stub:
+    with StubEndpoint(lambda request: answer_prompt(request.prompt)) as stub:
         environment = {
             **os.environ,
             **environment,
@@ -47,7 +47,9 @@ def evaluate(folder: Path, *arguments: str, **environment: str) -> dict[str, Any
             command, cwd=REPOSITORY, env=environment, capture_output=True, text=True
         )
     assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
-    assert all(asked.picture and asked.prompt.endswith("one word.") for asked in stub.asked)
+    assert all(
+        request.picture and request.prompt.endswith("one word.") for request in stub.requests
+    )
     logs = [read_eval_log(info) for info in list_eval_logs(str(folder / "logs"))]
     assert [log.error.traceback for log in logs if log.error] == []
     return {log.eval.task: log for log in logs}
@@ -58,7 +60,7 @@ def test_the_local_task_gives_the_report_of_the_metric(tmp_path: Path) -> None:
     (log,) = evaluate(
         tmp_path, "mmrel_kit/recipes/inspect_task.py", "-T", f"root={release}", "-T", "task=both"
     ).values()
-    answers, records = answers_to(release, "test"), read_lines(release, "test")
+    answers, records = make_answers(release, "test"), read_records(release, "test")
     expected = relation_accuracy.compute(answers, records, task="both")
     metrics = {name: metric.value for name, metric in log.results.scores[0].metrics.items()}
     for name in (
@@ -97,7 +99,7 @@ def test_the_hub_s_own_evaluation_runs_every_task_of_eval_yaml(tmp_path: Path) -
     for name, log in logs.items():
         split = name.rpartition("/")[2]
         records = [
-            record for record in read_lines(release, split) if record["task"] == "discriminative"
+            record for record in read_records(release, split) if record["task"] == "discriminative"
         ]
         assert len(log.samples) == len(records)
         right = {
@@ -105,7 +107,7 @@ def test_the_hub_s_own_evaluation_runs_every_task_of_eval_yaml(tmp_path: Path) -
             for sample in log.samples
         }
         for record in records:
-            said = say(f"{record['question']} {record['instruction']}").strip("*").lower()
+            said = answer_prompt(f"{record['question']} {record['instruction']}").strip("*").lower()
             assert right[record["question_id"]] == said.startswith(record["answer"])
         assert log.results.scores[0].metrics["accuracy"].value == sum(right.values()) / len(right)
 

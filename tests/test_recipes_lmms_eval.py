@@ -15,8 +15,8 @@ import pytest
 import mmrel
 import relation_accuracy
 from tests.conftest import REPOSITORY
-from tests.helpers.routes import answers_to, read_lines, say
-from tests.helpers.stub_endpoint import Asked, Fault, StubEndpoint
+from tests.helpers.fake_model import answer_prompt, make_answers, read_records
+from tests.helpers.stub_endpoint import Fault, StubEndpoint, StubRequest
 from tests.hub.hub_client import Client
 from tests.hub.loopback_hub import LoopbackHub
 
@@ -60,7 +60,7 @@ def hold_against(
     root: Path = REPOSITORY,
 ) -> dict[str, Any]:
     """Compare every number of a task with the report of the metric on the same answers."""
-    report = relation_accuracy.compute(answers, read_lines(root, split), task="both")
+    report = relation_accuracy.compute(answers, read_records(root, split), task="both")
     is_open = task.endswith("_open")
     figures = report["open_ended"] if is_open else report
     expected = {
@@ -84,7 +84,7 @@ def hold_against(
 def test_the_dummy_model(tmp_path: Path) -> None:
     results = run(tmp_path, "dummy", "response=Yes")
     for task, split in (("mmrel_test", "test"), ("mmrel_adversarial_open", "adversarial")):
-        records = read_lines(REPOSITORY, split)
+        records = read_records(REPOSITORY, split)
         answers = [{"question_id": record["question_id"], "answer": "Yes"} for record in records]
         hold_against(results, task, answers, split)
     assert results["mmrel"]["mmrel_accuracy,none"] == 0.5
@@ -93,17 +93,17 @@ def test_the_dummy_model(tmp_path: Path) -> None:
 
 
 def test_an_endpoint_that_answers_in_every_way_and_fails_once(tmp_path: Path) -> None:
-    def talk(asked: Asked) -> str:
-        return say(asked.prompt)
+    def talk(request: StubRequest) -> str:
+        return answer_prompt(request.prompt)
 
-    def fail(asked: Asked) -> Fault | None:
-        return Fault(400) if asked.prompt == failing else None
+    def fail(request: StubRequest) -> Fault | None:
+        return Fault(400) if request.prompt == failing else None
 
-    failing = next(r["question"] + " " + r["instruction"] for r in read_lines(REPOSITORY, "test"))
+    failing = next(r["question"] + " " + r["instruction"] for r in read_records(REPOSITORY, "test"))
     with StubEndpoint(talk, fail) as stub:
         arguments = f"base_url={stub.url},api_key=none,model_version=m,max_retries=1,retry_backoff_s=0.1,num_concurrent=4"
         results = run(tmp_path, "openai", arguments, "mmrel_test,mmrel_test_open")
-    answers = answers_to(REPOSITORY, "test", failing)
+    answers = make_answers(REPOSITORY, "test", failing)
     assert sum(row["answer"] is None for row in answers) >= 1
     numbers = hold_against(results, "mmrel_test", answers, "test")
     hold_against(results, "mmrel_test_open", answers, "test")
@@ -111,10 +111,10 @@ def test_an_endpoint_that_answers_in_every_way_and_fails_once(tmp_path: Path) ->
     assert numbers["no_answer_share"] > 0
     prompts = {
         record["question"] + " " + record["instruction"]
-        for record in read_lines(REPOSITORY, "test")
+        for record in read_records(REPOSITORY, "test")
     }
-    assert {asked.prompt for asked in stub.asked} == prompts
-    assert all(asked.picture for asked in stub.asked)
+    assert {request.prompt for request in stub.requests} == prompts
+    assert all(request.picture for request in stub.requests)
 
 
 def test_a_tiny_llava_on_a_release_in_a_folder_called_mmrel(tmp_path: Path, built: Path) -> None:
@@ -129,7 +129,9 @@ def test_a_tiny_llava_on_a_release_in_a_folder_called_mmrel(tmp_path: Path, buil
     answers = [sample["mmrel_accuracy"] for sample in logged]
     answers = [{name: item[name] for name in ("question_id", "answer")} for item in answers]
     records = [
-        record for record in read_lines(built, "adversarial") if record["task"] == "discriminative"
+        record
+        for record in read_records(built, "adversarial")
+        if record["task"] == "discriminative"
     ]
     assert len(answers) == len(records)
     report = relation_accuracy.compute(answers, records)
@@ -147,7 +149,7 @@ def test_a_repository_on_the_hub_by_its_id(tmp_path: Path, built: Path) -> None:
         assert hub.external == []
     answers = [
         {"question_id": record["question_id"], "answer": "Yes"}
-        for record in read_lines(built, "test")
+        for record in read_records(built, "test")
     ]
     hold_against(results, "mmrel_test", answers, "test", built)
 

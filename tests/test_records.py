@@ -1,4 +1,4 @@
-"""The contract and the grammars: golden lists, round trips, and the two validators against each other."""
+"""The contract and the grammars: golden lists, round trips, and the two validators compared."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import mmrel
 from mmrel_kit.files import SCHEMA_FOLDER, InputError
 from mmrel_kit.questions.records import (
     SPATIAL,
-    Reading,
+    ParsedQuestion,
     Record,
     Triplet,
     check_record,
@@ -67,7 +67,9 @@ def test_golden_questions(case: dict[str, Any]) -> None:
             parse_question(case["question"])
         return
     task = case.get("task", "discriminative")
-    assert parse_question(case["question"]) == Reading(case["category"], task, *case["triplet"])
+    assert parse_question(case["question"]) == ParsedQuestion(
+        case["category"], task, *case["triplet"]
+    )
     if not case.get("one_way"):
         subject, relation, object_ = case["triplet"]
         triplet = Triplet(subject, relation or "any", object_)
@@ -92,7 +94,7 @@ def test_triplet_to_question_and_back(
     }
     relation = data.draw(relations[category])
     question = make_question(domain, category, Triplet(subject, relation, object_), task)
-    assert parse_question(question) == Reading(
+    assert parse_question(question) == ParsedQuestion(
         category, task, subject, relation if task == "discriminative" else None, object_
     )
 
@@ -105,7 +107,9 @@ def test_any_triplet_reads_back_or_is_refused(
         question = make_question(domain, category, Triplet(subject, relation, other))
     except InputError:
         return
-    assert parse_question(question) == Reading(category, "discriminative", subject, relation, other)
+    assert parse_question(question) == ParsedQuestion(
+        category, "discriminative", subject, relation, other
+    )
 
 
 @pytest.mark.parametrize(
@@ -214,15 +218,16 @@ def test_the_schema_is_one_and_names_what_the_code_names() -> None:
 
 
 def test_all_text_of_the_schema_has_the_same_pattern() -> None:
-    """It is written out in each field, and a field that lacks it would let control characters in."""
+    """Each field repeats the pattern; one without it would accept control characters."""
 
     def texts(part: Any) -> Iterator[str | None]:
-        for value in (
-            part.values() if isinstance(part, dict) else part if isinstance(part, list) else ()
-        ):
-            yield from texts(value)
-        if isinstance(part, dict) and "maxLength" in part:
-            yield part.get("pattern")
+        if isinstance(part, dict):
+            if "maxLength" in part:
+                yield part.get("pattern")
+            part = list(part.values())
+        if isinstance(part, list):
+            for value in part:
+                yield from texts(value)
 
     found = {name: set(texts(part)) for name, part in SCHEMA["properties"].items()}
     enums = {"domain", "category", "task", "style"}

@@ -16,16 +16,16 @@ import upload
 from mmrel_kit.build.job import Job, build_release
 from mmrel_kit.check.release import check_release
 from mmrel_kit.files import InputError
-from mmrel_kit.pictures.sources import PictureSources
-from mmrel_kit.pictures.unpack import unpack_pictures
+from mmrel_kit.pictures.sources import PictureSources, unpack_pictures
 from tests.helpers.questions import read
 
+FILE = "00001_abstract.png"
 ROWS = (
-    ("00001_abstract.png", 1, "Does a dog chase a cat in the image? Answer in a word.", "yes", "dis", "action"),
-    ("00001_abstract.png", 2, "Does a dog bite a cat in the image?", "No", "dis", "action"),
-    ("00001_abstract.png", 3, "What is the dog doing to the cat?", "chasing it", "generative", "action"),
-    ("00001_abstract.png", 4, "Is there a cup on a table in the image?", "yes", "dis", "spatial"),
-)  # fmt: skip
+    (FILE, 1, "Does a dog chase a cat in the image? Answer in a word.", "yes", "dis", "action"),
+    (FILE, 2, "Does a dog bite a cat in the image?", "No", "dis", "action"),
+    (FILE, 3, "What is the dog doing to the cat?", "chasing it", "generative", "action"),
+    (FILE, 4, "Is there a cup on a table in the image?", "yes", "dis", "spatial"),
+)
 
 
 def make_png(colour: str) -> bytes:
@@ -65,11 +65,11 @@ def test_questions_and_pictures(tmp_path: Path) -> None:
         json.loads(line)
         for line in (tmp_path / "out/data/dalle/test.jsonl").read_text("utf-8").splitlines()
     ]
-    told = {
+    read_back = {
         r["question_id"]: (r["image_id"], r["task"], r["style"], r["relation"], r["answer"])
         for r in records
     }
-    assert told == {
+    assert read_back == {
         "1": (
             "Dall-E_generated/action/00001_abstract.png",
             "discriminative",
@@ -133,7 +133,7 @@ def test_two_pictures_of_one_name(tmp_path: Path) -> None:
     table[1]["image"]["bytes"] = make_png("green")
     pq.write_table(pa.Table.from_pylist(table), path)
     with pytest.raises(
-        InputError, match=r"a.parquet:2: picture '.*00001_abstract.png' differs from the one"
+        InputError, match=r"a.parquet:2: picture '.*00001_abstract.png' differs from an earlier"
     ):
         build_release(Job([path], PictureSources([str(path)]), tmp_path / "out"))
 

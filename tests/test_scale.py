@@ -1,4 +1,4 @@
-"""Builds at any size: killed at any moment, in several processes or shares, in constant memory."""
+"""Builds that are killed, run in several processes or in shares, and need constant memory."""
 
 from __future__ import annotations
 
@@ -25,17 +25,16 @@ from mmrel_kit.build.job import Job, build_release, build_share, finish_release
 from mmrel_kit.check.release import check_release
 from mmrel_kit.files import InputError, Share
 from mmrel_kit.pictures.sources import PictureFolder, PictureSources
-from tests.conftest import make_sources
+from tests.conftest import REPOSITORY, make_sources
 from tests.helpers.folders import snapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+
 SMALL_SHARDS = 3000  # bytes of pictures
-# A build in a process of its own. It prints the peak memory in KiB, its own or that of a worker,
-# whichever is larger. Its own is not taken from getrusage, which counts from the process that
-# started it.
+# A build in another process. It prints its peak memory in KiB, or that of a worker where that is
+# larger. Its own peak is not that of getrusage, which includes the process that started it.
 BUILD = """
 import json, re, resource, sys
 from pathlib import Path
@@ -52,6 +51,7 @@ print(max(own, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss))
 def start(
     folder: Path, images: Sequence[str], out: Path, shard_bytes: int, workers: int = 1
 ) -> subprocess.Popen[str]:
+    """Start a build in another process."""
     arguments = json.dumps([str(folder), list(images), str(out), shard_bytes, workers])
     command = [sys.executable, "-c", BUILD, arguments]
     return subprocess.Popen(
@@ -60,23 +60,44 @@ def start(
 
 
 def kill(process: subprocess.Popen[str]) -> None:
-    """Kill a build and nothing else: its workers have to notice by themselves."""
+    """Kill a build, but not its workers."""
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
 
 
 class Killed(BaseException):
-    """Stands for a kill in a test that stays in one process: nothing catches it."""
+    """A simulated kill, which no code catches."""
+
+
+class KillAfter:
+    """Replaces os.replace and os.rename, and raises `Killed` after some calls."""
+
+    def __init__(self, calls: int) -> None:
+        self.left = calls
+
+    def wrap(self, function: Callable[..., None]) -> Callable[..., None]:
+        """Return a function that is killed or calls another one."""
+
+        def call(*paths: Path) -> None:
+            if self.left == 0:
+                raise Killed
+            self.left -= 1
+            function(*paths)
+
+        return call
+
+
+def make_job(sources: Path, out: Path) -> Job:
+    """Return a build of small shards."""
+    return Job([sources / "json"], PictureFolder(sources), out, shard_bytes=SMALL_SHARDS)
 
 
 @pytest.fixture
-def calm(sources: Path) -> dict[str, bytes]:
-    """What an undisturbed build gives."""
-    out = sources.parent / "calm"
+def undisturbed(sources: Path) -> dict[str, bytes]:
+    """The files of an undisturbed build."""
+    out = sources.parent / "undisturbed"
     if not out.exists():
-        build_release(
-            Job([sources / "json"], PictureFolder(sources), out, shard_bytes=SMALL_SHARDS)
-        )
+        build_release(make_job(sources, out))
     return snapshot(out)
 
 
@@ -84,38 +105,28 @@ def calm(sources: Path) -> dict[str, bytes]:
     max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(moments=st.lists(st.integers(0, 40), min_size=1, max_size=3))
-def test_a_build_stopped_at_any_step_goes_on(
+def test_a_build_killed_at_any_step_resumes(
     sources: Path,
-    calm: dict[str, bytes],
+    undisturbed: dict[str, bytes],
     tmp_path_factory: pytest.TempPathFactory,
     moments: list[int],
 ) -> None:
-    # Every step ends in os.replace or os.rename: stop before the nth of them, or right after it.
-    out = tmp_path_factory.mktemp("stopped") / "out"
+    # Every step ends with os.replace or os.rename; the build is killed before one of them.
+    out = tmp_path_factory.mktemp("killed") / "out"
     for moment in moments:
-        with pytest.MonkeyPatch.context() as patch:
-            left = iter(range(moment))
-
-            def stop(name: str, *paths: Path, left: object = left, real: object = None) -> None:
-                if next(left, None) is None:  # type: ignore[call-overload]
-                    raise Killed(name)
-                real(*paths)  # type: ignore[operator]
-
-            for name in ("replace", "rename"):
-                real = getattr(os, name)
-                patch.setattr(
-                    os, name, lambda *paths, name=name, real=real: stop(name, *paths, real=real)
-                )
-            with contextlib.suppress(Killed):
-                build_release(
-                    Job([sources / "json"], PictureFolder(sources), out, shard_bytes=SMALL_SHARDS)
-                )
-    build_release(Job([sources / "json"], PictureFolder(sources), out, shard_bytes=SMALL_SHARDS))
-    assert snapshot(out) == calm
+        killer = KillAfter(moment)
+        with pytest.MonkeyPatch.context() as patch, contextlib.suppress(Killed):
+            patch.setattr(os, "replace", killer.wrap(os.replace))
+            patch.setattr(os, "rename", killer.wrap(os.rename))
+            build_release(make_job(sources, out))
+    build_release(make_job(sources, out))
+    assert snapshot(out) == undisturbed
     assert not list(out.parent.glob("out.*"))
 
 
-def test_a_killed_build_goes_on(sources: Path, calm: dict[str, bytes], tmp_path: Path) -> None:
+def test_a_killed_build_resumes(
+    sources: Path, undisturbed: dict[str, bytes], tmp_path: Path
+) -> None:
     for number, wait in enumerate((0.0, 0.5, 1.2)):
         out = tmp_path / f"out{number}"
         process = start(sources, [str(sources)], out, SMALL_SHARDS)
@@ -125,14 +136,12 @@ def test_a_killed_build_goes_on(sources: Path, calm: dict[str, bytes], tmp_path:
             time.sleep(0.01)
         time.sleep(wait * random.Random(number).random())
         kill(process)
-        build_release(
-            Job([sources / "json"], PictureFolder(sources), out, shard_bytes=SMALL_SHARDS)
-        )
-        assert snapshot(out) == calm
+        build_release(make_job(sources, out))
+        assert snapshot(out) == undisturbed
 
 
-def note_tables(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """Return a list that grows by the path of each table that is written."""
+def record_tables(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Return a list to which the path of each table is added when it is written."""
     written: list[Path] = []
     real = shards.TableWriter
 
@@ -145,83 +154,67 @@ def note_tables(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 
 def test_finished_shards_are_not_written_again(
-    sources: Path, calm: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sources: Path, undisturbed: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    written = note_tables(monkeypatch)
-    job = Job(
-        [sources / "json"], PictureFolder(sources), tmp_path / "out", shard_bytes=SMALL_SHARDS
-    )
+    written = record_tables(monkeypatch)
+    job = make_job(sources, tmp_path / "out")
     parts = build_share(job, Share(1, 2))
     assert len(written) == len(parts) > 2
     build_share(job, Share(1, 2))
     assert len(written) == len(parts)
-    build_release(
-        Job([sources / "json"], PictureFolder(sources), tmp_path / "out", shard_bytes=SMALL_SHARDS)
-    )
-    assert len(written) == sum(name.endswith(".tar") for name in calm)
-    assert snapshot(tmp_path / "out") == calm
+    build_release(make_job(sources, tmp_path / "out"))
+    assert len(written) == sum(name.endswith(".tar") for name in undisturbed)
+    assert snapshot(tmp_path / "out") == undisturbed
 
 
-def test_a_bad_picture_costs_its_own_shard_alone(
+def test_after_a_bad_picture_few_shards_are_written_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = make_sources(tmp_path / "sources")
     bad = folder / "vg" / "VG_100K" / "20.jpg"
     good = bad.read_bytes()
     bad.write_bytes(good[:-300])
-    job = Job([folder / "json"], PictureFolder(folder), tmp_path / "out", shard_bytes=SMALL_SHARDS)
-    with pytest.raises(
-        InputError, match=r"test.jsonl:\d+: picture 'vg/VG_100K/20.jpg': expected a whole"
-    ):
+    job = make_job(folder, tmp_path / "out")
+    expected = r"test.jsonl:\d+: picture 'vg/VG_100K/20.jpg': expected a complete"
+    with pytest.raises(InputError, match=expected):
         build_release(job)
     assert not (tmp_path / "out").exists()
-    written = note_tables(monkeypatch)
+    written = record_tables(monkeypatch)
     bad.write_bytes(good)
     build_release(job)
-    assert len(written) <= 3  # its own, and those after it whose cut the other size moved
+    assert len(written) <= 3  # its own shard, and later ones that end at another picture now
     assert check_release(tmp_path / "out") == []
 
 
-def test_a_picture_that_changes_while_a_build_is_stopped(tmp_path: Path) -> None:
+def test_a_picture_that_changes_between_two_runs_is_read_again(tmp_path: Path) -> None:
     folder = make_sources(tmp_path / "sources")
-    job = Job([folder / "json"], PictureFolder(folder), tmp_path / "out", shard_bytes=SMALL_SHARDS)
+    job = make_job(folder, tmp_path / "out")
     build_share(job, Share(1, 2))
     changed = folder / "vg" / "VG_100K" / "0.jpg"
     Image.new("RGB", (20, 20), "red").save(changed)
     build_share(job, Share(1, 2))
     build_share(job, Share(2, 2))
     finish_release(tmp_path / "out")
-    build_release(
-        Job([folder / "json"], PictureFolder(folder), tmp_path / "new", shard_bytes=SMALL_SHARDS)
-    )
+    build_release(make_job(folder, tmp_path / "new"))
     assert snapshot(tmp_path / "out") == snapshot(tmp_path / "new")
 
 
-def test_workers_give_the_same_bytes(sources: Path, calm: dict[str, bytes], tmp_path: Path) -> None:
-    job = Job(
-        [sources / "json"], PictureFolder(sources), tmp_path / "out", shard_bytes=SMALL_SHARDS
-    )
-    build_release(job, workers=2)
-    assert snapshot(tmp_path / "out") == calm
+def test_several_workers_give_the_same_bytes(
+    sources: Path, undisturbed: dict[str, bytes], tmp_path: Path
+) -> None:
+    build_release(make_job(sources, tmp_path / "out"), workers=2)
+    assert snapshot(tmp_path / "out") == undisturbed
 
 
-def test_shares_and_finish(
+def test_shares_are_joined_by_finish(
     sources: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = [
-        "--annotations",
-        str(sources / "json"),
-        "--images",
-        str(sources),
-        "--out",
-        str(tmp_path / "out"),
-    ]
+    arguments = ["--annotations", str(sources / "json"), "--images", str(sources)]
+    arguments += ["--out", str(tmp_path / "out")]
     assert upload.main(["build", *arguments, "--shard", "2/3"]) == 0
     assert upload.main(["finish", "--out", str(tmp_path / "out")]) == 1
-    assert (
-        "expected all shards, 4 of 6 are missing, dalle-adversarial-00000"
-        in capsys.readouterr().err
-    )
+    error = capsys.readouterr().err
+    assert "expected all shards, 4 of 6 are missing, dalle-adversarial-00000" in error
     for share in ("1/3", "3/3", "1/3"):
         assert upload.main(["build", *arguments, "--shard", share]) == 0
     assert upload.main(["finish", "--out", str(tmp_path / "out")]) == 0
@@ -248,8 +241,8 @@ def test_workers_end_when_their_parent_is_killed(sources: Path, tmp_path: Path) 
 
 
 def list_group(group: int) -> set[int]:
-    """Processes of a session that still run."""
-    found = set()
+    """Return the processes of a session that still run."""
+    processes = set()
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
             _, _, rest = path.read_text().rpartition(")")
@@ -257,50 +250,54 @@ def list_group(group: int) -> set[int]:
             continue
         state, _, _, session = rest.split()[:4]
         if int(session) == group and state != "Z":
-            found.add(int(path.parent.name))
-    return found
+            processes.add(int(path.parent.name))
+    return processes
 
 
 @pytest.fixture(scope="module")
 def single(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
-    """The stand-in of the whole benchmark on small pictures, and its sources."""
+    """A stand-in of the whole benchmark with small pictures: its folder and its picture sources."""
     folder = tmp_path_factory.mktemp("single")
     return folder, make_standin(folder, small=True)
 
 
 @pytest.mark.scale
 class TestScale:
-    """The whole benchmark's number of questions, and ten times that, on small pictures; minutes."""
+    """Builds of as many questions as the benchmark has, and ten times as many; takes minutes."""
 
     SHARD_BYTES = 1 << 18
 
     def test_memory_does_not_grow(self, single: tuple[Path, list[str]], tmp_path: Path) -> None:
-        images = make_standin(tmp_path / "tenfold", copies=10, small=True)
-        peaks = []
-        for (folder, places), size in ((single, 1), ((tmp_path / "tenfold", images), 10)):
-            out = tmp_path / f"out{size}"
-            process = start(folder, places, out, self.SHARD_BYTES, workers=2)
-            peaks.append(int(process.communicate()[0]))
-            lines = sum(path.read_bytes().count(b"\n") for path in out.glob("data/*/*.jsonl"))
-            assert lines == size * 22_440
-        print(f"peak KiB: {peaks}")
-        assert peaks[1] < peaks[0] * 1.10
+        tenfold = tmp_path / "tenfold"
+        images = make_standin(tenfold, copies=10, small=True)
+        peak = self.measure_peak(*single, tmp_path / "out1", questions=22_440)
+        peak_tenfold = self.measure_peak(tenfold, images, tmp_path / "out10", questions=224_400)
+        print(f"peak KiB: {peak}, {peak_tenfold}")
+        assert peak_tenfold < peak * 1.10
 
-    def test_killed_at_twenty_moments(self, single: tuple[Path, list[str]], tmp_path: Path) -> None:
+    def measure_peak(self, folder: Path, images: list[str], out: Path, questions: int) -> int:
+        """Return the peak memory of a build in KiB, and check the number of its records."""
+        process = start(folder, images, out, self.SHARD_BYTES, workers=2)
+        peak = int(process.communicate()[0])
+        records = sum(path.read_bytes().count(b"\n") for path in out.glob("data/*/*.jsonl"))
+        assert records == questions
+        return peak
+
+    def test_builds_killed_at_twenty_moments_resume(
+        self, single: tuple[Path, list[str]], tmp_path: Path
+    ) -> None:
         folder, images = single
         begun = time.monotonic()
-        start(folder, images, tmp_path / "calm", self.SHARD_BYTES, workers=2).communicate()
-        takes = time.monotonic() - begun
-        expected = snapshot(tmp_path / "calm")
+        start(folder, images, tmp_path / "undisturbed", self.SHARD_BYTES, workers=2).communicate()
+        seconds = time.monotonic() - begun
+        expected = snapshot(tmp_path / "undisturbed")
         rng = random.Random(5)
         killed = 0
         for trial in range(20):
-            out = (
-                tmp_path / f"out{trial % 4}"
-            )  # what was killed goes on from trial to trial, four builds in turn
+            out = tmp_path / f"out{trial % 4}"  # each of four builds is killed several times
             process = start(folder, images, out, self.SHARD_BYTES, workers=2)
             try:
-                process.communicate(timeout=rng.uniform(0.2, 1.0) * takes * 0.5)
+                process.communicate(timeout=rng.uniform(0.2, 1.0) * seconds * 0.5)
             except subprocess.TimeoutExpired:
                 kill(process)
                 killed += 1
@@ -311,5 +308,5 @@ class TestScale:
             )
             assert snapshot(out) == expected
             assert not list(tmp_path.glob(f"out{number}.*"))
-        print(f"{killed} builds were killed, a whole one takes {takes:.1f} s")
+        print(f"{killed} builds were killed; an undisturbed one takes {seconds:.1f} s")
         assert killed >= 12

@@ -13,9 +13,9 @@ from mmrel_kit.questions.records import Triplet, parse_question
 from mmrel_kit.questions.taxonomy import read_taxonomy
 from mmrel_kit.semidc.items import Item, Proposal
 from mmrel_kit.semidc.people import ask
-from mmrel_kit.semidc.people.ask import Verified, make_negatives, make_questions, read_verified
+from mmrel_kit.semidc.people.ask import Verified, make_questions, propose_negatives, read_verified
 from mmrel_kit.semidc.people.store import Decision, Project
-from mmrel_kit.semidc.words import are_same
+from mmrel_kit.semidc.words import are_synonyms
 from tests.helpers.labelling import (
     FIRST,
     SECOND,
@@ -56,7 +56,7 @@ def test_what_people_corrected_is_the_false_twin_of_what_is_true(tmp_path: Path)
         ("What is the action relation of a person to a surfboard in the image?", "stand"),
         ("Does a person sit a surfboard in the image?", "no"),
     ]
-    assert make_negatives(project) == []
+    assert propose_negatives(project) == []
 
 
 def test_another_verb_is_false_only_once_people_said_so(tmp_path: Path) -> None:
@@ -66,20 +66,20 @@ def test_another_verb_is_false_only_once_people_said_so(tmp_path: Path) -> None:
         (SECOND, "action", "man ride cart", "accept"),
     )
     assert not [pair for pair in asked(project) if pair[1] == "no"]
-    negatives = make_negatives(project)
+    negatives = propose_negatives(project)
     assert [(p.image_id, *p.triplet, p.origin) for p in negatives] == [
         (FIRST, "man", "pull", "cart", "negative"),  # the opposite of push
         (SECOND, "man", "push", "cart", "negative"),  # what another picture shows of the same two
     ]
     hashes = project.pictures()
     project.add((proposal, hashes[proposal.image_id]) for proposal in negatives)
-    assert make_negatives(project) == []  # people have not looked at them yet
+    assert propose_negatives(project) == []  # people have not looked at them yet
     decide(project, "ann", "accept")  # it is true: no negative, and another verb is looked for
     decide(project, "ann", "reject")
     assert [pair for pair in asked(project) if pair[1] == "no"] == [
         ("Does a man push a cart in the image?", "no")
     ]
-    assert {p.triplet.relation for p in make_negatives(project)} == {"ride"}
+    assert {p.triplet.relation for p in propose_negatives(project)} == {"ride"}
 
 
 def test_a_false_verb_never_means_the_same(tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_a_false_verb_never_means_the_same(tmp_path: Path) -> None:
         (FIRST, "action", "man look dog", "accept"),
         (SECOND, "action", "man watch dog", "accept"),
     )
-    assert make_negatives(project) == []
+    assert propose_negatives(project) == []
 
 
 def test_what_contradicts_itself_becomes_no_question(tmp_path: Path) -> None:
@@ -147,9 +147,9 @@ def test_a_word_of_another_category_is_no_false_verb(tmp_path: Path) -> None:
     add_unchecked(
         project, ("action", "cup above dog", "model"), ("action", "man inside dog", "negative")
     )
-    assert make_negatives(project) == []
+    assert propose_negatives(project) == []
     add_unchecked(project, ("action", "man throw dog", "model"))
-    assert [p.triplet for p in make_negatives(project)] == [("cup", "throw", "dog")]
+    assert [p.triplet for p in propose_negatives(project)] == [("cup", "throw", "dog")]
 
 
 # ---- large projects: what the quadratic code of version 1.0.0 said
@@ -196,7 +196,7 @@ def plain_negatives(project: Project) -> list[Proposal]:
         ask._pair(v.item) for v in read_verified(project) if v.item.origin == "negative"
     }
     proposals = []
-    for verified in make_questions(project).waiting:
+    for verified in make_questions(project).awaiting_negative:
         truth, image_id = verified.truth or verified.item.triplet, verified.item.image_id
         pair = image_id, truth.subject, truth.object
         if pair in pending:
@@ -204,7 +204,9 @@ def plain_negatives(project: Project) -> list[Proposal]:
         taken = [i.triplet.relation for i in items if ask._pair(i) == pair]
         taken.append(truth.relation)
         verbs = plain_rank(truth, items)
-        fitting = (verb for verb in verbs if not any(are_same("action", verb, t) for t in taken))
+        fitting = (
+            verb for verb in verbs if not any(are_synonyms("action", verb, t) for t in taken)
+        )
         if verb := next(fitting, None):
             source = f"ask: false verb for item {verified.item.id}"
             proposal = truth._replace(relation=verb)
@@ -238,8 +240,8 @@ def test_ask_says_what_a_look_at_every_item_says(tmp_path: Path, seed: int) -> N
             project.decide(Decision(f"{item.id}", item.id, "ann", verdict, correction))
     questions = make_questions(project)
     waiting, asked_about = plain_waiting(project)
-    assert {v.item.id for v in questions.waiting} == waiting
+    assert {v.item.id for v in questions.awaiting_negative} == waiting
     false = [r for r in questions.records if r.answer == "no"]
     assert [(r.subject, r.relation, r.object) for r in false] == asked_about
-    assert make_negatives(project) == plain_negatives(project)
+    assert propose_negatives(project) == plain_negatives(project)
     project.close()

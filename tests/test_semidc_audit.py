@@ -26,7 +26,7 @@ from mmrel_kit.semidc.people.audit import (
     read_raw_names,
 )
 from mmrel_kit.semidc.people.store import Project
-from tests.helpers.labelling import add_unchecked, decide, draw, run_label, state_triplets
+from tests.helpers.labelling import add_unchecked, decide, draw_picture, make_reply, run_label
 from tests.helpers.stub_endpoint import StubEndpoint
 
 if TYPE_CHECKING:
@@ -63,10 +63,10 @@ def damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project
     images = tmp_path / "images"
     candidates = []
     for number in range(len(SAID)):
-        candidates.append(Candidate(draw(images, PICTURE.format(number)), 200, 200))
-    replies = [state_triplets((*said, 0.5)) for said in SAID]
+        candidates.append(Candidate(draw_picture(images, PICTURE.format(number)), 200, 200))
+    replies = [make_reply((*said, 0.5)) for said in SAID]
     drops = Counter[str]()
-    stub = StubEndpoint(lambda asked: replies[asked.number - 1])
+    stub = StubEndpoint(lambda request: replies[request.number - 1])
     with monkeypatch.context() as patch, stub:
         patch.setattr(semidc_words, "tidy_name", old_tidy_name)
         store = tmp_path / "replies.sqlite"
@@ -252,7 +252,7 @@ def test_a_name_that_makes_no_question_is_said_and_left(tmp_path: Path, capsys: 
     project = make_named(tmp_path, Triplet("min hat", "above", "horse"), category="spatial")
     lines = audit(capsys, project, "--rename", "min hat=man in a hat")[1]
     assert lines[-1] == (
-        "  left as it is: spatial: no question can be asked about 'man in a hat above horse'; "
+        "  unchanged: spatial: no question can be asked about 'man in a hat above horse'; "
         "choose another name with --rename"
     )
     assert [item.triplet.subject for item in project.items()] == ["min hat"]
@@ -270,7 +270,7 @@ def test_a_name_that_makes_no_question_is_said_and_left(tmp_path: Path, capsys: 
         (["--raw", "none.jsonl"], "none.jsonl: No such file or directory"),
         (["--raw", "text"], "text:1: expected a JSON object in each line"),
         (["--raw", "other"], "other:1: expected things, or subject and object, got"),
-        (["--raw", "items"], "items:1: expected what models or files said, got an item to verify"),
+        (["--raw", "items"], "items:1: expected raw names, got an item to verify"),
         (["--raw", "project.sqlite"], "project.sqlite: expected a store of replies: no such table"),
     ],
 )  # fmt: skip

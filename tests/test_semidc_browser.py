@@ -1,4 +1,4 @@
-"""The page in a real headless Chromium, against the real server in a process of its own; CI runs these separately."""
+"""The page in headless Chromium, with the server in its own process; CI runs these separately."""
 
 from __future__ import annotations
 
@@ -194,7 +194,7 @@ def test_offline_moments_are_bridged(tmp_path: Path, start: Callable[..., Any]) 
     time.sleep(PAUSE)
     page.press("r")
     page.wait(lambda: page.state == "offline")
-    assert "out of reach" in page.find("#status").text
+    assert "unreachable" in page.find("#status").text
     time.sleep(PAUSE)
     page.press("a")  # counts for nothing: an answer is pending
     page.driver.execute_cdp_cmd("Network.emulateNetworkConditions", {**offline, "offline": False})
@@ -230,7 +230,7 @@ def post(
 
 
 def work(port: list[int], name: str, kept: list[tuple[str, str]], enough: int) -> None:
-    """Decide over HTTP as fast as the server takes it; what had no answer is sent again, under the same id."""
+    """Decide over HTTP as fast as possible; resend decisions without a response under their id."""
     cookie, decision = "", None
     while len(kept) < enough:
         with contextlib.suppress(OSError, http.client.HTTPException):
@@ -298,7 +298,7 @@ def test_disagreements_are_settled_by_a_third_person(
 
 
 def judge(page: Page, truths: list[Any], corrects: bool) -> None:
-    """Decide on all that is shown, by keyboard, as somebody who sees what is true of the pictures."""
+    """Decide on all items by keyboard, as somebody who knows what is true in the pictures."""
     known = {(truth.image_id, " ".join(truth.triplet)) for truth in truths}
     while page.state != "empty":
         image_id = str(page.find("#picture").get_attribute("alt")).removeprefix("Picture ")
@@ -313,7 +313,7 @@ def judge(page: Page, truths: list[Any], corrects: bool) -> None:
 def test_the_paper_s_example_from_proposal_to_score(
     tmp_path: Path, start: Callable[..., Any], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    project, truths = demo.prepare(tmp_path)
+    project, truths = demo.prepare_project(tmp_path)
     shutil.copyfile(tmp_path / "proposals.jsonl", tmp_path / "items.jsonl")
     server = start(Server, tmp_path)
     ann, ben = (start(Page, server.url, name) for name in ("ann", "ben"))
@@ -338,7 +338,7 @@ def test_the_paper_s_example_from_proposal_to_score(
         page.find("#again").click()
         page.wait(lambda page=page: page.state == "ready")
         judge(page, truths, corrects=False)
-    assert demo.finish(tmp_path, project, truths, play_on=False, run=run_verb) == 0
+    assert demo.finish_demo(tmp_path, project, truths, is_scripted=False, run=run_verb) == 0
     told = capfd.readouterr().out
     assert "ann / ben" in told
     assert "release: 0 problems, 0 warnings" in told
@@ -388,22 +388,25 @@ def test_magnifying_and_moving_by_keyboard(tmp_path: Path, start: Callable[..., 
 
 
 CONTRAST = """
-const lum = c => { const [r, g, b] = c.map(v => (v /= 255) <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4)
+const linear = v => (v /= 255) <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4
+const lum = c => { const [r, g, b] = c.map(linear)
   return .2126 * r + .7152 * g + .0722 * b }
 const canvas = document.createElement('canvas').getContext('2d', {willReadFrequently: true})
 const rgb = c => { canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = c; canvas.fillRect(0, 0, 1, 1)
   return [...canvas.getImageData(0, 0, 1, 1).data] }
-const ground = e => { for (; e; e = e.parentElement) { const c = rgb(getComputedStyle(e).backgroundColor)
+const ground = e => { for (; e; e = e.parentElement) {
+  const c = rgb(getComputedStyle(e).backgroundColor)
   if (c[3] === 255) return c.slice(0, 3) } return [255, 255, 255] }
 return [...document.querySelectorAll('body *')].filter(e => e.checkVisibility()
     && [...e.childNodes].some(n => n.nodeType === 3 && n.data.trim())).map(e => {
   const a = lum(rgb(getComputedStyle(e).color).slice(0, 3)), b = lum(ground(e))
-  return [(Math.max(a, b) + .05) / (Math.min(a, b) + .05), e.tagName + ' ' + e.textContent.trim().slice(0, 30)] })
+  const name = e.tagName + ' ' + e.textContent.trim().slice(0, 30)
+  return [(Math.max(a, b) + .05) / (Math.min(a, b) + .05), name] })
 """
 NAMELESS = """
 return [...document.querySelectorAll('button, input, img, dialog, progress')].filter(e =>
-  !(e.textContent.trim() || e.getAttribute('aria-label') || e.getAttribute('aria-labelledby') || e.alt
-    || (e.labels && e.labels.length))).map(e => e.outerHTML)
+  !(e.textContent.trim() || e.getAttribute('aria-label') || e.getAttribute('aria-labelledby')
+    || e.alt || (e.labels && e.labels.length))).map(e => e.outerHTML)
 """
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -14,9 +13,9 @@ from mmrel_kit.semidc.people.store import Project
 from tests.helpers.labelling import (
     FIRST,
     decide,
-    draw,
+    draw_picture,
+    make_reply,
     run_label,
-    state_triplets,
 )
 from tests.helpers.stub_endpoint import StubEndpoint
 
@@ -25,10 +24,10 @@ def test_the_commands_lead_from_pictures_to_records(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     images, file = tmp_path / "images", tmp_path / "items.jsonl"
-    draw(images, FIRST)
+    draw_picture(images, FIRST)
     status, out, _ = run_label(capsys, "select", "--images", images, "--out", tmp_path / "c.jsonl")
     assert (status, out.splitlines()[0]) == (0, f"1 pictures written to {tmp_path / 'c.jsonl'}")
-    with StubEndpoint(lambda asked: state_triplets(("cat", "on", "dog", 0.5))) as stub:
+    with StubEndpoint(lambda request: make_reply(("cat", "on", "dog", 0.5))) as stub:
         where = (
             "--base-url",
             stub.url,
@@ -51,7 +50,7 @@ def test_the_commands_lead_from_pictures_to_records(
             *where,
         )
         status, out, _ = run_label(capsys, *words)
-        assert (status, stub.asked[0].body["seed"]) == (0, 1)
+        assert (status, stub.requests[0].body["seed"]) == (0, 1)
         assert "1 items to verify written to" in out
         status, out, err = run_label(capsys, *words, "--times", 5, "--max-requests", 2)
         assert status == 1
@@ -74,24 +73,30 @@ def test_the_commands_lead_from_pictures_to_records(
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("agree", "none.sqlite"), "mmrel label agree: none.sqlite: expected a project file, found none"),
-        (("select", "--images", "none", "--out", "c.jsonl"), "mmrel label select: none: expected pictures"),
-        (("verify", "p.sqlite"), "mmrel label verify: expected --images, the folder that holds vg/, SPEC/ …, got ''"),
-        (("propose", "none.jsonl", "--category", "action", "--images", ".", "--out", "o", "--base-url",
-          "http://127.0.0.1:9/v1", "--model", "m"), "mmrel label propose: none.jsonl: No such file or directory"),
+        ("agree none.sqlite", "agree: none.sqlite: expected a project file, found none"),
+        ("select --images none --out c.jsonl", "select: none: expected pictures"),
+        (
+            "verify p.sqlite",
+            "verify: expected --images, the folder that holds vg/, SPEC/ …, got ''",
+        ),
+        (
+            "propose none.jsonl --category action --images . --out o"
+            " --base-url http://127.0.0.1:9/v1 --model m",
+            "propose: none.jsonl: No such file or directory",
+        ),
     ],
-)  # fmt: skip
+)
 def test_errors_are_one_line(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-    words: Any,
+    words: str,
     told: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    status, _, err = run_label(capsys, *words)
+    status, _, err = run_label(capsys, *words.split())
     assert status == 1
-    assert err.startswith(told)
+    assert err.startswith(f"mmrel label {told}")
     assert len(err.splitlines()) == 1
     assert list(tmp_path.iterdir()) == []  # verify used to leave a project behind
 
@@ -124,7 +129,7 @@ def test_lines_that_are_no_text_are_one_error(
 
 
 def test_a_file_of_items_with_such_a_word_is_refused_by_its_line(tmp_path: Path) -> None:
-    draw(tmp_path, FIRST)
+    draw_picture(tmp_path, FIRST)
     triplet = Triplet("cup", "above", "dog")
     proposal = Proposal(FIRST, "action", triplet, 0.5, None, "model", "test")
     write_proposals(tmp_path / "p.jsonl", [proposal])

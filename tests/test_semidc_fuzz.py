@@ -1,4 +1,4 @@
-"""A fuzz of the HTTP interface from its own OpenAPI description: no crash, and nothing written by what is invalid."""
+"""Fuzz the HTTP interface by its OpenAPI schema: no crash, and invalid requests write nothing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mmrel_kit.semidc.items import Proposal, hash_picture  # noqa: E402
 from mmrel_kit.semidc.people import server as verify  # noqa: E402
 from mmrel_kit.semidc.people.store import Project  # noqa: E402
 from tests.helpers.labelling import FIRST as PICTURE  # noqa: E402
-from tests.helpers.labelling import draw  # noqa: E402
+from tests.helpers.labelling import draw_picture  # noqa: E402
 
 if TYPE_CHECKING:
     from schemathesis import Case
@@ -31,7 +31,7 @@ HOST = "127.0.0.1:8008"
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     folder = tmp_path_factory.mktemp("fuzz")
-    draw(folder, PICTURE)
+    draw_picture(folder, PICTURE)
     made = Project(folder / "project.sqlite", make=True)
     sha256 = hash_picture(folder, PICTURE, "")
     triplets = (Triplet("person", "ride", f"horse {n}") for n in range(500))
@@ -56,8 +56,14 @@ FUZZ = settings(
     database=None,
     suppress_health_check=list(HealthCheck),
 )
-OPERATIONS = ("POST /api/sign-in", "POST /api/next", "POST /api/decisions", "POST /api/undo", "GET /api/vocabulary",
-              "GET /picture/{sha256}")  # fmt: skip
+OPERATIONS = (
+    "POST /api/sign-in",
+    "POST /api/next",
+    "POST /api/decisions",
+    "POST /api/undo",
+    "GET /api/vocabulary",
+    "GET /picture/{sha256}",
+)
 
 
 def dump(project: Project) -> list[str]:
@@ -81,7 +87,9 @@ def test_no_crash_and_nothing_written_by_what_is_invalid(
     operation = schema.find_operation_by_label(label)
     name = "YW5u"  # ann
     cookies = (
-        {app.state.cookie: f"{name}.{verify._sign(project.secret(), name)}"} if signed_in else {}
+        {app.state.cookie: f"{name}.{verify._sign(project.signing_key(), name)}"}
+        if signed_in
+        else {}
     )
     modes = (operation.as_strategy(generation_mode=mode) for mode in GenerationMode)
 

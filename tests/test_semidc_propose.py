@@ -19,18 +19,18 @@ from tests.helpers.labelling import (
     DOG,
     FIRST,
     SECOND,
-    draw,
+    draw_picture,
+    make_reply,
     make_things,
     run_label,
-    state_triplets,
 )
-from tests.helpers.stub_endpoint import Asked, Fault, StubEndpoint
+from tests.helpers.stub_endpoint import Fault, StubEndpoint, StubRequest
 
 
 def run(
     folder: Path,
     say: Any,
-    fault: Any = lambda asked: None,
+    fault: Any = lambda request: None,
     category: str = "spatial",
     **options: Any,
 ) -> Any:
@@ -43,7 +43,7 @@ def run_at(stub: StubEndpoint, folder: Path, category: str = "spatial", **option
     images, drops = folder / "images", Counter[str]()
     things = make_things(CAT, DOG)
     candidates = [
-        Candidate(draw(images, image_id), 200, 200, things) for image_id in (FIRST, SECOND)
+        Candidate(draw_picture(images, image_id), 200, 200, things) for image_id in (FIRST, SECOND)
     ]
     store, settings = folder / "replies.sqlite", {"retries": 0, "concurrency": 1}
     asking = Endpoint(stub.url, "m", store, parameters=PARAMETERS, **settings)
@@ -53,17 +53,17 @@ def run_at(stub: StubEndpoint, folder: Path, category: str = "spatial", **option
 
 
 def test_a_model_s_triplets_become_proposals(tmp_path: Path) -> None:
-    said = state_triplets(("Cat", "to the left of", "the dog", 0.8), ("dog", "on", "cat", 1.5))
-    proposals, drops, stub = run(tmp_path, lambda asked: f"```json\n{said}\n```")
+    said = make_reply(("Cat", "to the left of", "the dog", 0.8), ("dog", "on", "cat", 1.5))
+    proposals, drops, stub = run(tmp_path, lambda request: f"```json\n{said}\n```")
     assert [(p.image_id, *p.triplet, p.confidence) for p in proposals] == [
         (FIRST, "cat", "left", "dog", 0.8), (FIRST, "dog", "on", "cat", 1.0),
         (SECOND, "cat", "left", "dog", 0.8), (SECOND, "dog", "on", "cat", 1.0),
     ]  # fmt: skip
     assert not drops
     assert {p.source for p in proposals} == {"propose spatial-1 m"}
-    assert "Speak only of these things in it: cat, dog." in stub.asked[0].prompt
-    assert stub.asked[0].body["response_format"]["json_schema"]["strict"] is True
-    assert not {"{things}", "{relations}"} & set(stub.asked[0].prompt.split())
+    assert "Speak only of these things in it: cat, dog." in stub.requests[0].prompt
+    assert stub.requests[0].body["response_format"]["json_schema"]["strict"] is True
+    assert not {"{things}", "{relations}"} & set(stub.requests[0].prompt.split())
 
 
 @pytest.mark.parametrize(
@@ -72,28 +72,31 @@ def test_a_model_s_triplets_become_proposals(tmp_path: Path) -> None:
         ("I see a cat.", "reply: not JSON"),
         ("", "reply: not JSON"),
         ("[" * 50_000, "reply: not JSON"),
-        ("[]", "reply: not of the schema"),
-        ('{"triplets": [{"subject": "cat"}]}', "reply: not of the schema"),
-        (state_triplets(("cat", "on", 7, 0.5)), "reply: not of the schema"),
-        (state_triplets(("cat", "on", "dog", "high")), "reply: not of the schema"),
-        (state_triplets(("cat", "among", "dog", 0.5)), "triplet: outside the taxonomy"),
-        (state_triplets(("cat", "on", "unicorn", 0.5)), "triplet: about things not asked for"),
-        (state_triplets(("cat", "on", "cat", 0.5)), "triplet: the same thing twice"),
-        (state_triplets(("cat", "on", "dog?", 0.5)), "triplet: no question can be asked about it"),
-        (state_triplets(("cat", "on", "", 0.5)), "triplet: no question can be asked about it"),
+        ("[]", "reply: does not match the schema"),
+        ('{"triplets": [{"subject": "cat"}]}', "reply: does not match the schema"),
+        (make_reply(("cat", "on", 7, 0.5)), "reply: does not match the schema"),
+        (make_reply(("cat", "on", "dog", "high")), "reply: does not match the schema"),
+        (make_reply(("cat", "among", "dog", 0.5)), "triplet: outside the taxonomy"),
+        (
+            make_reply(("cat", "on", "unicorn", 0.5)),
+            "triplet: about things that were not asked about",
+        ),
+        (make_reply(("cat", "on", "cat", 0.5)), "triplet: subject and object are the same"),
+        (make_reply(("cat", "on", "dog?", 0.5)), "triplet: no question can be asked about it"),
+        (make_reply(("cat", "on", "", 0.5)), "triplet: no question can be asked about it"),
     ],
 )  # fmt: skip
 def test_what_is_no_proposal_is_counted_by_reason(tmp_path: Path, said: str, reason: str) -> None:
-    good = state_triplets(("cat", "on", "dog", 0.5))
-    proposals, drops, _ = run(tmp_path, lambda asked: said if asked.number == 1 else good)
+    good = make_reply(("cat", "on", "dog", 0.5))
+    proposals, drops, _ = run(tmp_path, lambda request: said if request.number == 1 else good)
     assert [p.image_id for p in proposals] == [SECOND]
     assert drops == {reason: 1}
 
 
 def test_a_verb_of_another_category_is_no_proposal(tmp_path: Path) -> None:
     # Such a reply was proposed, rejected by people, and became a question with the answer no.
-    said = state_triplets(*(("cat", verb, "dog", 0.5) for verb in ("above", "bigger", "watch")))
-    proposals, drops, _ = run(tmp_path, lambda asked: said, category="action")
+    said = make_reply(*(("cat", verb, "dog", 0.5) for verb in ("above", "bigger", "watch")))
+    proposals, drops, _ = run(tmp_path, lambda request: said, category="action")
     assert {p.triplet for p in proposals} == {("cat", "look", "dog")}
     assert drops == {
         "triplet: expected a verb (hold, ride, eat …), got the spatial word 'above'": 2,
@@ -104,25 +107,25 @@ def test_a_verb_of_another_category_is_no_proposal(tmp_path: Path) -> None:
 def test_refusals_and_failures_are_counted_and_failures_are_asked_again(tmp_path: Path) -> None:
     refusal = b'{"choices": [{"message": {"content": null, "refusal": "no"}}]}'
 
-    def fault(asked: Asked) -> Fault | None:
-        return {1: Fault(body=refusal), 2: Fault(400)}.get(asked.number)
+    def fault(request: StubRequest) -> Fault | None:
+        return {1: Fault(body=refusal), 2: Fault(400)}.get(request.number)
 
-    with StubEndpoint(lambda asked: state_triplets(("cat", "on", "dog", 0.5)), fault) as stub:
+    with StubEndpoint(lambda request: make_reply(("cat", "on", "dog", 0.5)), fault) as stub:
         proposals, drops = run_at(stub, tmp_path)
         assert (proposals, drops) == ([], {"reply: refusal": 1, "no reply: HTTP 400": 1})
         proposals, drops = run_at(stub, tmp_path)
     assert [p.image_id for p in proposals] == [SECOND]
-    assert (len(stub.asked), drops) == (3, {"reply: refusal": 1})
+    assert (len(stub.requests), drops) == (3, {"reply: refusal": 1})
 
 
 def test_the_spread_of_several_answers_is_kept(tmp_path: Path) -> None:
     on, under = ("cat", "on", "dog", 0.9), ("cat", "under", "dog", 0.6)
     proposals, _, stub = run(
         tmp_path,
-        lambda asked: state_triplets(on) if asked.nth < 3 else state_triplets(on, under),
+        lambda request: make_reply(on) if request.attempt < 3 else make_reply(on, under),
         times=3,
     )
-    assert len(stub.asked) == 6
+    assert len(stub.requests) == 6
     assert [(p.triplet.relation, p.confidence, p.spread) for p in proposals[:2]] == [
         ("on", 0.9, {"asked": 3, "said": 3, "confidences": [0.9, 0.9, 0.9]}),
         ("under", 0.2, {"asked": 3, "said": 1, "confidences": [0.6]}),
@@ -147,9 +150,9 @@ def test_the_replies_of_propose_lie_beside_its_output(
 ) -> None:
     """They lay in the working folder's replies.sqlite, whatever the output, model and endpoint."""
     monkeypatch.chdir(tmp_path)
-    draw(tmp_path / "images", FIRST)
+    draw_picture(tmp_path / "images", FIRST)
     run_label(capsys, "select", "--images", "images", "--out", "c.jsonl")
-    with StubEndpoint(lambda asked: state_triplets(("cat", "on", "dog", 0.5))) as stub:
+    with StubEndpoint(lambda request: make_reply(("cat", "on", "dog", 0.5))) as stub:
         words = ("propose", "c.jsonl", "--category", "spatial", "--images", "images")
         endpoint = ("--base-url", stub.url, "--model", "m")
         status, out, _ = run_label(capsys, *words, "--out", "new/items.jsonl", *endpoint)
@@ -163,10 +166,10 @@ def test_propose_without_an_answer_ends_with_1(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """It ended with 0, and an empty file."""
-    draw(tmp_path / "images", FIRST)
+    draw_picture(tmp_path / "images", FIRST)
     run_label(capsys, "select", "--images", tmp_path / "images", "--out", tmp_path / "c.jsonl")
     words = ("propose", tmp_path / "c.jsonl", "--category", "spatial")
     folders = ("--images", tmp_path / "images", "--out", tmp_path / "items.jsonl")
-    with StubEndpoint(fault=lambda asked: Fault(400)) as stub:
+    with StubEndpoint(fault=lambda request: Fault(400)) as stub:
         status, out, _ = run_label(capsys, *words, *folders, "--base-url", stub.url, "--model", "m")
     assert (status, out.splitlines()[0]) == (1, "0 answered, 1 failed")

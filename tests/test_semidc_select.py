@@ -23,9 +23,11 @@ from tests.helpers.labelling import (
     DOG,
     FIRST,
     SECOND,
-    draw,
+    draw_picture,
     make_things,
 )
+
+TILES = [(f"tile {n}", 30 * (n % 6), 30 * (n // 6), 29, 29) for n in range(13)]
 
 
 @pytest.mark.parametrize(
@@ -35,30 +37,30 @@ from tests.helpers.labelling import (
         ([], None),
         ([CAT], "fewer than 2 large things"),
         ([CAT, ("fly", 0, 0, 5, 5)], "fewer than 2 large things"),
-        ([(f"tile {n}", 30 * (n % 6), 30 * (n // 6), 29, 29) for n in range(13)], "more than 12 large things"),
+        (TILES, "more than 12 large things"),
         ([CAT, DOG, *[(f"ant {n}", n, 0, 2, 2) for n in range(21)]], "more than 20 small things"),
-        ([CAT, ("coat", 5, 5, 70, 70)], "large things cover each other"),
-        ([CAT, ("cat", 100, 0, 80, 80), DOG], "fewer than 2 large things that stand alone by their name"),
+        ([CAT, ("coat", 5, 5, 70, 70)], "large things overlap too much"),
+        ([CAT, ("cat", 100, 0, 80, 80), DOG], "fewer than 2 large things with a unique name"),
     ],
 )  # fmt: skip
 def test_scenes_are_left_out_by_stated_rules(
     tmp_path: Path, things: list[Any], reason: str | None
 ) -> None:
     drops: Counter[str] = Counter()
-    candidate = Candidate(draw(tmp_path, FIRST), 200, 200, make_things(*things))
+    candidate = Candidate(draw_picture(tmp_path, FIRST), 200, 200, make_things(*things))
     kept = list(select(iter([candidate]), tmp_path, drops))
     assert (len(kept), drops) == ((0, {reason: 1}) if reason else (1, {}))
 
 
 def test_pictures_of_a_folder_are_left_out_where_they_cannot_be_used(tmp_path: Path) -> None:
-    draw(tmp_path, FIRST)
-    draw(tmp_path, "vg/VG_100K/3.jpg", (100, 300))
+    draw_picture(tmp_path, FIRST)
+    draw_picture(tmp_path, "vg/VG_100K/3.jpg", (100, 300))
     (tmp_path / "vg/VG_100K/2.jpg").write_bytes((tmp_path / FIRST).read_bytes())
     (tmp_path / "vg/VG_100K/4.jpg").write_bytes(b"\xff\xd8 no picture")
     drops: Counter[str] = Counter()
     assert [c.image_id for c in select(read_folder(tmp_path), tmp_path, drops)] == [FIRST]
     assert drops == {
-        "picture stands twice": 1,
+        "duplicate picture": 1,
         "smaller than 128 pixels": 1,
         "picture does not open": 1,
     }
@@ -75,7 +77,7 @@ def test_a_picture_that_no_release_can_hold_is_left_out(tmp_path: Path) -> None:
 
 
 def test_the_size_comes_from_the_picture_unless_it_is_stated(tmp_path: Path) -> None:
-    draw(tmp_path, FIRST, (300, 150))
+    draw_picture(tmp_path, FIRST, (300, 150))
     drops: Counter[str] = Counter()
     (found,) = select(read_folder(tmp_path), tmp_path, drops)
     assert (found.width, found.height) == (300, 150)
@@ -91,12 +93,14 @@ def make_genome(folder: Path, version: str) -> None:
     cat, dog = ({"name": n, "x": x, "y": x, "w": w, "h": h} for n, x, _, w, h in (CAT, DOG))
     if version == "1.4":
         cat["names"] = [cat.pop("name")]
+    box = {side: cat[side] for side in "xywh"}
+    subject, object_ = {object_key: 1, **cat}, {object_key: 2, **dog}
+    relationship = {"predicate": "ON", "subject": subject, "object": object_}
     files = {
         "image_data": [{key: 2, "url": url, "width": 200, "height": 200}],
-        "objects": [{key: 2, "objects": [{object_key: 1, "names": ["Cat "], **{k: cat[k] for k in "xywh"}}]}],
-        "relationships": [{key: 2, "relationships": [
-            {"predicate": "ON", "subject": {object_key: 1, **cat}, "object": {object_key: 2, **dog}}]}],
-    }  # fmt: skip
+        "objects": [{key: 2, "objects": [{object_key: 1, "names": ["Cat "], **box}]}],
+        "relationships": [{key: 2, "relationships": [relationship]}],
+    }
     for name, content in files.items():
         (folder / f"{name}.json").write_text(json.dumps(content))
 

@@ -124,7 +124,7 @@ def test_a_decision_that_is_sent_again_is_kept_once(project: Project) -> None:
     project.decide(decision)
     project.decide(decision)
     assert [d.triplet for d in project.decisions()] == [STAND]
-    with pytest.raises(InputError, match="is kept already and says something else"):
+    with pytest.raises(InputError, match="was saved before with other content"):
         project.decide(Decision("a", 1, "ann", "reject"))
 
 
@@ -157,10 +157,11 @@ def test_a_third_person_settles_what_two_disagree_on(project: Project, last: str
     assert states(project)[0] == "disputed"
     assert [(v["verdict"], v["count"]) for v in project.votes(1)] == [("correct", 1), ("reject", 1)]
     assert project.next_item("ann", adjudicate=True) is None
-    assert project.next_item("cy").id == 2  # type: ignore[union-attr]  # an ordinary turn does not show it
+    # An ordinary turn does not show it.
+    assert project.next_item("cy").id == 2  # type: ignore[union-attr]
     decide(project, "cy", last, adjudicate=True, triplet=STAND if last == "correct" else None)
     assert states(project)[0] == "settled"
-    with pytest.raises(InputError, match="has been settled by another since"):
+    with pytest.raises(InputError, match="somebody else has settled this item since"):
         project.undo("ben", "ben-1-0")
     project.undo("cy", "cy-1-0")
     assert states(project)[0] == "disputed"
@@ -308,7 +309,7 @@ def test_nothing_is_judged_anew_where_the_number_of_people_stays(project: Projec
     project.set_people(2)
     project._db.set_trace_callback(None)
     assert not [text for text in statements if "decisions" in text or "items" in text]
-    assert project.get("people") == "2"
+    assert project.get_setting("people") == "2"
 
 
 def test_no_statement_of_a_decision_looks_at_all_decisions_or_items(project: Project) -> None:

@@ -1,4 +1,4 @@
-"""The HTTP interface of the page: what it serves, whom it lets in, and what it refuses without writing."""
+"""The HTTP interface of the page: what it serves, whom it admits, and what it refuses."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mmrel_kit.semidc.items import Proposal, hash_picture
 from mmrel_kit.semidc.people import server as verify
 from mmrel_kit.semidc.people.store import Project
 from tests.helpers.labelling import FIRST as PICTURE
-from tests.helpers.labelling import draw
+from tests.helpers.labelling import draw_picture
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +28,7 @@ ID = "0123456789abcdef" * 2
 
 @pytest.fixture
 def project(tmp_path: Path) -> Iterator[Project]:
-    draw(tmp_path / "images", PICTURE)
+    draw_picture(tmp_path / "images", PICTURE)
     (tmp_path / "images/secret.txt").write_text("not for anybody")
     made = Project(tmp_path / "project.sqlite", make=True)
     sha256 = hash_picture(tmp_path / "images", PICTURE, "")
@@ -255,7 +255,8 @@ def test_a_name_that_was_not_signed_here_does_not_count(project: Project, cookie
     client = make_client(project, name=None)
     name = client.app.state.cookie  # type: ignore[attr-defined]
     headers = {"Cookie": f"{name}={cookie}".encode("latin-1"), "Content-Type": "application/json"}
-    assert client.post("/api/next", content=b"{}", headers=headers).status_code == 401  # type: ignore[arg-type]
+    reply = client.post("/api/next", content=b"{}", headers=headers)  # type: ignore[arg-type]
+    assert reply.status_code == 401
 
 
 def test_the_secret_lets_in(project: Project) -> None:

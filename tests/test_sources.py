@@ -18,7 +18,12 @@ import upload
 from mmrel_kit.build.job import Job, build_release
 from mmrel_kit.files import InputError
 from mmrel_kit.pictures.containers import list_pictures, read_picture
-from mmrel_kit.pictures.sources import PictureFolder, PictureSources, make_layouts, open_source
+from mmrel_kit.pictures.sources import (
+    PictureFolder,
+    PictureSources,
+    list_candidate_paths,
+    open_source,
+)
 from tests.helpers.folders import snapshot
 
 DOMAINS = {"vg": "real", "SPEC": "sdxl", "Dall-E_generated": "dalle"}
@@ -61,7 +66,7 @@ def built_from(sources: Path, folder: Path, *specs: object) -> dict[str, bytes]:
 def test_zip_files_as_they_are_published(
     sources: Path, whole: dict[str, bytes], tmp_path: Path
 ) -> None:
-    # Visual Genome in two files with the folder's name inside, SPEC below data/, both read in place.
+    # Visual Genome in two files with the folder's name inside, SPEC below data/.
     found = pictures(sources)
     first = write_zip(
         tmp_path / "images.zip",
@@ -110,10 +115,10 @@ def test_layouts_of_spec(tmp_path: Path, prefix: str, kind: str) -> None:
         (write_zip if kind == "zip" else write_tar)(where, members)
     source = open_source(str(where))
     source.prepare(tmp_path)
-    place = source.find("SPEC/relative_size/00000001/2.jpg")
-    assert place is not None
-    assert source.read(place) == b"\x02"
-    assert source.is_current(place)
+    location = source.find("SPEC/relative_size/00000001/2.jpg")
+    assert location is not None
+    assert source.read(location) == b"\x02"
+    assert source.is_current(location)
     assert source.find("SPEC/relative_spatial/00000001/2.jpg") is None
 
 
@@ -134,7 +139,7 @@ def test_sources_of_a_domain_come_first_and_in_order(tmp_path: Path) -> None:
     )
     sources.prepare(tmp_path)
     found = [sources.find(f"vg/VG_100K/{number}.jpg") for number in (1, 2)]
-    assert [sources.read(place) for place in found if place] == [b"b", b"d"]
+    assert [sources.read(location) for location in found if location] == [b"b", b"d"]
 
 
 @given(
@@ -168,14 +173,14 @@ def test_a_large_zip_is_read(tmp_path: Path) -> None:
     source = open_source(str(path))
     source.prepare(tmp_path)
     for name, data in (("65999", b"65999"), ("large", b"large")):
-        place = source.find(f"vg/VG_100K/{name}.jpg")
-        assert place is not None
-        assert pickle.loads(pickle.dumps(source)).read(place) == data
+        location = source.find(f"vg/VG_100K/{name}.jpg")
+        assert location is not None
+        assert pickle.loads(pickle.dumps(source)).read(location) == data
 
 
 def test_layouts_keep_what_the_record_says_first() -> None:
-    assert make_layouts("SPEC/relative_size/1/2.jpg")[0] == "SPEC/relative_size/1/2.jpg"
-    assert make_layouts("Dall-E_generated/action/1.png") == [
+    assert list_candidate_paths("SPEC/relative_size/1/2.jpg")[0] == "SPEC/relative_size/1/2.jpg"
+    assert list_candidate_paths("Dall-E_generated/action/1.png") == [
         "Dall-E_generated/action/1.png",
         "action/1.png",
     ]
@@ -233,8 +238,8 @@ class TestHub:
         self, sources: Path, tmp_path: Path, fetched: list[str], monkeypatch: pytest.MonkeyPatch,
         capsys: pytest.CaptureFixture[str], step: str,
     ) -> None:  # fmt: skip
-        # The client's own words hold the address that a file is fetched from, whose query lets anybody fetch it. A
-        # connection that broke was a traceback, as it is no OSError.
+        # The client's message contains the address of the file, whose query lets anybody fetch it.
+        # A broken connection, which is not an OSError, used to be a traceback.
         import huggingface_hub
 
         from mmrel_kit.failures import httpx
@@ -267,10 +272,10 @@ class TestHub:
             ]
             assert upload.main(["build", *arguments]) == 1
             source = "hf://datasets/jiahaonie/MMRel@c0ffee"
-            told = [line for line in capsys.readouterr().err.splitlines() if source in line]
-            assert told
-            assert all("Signature" not in line and "X-Amz" not in line for line in told)
-            assert all("could not be" in line for line in told)
+            lines = [line for line in capsys.readouterr().err.splitlines() if source in line]
+            assert lines
+            assert all("Signature" not in line and "X-Amz" not in line for line in lines)
+            assert all("could not be" in line for line in lines)
 
 
 @pytest.mark.parametrize("bad", ["nothing there", "README.md", "real=nothing"])

@@ -14,7 +14,7 @@ import pytest
 from mmrel_kit.files import SCHEMA_FOLDER, InputError
 from mmrel_kit.questions.taxonomy import inflections, read_taxonomy
 from mmrel_kit.scoring.open_ended import load_taxonomy
-from mmrel_kit.semidc.words import are_same, make_triplet
+from mmrel_kit.semidc.words import are_synonyms, make_triplet
 from tests.conftest import REPOSITORY
 
 RELATION = {"name": "ride", "opposites": [], "inverse": None, "synonyms": [], "forms": []}
@@ -38,7 +38,7 @@ def test_the_taxonomy_of_a_file_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("relation", "changes", "told"),
+    ("relation", "changes", "message"),
     [
         ({"name": 7}, {}, "expected 'name' to be str, got 7"),
         ({"synonyms": "sit on"}, {}, "expected 'synonyms' to be list, got \"sit on\""),
@@ -60,11 +60,11 @@ def test_the_taxonomy_of_a_file_is_read(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_no_taxonomy_is_refused(
-    tmp_path: Path, relation: dict[str, Any], changes: dict[str, Any], told: str
+    tmp_path: Path, relation: dict[str, Any], changes: dict[str, Any], message: str
 ) -> None:
     path = write(tmp_path, relation, **changes)
     expected = re.escape(f"expected the taxonomy of relations in {path}; it cannot be read: ")
-    with pytest.raises(InputError, match=f"{expected}.*{re.escape(told)}"):
+    with pytest.raises(InputError, match=f"{expected}.*{re.escape(message)}"):
         read_taxonomy(path)
     with pytest.raises(InputError, match=expected):
         load_taxonomy(path)
@@ -87,7 +87,7 @@ def test_a_word_finds_its_relation() -> None:
         "eat",
         "carry",
     ]  # type: ignore[union-attr]
-    assert spatial.find("on top of") is None  # above or on: it does not tell
+    assert spatial.find("on top of") is None  # above or on
     assert spatial.find_all("on top of") == {"above", "on"}
     assert spatial.listed["on top of"].name == "above"
     assert action.find("juggle") is None
@@ -98,7 +98,7 @@ def test_a_verb_that_ends_in_y_is_known_in_its_past_tense() -> None:
     # Labelling had inflections of its own, without "carried": it became a verb beside "carry", and
     # one could be proposed as the false twin of the other.
     assert make_triplet("real", "action", "man", "carried", "box").relation == "carry"
-    assert are_same("action", "carried", "haul")
+    assert are_synonyms("action", "carried", "haul")
 
 
 def test_no_inflection_is_a_word_of_another_relation() -> None:

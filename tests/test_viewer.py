@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Columns that break the Hub viewer's statistics: `source` avoids them, `check` reports them."""
+"""Predict the columns that break the Hub viewer's statistics; `build` avoids them in `source`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
@@ -34,7 +35,7 @@ SOURCES = st.one_of(
 
 
 def breaks_viewer(values: list[str | None]) -> bool:
-    """Return whether a text column fails, by the viewer's rules for labels and integer bins."""
+    """Return whether a text column fails, by the viewer's rule on labels and its histogram."""
     distinct = len(set(values))
     if distinct <= 10 or (distinct / len(values) <= 0.2 and distinct <= 1000):
         return False
@@ -43,33 +44,34 @@ def breaks_viewer(values: list[str | None]) -> bool:
     if least == most:
         return False
     edges = np.arange(least, most, np.ceil((most - least + 1) / 10)).astype(int).tolist()
-    return len([*edges, most] if edges[-1] != most else edges) == 2
+    if edges[-1] != most:
+        edges.append(most)
+    return len(edges) == 2
 
 
 def find_failures(root: Path) -> set[tuple[str, str, str]]:
-    """The columns of text that fail by the rule above, in the Parquet of each config and split."""
-    found = set()
+    """Return (config, split, column) of the text columns that fail by the rule above."""
+    failures = set()
     for config in mmrel.CONFIGS:
+        folder = "*" if config == "all" else config
         for split in mmrel.SPLITS:
-            folder = "*" if config == "all" else config
-            tables = [
-                pq.read_table(path)
-                for path in sorted(root.glob(f"data/{folder}/{split}-*.parquet"))
-            ]
-            for column in mmrel.COLUMNS if tables else ():
-                values = [value for table in tables for value in table[column].to_pylist()]
-                if breaks_viewer(values):
-                    found.add((config, split, column))
-    return found
+            paths = sorted(root.glob(f"data/{folder}/{split}-*.parquet"))
+            if not paths:
+                continue
+            table = pa.concat_tables([pq.read_table(path) for path in paths])
+            for column in mmrel.COLUMNS:
+                if breaks_viewer(table[column].to_pylist()):
+                    failures.add((config, split, column))
+    return failures
 
 
 def read_sources(root: Path) -> dict[str, set[str]]:
-    """The sources of each split, of all domains."""
-    found: dict[str, set[str]] = {}
+    """Return the sources of each split."""
+    sources: dict[str, set[str]] = {}
     for path in root.glob("data/*/*.jsonl"):
-        records = map(json.loads, path.read_text("utf-8").splitlines())
-        found.setdefault(path.stem, set()).update(record["source"] for record in records)
-    return found
+        for line in path.read_text("utf-8").splitlines():
+            sources.setdefault(path.stem, set()).add(json.loads(line)["source"])
+    return sources
 
 
 @pytest.mark.parametrize(
@@ -79,15 +81,15 @@ def read_sources(root: Path) -> dict[str, set[str]]:
         ([5, 7] * 10, 20, False),
         ([5] * 20, 20, False),
         ([4, 14] * 10, 20, False),
-        ([5, 6] * 5, 20, False),  # 10 distinct values are labels, whatever their share
-        ([5, 6] * 5 + [5], 54, True),  # 11 of 54 rows are more than a fifth
+        ([5, 6] * 5, 20, False),  # up to 10 distinct values are labels
+        ([5, 6] * 5 + [5], 54, True),  # 11 distinct values in 54 rows are more than a fifth
         ([5, 6] * 5 + [5], 55, False),
         ([5, 6] * 500, 5000, False),
         ([5, 6] * 500 + [5], 5005, True),  # more than 1,000 distinct values are never labels
     ],
 )
 def test_the_rule_of_the_viewer(lengths: list[int], rows: int, fails: bool) -> None:
-    # 30 distinct values in a whole release used to be the bound, whatever the split.
+    # The bound used to be 30 distinct values in the whole release.
     texts: list[str | None] = [
         f"{number:04d}".rjust(length, "x") for number, length in enumerate(lengths)
     ]
@@ -98,8 +100,8 @@ def test_the_rule_of_the_viewer(lengths: list[int], rows: int, fails: bool) -> N
     assert bool(list(statistics.find_failures())) == fails == breaks_viewer(values)
 
 
-def test_no_value_is_a_value_of_its_own() -> None:
-    # Ten texts and a null are eleven values, of which the viewer draws lengths.
+def test_null_counts_as_a_distinct_value() -> None:
+    # Ten texts and a null are eleven distinct values, so that the viewer draws their lengths.
     statistics = ViewerStatistics()
     for value in [*(f"{number:0{5 + number % 2}d}" for number in range(10)), None]:
         statistics.add_text("real", "test", "style", value)
@@ -107,7 +109,7 @@ def test_no_value_is_a_value_of_its_own() -> None:
     assert (failure.column, failure.least, failure.most) == ("style", 5, 6)
 
 
-def test_the_config_all_has_the_rows_of_the_domains() -> None:
+def test_the_config_all_adds_up_the_domains() -> None:
     statistics = ViewerStatistics()
     for number in range(40):
         statistics.add_text("real", "test", "question_id", f"{number:05d}")
@@ -117,27 +119,27 @@ def test_the_config_all_has_the_rows_of_the_domains() -> None:
     statistics.add_width("sdxl", "test", "image", 101)
     assert list(statistics.find_failures()) == []
     statistics.add_config_all()
-    found = [
-        (f.config, f.split, f.column, f.unit, f.least, f.most) for f in statistics.find_failures()
-    ]
-    assert found == [
-        ("all", "test", "image", "pixels", 100, 101),
-        ("all", "test", "question_id", "characters", 5, 6),
-    ]
+    width, length = statistics.find_failures()
+    assert (width.config, width.split, width.column) == ("all", "test", "image")
+    assert (width.unit, width.least, width.most) == ("pixels", 100, 101)
+    assert (length.config, length.split, length.column) == ("all", "test", "question_id")
+    assert (length.unit, length.least, length.most) == ("characters", 5, 6)
 
 
 @given(SOURCES, st.integers(0, 60))
-def test_a_padded_source_says_the_same(source: str, more: int) -> None:
+def test_padding_keeps_the_meaning_of_a_source(source: str, more: int) -> None:
     length = len(source) + more
     padded = pad_source(source, length)
     assert len(padded) == length
     assert pad_source(padded, length) == padded
     assert pad_source(source, length - more) == source
-    file, mark, line = source.rpartition(":")
-    if mark and line.isascii() and line.isdigit() and not source.startswith("semidc item "):
-        again, _, number = padded.rpartition(":")
-        assert (again, int(number)) == (file, int(line))
-    elif not source.startswith("semidc item "):
+    if source.startswith("semidc item "):
+        return
+    file, colon, line = source.rpartition(":")
+    if colon and line.isascii() and line.isdigit():
+        padded_file, _, padded_line = padded.rpartition(":")
+        assert (padded_file, int(padded_line)) == (file, int(line))
+    else:
         assert padded.rstrip(" ") == source.rstrip(" ")
 
 
@@ -150,7 +152,7 @@ def test_a_padded_source_says_the_same(source: str, more: int) -> None:
         ("labels of 2024", "labels of 2024                  "),
     ],
 )
-def test_where_a_source_is_padded(source: str, padded: str) -> None:
+def test_a_source_is_padded_at_its_number_or_its_end(source: str, padded: str) -> None:
     assert pad_source(source, 32) == padded
 
 
@@ -163,7 +165,7 @@ class TestBuild:
 
     @pytest.fixture
     def folder(self, tmp_path: Path) -> Path:
-        """Sources whose questions of `test` are in files with names of different lengths."""
+        """Sources whose test questions are in two files with names of different lengths."""
         folder = make_sources(tmp_path / "sources", copies=9)
         lines = (folder / "json" / "test.jsonl").read_text().splitlines(keepends=True)
         (folder / "more").mkdir()
@@ -173,17 +175,17 @@ class TestBuild:
         return folder
 
     def test_all_sources_of_a_split_have_one_length(self, folder: Path) -> None:
-        # Lines 9 and 10 of a file used to give sources of two lengths, which broke 6 of the 12
-        # splits of the sample.
+        # Lines 9 and 10 of a file used to give sources of two lengths, which broke the statistics
+        # of 6 of the sample's 12 splits.
         root = self.build(folder, "json", "more")
         sources = read_sources(root)
         assert set(sources) == set(mmrel.SPLITS)
-        for split, found in sources.items():
-            assert len(set(map(len, found))) == 1, (split, found)
-        files = {source.rpartition(":")[0]: set[int]() for source in sources["test"]}
+        for split, texts in sources.items():
+            assert len(set(map(len, texts))) == 1, (split, texts)
+        files: dict[str, set[int]] = {}
         for source in sources["test"]:
             file, _, line = source.rpartition(":")
-            files[file].add(int(line))
+            files.setdefault(file, set()).add(int(line))
         assert set(files) == {"more/a.jsonl", "more/a_longer_name.jsonl"}
         assert files["more/a.jsonl"] == set(range(1, 12))
         assert find_failures(root) == set()
@@ -191,19 +193,19 @@ class TestBuild:
 
     def test_a_release_built_from_its_own_records_has_the_same_records(self, folder: Path) -> None:
         root = self.build(folder, "json", "more")
-        # The folder of a file does not name the split, its name does.
+        # The split is in the name of a file, not in that of its folder.
         copies = folder / "copies"
         shutil.copytree(root / "data", copies, ignore=shutil.ignore_patterns("*.tar", "*.parquet"))
         again = self.build(folder, "copies", out="again")
         for path in sorted(root.glob("data/*/*.jsonl")):
             assert (again / path.relative_to(root)).read_bytes() == path.read_bytes()
-        # Fewer of them stay as they are, too.
+        # Without one of the files, the other records stay the same.
         (copies / "real" / "test.jsonl").unlink()
         fewer = self.build(folder, "copies", out="fewer")
         kept = fewer / "data" / "sdxl" / "test.jsonl"
         assert kept.read_bytes() == (root / "data" / "sdxl" / "test.jsonl").read_bytes()
 
-    def test_records_with_sources_of_their_own(self, folder: Path, tmp_path: Path) -> None:
+    def test_records_keep_their_own_sources(self, folder: Path, tmp_path: Path) -> None:
         root = self.build(folder, "json", "more")
         (tmp_path / "mixed").mkdir()
         texts = ["semidc item {}: propose spatial-1 m", "elsewhere.jsonl:{}", "by hand"]
@@ -224,44 +226,52 @@ class TestBuild:
 
     @staticmethod
     def rename(folder: Path, width: Callable[[int, dict[str, Any]], int]) -> None:
-        """Give every question an id of the width that the test returns."""
+        """Replace every question id by a number.
+
+        Args:
+            folder: the folder of the annotation files.
+            width: return the number's digits for a question, from its number and its record.
+        """
         number = 0
         for path in sorted(folder.glob("*/*.jsonl")):
             lines = []
             for line in path.read_text().splitlines():
                 number += 1
                 record = json.loads(line)
-                record["question_id"] = f"q{number:0{width(number, record)}d}"
+                digits = str(number).zfill(width(number, record))
+                record["question_id"] = f"q{digits}"
                 lines.append(json.dumps(record) + "\n")
             path.write_text("".join(lines))
 
     def test_check_names_column_config_split_and_lengths(
         self, folder: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        self.rename(folder, lambda number, record: 5 + (record["split"] == "test") * number % 2)
+        def width(number: int, record: dict[str, Any]) -> int:
+            return 5 + number % 2 if record["split"] == "test" else 5
+
+        self.rename(folder, width)
         root = self.build(folder, "json", "more")
         configs = {config for config, split, _ in find_failures(root)}
         assert configs == {"all", "real", "sdxl", "dalle"}
         assert upload.main(["check", str(root)]) == 0
         warnings = capsys.readouterr().out.splitlines()[:-1]
         # Labels such as `answer`, whose texts have 2 and 3 characters, are not among them.
-        assert sorted(line.partition("; ")[0] for line in warnings) == sorted(
-            f"warning: config {config}, split test: "
-            "column question_id: values of 6 and 7 characters"
-            for config in configs
-        )
+        column = "split test: column question_id: values of 6 and 7 characters"
+        expected = [f"warning: config {config}, {column}" for config in configs]
+        assert sorted(line.partition("; ")[0] for line in warnings) == sorted(expected)
 
-    def test_the_config_of_the_hubs_own_evaluation(self, folder: Path) -> None:
-        # It holds the yes/no questions alone, whose ids here differ by 1.
-        self.rename(
-            folder, lambda number, record: 5 + number % 2 if record["label"] in ("yes", "no") else 9
-        )
+    def test_the_config_of_the_hubs_own_evaluation_is_checked(self, folder: Path) -> None:
+        # It holds the yes/no questions alone, whose ids differ in length by 1 here.
+        def width(number: int, record: dict[str, Any]) -> int:
+            return 5 + number % 2 if record["label"] in ("yes", "no") else 9
+
+        self.rename(folder, width)
         root = self.build(folder, "json", "more", hub_eval=True)
-        warned = {problem.where for problem in check_release(root)}
-        assert warned == {"config hub_eval, split adversarial", "config hub_eval, split test"}
+        places = {problem.where for problem in check_release(root)}
+        assert places == {"config hub_eval, split adversarial", "config hub_eval, split test"}
 
 
 def test_no_split_of_the_sample_breaks_the_statistics() -> None:
-    # 6 of its 12 splits did, by `source`.
+    # The column `source` used to break 6 of its 12 splits.
     assert find_failures(REPOSITORY) == set()
     assert check_sample(REPOSITORY) == []

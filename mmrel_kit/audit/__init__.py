@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Known issues of a benchmark's questions and pictures, as data.
+"""Check questions and pictures for known issues; `kinds.py` lists the checks as data.
 
-The audit reports; only `build --drop` leaves questions out.
+The audit only reports; `build --drop` leaves questions out.
 """

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import mmrel
 from mmrel_kit.audit.findings import audit_release
-from mmrel_kit.audit.page import make_blocks
+from mmrel_kit.audit.render import render_blocks
 from mmrel_kit.build.hub_eval import write_hub_eval
 from mmrel_kit.build.shards import list_versions
 from mmrel_kit.card import croissant
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from mmrel_kit.build.plan import BuildPlan
     from mmrel_kit.build.shards import ShardManifest, WorkFolder
     from mmrel_kit.card.stats import SplitStats
-    from mmrel_kit.questions.table import Partners
+    from mmrel_kit.questions.table import PairCounts
 
 CARD = "README.md"
 MISSING = "missing.jsonl"
@@ -57,14 +57,14 @@ class BuildSummary(NamedTuple):
 
     Attributes:
         stats: of each split.
-        partners: counts of yes/no questions with a partner, by split and category.
+        pairs: counts of yes/no questions with a partner, by split and category.
         left_out: a sentence on the questions that were left out, or None.
         assumed: number of questions that became `test` because neither their records nor the file
             name a split, by annotation file.
     """
 
     stats: list[SplitStats]
-    partners: dict[tuple[str, str], Partners]
+    pairs: dict[tuple[str, str], PairCounts]
     left_out: str | None
     assumed: dict[str, int]
 
@@ -117,7 +117,7 @@ def join_shards(
     files[croissant.NAME] = describe_file(release / croissant.NAME)
     _write_text(release / INDEX, make_index(files, note))
     _write_card(release, stats, note)
-    summary = BuildSummary(stats, plan.count_partners(), left_out, plan.get_meta("assumed") or {})
+    summary = BuildSummary(stats, plan.count_pairs(), left_out, plan.get_meta("assumed") or {})
     _replace_folder(release, work.out)
     shutil.rmtree(work.root)
     return summary
@@ -196,7 +196,7 @@ def _write_card(release: Path, stats: list[SplitStats], note: str | None) -> Non
     """Write the card, with an example and an audit of the release, whose index must exist."""
     record, picture = _find_example(mmrel.Release(release))
     replace_file(release, EXAMPLE, make_example_picture(picture, record["image_id"]))
-    audited = make_blocks(audit_release(release, thorough=False))
+    audited = render_blocks(audit_release(release, thorough=False))
     blocks = {**audited, "row": make_row(record)}
     content = make_card_content(stats, note, blocks, find_splits(release))
     card = render_card(TEMPLATE.read_text("utf-8"), content)

@@ -14,7 +14,7 @@ from PIL import Image
 import mmrel
 from mmrel_kit.build.tables import GROUP_ROWS
 from mmrel_kit.card.hub_eval import CONFIG, MAX_SIDE, METADATA, SPLITS, find_splits, make_eval
-from mmrel_kit.pictures.whole import check_picture
+from mmrel_kit.pictures.validate import check_picture
 from mmrel_kit.questions.records import make_prompt
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ from mmrel_kit.build.plan import SHARD_BYTES, BuildPlan
 from mmrel_kit.build.shards import ShardManifest, WorkFolder, read_manifest
 from mmrel_kit.build.workers import write_shards
 from mmrel_kit.files import SHOWN_PROBLEMS, InputError, write_whole
-from mmrel_kit.questions.annotations import find_files, read_annotations
+from mmrel_kit.questions.annotations import find_annotation_files, read_annotations
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -82,7 +82,7 @@ class Job:
 
     def describe(self) -> list[Any]:
         """Return everything a plan depends on; a plan with the same value can be resumed."""
-        files = find_files(self.annotations)
+        files = find_annotation_files(self.annotations)
         if self.mapping:
             files.append(self.mapping.resolve())
         stamps = [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in files]
@@ -217,7 +217,7 @@ def _is_current(plan: BuildPlan, job: Job, share: Share | None) -> bool:
 
 def _make_plan(job: Job, path: Path) -> None:
     with closing(BuildPlan(path)) as plan:
-        job.show_step(f"reading {len(find_files(job.annotations))} annotation files")
+        job.show_step(f"reading {len(find_annotation_files(job.annotations))} annotation files")
         described = job.describe()
         plan.add(read_annotations(job.annotations, job.split, job.mapping))
         dropped = drop_questions(plan, job.drop)

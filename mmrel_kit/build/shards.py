@@ -24,7 +24,7 @@ from mmrel_kit.files import (
     write_whole,
 )
 from mmrel_kit.pictures.archives import Sample
-from mmrel_kit.pictures.whole import decode_picture
+from mmrel_kit.pictures.validate import decode_picture
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

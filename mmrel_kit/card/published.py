@@ -4,18 +4,18 @@
 from __future__ import annotations
 
 import mmrel
-from mmrel_kit.questions.published import Paper, read_paper
+from mmrel_kit.questions.published import PublishedFigures, read_published
 
 ACCURACY, F1 = 0, 3  # indices into the four scores of a model and cell
 
 
 def make_published_blocks() -> dict[str, str]:
     """Return the blocks of a card with the paper's numbers: `paper_sizes`, `paper_scores`."""
-    paper = read_paper()
+    paper = read_published()
     return {"paper_sizes": make_size_table(paper), "paper_scores": make_score_table(paper)}
 
 
-def make_size_table(paper: Paper) -> str:
+def make_size_table(paper: PublishedFigures) -> str:
     """Return thousands of questions by domain and category, yes/no + open-ended."""
     lines = [
         f"| domain | {' | '.join(mmrel.CATEGORIES)} | all |",
@@ -28,7 +28,7 @@ def make_size_table(paper: Paper) -> str:
     return "\n".join(lines)
 
 
-def make_score_table(paper: Paper) -> str:
+def make_score_table(paper: PublishedFigures) -> str:
     """Return accuracy / F1 by model and cell, in percent."""
     cells = list(next(iter(paper.scores.values())))
     names = [cell.replace("/", " ") for cell in cells]
@@ -39,10 +39,10 @@ def make_score_table(paper: Paper) -> str:
     return "\n".join(lines)
 
 
-def _format_sizes(paper: Paper, domain: str, category: str) -> str:
+def _format_sizes(paper: PublishedFigures, domain: str, category: str) -> str:
     sizes = [paper.whole[task][domain].get(category) for task in mmrel.TASKS]
     return " + ".join(f"{size:.2f}" for size in sizes if size is not None)
 
 
-def _format_sums(paper: Paper, domain: str) -> str:
+def _format_sums(paper: PublishedFigures, domain: str) -> str:
     return " + ".join(f"{paper.sums[task][domain]:.2f}" for task in mmrel.TASKS)

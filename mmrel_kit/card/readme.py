@@ -18,7 +18,7 @@ from mmrel_kit.card.hub_eval import describe_evaluation, make_config
 from mmrel_kit.card.published import make_published_blocks
 from mmrel_kit.card.stats import describe_features, merge_stats
 from mmrel_kit.files import PROJECT, InputError, escape_markdown
-from mmrel_kit.pictures.whole import check_picture
+from mmrel_kit.pictures.validate import check_picture
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 import mmrel
 from mmrel_kit.files import write_bytes
 from mmrel_kit.pictures.archives import read_archives
-from mmrel_kit.pictures.whole import check_picture
+from mmrel_kit.pictures.validate import check_picture
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -14,7 +14,7 @@ from mmrel_kit.check.formats import FormatReader, PictureEntry, read_archives, r
 from mmrel_kit.check.tables import read_tables
 from mmrel_kit.files import Problem
 from mmrel_kit.pictures.archives import Sample
-from mmrel_kit.pictures.whole import decode_picture
+from mmrel_kit.pictures.validate import decode_picture
 from mmrel_kit.questions.records import Record
 
 if TYPE_CHECKING:

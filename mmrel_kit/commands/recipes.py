@@ -31,7 +31,7 @@ def answer(args: argparse.Namespace) -> int:
     target = answering.Target(
         model=args.model,
         base_url=args.base_url,
-        connect=lambda: endpoint.from_arguments(args, defaults=answering.DECODING),
+        connect=lambda: endpoint.make_endpoint(args, defaults=answering.DECODING),
     )
     output = answering.Output(args.out, args.json, args.store)
     return answering.answer(_open_release(args), _select(args), target, output)

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import mmrel
-from mmrel_kit.audit.findings import DROPPABLE, audit_release
-from mmrel_kit.audit.page import make_blocks, make_list, make_report
+from mmrel_kit.audit.findings import audit_release
+from mmrel_kit.audit.kinds import DROPPABLE
+from mmrel_kit.audit.render import render_blocks, render_json, render_text
 from mmrel_kit.build.finish import update_card
 from mmrel_kit.build.job import Job, build_release, build_share, finish_release
 from mmrel_kit.card.sheet import draw_sheet
@@ -19,9 +20,8 @@ from mmrel_kit.commands.progress import count_pictures, follow_bytes, follow_sha
 from mmrel_kit.files import InputError, format_table
 from mmrel_kit.hub import push as hub_push
 from mmrel_kit.hub import verify as hub_verify
-from mmrel_kit.pictures.catalogue import check_sources
-from mmrel_kit.pictures.catalogue import make_list as make_source_list
 from mmrel_kit.pictures.sources import PictureSources
+from mmrel_kit.pictures.upstream import check_downloads, format_downloads
 
 if TYPE_CHECKING:
     import argparse
@@ -41,9 +41,9 @@ def fetch(args: argparse.Namespace) -> int:
             f"{args.folder}: expected a folder of downloads, got no folder; "
             "make it or check its path"
         )
-    states = check_sources(args.folder, follow_bytes)
-    print(make_source_list(states, args.folder))
-    return 1 if any(state.state.startswith("expected") for state in states) else 0
+    downloads = check_downloads(args.folder, follow_bytes)
+    print(format_downloads(downloads, args.folder))
+    return 1 if any(download.status.startswith("expected") for download in downloads) else 0
 
 
 def build(args: argparse.Namespace) -> int:
@@ -98,9 +98,9 @@ def check(args: argparse.Namespace) -> int:
 def audit(args: argparse.Namespace) -> int:
     """List known issues of a release's questions and pictures, and differences from the paper."""
     report = audit_release(args.release, thorough=not args.quick, progress=follow_bytes)
-    print(make_list(report) if args.json else make_report(report))
+    print(render_json(report) if args.json else render_text(report))
     if args.card:
-        update_card(args.release, make_blocks(report))
+        update_card(args.release, render_blocks(report))
     return 0
 
 
@@ -261,16 +261,16 @@ def _print_summary(summary: BuildSummary, out: Path) -> None:
         for file, questions in sorted(summary.assumed.items()):
             print(f"  {file}: {questions} questions")
     print("\nyes/no questions by picture and pair of objects (nothing was repaired):")
-    for (split, category), partners in sorted(summary.partners.items()):
-        parts = [f"{partners.complete} of {partners.groups} groups with a yes and a no"]
-        singles = partners.no_partner_yes + partners.no_partner_no
+    for (split, category), pairs in sorted(summary.pairs.items()):
+        parts = [f"{pairs.complete} of {pairs.groups} groups with a yes and a no"]
+        singles = pairs.no_partner_yes + pairs.no_partner_no
         if singles:
-            kinds = f"{partners.no_partner_yes} yes, {partners.no_partner_no} no"
+            kinds = f"{pairs.no_partner_yes} yes, {pairs.no_partner_no} no"
             parts.append(f"{singles} questions without a partner ({kinds})")
-        if partners.without_yes:
-            parts.append(f"{partners.without_yes} groups without a yes")
-        if partners.without_no:
-            parts.append(f"{partners.without_no} groups without a no")
+        if pairs.without_yes:
+            parts.append(f"{pairs.without_yes} groups without a yes")
+        if pairs.without_no:
+            parts.append(f"{pairs.without_no} groups without a no")
         print(f"{split:<12} {category:<12} {'; '.join(parts)}")
     print(f"\nwritten to {out}; check it with: mmrel check {out}")
 

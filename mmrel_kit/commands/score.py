@@ -115,7 +115,7 @@ def _extend_report(scored: Scored, args: argparse.Namespace) -> None:
     result["intervals"] = all_intervals(scored.scores)
     if args.against:
         answers = read_answers(*args.against)
-        others, _ = score_answers(answers, scored.questions, scored.release, scored.chosen)
+        others = score_answers(answers, scored.questions, scored.release, scored.chosen)
         result["against"] = compare(scored.scores, others)
     if args.baselines or args.plot:
         result["baselines"] = score_blind(scored)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Send one request through the openai client; whatever comes of it is an `Outcome`."""
+"""Send one request through the openai client and return its `Outcome`, whatever happens."""
 
 from __future__ import annotations
 
@@ -10,44 +10,37 @@ import time
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
-from mmrel_kit.endpoint.replies import Outcome, mend, read_body
+from mmrel_kit.endpoint.replies import Outcome, read_body, replace_surrogates
 from mmrel_kit.files import InputError
 
 if TYPE_CHECKING:
     from mmrel_kit.endpoint.replies import Request
 
-# A drawn picture of 1024 x 1024 is 2 to 4 MB in base64; an answer is a few hundred bytes.
+# A generated picture of 1024 x 1024 is 2 to 4 MB in base64; an answer is a few hundred bytes.
 MAX_REPLY_BYTES = 16 << 20
-CONNECT_WAIT = 5.0  # seconds for a connection; a reply may take far longer
-LONGEST_LINE = 200  # characters that are shown of what an endpoint says about a failure
-TRANSIENT = frozenset((408, 409, 425, 429))  # and all from 500 on
-# Set below, or options of the client; a header may hold a secret, and parameters are stored.
-RESERVED = (
-    *("model", "messages", "prompt", "stream"),
-    *("extra_body", "extra_headers", "extra_query"),
+TOO_LARGE = "reply of more than 16 MiB"
+CONNECT_TIMEOUT = 5.0  # seconds; the reply itself may take far longer
+MAX_MESSAGE = 200  # characters of an endpoint's error message that are shown
+TRANSIENT_STATUSES = frozenset((408, 409, 425, 429))  # and all from 500 on
+# Fields of the body that are set below, and options of the client. Parameters are stored, and a
+# header may hold a secret.
+RESERVED_PARAMETERS = frozenset(
+    ("model", "messages", "prompt", "stream", "extra_body", "extra_headers", "extra_query")
 )
-SHORTEST_SECRET = 6  # characters; a placeholder such as "none" may be a word of an answer
+MIN_SECRET = 6  # characters; a shorter one, such as "none", may be a word of an answer
 
 
 class Sender:
-    """Sends requests to a model of an endpoint, each once.
+    """Sends requests to one model of an endpoint, each exactly once.
 
-    The client's own retries are off (see `asking.Endpoint`). Beneath it a reply is read whole,
-    whatever its status, within `MAX_REPLY_BYTES` and the time limit.
-
-    Args:
-        base_url: where the endpoint is; credentials and a query in it are sent.
-        model: name of the model there.
-        kind: `chat` or `images`.
-        parameters: more fields of the request's body.
-        api_key: secret of the endpoint, which is removed from every reply.
-        timeout: seconds for a whole reply.
+    The client's own retries are off (see `batch.Endpoint`). Every reply, whatever its status, is
+    read within `MAX_REPLY_BYTES` and the timeout. For the arguments, see `batch.Endpoint`.
 
     Attributes:
         url: base_url without credentials, query and last slash.
 
     Raises:
-        InputError: a setting cannot be used.
+        InputError: a setting is invalid.
         ModuleNotFoundError: openai is not installed.
     """
 
@@ -74,49 +67,50 @@ class Sender:
         self._client.close()
 
     def send(self, request: Request) -> Outcome:
-        """Send a request and return what came of it."""
-        started, outcome = time.monotonic(), Outcome()
+        """Send a request and return its outcome; failures do not raise."""
+        started = time.monotonic()
+        outcome = Outcome()
         try:
             response = self._create(request)
             outcome.status = response.status_code
             outcome.body = self._read_text(response.content)
             read_body(self._kind, outcome)
         except self._openai.APIStatusError as error:
-            self._note_status(error.response, outcome)
+            self._read_error_response(error.response, outcome)
         except OverflowError:
-            self._note_error(OverflowError(), outcome)
+            outcome.failure = TOO_LARGE
         except (self._openai.APIConnectionError, self._http.HTTPError) as error:
-            self._note_error(error.__cause__ or error, outcome)
+            self._read_connection_error(error.__cause__ or error, outcome)
         outcome.seconds = round(time.monotonic() - started, 3)
         return outcome
 
-    def _note_status(self, response: Any, outcome: Outcome) -> None:
+    def _read_error_response(self, response: Any, outcome: Outcome) -> None:
         status = response.status_code
         outcome.status = status
         outcome.body = self._read_text(response.content)
-        outcome.said = _read_message(outcome.body)
+        outcome.message = _read_message(outcome.body)
         outcome.failure = f"HTTP {status}"
-        outcome.transient = status in TRANSIENT or status >= 500
-        outcome.wait = _read_wait(response.headers.get("retry-after"))
+        outcome.transient = status in TRANSIENT_STATUSES or status >= 500
+        outcome.wait = _parse_retry_after(response.headers.get("retry-after"))
 
-    def _note_error(self, error: BaseException, outcome: Outcome) -> None:
+    def _read_connection_error(self, error: BaseException, outcome: Outcome) -> None:
         http = self._http
-        if isinstance(error, OverflowError):
-            outcome.failure = f"reply of more than {MAX_REPLY_BYTES >> 20} MiB"
+        if isinstance(error, OverflowError):  # wrapped by the client
+            outcome.failure = TOO_LARGE
             return
         outcome.transient = True
         if isinstance(error, http.ConnectTimeout):
-            outcome.failure = f"no connection within {min(self._timeout, CONNECT_WAIT):g} s"
+            outcome.failure = f"no connection within {min(self._timeout, CONNECT_TIMEOUT):g} s"
             outcome.unreachable = True
         elif isinstance(error, http.TimeoutException):
             outcome.failure = f"no whole reply within {self._timeout:g} s"
         else:
             outcome.failure = f"connection: {type(error).__name__}"
             outcome.unreachable = isinstance(error, (http.ConnectError, http.ProxyError))
-            outcome.said = _make_line(str(error))
+            outcome.message = _make_printable_line(str(error))
 
     def _create(self, request: Request) -> Any:
-        text = mend(request.prompt)
+        text = replace_surrogates(request.prompt)
         if self._kind == "images":
             images: Any = self._client.images.with_raw_response
             return images.generate(model=self._model, prompt=text, extra_body=self._parameters)
@@ -129,7 +123,7 @@ class Sender:
         return chat.create(model=self._model, messages=messages, extra_body=self._parameters)
 
     def _connect(self, base_url: str) -> Any:
-        connect = min(self._timeout, CONNECT_WAIT)
+        connect = min(self._timeout, CONNECT_TIMEOUT)
         try:
             return self._openai.OpenAI(
                 base_url=base_url,
@@ -139,22 +133,23 @@ class Sender:
                 http_client=_make_http_client(self._openai, self._http, self._timeout),
             )
         except self._http.InvalidURL as error:
-            wanted = "expected an address as --base-url"
-            raise InputError(f"{wanted}, got {self.url!r}: {error}") from None
+            raise InputError(
+                f"expected an address as --base-url, got {self.url!r}: {error}"
+            ) from None
 
     def _read_text(self, body: bytes) -> str:
-        """Return a reply's body without the secret, which some endpoints repeat in errors."""
+        """Decode a reply's body and remove the secret, which some endpoints repeat in errors."""
         text = body.decode("utf-8", "replace")
-        if not self._secret or len(self._secret) < SHORTEST_SECRET:
+        if not self._secret or len(self._secret) < MIN_SECRET:
             return text
         return text.replace(self._secret, "[secret]")
 
 
 def load_client() -> tuple[Any, Any]:
-    """Import the client and its transport, whose errors are what sending can raise.
+    """Import and return the openai client and its HTTP library, which defines connection errors.
 
-    The options of this room and its other parts work without the client. The transport is the
-    client's own choice: httpx, later httpx2.
+    Everything else in this package works without them. The HTTP library is the client's choice:
+    httpx, in later versions httpx2.
 
     Raises:
         ModuleNotFoundError: openai is not installed (the extra `semidc`).
@@ -169,31 +164,35 @@ def normalise_url(base_url: str) -> str:
     """Return an endpoint's address without credentials, query, default port and last slash.
 
     Raises:
-        InputError: it is no address, or without http:// or https://.
+        InputError: it is not an address, or has no http:// or https://.
     """
     try:
         parts = urlsplit(base_url)
         host, port = parts.hostname, parts.port
     except ValueError:
         host = port = None
-    is_whole = host and parts.scheme in ("http", "https")
-    if not is_whole or not base_url.isprintable() or " " in base_url:
-        shown = base_url.rpartition("@")[2].partition("?")[0]
-        wanted = "an address with http:// or https://, such as http://127.0.0.1:8000/v1"
-        raise InputError(f"expected {wanted}, as --base-url, got {shown!r}")
-    host = f"[{host}]" if ":" in str(host) else host
-    is_default = port in (None, {"http": 80, "https": 443}[parts.scheme])
-    return f"{parts.scheme}://{host}{'' if is_default else f':{port}'}{parts.path.rstrip('/')}"
+    is_http = host and parts.scheme in ("http", "https")
+    if not is_http or not base_url.isprintable() or " " in base_url:
+        without_secrets = base_url.rpartition("@")[2].partition("?")[0]
+        raise InputError(
+            "expected an address with http:// or https://, such as http://127.0.0.1:8000/v1, "
+            f"as --base-url, got {without_secrets!r}"
+        )
+    if ":" in str(host):
+        host = f"[{host}]"
+    if port not in (None, {"http": 80, "https": 443}[parts.scheme]):
+        host = f"{host}:{port}"
+    return f"{parts.scheme}://{host}{parts.path.rstrip('/')}"
 
 
 def _make_http_client(openai: Any, http: Any, timeout: float) -> Any:
-    """Return the client's transport with limits: the client reads the body of an error without."""
+    """Return an HTTP client with limits, since openai reads the body of an error without any."""
 
     class BoundedClient(openai.DefaultHttpxClient):  # type: ignore[misc]
-        """Reads each reply whole, within a limit of size and time."""
+        """Reads complete replies within a limit of size and time."""
 
         def send(self, request: Any, **options: Any) -> Any:
-            """Send a request; raise OverflowError or ReadTimeout where a limit is reached."""
+            """Send a request; raise OverflowError or ReadTimeout if a limit is exceeded."""
             deadline = time.monotonic() + timeout
             body = bytearray()
             response = super().send(request, **{**options, "stream": True})
@@ -208,12 +207,12 @@ def _make_http_client(openai: Any, http: Any, timeout: float) -> Any:
                 response.close()
             fields = response.headers.multi_items()
             headers = [field for field in fields if field[0].lower() != "content-encoding"]
-            whole = http.Response(
+            complete = http.Response(
                 response.status_code, headers=headers, content=bytes(body), request=request
             )
-            # Some of Python's codecs, which a header may name, raise, or give broken text.
-            whole.encoding = "utf-8"
-            return whole
+            # A header may name a codec of Python that raises or returns broken text.
+            complete.encoding = "utf-8"
+            return complete
 
     return BoundedClient()
 
@@ -222,38 +221,41 @@ def _check_settings(model: str, parameters: dict[str, Any]) -> None:
     """Refuse settings that cannot be sent or stored."""
     if not model:
         raise InputError("expected the name of a model as --model, got ''")
-    if mend(model) != model:
+    if replace_surrogates(model) != model:
         raise InputError(f"expected the name of a model in valid text, got {model!r}")
-    if reserved := sorted(set(parameters) & set(RESERVED)):
-        got = ", ".join(reserved)
-        raise InputError(f"expected other fields of a request's body, got {got}; leave it out")
+    reserved = sorted(RESERVED_PARAMETERS.intersection(parameters))
+    if reserved:
+        raise InputError(
+            f"expected other fields of a request's body, got {', '.join(reserved)}; leave it out"
+        )
     for name, value in parameters.items():
         try:
             json.dumps({name: value}, ensure_ascii=False, allow_nan=False).encode()
         except (ValueError, TypeError, RecursionError) as error:
-            wanted = "expected a parameter that can be sent as JSON"
-            raise InputError(f"{wanted}, got {name!r}: {error}") from None
+            raise InputError(
+                f"expected a parameter that can be sent as JSON, got {name!r}: {error}"
+            ) from None
 
 
 def _check_secret(secret: str | None) -> str | None:
-    """Return the secret as a header can carry it; the error does not show it."""
+    """Return the secret without surrounding space, or None; the error does not show it."""
     secret = (secret or "").strip()
     if not (secret.isascii() and secret.isprintable()):
         raise InputError("expected plain ASCII in OPENAI_API_KEY, got other text; copy it again")
     return secret or None
 
 
-def _make_line(text: str) -> str | None:
-    """Return foreign text as one short line that is safe on a terminal, or None."""
+def _make_printable_line(text: str) -> str | None:
+    """Return untrusted text as one short line that is safe on a terminal, or None if empty."""
     printable = "".join(char if char.isprintable() else " " for char in text[:2000])
     line = " ".join(printable.split())
-    if len(line) > LONGEST_LINE:
-        line = f"{line[: LONGEST_LINE - 1]}…"
+    if len(line) > MAX_MESSAGE:
+        line = f"{line[: MAX_MESSAGE - 1]}…"
     return line or None
 
 
 def _read_message(body: str) -> str | None:
-    """Return the message in the body of an error, or the body's own text, as one line."""
+    """Return the message in the body of an error, or the body itself, as one line."""
     try:
         value = json.loads(body)
         value = value.get("error", value)
@@ -262,11 +264,11 @@ def _read_message(body: str) -> str | None:
             message = value.get("message") or value.get("detail")
     except (ValueError, AttributeError, RecursionError):
         message = body
-    return _make_line(message if isinstance(message, str) else body)
+    return _make_printable_line(message if isinstance(message, str) else body)
 
 
-def _read_wait(text: str | None) -> float | None:
-    """Return the seconds of a Retry-After header, which holds a number or a date."""
+def _parse_retry_after(text: str | None) -> float | None:
+    """Return the seconds of a Retry-After header, which is a number or a date; None if neither."""
     if text is None:
         return None
     try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The options of commands that ask an endpoint."""
+"""Command-line options of commands that send requests to an endpoint."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from mmrel_kit.endpoint.asking import Budget, Endpoint, Prices
+from mmrel_kit.endpoint.batch import Budget, Endpoint, Prices
 from mmrel_kit.files import InputError
 
 if TYPE_CHECKING:
@@ -16,49 +16,48 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options that `from_arguments` reads; the parser needs an option --out."""
-    about = "the secret of the endpoint is read from OPENAI_API_KEY"
-    add: Any = parser.add_argument_group("endpoint", about).add_argument
-    address = "for example http://127.0.0.1:8000/v1"
-    add("--base-url", required=True, metavar="URL", help=address)
-    add("--model", required=True, metavar="NAME", help="the model that is asked")
-    store = "keeps every reply, so that none is asked twice (OUT.store.sqlite, beside --out)"
+    """Add the options that `make_endpoint` reads; the parser needs an option --out."""
+    group = parser.add_argument_group(
+        "endpoint", "the secret of the endpoint is read from OPENAI_API_KEY"
+    )
+    add: Any = group.add_argument
+    add("--base-url", required=True, metavar="URL", help="for example http://127.0.0.1:8000/v1")
+    add("--model", required=True, metavar="NAME", help="name of the model")
+    store = "stores all replies, so that no request is repeated (OUT.store.sqlite, beside --out)"
     add("--store", type=Path, metavar="FILE", help=store)
-    parameter = "sent along, for example temperature=0; NAME=null leaves out a default one"
+    parameter = "field of the request, such as temperature=0; NAME=null omits a default"
     add("--parameter", action="append", default=[], metavar="NAME=VALUE", help=parameter)
-    add("--seed", type=int, metavar="N", help="sent along, where it is given")
-    at_once = "requests at a time (%(default)s)"
-    add("--concurrency", type=int, default=8, metavar="N", help=at_once)
-    seconds = "seconds for a reply (%(default)s)"
-    add("--timeout", type=float, default=120, metavar="S", help=seconds)
-    tries = "tries after the first (%(default)s)"
-    add("--retries", type=int, default=5, metavar="N", help=tries)
+    add("--seed", type=int, metavar="N", help="sent with each request, if given")
+    add("--concurrency", type=int, default=8, metavar="N", help="requests in flight (%(default)s)")
+    add("--timeout", type=float, default=120, metavar="S", help="seconds per reply (%(default)s)")
+    add("--retries", type=int, default=5, metavar="N", help="tries after the first (%(default)s)")
     for unit in ("requests", "tokens"):
-        limit = f"most {unit} of the model, over all runs that share the store"
+        limit = f"maximum {unit} of the model over all runs that share the store"
         add(f"--max-{unit}", type=int, metavar="N", help=limit)
-    names, price = ("SENT", "RECEIVED"), "of a million tokens"
-    add("--prices", type=float, nargs=2, default=(0, 0), metavar=names, help=price)
+    names, prices = ("SENT", "RECEIVED"), "prices of a million tokens"
+    add("--prices", type=float, nargs=2, default=(0, 0), metavar=names, help=prices)
 
 
-def from_arguments(
+def make_endpoint(
     args: argparse.Namespace,
     kind: Literal["chat", "images"] = "chat",
     defaults: dict[str, Any] | None = None,
 ) -> Endpoint:
-    """Return the endpoint that the options of `add_arguments` name.
+    """Make the endpoint that the options of `add_arguments` describe.
 
     Args:
         args: the options, and `out`.
-        kind: see Endpoint.
-        defaults: parameters that options may replace, or leave out.
+        kind: see `Endpoint`.
+        defaults: parameters that options may replace or omit.
 
     Raises:
-        InputError: an option, or the store, cannot be used.
+        InputError: an option or the store is invalid.
     """
     parameters = (defaults or {}) | dict(map(_parse_parameter, args.parameter))
     if args.seed is not None and parameters.setdefault("seed", args.seed) != args.seed:
-        other = f"--parameter seed={parameters['seed']}"
-        raise InputError(f"expected one seed, got --seed {args.seed} and {other}")
+        raise InputError(
+            f"expected one seed, got --seed {args.seed} and --parameter seed={parameters['seed']}"
+        )
     return Endpoint(
         args.base_url,
         args.model,
@@ -75,7 +74,7 @@ def from_arguments(
 
 
 def make_store_path(out: Path) -> Path:
-    """Return the path of the default store of an output file, beside it."""
+    """Return the path of an output file's default store, which lies beside it."""
     return out.with_name(f"{out.name}.store.sqlite")
 
 

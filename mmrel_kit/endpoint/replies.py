@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Requests to an endpoint and the raw replies to them, kept in an SQLite file.
+"""Store requests to an endpoint and their raw replies in an SQLite file.
 
-There is one row for each HTTP request, written before it is sent and filled in when its reply has
-come. A reply is kept under its endpoint, model, parameters, picture and prompt: endpoints never mix.
+Each HTTP request has a row, inserted before the request is sent and updated when its reply
+arrives. The key of a reply covers endpoint, model, parameters, picture and prompt, so replies of
+different endpoints never mix.
 """
 
 from __future__ import annotations
@@ -25,11 +26,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-KEPT_OF_FAILURE = 4096  # characters of a failed reply that are kept
-REASONING = ("reasoning_content", "reasoning")  # where vLLM, SGLang and OpenRouter put it
-CUT_OFF = "length"  # the finish_reason of a reply that reached the limit of tokens
-MAX_COUNT = 1 << 53  # tokens of a reply; JSON can hold integers that SQLite cannot
-_TABLES = """
+MAX_FAILURE_BODY = 4096  # characters of a failed reply's body that are stored
+REASONING_FIELDS = ("reasoning_content", "reasoning")  # of vLLM, SGLang and OpenRouter
+CUT_OFF = "length"  # the finish_reason of a reply that reached the token limit
+MAX_COUNT = 1 << 53  # tokens of a reply; JSON allows integers that SQLite cannot store
+
+# One row per HTTP request; `final` marks replies that are never requested again.
+_CREATE_TABLES = """
 create table if not exists requests (
     id integer primary key, key text not null, endpoint text not null, picture text,
     prompt text not null, model text not null, parameters text not null, repeat integer not null,
@@ -38,34 +41,60 @@ create table if not exists requests (
 );
 create index if not exists by_key on requests (key, final);
 """
+# Which tables does the file have?
+_LIST_TABLES = "select name from sqlite_master where type = 'table'"
+# Which columns does its table of requests have?
+_LIST_COLUMNS = "select name from pragma_table_info('requests')"
+# What is the raw body of the final reply with this key?
+_FIND_BODY = "select body from requests where key = ? and final"
+# How many final replies are there of a model at an endpoint?
+_COUNT_REPLIES = "select count(*) from requests where endpoint = ? and model = ? and final"
+# A request that is about to be sent.
+_INSERT_REQUEST = """
+insert into requests (key, endpoint, picture, prompt, model, parameters, repeat, sent_at)
+values (?, ?, ?, ?, ?, ?, ?, ?)
+"""
+# The outcome of that request.
+_UPDATE_REQUEST = """
+update requests set seconds = ?, status = ?, body = ?, failure = ?, final = ?,
+    prompt_tokens = ?, completion_tokens = ? where id = ?
+"""
+# How many requests and tokens did all runs use of a model at an endpoint?
+_SUM_USAGE = """
+select count(*), coalesce(sum(prompt_tokens), 0), coalesce(sum(completion_tokens), 0),
+    coalesce(sum(final and prompt_tokens is null), 0)
+from requests where endpoint = ? and model = ?
+"""
+# The raw bodies of all final replies, of any model.
+_LIST_BODIES = "select body from requests where final"
 
 
 class Attachment:
-    """A picture's bytes; hashed and encoded once, however many questions share the object."""
+    """A picture to send. It is hashed and encoded once, even when many requests share it."""
 
     def __init__(self, data: bytes) -> None:
         self.data = data
 
     @cached_property
     def sha256(self) -> str:
-        """Hash of the bytes."""
+        """Return the hash of the bytes."""
         return hashlib.sha256(self.data).hexdigest()
 
     @cached_property
     def url(self) -> str:
-        """The bytes as a data URL."""
+        """Return the bytes as a data URL."""
         return f"data:{media_type(self.data)};base64,{base64.b64encode(self.data).decode()}"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Request:
-    """One thing to ask.
+    """A prompt for the model, with or without a picture.
 
     Attributes:
-        id: the caller's name for it; it comes back with the reply.
-        prompt: text that is sent.
-        picture: sent before the text; None sends the text alone.
-        repeat: 0, 1, … where the same is asked several times.
+        id: chosen by the caller, to match replies to requests.
+        prompt: text to send.
+        picture: sent before the text; None sends only the text.
+        repeat: 0, 1, … to send the same prompt several times.
     """
 
     id: str
@@ -76,33 +105,33 @@ class Request:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Reply:
-    """What came of a request.
+    """The reply to a request, or the reason why there is none.
 
     Attributes:
-        request: what was asked.
-        text: what the model said (a picture in base64 where one was asked for), or None.
+        request: the request.
+        text: the model's answer (for `images`, a picture in base64), or None.
         failure: why there is no text, or None.
-        kept: it was in the store; nothing was sent.
-        finish_reason: why the model stopped, as the endpoint says (`length`: cut off), or None.
-        reasoning: the reasoning before the answer, where the endpoint returns it, or None.
+        from_store: True if the reply was read from the store and nothing was sent.
+        finish_reason: the endpoint's reason for the end of the text (`length`: cut off), or None.
+        reasoning: reasoning that precedes the answer, if the endpoint returns any, or None.
     """
 
     request: Request
     text: str | None
     failure: str | None
-    kept: bool
+    from_store: bool
     finish_reason: str | None = None
     reasoning: str | None = None
 
 
 class Usage(NamedTuple):
-    """What was sent and what it took by the endpoint's count.
+    """Numbers of requests and tokens, as the endpoint counts tokens.
 
     Attributes:
-        requests: HTTP requests, failed ones included.
+        requests: HTTP requests, including failed ones.
         prompt_tokens: tokens sent.
         completion_tokens: tokens received.
-        unmetered: answers without a count of tokens.
+        unmetered: answers without a token count.
     """
 
     requests: int = 0
@@ -112,34 +141,30 @@ class Usage(NamedTuple):
 
     @property
     def tokens(self) -> int:
-        """All tokens."""
+        """Return the number of tokens sent and received."""
         return self.prompt_tokens + self.completion_tokens
 
 
 @dataclasses.dataclass(slots=True)
 class Outcome:
-    """Result of one HTTP request.
+    """Result of one HTTP request; for text, failure, finish_reason and reasoning see `Reply`.
 
     Attributes:
-        text: what the model said, or None.
-        failure: why there is no text, or None.
-        said: message of the endpoint or the network about a failure.
-        final: the request is not sent again.
-        transient: the request is sent again at once.
-        unreachable: no connection could be made.
-        finish_reason: see `Reply`.
-        reasoning: see `Reply`.
-        status: of the HTTP reply, or None.
-        body: of the HTTP reply, or None.
-        wait: seconds to wait that the endpoint asks for, or None.
-        seconds: how long it took.
+        message: error message of the endpoint or the network, or None.
+        final: the reply is complete and is never requested again.
+        transient: the request is worth retrying in this run.
+        unreachable: no connection could be opened.
+        status: HTTP status, or None.
+        body: HTTP body, or None.
+        wait: value of Retry-After in seconds, or None.
+        seconds: duration of the request.
         prompt_tokens: the endpoint's count, or None.
         completion_tokens: the endpoint's count, or None.
     """
 
     text: str | None = None
     failure: str | None = None
-    said: str | None = None
+    message: str | None = None
     final: bool = False
     transient: bool = False
     unreachable: bool = False
@@ -152,23 +177,17 @@ class Outcome:
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
 
-    def make_reply(self, request: Request, kept: bool) -> Reply:
+    def make_reply(self, request: Request, from_store: bool) -> Reply:
         """Return the outcome as the reply to a request."""
-        return Reply(
-            request=request,
-            text=self.text,
-            failure=self.failure,
-            kept=kept,
-            finish_reason=self.finish_reason,
-            reasoning=self.reasoning,
-        )
+        reason, reasoning = self.finish_reason, self.reasoning
+        return Reply(request, self.text, self.failure, from_store, reason, reasoning)
 
 
 class Store:
-    """The requests of all runs with their raw replies, in an SQLite file; shared by threads.
+    """The requests of all runs with their raw replies; threads may share it.
 
     Args:
-        path: the file; made where it is missing.
+        path: SQLite file; created if missing.
 
     Raises:
         InputError: the file is another database, or a store of an earlier version.
@@ -180,28 +199,29 @@ class Store:
             self._db = sqlite3.connect(
                 path, check_same_thread=False, isolation_level=None, timeout=30
             )
-            self._check()
+            self._check_tables()
             self._db.execute("pragma journal_mode = wal")
             self._db.execute("pragma synchronous = normal")  # a killed process loses nothing
-            self._db.executescript(_TABLES)
+            self._db.executescript(_CREATE_TABLES)
         except sqlite3.Error as error:
-            wanted = "expected a store of replies, or a place for one"
-            raise InputError(f"{path}: {wanted}: {error}") from None
+            raise InputError(
+                f"{path}: expected a store of replies, or a path for a new one: {error}"
+            ) from None
         except InputError as error:
             self._db.close()
             raise InputError(f"{path}: {error}; name another --store") from None
         self._lock = threading.Lock()
 
-    def _check(self) -> None:
+    def _check_tables(self) -> None:
         """Refuse another database, and a store of a version that did not record the endpoint."""
-        tables = self._db.execute("select name from sqlite_master where type = 'table'").fetchall()
-        columns = {row[1] for row in self._db.execute("pragma table_info(requests)")}
+        tables = self._db.execute(_LIST_TABLES).fetchall()
+        columns = {name for (name,) in self._db.execute(_LIST_COLUMNS)}
         if tables and not columns:
             raise InputError("expected a store of replies, got another database")
         if columns and "endpoint" not in columns:
             raise InputError(
-                "expected a store that names the endpoint of each reply, got one of an earlier"
-                " version, which is left as it is"
+                "expected a store that names the endpoint of each reply, "
+                "got one of an earlier version, which stays unchanged"
             )
 
     def close(self) -> None:
@@ -209,61 +229,46 @@ class Store:
         self._db.close()
 
     def find(self, key: str) -> str | None:
-        """Return the raw body of a final reply, or None where none is kept."""
-        query = "select body from requests where key = ? and final"
+        """Return the raw body of the final reply with a key, or None."""
         with self._lock:
-            row = self._db.execute(query, (key,)).fetchone()
+            row = self._db.execute(_FIND_BODY, (key,)).fetchone()
         return str(row[0]) if row else None
 
     def count(self, url: str, model: str) -> int:
         """Return the number of final replies of a model at an endpoint."""
-        query = "select count(*) from requests where endpoint = ? and model = ? and final"
         with self._lock:
-            row = self._db.execute(query, (url, model)).fetchone()
+            row = self._db.execute(_COUNT_REPLIES, (url, model)).fetchone()
         return int(row[0])
 
     def begin(self, key: str, request: Request, url: str, model: str, parameters: str) -> int:
-        """Note that a request is about to be sent, and return its row."""
+        """Insert the row of a request that is about to be sent, and return the row's id."""
         picture = request.picture.sha256 if request.picture else None
-        prompt = mend(request.prompt)
+        prompt = replace_surrogates(request.prompt)
         now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+        row = (key, url, picture, prompt, model, parameters, request.repeat, now)
         with self._lock:
-            cursor = self._db.execute(
-                "insert into requests (key, endpoint, picture, prompt, model, parameters, repeat, "
-                "sent_at) values (?, ?, ?, ?, ?, ?, ?, ?)",
-                (key, url, picture, prompt, model, parameters, request.repeat, now),
-            )
+            cursor = self._db.execute(_INSERT_REQUEST, row)
         return int(cursor.lastrowid or 0)
 
     def finish(self, row: int, outcome: Outcome) -> None:
-        """Note what a request brought."""
+        """Write the outcome of a request into its row."""
         body = outcome.body
         if body and not outcome.final:
-            body = body[:KEPT_OF_FAILURE]
-        tokens = (outcome.prompt_tokens, outcome.completion_tokens)
+            body = body[:MAX_FAILURE_BODY]
         result = (outcome.seconds, outcome.status, body, outcome.failure, outcome.final)
+        tokens = (outcome.prompt_tokens, outcome.completion_tokens)
         with self._lock:
-            self._db.execute(
-                "update requests set seconds = ?, status = ?, body = ?, failure = ?, final = ?, "
-                "prompt_tokens = ?, completion_tokens = ? where id = ?",
-                (*result, *tokens, row),
-            )
+            self._db.execute(_UPDATE_REQUEST, (*result, *tokens, row))
 
     def usage(self, url: str, model: str) -> Usage:
         """Return what all runs used of a model at an endpoint."""
         with self._lock:
-            row = self._db.execute(
-                "select count(*), coalesce(sum(prompt_tokens), 0), "
-                "coalesce(sum(completion_tokens), 0), "
-                "coalesce(sum(final and prompt_tokens is null), 0) from requests "
-                "where endpoint = ? and model = ?",
-                (url, model),
-            ).fetchone()
+            row = self._db.execute(_SUM_USAGE, (url, model)).fetchone()
         return Usage(*row)
 
 
-def read_texts(path: Path) -> Iterator[str]:
-    """Yield the text of every final reply that a store keeps; the file is not written to.
+def read_reply_texts(path: Path) -> Iterator[str]:
+    """Yield the text of every final reply in a store, which is opened read-only.
 
     Raises:
         InputError: the file is not a store of replies.
@@ -271,7 +276,7 @@ def read_texts(path: Path) -> Iterator[str]:
     try:
         db = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
         with contextlib.closing(db):
-            for (body,) in db.execute("select body from requests where final"):
+            for (body,) in db.execute(_LIST_BODIES):
                 outcome = Outcome(body=body)
                 read_body("chat", outcome)
                 if outcome.text is not None:
@@ -281,11 +286,11 @@ def read_texts(path: Path) -> Iterator[str]:
 
 
 def read_body(kind: str, outcome: Outcome) -> None:
-    """Fill in an outcome from its body: text or why there is none, and the count of tokens.
+    """Parse an outcome's body: set its text or failure, its token counts, and `final`.
 
     Args:
         kind: `chat`, or `images` for a picture in base64.
-        outcome: `final` is set where the body is a whole reply.
+        outcome: the outcome, with its body.
     """
     try:
         value = json.loads(outcome.body or "")
@@ -312,7 +317,7 @@ def read_body(kind: str, outcome: Outcome) -> None:
 
 
 def media_type(data: bytes) -> str:
-    """Return the media type of a picture by its first bytes; image/jpeg if they are not known."""
+    """Return the media type of a picture by its first bytes; image/jpeg if they are unknown."""
     if data.startswith(b"\x89PNG"):
         return "image/png"
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
@@ -320,16 +325,16 @@ def media_type(data: bytes) -> str:
     return "image/gif" if data.startswith(b"GIF8") else "image/jpeg"
 
 
-def mend(text: str) -> str:
-    """Replace halves of surrogate pairs, which cannot be encoded, by the replacement character."""
+def replace_surrogates(text: str) -> str:
+    """Replace lone surrogates, which cannot be encoded, by the replacement character."""
     return re.sub("[\ud800-\udfff]", "\ufffd", text)
 
 
 def _read_choice(choice: dict[str, Any], outcome: Outcome) -> None:
-    """Read text, reasoning and finish_reason; a refusal, or reasoning alone, is a final failure."""
+    """Set text, reasoning and finish_reason; a refusal or reasoning alone is a final failure."""
     message = choice["message"]
     outcome.finish_reason = _find_text(choice, "finish_reason")
-    outcome.reasoning = _find_text(message, *REASONING)
+    outcome.reasoning = _find_text(message, *REASONING_FIELDS)
     text = message.get("content")
     is_empty = not text or (isinstance(text, str) and not text.strip())
     if message.get("refusal") or (is_empty and outcome.finish_reason == "content_filter"):
@@ -339,17 +344,19 @@ def _read_choice(choice: dict[str, Any], outcome: Outcome) -> None:
         if outcome.finish_reason == CUT_OFF:
             outcome.failure = "reasoning cut off before an answer"
     elif isinstance(text, str):
-        outcome.text = mend(text)
+        outcome.text = replace_surrogates(text)
 
 
 def _find_text(value: dict[str, Any], *names: str) -> str | None:
-    found = next((value[name] for name in names if value.get(name)), None)
-    return mend(found) if isinstance(found, str) else None
+    """Return the first of these fields that is set, if it is text."""
+    text = next((value[name] for name in names if value.get(name)), None)
+    return replace_surrogates(text) if isinstance(text, str) else None
 
 
 def _find_count(usage: Any, *names: str) -> int | None:
+    """Return the first of these fields of `usage`, if it is a valid count."""
     if not isinstance(usage, dict):
         return None
-    found = next((usage[name] for name in names if name in usage), None)
-    is_count = isinstance(found, int) and 0 <= found < MAX_COUNT
-    return found if is_count else None
+    count = next((usage[name] for name in names if name in usage), None)
+    is_valid = isinstance(count, int) and 0 <= count < MAX_COUNT
+    return count if is_valid else None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures: where they lie, whether they are whole, and how a training loop decodes them.
+"""Find, read and validate pictures, and decode them in a training loop.
 
 `Picture` and `shuffle_pictures` are for training loops; nothing here changes a picture's bytes.
 """

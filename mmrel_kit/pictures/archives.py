@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Read the archives of a release: each picture with the records about it."""
+"""Read the archives of a release: each picture with its records."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Sample(NamedTuple):
-    """A picture, its bytes as they are, and the records about it (WebDataset's word)."""
+    """A picture, its unchanged bytes, and its records; a sample in WebDataset's sense."""
 
     image_id: str
     data: bytes
@@ -22,10 +22,9 @@ class Sample(NamedTuple):
 
 
 def read_archives(
-    release: mmrel.Release,
-    names: Iterable[str],
+    release: mmrel.Release, names: Iterable[str]
 ) -> Iterator[tuple[list[dict[str, Any]], bytes]]:
-    """Yield the records about each picture of some archives, and its bytes, one in memory.
+    """Yield the records and the bytes of each picture in some archives, one in memory at a time.
 
     Raises:
         ReleaseError: an archive is damaged or cut off.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Decode a picture once for all questions about it, in an order that lets this work.
+"""Decode each picture once for all of its questions, and shuffle so that these stay together.
 
     from mmrel_kit.pictures import Picture, shuffle_pictures
 
@@ -15,7 +15,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import random
-from itertools import groupby
+from itertools import chain, groupby
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import datasets
@@ -26,36 +26,33 @@ import PIL.ImageOps
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# Pictures of a stream among which the next is drawn: 10 MB of JPEG, 150 MB of DALL-E's PNG.
+# Pictures in a stream's shuffle buffer: 10 MB of JPEG, 150 MB of DALL-E's PNG.
 WINDOW = 100
 
 
 @dataclasses.dataclass
 class Picture(datasets.Image):  # type: ignore[misc]
-    """`datasets.Image` that keeps the last picture: consecutive rows with the same bytes share it.
+    """`datasets.Image` that caches the last picture for consecutive rows with the same bytes.
 
-    They share its pixels until one changes them: Pillow copies them before it changes them in
-    place, and writing through `load()` raises `ValueError` (take a `copy()`). Only `frombytes`, and
-    `putpalette` on a grey picture, reach the other rows.
+    These rows share its pixels. Pillow copies them before it changes them in place, and writing
+    through `load()` raises `ValueError` (take a `copy()`). Only `frombytes`, and `putpalette` on a
+    grey picture, affect the other rows.
 
     Attributes:
-        min_side: least pixels of the shorter side that a model needs. A JPEG is then decoded at a
-            half, a quarter or an eighth of its size (rounded up) while that leaves as many, 1.6 to
-            2.3 times as fast. A pixel is the mean of those it stands for, within half a level of
-            255 on average; within 1 to 5 where the file keeps colour at half resolution, as most
-            do, and colours change from pixel to pixel. None, and other formats: full size.
+        min_side: pixels that a model needs of the shorter side, at least. A JPEG is then decoded at
+            a half, a quarter or an eighth of its size (rounded up) while that many are left, 1.6 to
+            2.3 times as fast. A pixel is the mean of those it replaces, within half a level of 255
+            on average; within 1 to 5 levels where the file stores colour at half resolution, as
+            most do, and colours change from pixel to pixel. None, and other formats: full size.
     """
 
     min_side: int | None = None
-    _last: ClassVar[tuple[bytes | None, Any]] = (
-        None,
-        None,
-    )  # of the class: none; each object sets its own
+    # Bytes and picture of the last row; each object replaces the class's empty cache by its own.
+    _last: ClassVar[tuple[bytes | None, Any]] = (None, None)
 
     def __post_init__(self) -> None:
         if self.min_side is not None and self.min_side < 1:
-            wanted = "expected min_side from 1 pixel on, or None"
-            raise ValueError(f"{wanted}, got {self.min_side!r}")
+            raise ValueError(f"expected min_side from 1 pixel on, or None, got {self.min_side!r}")
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "_last"}
@@ -65,8 +62,8 @@ class Picture(datasets.Image):  # type: ignore[misc]
         data = value["bytes"] if isinstance(value, dict) else None
         if data is None:
             return super().decode_example(value, token_per_repo_id)
-        known, image = self._last
-        if known != data:
+        last_data, image = self._last
+        if last_data != data:
             image = self._decode(data)
             self._last = data, image  # type: ignore[misc]
         return _share(image)
@@ -84,10 +81,7 @@ class Picture(datasets.Image):  # type: ignore[misc]
 
 
 def _share(image: PIL.Image.Image) -> PIL.Image.Image:
-    """Return a picture with the same class, format and pixels.
-
-    Pillow copies the pixels before it changes them in place.
-    """
+    """Return a picture that shares class, format and pixels until one of the two is changed."""
     twin = type(image).__new__(type(image))
     vars(twin).update(
         vars(image),
@@ -103,17 +97,16 @@ def shuffle_pictures(dataset: Any, seed: int, window: int = WINDOW) -> Any:
     """Shuffle a `Dataset` or a stream by its pictures; the questions about one stay together.
 
     A stream's shards are shuffled, and the pictures of a shard within a window. Unlike after
-    `shuffle()`, a state_dict goes on exactly with the next question, since the order within a shard
-    follows from the seed and the shard alone. So give each epoch a seed of its own.
+    `shuffle()`, a state_dict resumes exactly at the next question, since the order within a shard
+    depends on the seed and the shard alone. Pass another seed in each epoch.
 
     Args:
-        dataset: what was loaded, with its column `image_id`; decoding as set by `cast_column` is
-            kept.
-        seed: the same seed draws the same order.
-        window: pictures of a stream that are held undecoded.
+        dataset: a loaded dataset with its column `image_id`; decoding set by `cast_column` is kept.
+        seed: the same seed gives the same order.
+        window: pictures of a stream that are buffered, undecoded.
 
     Raises:
-        ValueError: `window` is less than 1, or the stream does not know its columns.
+        ValueError: `window` is less than 1, or the stream has no features.
     """
     if window < 1:
         raise ValueError(f"expected a window of 1 picture or more, got {window!r}")
@@ -123,10 +116,11 @@ def shuffle_pictures(dataset: Any, seed: int, window: int = WINDOW) -> Any:
         for _, rows in groupby(numbered, key=lambda row: row[1]):
             pictures.append([number for number, _ in rows])
         random.Random(seed).shuffle(pictures)
-        return dataset.select([number for picture in pictures for number in picture])
+        return dataset.select(list(chain.from_iterable(pictures)))
     if not dataset.features:
-        wanted = "expected a stream that knows its columns"
-        raise ValueError(f"{wanted}, got one whose features are None; shuffle before map")
+        raise ValueError(
+            "expected a stream with features, got one whose features are None; shuffle before map"
+        )
     undecoded = dataset.cast_column("image", datasets.Image(decode=False))
     shards = [(index, dataset.n_shards) for index in range(dataset.n_shards)]
     random.Random(seed).shuffle(shards)
@@ -139,33 +133,36 @@ def shuffle_pictures(dataset: Any, seed: int, window: int = WINDOW) -> Any:
 
 
 def _mix_shards(
-    shards: list[tuple[int, int]],
-    stream: Any,
-    seed: int,
-    window: int,
+    shards: list[tuple[int, int]], stream: Any, seed: int, window: int
 ) -> Iterator[dict[str, Any]]:
     for index, count in shards:
         rows = _read_rows(stream.shard(count, index) if count > 1 else stream)
-        pictures = (list(group) for _, group in groupby(rows, key=lambda row: row["image_id"]))
-        for picture in _mix(pictures, random.Random(f"{seed} {index}"), window):
+        for picture in _mix(_group_rows(rows), random.Random(f"{seed} {index}"), window):
             yield from picture
 
 
 def _read_rows(stream: Any) -> Iterator[dict[str, Any]]:
-    # Iterated within a worker of a DataLoader, a stream gives that worker's part alone; iterated in
-    # batches, all of it. Of one row each, since datasets < 5 cannot join rows where a column is None
-    # in some.
+    # Inside a DataLoader worker, iterating over a stream's rows yields that worker's part only;
+    # iterating over its batches yields all rows. Batches have one row, since datasets < 5 cannot
+    # join rows of which some have None in a column.
     for batch in stream.iter(batch_size=1):
         yield {name: value for name, (value,) in batch.items()}
 
 
+def _group_rows(rows: Iterator[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    """Yield the consecutive rows about each picture."""
+    for _, group in groupby(rows, key=lambda row: row["image_id"]):
+        yield list(group)
+
+
 def _mix(pictures: Iterator[Any], draw: random.Random, window: int) -> Iterator[Any]:
-    held: list[Any] = []
+    """Yield pictures in an order drawn within a buffer of `window` pictures."""
+    buffer: list[Any] = []
     for picture in pictures:
-        if len(held) == window:
-            place = draw.randrange(window)
-            yield held[place]
-            held[place] = picture
+        if len(buffer) == window:
+            slot = draw.randrange(window)
+            yield buffer[slot]
+            buffer[slot] = picture
         else:
-            held.append(picture)
-    yield from draw.sample(held, len(held))
+            buffer.append(picture)
+    yield from draw.sample(buffer, len(buffer))

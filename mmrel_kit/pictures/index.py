@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Find pictures among the members of an archive or a repository, under whatever folders."""
+"""Index the pictures of an archive or a repository by MMRel's paths, in whatever folders."""
 
 from __future__ import annotations
 
@@ -14,15 +14,23 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
+# Members with the last folder and the name of their path, which all layouts of a picture share.
+_CREATE = "create table members (tail, name, offset, stored, size, method, crc)"
+_INSERT = "insert into members values (?, ?, ?, ?, ?, ?, ?)"
+_CREATE_INDEX = "create index by_tail on members (tail, name)"
+_FIND_REPEATED = "select name from members group by tail, name having count(*) > 1 limit 1"
+_SELECT = "select name, offset, stored, size, method, crc from members where tail = ?"
+
+
 class Location(NamedTuple):
-    """Where a picture lies, so that it can be read without looking for it again.
+    """Where a picture lies, so that it can be read without a second search.
 
     Attributes:
         size: its bytes.
         stamp: differs when the picture has changed.
         name: its name in its source.
-        member: a `Member`, in zip and tar files.
-        source: the number of its source, of several.
+        member: the fields of its `Member`, in zip and tar files.
+        source: the number of its source in a `PictureSources`.
     """
 
     size: int
@@ -32,73 +40,76 @@ class Location(NamedTuple):
     source: int = 0
 
 
-def make_layouts(image_id: str) -> list[str]:
-    """Return paths at which upstream's folders and archives hold a picture, the likeliest first.
+def list_candidate_paths(image_id: str) -> list[str]:
+    """Return the paths at which upstream's files may hold a picture, the likeliest first.
 
-    >>> make_layouts("vg/VG_100K/7.jpg")
+    >>> list_candidate_paths("vg/VG_100K/7.jpg")
     ['vg/VG_100K/7.jpg', 'VG_100K/7.jpg', 'vg/VG_100K_2/7.jpg', 'VG_100K_2/7.jpg', '7.jpg']
     """
     root, _, rest = image_id.partition("/")
-    layouts = [image_id, rest]
+    paths = [image_id, rest]
     if root == "vg":
-        # Visual Genome's two folders share one series of ids; which of them holds a picture is not
-        # in its id.
+        # The two folders of Visual Genome share one series of ids, so an id can be in either.
         folder, _, name = rest.partition("/")
         if folder in ("VG_100K", "VG_100K_2"):
             other = "VG_100K" if folder == "VG_100K_2" else "VG_100K_2"
-            layouts += [f"vg/{other}/{name}", f"{other}/{name}", name]
+            paths += [f"vg/{other}/{name}", f"{other}/{name}", name]
     elif root == "SPEC":
-        layouts += [f"data/{rest}", f"data/{image_id}", f"{root}/data/{rest}"]
-    return layouts
+        paths += [f"data/{rest}", f"data/{image_id}", f"{root}/data/{rest}"]
+    return paths
 
 
 class MemberIndex:
-    """Pictures of an archive by the end of their path, in a temporary file of SQLite's."""
+    """Pictures of an archive or repository by the end of their path, in a temporary database."""
 
     def __init__(self, where: str, members: Iterable[Member]) -> None:
         self._where = where
         self._db = sqlite3.connect("")
-        self._db.execute("create table members (tail, name, offset, stored, size, method, crc)")
-        rows = ((_tail(member.name), *member) for member in members)
-        self._db.executemany("insert into members values (?,?,?,?,?,?,?)", rows)
-        self._db.execute("create index by_tail on members (tail, name)")
-        twins = "select name from members group by tail, name having count(*) > 1 limit 1"
-        twin = self._db.execute(twins).fetchone()
-        if twin:
-            wanted = "expected each name once, it stands there again"
-            raise InputError(f"{where}: member {twin[0]!r}: {wanted}; pack it anew")
+        self._db.execute(_CREATE)
+        self._db.executemany(_INSERT, ((_get_tail(member.name), *member) for member in members))
+        self._db.execute(_CREATE_INDEX)
+        repeated = self._db.execute(_FIND_REPEATED).fetchone()
+        if repeated:
+            raise InputError(
+                f"{where}: member {repeated[0]!r}: expected each name once, got it again; "
+                "pack the file again"
+            )
 
     def find(self, image_id: str) -> Member | None:
-        """Return the member that holds a picture, under whatever folders.
+        """Return the member that holds a picture, in whatever folders; None if there is none.
 
         Raises:
-            InputError: several could be it.
+            InputError: several members could hold it.
         """
-        query = "select name, offset, stored, size, method, crc from members where tail = ?"
-        for layout in make_layouts(image_id)[1:]:
-            rows = self._db.execute(query, (_tail(layout),))
-            members = [Member(*row) for row in rows]
-            members = [member for member in members if _ends_with(member.name, layout)]
+        for path in list_candidate_paths(image_id)[1:]:
+            members = []
+            for row in self._db.execute(_SELECT, (_get_tail(path),)):
+                member = Member(*row)
+                if _ends_with(member.name, path):
+                    members.append(member)
             if len(members) > 1:
                 names = ", ".join(repr(member.name) for member in members[:3])
-                wanted = f"expected one picture {image_id!r}"
-                raise InputError(f"{self._where}: {wanted}, got {names}; name a smaller source")
+                raise InputError(
+                    f"{self._where}: expected one picture {image_id!r}, got {names}; "
+                    "name a smaller source"
+                )
             if members:
                 return members[0]
         return None
 
 
 def check_size(where: str, size: int) -> None:
-    """Raise an `InputError` where a file is too large to be a picture."""
+    """Raise an `InputError` if a file is too large to be a picture."""
     if size > mmrel.MAX_PICTURE_BYTES:
-        wanted = f"expected a picture of at most {mmrel.MAX_PICTURE_BYTES} bytes"
-        raise InputError(f"{where}: {wanted}, got {size}")
+        raise InputError(
+            f"{where}: expected a picture of at most {mmrel.MAX_PICTURE_BYTES} bytes, got {size}"
+        )
 
 
-def _tail(name: str) -> str:
-    """Return the last folder and the name, which all layouts of a picture share."""
+def _get_tail(name: str) -> str:
+    """Return the last folder and the name of a path."""
     return "/".join(name.split("/")[-2:])
 
 
-def _ends_with(name: str, layout: str) -> bool:
-    return name == layout or name.endswith(f"/{layout}")
+def _ends_with(name: str, path: str) -> bool:
+    return name == path or name.endswith(f"/{path}")

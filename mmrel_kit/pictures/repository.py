@@ -21,7 +21,7 @@ class PictureRepository:
     """Pictures in a dataset repository on the Hub, fetched one by one into the Hub's cache.
 
     Args:
-        url: `hf://datasets/OWNER/NAME[@REVISION]`; a revision that is no commit is resolved once.
+        url: `hf://datasets/OWNER/NAME[@REVISION]`; a branch or tag is resolved to a commit once.
 
     Raises:
         InputError: the repository cannot be reached.
@@ -32,8 +32,9 @@ class PictureRepository:
 
         address = mmrel.parse_hub_address(url)
         if address is None:
-            wanted = f"expected {mmrel.HUB}OWNER/NAME or {mmrel.HUB}OWNER/NAME@REVISION"
-            raise InputError(f"{wanted}, got {url!r}")
+            raise InputError(
+                f"expected {mmrel.HUB}OWNER/NAME or {mmrel.HUB}OWNER/NAME@REVISION, got {url!r}"
+            )
         self.repo_id, revision = address
         with _hub_failures_as(f"{url}: expected a dataset repository that can be reached: "):
             info = HfApi().dataset_info(self.repo_id, revision=revision)
@@ -41,7 +42,7 @@ class PictureRepository:
         self._index: MemberIndex | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_index": None}
+        return {**self.__dict__, "_index": None}  # a database cannot be pickled
 
     def prepare(self, folder: Path) -> None:
         """List the repository's files.
@@ -74,10 +75,11 @@ class PictureRepository:
         """
         from huggingface_hub import hf_hub_download
 
-        name, commit = location.name, self.commit
-        where = f"{self.describe()}/{name}"
+        where = f"{self.describe()}/{location.name}"
         with _hub_failures_as(f"{where}: the picture could not be fetched: ", "; build again"):
-            path = hf_hub_download(self.repo_id, name, repo_type="dataset", revision=commit)
+            path = hf_hub_download(
+                self.repo_id, location.name, repo_type="dataset", revision=self.commit
+            )
         return Path(path).read_bytes()
 
     def is_current(self, location: Location) -> bool:
@@ -93,10 +95,7 @@ class PictureRepository:
         from huggingface_hub.hf_api import RepoFile
 
         entries = HfApi().list_repo_tree(
-            self.repo_id,
-            recursive=True,
-            revision=self.commit,
-            repo_type="dataset",
+            self.repo_id, recursive=True, revision=self.commit, repo_type="dataset"
         )
         for entry in entries:
             if isinstance(entry, RepoFile):

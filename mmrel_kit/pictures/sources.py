@@ -1,41 +1,58 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Find the pictures that questions are about: in folders, zip and tar files, on the Hub."""
+"""Sources of pictures: folders, zip and tar files, the Parquet re-release, the Hub.
+
+To add a source, write a class with the methods of `Pictures`, here or in a file of its own, and
+return it from `open_source`. Copy `PictureFolder` for pictures that are looked up one by one,
+`PictureArchive` for those that have to be listed first.
+"""
 
 from __future__ import annotations
 
+import json
 import os
+import re
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import mmrel
-from mmrel_kit.files import InputError
+from mmrel_kit.files import InputError, fill_folder
 from mmrel_kit.pictures.containers import SUFFIXES, Member, list_pictures, read_picture
-from mmrel_kit.pictures.index import Location, MemberIndex, check_size, make_layouts
+from mmrel_kit.pictures.index import Location, MemberIndex, check_size, list_candidate_paths
 from mmrel_kit.pictures.repository import PictureRepository
-from mmrel_kit.pictures.unpack import unpack_pictures
 from mmrel_kit.questions.records import parse_image_path
+from mmrel_kit.questions.rerelease import read_rerelease
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from mmrel_kit.questions.rerelease import Row
+
+STAMP = "unpacked.json"  # names the file from which a folder was unpacked
+_UNPACKED_NAME = re.compile(r"Dall-E_generated/[a-z]+/[^/\\:*?\"<>|\0-\x1f]+\.(?i:png|jpe?g|webp)")
+
 
 class Pictures(Protocol):
-    """Where pictures come from; it may be sent to another process, which then reads them too."""
+    """A source of pictures.
+
+    A build calls `prepare` once and `find` for each picture, then pickles the source: `read` and
+    `is_current` run in worker processes too, and in later runs of the same build.
+    """
 
     def prepare(self, folder: Path) -> None:
-        """Make ready to find pictures; `folder` may be used for what has to be unpacked."""
+        """Get ready for `find`; `folder` is for what has to be unpacked."""
 
     def find(self, image_id: str) -> Location | None:
-        """Return where a picture lies, or None where there is none."""
+        """Return where a picture lies, or None if the source does not have it."""
 
     def read(self, location: Location) -> bytes:
-        """Return the bytes of a picture as they are."""
+        """Return the bytes of a picture, unchanged."""
 
     def is_current(self, location: Location) -> bool:
-        """Return whether a picture that an earlier run has found is still there as it was."""
+        """Return whether a picture that an earlier run located is unchanged."""
 
     def describe(self) -> str:
-        """Name the source; differs when an archive or repository has changed."""
+        """Return the name of the source; it differs when an archive or repository has changed."""
 
 
 class PictureFolder:
@@ -43,12 +60,13 @@ class PictureFolder:
 
     def __init__(self, root: Path) -> None:
         if not root.is_dir():
-            wanted = "expected a folder that holds vg/, SPEC/ or Dall-E_generated/"
-            raise InputError(f"{root}: {wanted}, found none")
+            raise InputError(
+                f"{root}: expected a folder that holds vg/, SPEC/ or Dall-E_generated/, found none"
+            )
         self.root = root
 
     def prepare(self, folder: Path) -> None:
-        """Do nothing: files are looked for one by one."""
+        """Do nothing: files are looked up one by one."""
 
     def find(self, image_id: str) -> Location | None:
         """See `Pictures`.
@@ -56,15 +74,15 @@ class PictureFolder:
         Raises:
             InputError: a file is too large to be a picture.
         """
-        for name in make_layouts(image_id):
+        for name in list_candidate_paths(image_id):
             path = self.root / name
             try:
-                found = path.stat()
+                status = path.stat()
             except OSError:
                 continue
             if path.is_file():
-                check_size(str(path), found.st_size)
-                return Location(found.st_size, _stamp(found), name)
+                check_size(str(path), status.st_size)
+                return Location(status.st_size, _make_stamp(status), name)
         return None
 
     def read(self, location: Location) -> bytes:
@@ -74,10 +92,10 @@ class PictureFolder:
     def is_current(self, location: Location) -> bool:
         """See `Pictures`."""
         try:
-            found = (self.root / location.name).stat()
+            status = (self.root / location.name).stat()
         except OSError:
             return False
-        return location.stamp == _stamp(found)
+        return location.stamp == _make_stamp(status)
 
     def describe(self) -> str:
         """See `Pictures`."""
@@ -92,7 +110,7 @@ class PictureArchive:
         self._index: MemberIndex | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_index": None}
+        return {**self.__dict__, "_index": None}  # a database cannot be pickled
 
     def prepare(self, folder: Path) -> None:
         """List the file.
@@ -121,19 +139,19 @@ class PictureArchive:
 
     def describe(self) -> str:
         """See `Pictures`."""
-        return f"{self.path} {_stamp(self.path.stat())}"
+        return f"{self.path} {_make_stamp(self.path.stat())}"
 
 
 class PictureTable(PictureFolder):
-    """Pictures of the DALL-E re-release: Parquet, whose pictures are written out once."""
+    """Pictures of the DALL-E re-release: Parquet, from which all pictures are unpacked once."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        # Names are absolute, so that pictures are read in a process that has not unpacked them.
+        # Names are absolute, so that a process that has not unpacked the pictures can read them.
         self.root = Path("/")
 
     def prepare(self, folder: Path) -> None:
-        """Write the pictures out below `folder`, if they are not there yet."""
+        """Unpack the pictures below `folder`, if they are not there yet."""
         self.root = Path(os.path.abspath(folder / f"unpacked-{self.path.stem}"))
         unpack_pictures(self.path, self.root)
 
@@ -146,15 +164,14 @@ class PictureTable(PictureFolder):
 
     def describe(self) -> str:
         """See `Pictures`."""
-        return f"{self.path} {_stamp(self.path.stat())}"
+        return f"{self.path} {_make_stamp(self.path.stat())}"
 
 
 class PictureSources:
-    """Several sources; a domain's own come before those of all domains, in the order given.
+    """Several sources; those of a domain come before those of all domains, in the order given.
 
     Args:
-        specs: `ROOT`, or `real=…`, `sdxl=…`, `dalle=…`: a folder, a zip or tar file, a file
-            of the Parquet re-release, or `hf://datasets/OWNER/NAME[@REVISION]`.
+        specs: `SOURCE`, or `real=SOURCE`, `sdxl=SOURCE`, `dalle=SOURCE`; see `open_source`.
 
     Raises:
         InputError: there is no such source.
@@ -175,10 +192,12 @@ class PictureSources:
 
     def find(self, image_id: str) -> Location | None:
         """See `Pictures`."""
-        domain, _ = parse_image_path(image_id)
-        for wanted in (domain, ""):
-            for number, (name, source) in enumerate(self._sources):
-                location = source.find(image_id) if name == wanted else None
+        image_domain, _ = parse_image_path(image_id)
+        for domain in (image_domain, ""):
+            for number, (source_domain, source) in enumerate(self._sources):
+                if source_domain != domain:
+                    continue
+                location = source.find(image_id)
                 if location:
                     return location._replace(source=number)
         return None
@@ -193,34 +212,75 @@ class PictureSources:
 
     def describe(self) -> str:
         """See `Pictures`."""
-        named = [f"{domain}={source.describe()}" for domain, source in self._sources]
-        return ", ".join(text.lstrip("=") for text in named)
+        names = []
+        for domain, source in self._sources:
+            name = source.describe()
+            names.append(f"{domain}={name}" if domain else name)
+        return ", ".join(names)
 
 
 def open_source(where: str) -> Pictures:
     """Return the source at a path or URL.
 
+    Args:
+        where: a folder, a zip or tar file, a file of the Parquet re-release, or
+            `hf://datasets/OWNER/NAME[@REVISION]`.
+
     Raises:
-        InputError: there is none that can be read.
+        InputError: there is none, or it is of no known kind.
     """
     if not where:
-        wanted = "expected a source of pictures as --images, got ''"
-        raise InputError(f"{wanted}; write . for the current folder")
+        raise InputError(
+            "expected a source of pictures as --images, got ''; write . for the current folder"
+        )
+    path = Path(where)
     if where.startswith(mmrel.HUB):
         return PictureRepository(where)
-    path = Path(where)
     if path.is_file() and path.suffix in SUFFIXES:
         return PictureArchive(path)
     if path.is_file() and path.suffix == ".parquet":
         return PictureTable(path)
     if path.is_dir():
         return PictureFolder(path)
-    wanted = (
-        f"expected a folder, a {', '.join(SUFFIXES)} or .parquet file, or {mmrel.HUB}OWNER/NAME"
+    got = "a file of another kind; unpack it" if path.exists() else "nothing there"
+    raise InputError(
+        f"{where}: expected a folder, a {', '.join(SUFFIXES)} or .parquet file, or "
+        f"{mmrel.HUB}OWNER/NAME, found {got}"
     )
-    found = "a file of another kind; unpack it" if path.exists() else "nothing there"
-    raise InputError(f"{where}: {wanted}, found {found}")
 
 
-def _stamp(found: os.stat_result) -> str:
-    return f"{found.st_size} {found.st_mtime_ns}"
+def unpack_pictures(path: Path, folder: Path) -> None:
+    """Write each picture of the re-release once below `folder`, at MMRel's path.
+
+    Pictures that are there already are kept. Several processes may call this at once.
+
+    Raises:
+        InputError: two pictures of one name differ, or a name is not a picture's.
+    """
+    status = path.stat()
+    stamp = json.dumps([str(path), status.st_size, status.st_mtime_ns])
+    stamp_path = folder / STAMP
+    if stamp_path.is_file() and stamp_path.read_text("utf-8") == stamp:
+        return
+    shutil.rmtree(folder, ignore_errors=True)  # unpacked from another file
+    with fill_folder(folder, is_shared=True) as aside:
+        for row in read_rerelease(path):
+            _unpack_picture(row, aside)
+        (aside / STAMP).write_text(stamp, "utf-8")
+
+
+def _unpack_picture(row: Row, folder: Path) -> None:
+    if not _UNPACKED_NAME.fullmatch(row.image_id):
+        raise InputError(f"{row.where}: expected the name of a picture, got {row.image_id!r}")
+    target = folder / row.image_id
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if not target.exists():
+        target.write_bytes(row.picture)
+    elif target.read_bytes() != row.picture:
+        raise InputError(
+            f"{row.where}: picture {row.image_id!r} differs from an earlier one of that name"
+        )
+
+
+def _make_stamp(status: os.stat_result) -> str:
+    return f"{status.st_size} {status.st_mtime_ns}"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The record: what a question is, how it is worded and read, and where questions come from.
+"""Parse upstream's annotation files into records of the contract, and store them.
 
-Formats of upstream's files end here; every other room sees records of the contract.
+No other room reads upstream's formats.
 """

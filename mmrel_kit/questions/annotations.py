@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Read annotation files as people have them, into records.
+"""Read annotation files into records.
 
-Known are POPE/VCD shape, LLaVA conversations, the contract's own records, the Parquet re-release.
+Formats: POPE/VCD-shaped records, LLaVA conversations, records of the contract, and the Parquet
+re-release of the DALL-E part.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import mmrel
 from mmrel_kit.files import MAX_PROBLEMS, InputError, Problem, parse_json, scan_json
 from mmrel_kit.questions.records import (
     ANSWERS,
-    Reading,
+    ParsedQuestion,
     Record,
     check_record,
     make_pair_id,
@@ -36,13 +37,13 @@ DEFAULT_SPLIT = "test"
 
 
 class Annotation(NamedTuple):
-    """A record, the split that it belongs to, and where it was read.
+    """A record with its split.
 
     Attributes:
         split: the split.
         record: the record.
-        where: file and line.
-        is_assumed: whether nothing named the split, so that it is `test` by default.
+        where: file and line of the record.
+        is_assumed: whether the split is only the default, `test`.
     """
 
     split: str
@@ -56,8 +57,8 @@ class Annotation(NamedTuple):
         return self.where.rpartition(":")[0]
 
 
-class Declared(NamedTuple):
-    """What a mapping file, or a row of the re-release, declares of questions; None: nothing."""
+class Declaration(NamedTuple):
+    """What a mapping file or a row of the re-release declares about questions; None is nothing."""
 
     split: str | None = None
     task: str | None = None
@@ -69,62 +70,62 @@ def read_annotations(
 ) -> Iterator[Annotation | Problem]:
     """Yield the questions of annotation files, one at a time, in constant memory.
 
-    What cannot be read is a `Problem` with file and line; reading goes on behind it, up to
+    A record that cannot be read is yielded as a `Problem` with file and line. Reading stops after
     `MAX_PROBLEMS` of them.
 
     Args:
-        paths: .json or .jsonl files in POPE/VCD shape, LLaVA conversations or the contract's own
-            records, folders of them, or .parquet files of the DALL-E re-release.
-        split: overrides what the files say.
-        mapping: a file that `read_mapping` reads.
+        paths: .json or .jsonl files of any format above, folders of them, or .parquet files of the
+            re-release.
+        split: overrides the splits that the files name.
+        mapping: a file for `read_mapping`.
 
     Raises:
-        InputError: there is no such file, no annotation file in a folder, the mapping cannot be
+        InputError: a file does not exist, a folder has no annotation file, the mapping cannot be
             used, or a .parquet file is not one of the re-release.
     """
-    files = find_files(paths)
-    declared = _map_files(files, mapping)
+    declarations = _map_files(find_annotation_files(paths), mapping)
     problems = 0
-    for path in files:
-        of_file = declared[path]
+    for path, declared in declarations.items():
         if split:
-            of_file = of_file._replace(split=split)
-        for found in _read_file(path, of_file):
-            yield found
-            if isinstance(found, Problem):
+            declared = declared._replace(split=split)
+        for item in _read_file(path, declared):
+            yield item
+            if isinstance(item, Problem):
                 problems += 1
             if problems >= MAX_PROBLEMS:
                 return
 
 
-def read_mapping(path: Path) -> dict[str, Declared]:
-    """Read a mapping file: a JSON object from patterns of file names to what their files hold.
+def read_mapping(path: Path) -> dict[str, Declaration]:
+    """Read a mapping file: a JSON object from patterns of file names to splits or declarations.
 
     `{"part2*.json": "train", "gen/*.json": {"split": "test", "task": "generative", "category":
-    "action"}}`: task and category let open questions in that no grammar reads; their triplet stays
-    unknown.
+    "action"}}`: with task and category, open questions that no grammar parses are accepted, without
+    a triplet.
 
     Raises:
-        InputError: it is something else.
+        InputError: the file is invalid.
     """
-    mapping: dict[str, Declared] = {}
+    mapping: dict[str, Declaration] = {}
     try:
         for name, value in parse_json(path.read_text("utf-8-sig")).items():
             fields = {"split": value} if isinstance(value, str) else value
-            mapping[name] = Declared(**fields)
+            mapping[name] = Declaration(**fields)
     except (ValueError, AttributeError, TypeError) as error:
-        wanted = "expected a JSON object from file names to splits"
-        raise InputError(f"{path}: {wanted}: {error}") from None
-    known = (mmrel.SPLITS, mmrel.TASKS, mmrel.CATEGORIES)
+        raise InputError(
+            f"{path}: expected a JSON object from file names to splits: {error}"
+        ) from None
+    choices = (mmrel.SPLITS, mmrel.TASKS, mmrel.CATEGORIES)
     for name, declared in mapping.items():
-        for value, values in zip(declared, known, strict=True):
-            if value is not None and value not in values:
-                wanted = f"expected one of {', '.join(values)}"
-                raise InputError(f"{path}: {name!r}: {wanted}, got {value!r}")
+        for value, allowed in zip(declared, choices, strict=True):
+            if value is not None and value not in allowed:
+                raise InputError(
+                    f"{path}: {name!r}: expected one of {', '.join(allowed)}, got {value!r}"
+                )
     return mapping
 
 
-def find_files(paths: Sequence[Path]) -> list[Path]:
+def find_annotation_files(paths: Sequence[Path]) -> list[Path]:
     """Return the files that `read_annotations` reads, each once.
 
     Raises:
@@ -133,46 +134,50 @@ def find_files(paths: Sequence[Path]) -> list[Path]:
     files: list[Path] = []
     for path in paths:
         if path.is_dir():
-            inside = sorted(path.rglob("*"))
-            found = [file for file in inside if file.suffix in ANNOTATION_SUFFIXES]
-            found = [file for file in found if file.is_file()]
-            if not found:
-                wanted = f"expected {' or '.join(ANNOTATION_SUFFIXES)} files in the folder"
-                raise InputError(f"{path}: {wanted}, found none")
-            files.extend(found)
+            in_folder = [file for file in sorted(path.rglob("*")) if _is_annotation_file(file)]
+            if not in_folder:
+                raise InputError(
+                    f"{path}: expected {' or '.join(ANNOTATION_SUFFIXES)} files in the folder, "
+                    "found none"
+                )
+            files.extend(in_folder)
         elif path.is_file():
             files.append(path)
         else:
-            wanted = "expected an annotation file or a folder of them"
-            raise InputError(f"{path}: {wanted}, found nothing there")
+            raise InputError(
+                f"{path}: expected an annotation file or a folder of them, found nothing there"
+            )
     return list(dict.fromkeys(path.resolve() for path in files))
 
 
-def _map_files(files: Sequence[Path], mapping: Path | None) -> dict[Path, Declared]:
-    """Return what the mapping declares of each file.
+def _is_annotation_file(path: Path) -> bool:
+    return path.suffix in ANNOTATION_SUFFIXES and path.is_file()
 
-    The first pattern counts that fits the file's name or the end of its path.
-    """
+
+def _map_files(files: Sequence[Path], mapping: Path | None) -> dict[Path, Declaration]:
+    """Return what the mapping declares about each file, by the first pattern that matches it."""
     patterns = read_mapping(mapping) if mapping else {}
-    declared = dict.fromkeys(files, Declared())
+    declarations = dict.fromkeys(files, Declaration())
     unused = set(patterns)
     for path in files:
-        fitting = [name for name in patterns if _fits(path, name)]
-        unused -= set(fitting)
-        if fitting:
-            declared[path] = patterns[fitting[0]]
+        matching = [pattern for pattern in patterns if _matches(path, pattern)]
+        unused.difference_update(matching)
+        if matching:
+            declarations[path] = patterns[matching[0]]
     if unused:
-        named = ", ".join(map(str, files))[:500]
-        wanted = f"{min(unused)!r} fits none of the annotation files"
-        raise InputError(f"{mapping}: {wanted}: {named}")
-    return declared
+        names = ", ".join(map(str, files))[:500]
+        raise InputError(
+            f"{mapping}: {min(unused)!r} matches none of the annotation files: {names}"
+        )
+    return declarations
 
 
-def _fits(path: Path, pattern: str) -> bool:
+def _matches(path: Path, pattern: str) -> bool:
+    """Return whether a pattern matches a file's name or the end of its path."""
     return fnmatch(path.name, pattern) or fnmatch(path.as_posix(), f"*/{pattern}")
 
 
-def _read_file(path: Path, declared: Declared) -> Iterator[Annotation | Problem]:
+def _read_file(path: Path, declared: Declaration) -> Iterator[Annotation | Problem]:
     if path.suffix == ".parquet":
         for row in read_rerelease(path):
             try:
@@ -180,20 +185,21 @@ def _read_file(path: Path, declared: Declared) -> Iterator[Annotation | Problem]
             except InputError as error:
                 yield Problem(row.where, str(error))
         return
-    for found in scan_json(path):
-        if isinstance(found, Problem):
-            yield found
+    for item in scan_json(path):
+        if isinstance(item, Problem):
+            yield item
             continue
         try:
-            yield from _read_value(found.value, path, found.where, declared)
+            yield from _read_value(item.value, path, item.where, declared)
         except InputError as error:
-            yield Problem(found.where, str(error))
+            yield Problem(item.where, str(error))
 
 
-def _read_row(row: Row, path: Path, declared: Declared) -> Annotation:
+def _read_row(row: Row, path: Path, declared: Declaration) -> Annotation:
+    """Return the question of a row of the re-release."""
     if not declared.task:
         category = row.category if row.task else None
-        declared = Declared(declared.split, row.task, category)
+        declared = Declaration(declared.split, row.task, category)
     source = _name_source(path, row.where)
     text = _check_text(row.question, "question")
     question_id = _read_id(row.question_id, source)
@@ -202,7 +208,8 @@ def _read_row(row: Row, path: Path, declared: Declared) -> Annotation:
     return _annotate(record, declared.split or _find_split({}, path), row.where)
 
 
-def _read_value(value: Any, path: Path, where: str, declared: Declared) -> list[Annotation]:
+def _read_value(value: Any, path: Path, where: str, declared: Declaration) -> list[Annotation]:
+    """Return the questions of a JSON value, whose format follows from its keys."""
     if not isinstance(value, dict):
         raise InputError(f"expected a JSON object, got {json.dumps(value)[:80]}")
     source = _name_source(path, where)
@@ -232,15 +239,15 @@ def _name_source(path: Path, where: str) -> str:
     return f"{path.parent.name}/{path.name}:{where.rpartition(':')[2]}"
 
 
-def _from_pope(value: dict[str, Any], source: str, declared: Declared) -> Record:
+def _from_pope(value: dict[str, Any], source: str, declared: Declaration) -> Record:
     text = _get_text(value, "text")
     question_id = _read_id(value.get("question_id"), source)
     image_id, answer = _get_text(value, "image"), _get_text(value, "label")
     return _make_record(question_id, image_id, text, answer, source, declared)
 
 
-def _from_llava(value: dict[str, Any], source: str, declared: Declared) -> list[Record]:
-    """Return a record for each turn; none where the picture is not one of MMRel's."""
+def _from_llava(value: dict[str, Any], source: str, declared: Declaration) -> list[Record]:
+    """Return a record for each question and answer; none if the picture is not one of MMRel's."""
     turns = value["conversations"]
     if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
         raise InputError("expected conversations to be an array of objects")
@@ -250,24 +257,26 @@ def _from_llava(value: dict[str, Any], source: str, declared: Declared) -> list[
     except InputError:
         return []
     records = []
-    for number, (asked, answered) in enumerate(zip(turns[::2], turns[1::2], strict=False), 1):
-        if (asked.get("from"), answered.get("from")) != ("human", "gpt"):
-            got = repr(asked.get("from"))
-            raise InputError(f"expected turns of human and gpt in turn, got {got}")
-        text = _get_text(asked, "value").replace("<image>", "")
+    # A last turn without an answer is left out.
+    for number, (human, gpt) in enumerate(zip(turns[::2], turns[1::2], strict=False), 1):
+        if (human.get("from"), gpt.get("from")) != ("human", "gpt"):
+            raise InputError(
+                f"expected alternating turns of human and gpt, got {human.get('from')!r}"
+            )
+        text = _get_text(human, "value").replace("<image>", "")
         question_id = _read_id(value.get("id"), source)
         if len(turns) > 2:
             question_id = f"{question_id}-{number}"
-        answer = _get_text(answered, "value")
+        answer = _get_text(gpt, "value")
         records.append(_make_record(question_id, image_id, text, answer, source, declared))
     return records
 
 
 def _from_contract(fields: dict[str, Any]) -> Record:
-    """Return the record that has these fields.
+    """Return the record with these fields.
 
     Raises:
-        InputError: the contract does not allow them.
+        InputError: they violate the contract.
     """
     problem = check_record(fields)
     if problem:
@@ -276,35 +285,30 @@ def _from_contract(fields: dict[str, Any]) -> Record:
 
 
 def _make_record(
-    question_id: str,
-    image_id: str,
-    text: str,
-    answer: str,
-    source: str,
-    declared: Declared,
+    question_id: str, image_id: str, text: str, answer: str, source: str, declared: Declaration
 ) -> Record:
-    """Make a record from what upstream's files give; `text` is the question and its instruction."""
+    """Return the record of a question of upstream's files; `text` may end with an instruction."""
     question, instruction = _split_instruction(text)
     domain, style = parse_image_path(image_id)
-    reading = _read_question(question, declared)
+    parsed = _parse_question(question, declared)
     answer = answer.strip()
-    pair_id, relation = None, reading.relation
-    if reading.task == "discriminative":
+    pair_id, relation = None, parsed.relation
+    if parsed.task == "discriminative":
         if answer.lower() not in ANSWERS:
             raise InputError(f"expected the label yes or no, got {answer[:80]!r}")
         answer = answer.lower()
-        pair_id = make_pair_id(image_id, reading.category, reading.subject, reading.object)
-    elif reading.subject:
+        pair_id = make_pair_id(image_id, parsed.category, parsed.subject, parsed.object)
+    elif parsed.subject:
         relation = answer
     fields = {
         "question_id": question_id,
         "image_id": image_id,
         "domain": domain,
-        "category": reading.category,
-        "task": reading.task,
-        "subject": reading.subject or None,
+        "category": parsed.category,
+        "task": parsed.task,
+        "subject": parsed.subject or None,
         "relation": relation,
-        "object": reading.object or None,
+        "object": parsed.object or None,
         "question": question,
         "instruction": instruction,
         "answer": answer,
@@ -315,26 +319,26 @@ def _make_record(
     return _from_contract(fields)
 
 
-def _read_question(question: str, declared: Declared) -> Reading:
-    """Read a question by its grammar.
+def _parse_question(question: str, declared: Declaration) -> ParsedQuestion:
+    """Parse a question and compare it with the declarations.
 
-    An open question that no grammar reads has the category that is declared, and no triplet.
+    An open question that no grammar parses gets the declared category and no triplet.
     """
     try:
-        reading = parse_question(question)
+        parsed = parse_question(question)
     except InputError:
         if declared.task != "generative" or not declared.category:
             raise
-        return Reading(declared.category, declared.task, "", None, "")
-    is_task = declared.task in (None, reading.task)
-    is_category = declared.category in (None, reading.category)
-    if not (is_task and is_category):
+        return ParsedQuestion(declared.category, declared.task, "", None, "")
+    is_declared_task = declared.task in (None, parsed.task)
+    is_declared_category = declared.category in (None, parsed.category)
+    if not (is_declared_task and is_declared_category):
         kinds = " and ".join(filter(None, (declared.category, declared.task)))
         raise InputError(
-            f"expected questions that are {kinds}, as the file is said to hold, "
-            f"got {question[:80]!r}, which is {reading.category} and {reading.task}"
+            f"expected questions that are {kinds}, as declared for the file, "
+            f"got {question[:80]!r}, which is {parsed.category} and {parsed.task}"
         )
-    return reading
+    return parsed
 
 
 def _split_instruction(text: str) -> tuple[str, str | None]:
@@ -346,30 +350,37 @@ def _get_text(value: dict[str, Any], key: str) -> str:
     return _check_text(value.get(key), key)
 
 
-def _check_text(found: Any, key: str) -> str:
-    if not isinstance(found, str) or not found.strip():
-        raise InputError(f"expected text in {key!r}, got {json.dumps(found)[:80]}")
-    return found
+def _check_text(value: Any, key: str) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise InputError(f"expected text in {key!r}, got {json.dumps(value)[:80]}")
+    return value
 
 
 def _read_id(value: Any, source: str) -> str:
+    """Return a question's id as text; its source if it has none."""
     if value is None or value == "":
         return source
     if isinstance(value, bool) or not isinstance(value, (str, int)):
-        wanted = "expected a string or an integer as question_id"
-        raise InputError(f"{wanted}, got {json.dumps(value)[:80]}")
+        raise InputError(
+            f"expected a string or an integer as question_id, got {json.dumps(value)[:80]}"
+        )
     return str(value)
 
 
 def _find_split(value: dict[str, Any], path: Path) -> str | None:
-    """Return the split that the record names, else its file's name, else None."""
-    named = value.get("split")
-    if named in mmrel.SPLITS:
-        return str(named)
-    if named is None and value.get("category") == "adversarial":
+    """Return the split that the record or its file's name contains; None if neither does."""
+    split = value.get("split")
+    if split in mmrel.SPLITS:
+        return str(split)
+    if split is None and value.get("category") == "adversarial":
         return "adversarial"
-    if named not in (None, "", "dalle_normal"):
-        wanted = f"expected the split {', '.join(mmrel.SPLITS)} or dalle_normal"
-        raise InputError(f"{wanted}, got {named!r}; or pass --split or --mapping")
+    if split not in (None, "", "dalle_normal"):
+        raise InputError(
+            f"expected the split {', '.join(mmrel.SPLITS)} or dalle_normal, got {split!r}; "
+            "or pass --split or --mapping"
+        )
     words = set(re.split(r"[^a-z]+", path.stem.lower()))
-    return next((split for split in ("adversarial", "train", "test") if split in words), None)
+    for split in ("adversarial", "train", "test"):
+        if split in words:
+            return split
+    return None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Read the numbers of MMRel's paper, and compare its counts of questions with a release."""
+"""Read the figures that MMRel's paper published, and compare its counts with a release."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ import mmrel
 from mmrel_kit.files import SCHEMA_FOLDER, parse_json
 
 
-class Paper(NamedTuple):
-    """The numbers that MMRel's paper prints.
+class PublishedFigures(NamedTuple):
+    """The figures of MMRel's paper.
 
     Attributes:
         whole: thousands of questions by task, domain and category (versions 2 and 3).
-        sums: thousands of questions by task and domain, or "all", each rounded on its own.
+        sums: thousands of questions by task and domain, or "all", each rounded by itself.
         splits: thousands of yes/no questions by split, domain and category (version 1); the
-            category "" stands for all.
+            category "" is all categories.
         scores: percent by model and cell ("real/spatial"): accuracy, precision, recall and F1 of
             all yes/no questions.
-        notes: what to know about the scores.
+        notes: remarks on the scores.
     """
 
     whole: dict[str, dict[str, dict[str, float]]]
@@ -32,11 +32,11 @@ class Paper(NamedTuple):
 
 
 @functools.cache
-def read_paper() -> Paper:
-    """Return the numbers of schema/published.json."""
-    stated = parse_json((SCHEMA_FOLDER / "published.json").read_text("utf-8"))
-    questions, scores = stated["questions"], stated["scores"]
-    return Paper(
+def read_published() -> PublishedFigures:
+    """Return the figures of schema/published.json."""
+    figures = parse_json((SCHEMA_FOLDER / "published.json").read_text("utf-8"))
+    questions, scores = figures["questions"], figures["scores"]
+    return PublishedFigures(
         whole=questions["whole"]["counts"],
         sums=questions["whole"]["sums"],
         splits=questions["splits"]["counts"],
@@ -46,7 +46,7 @@ def read_paper() -> Paper:
 
 
 class Cell(NamedTuple):
-    """Questions that are counted together; a split of None is all of them."""
+    """Questions that are counted together; a split of None is all splits."""
 
     split: str | None
     domain: str
@@ -54,39 +54,39 @@ class Cell(NamedTuple):
     task: str
 
 
-class Line(NamedTuple):
-    """A number of the paper, in thousands as printed, and the one counted here."""
+class CountRow(NamedTuple):
+    """The questions of a cell: published, in thousands, and counted in a release (`here`)."""
 
     name: str
-    paper: float
+    published: float
     here: int
 
     @property
     def difference(self) -> int:
-        """Questions here beyond the paper's, which is rounded to tens."""
-        return self.here - round(self.paper * 1000)
+        """Questions here minus those published, which are rounded to tens."""
+        return self.here - round(self.published * 1000)
 
 
 class Comparison(NamedTuple):
-    """One of the paper's tables beside the counts."""
+    """One of the paper's tables of counts, beside those of a release."""
 
     title: str
-    lines: list[Line]
+    rows: list[CountRow]
 
 
-def compare_with_paper(counts: dict[Cell, int]) -> list[Comparison]:
-    """Return the paper's two tables beside a release's counts."""
-    paper = read_paper()
+def compare_with_published(counts: dict[Cell, int]) -> list[Comparison]:
+    """Return the paper's two tables of counts beside those of a release."""
+    figures = read_published()
     whole, splits = [], []
-    for task, domains in paper.whole.items():
-        for domain, category, printed in _flatten(domains):
+    for task, domains in figures.whole.items():
+        for domain, category, published in _flatten(domains):
             here = counts.get(Cell(None, domain, category, task), 0)
-            whole.append(Line(f"{task} {domain} {category}", printed, here))
-    for split, domains in paper.splits.items():
-        for domain, category, printed in _flatten(domains):
+            whole.append(CountRow(f"{task} {domain} {category}", published, here))
+    for split, domains in figures.splits.items():
+        for domain, category, published in _flatten(domains):
             here = _count_yes_no(counts, split, domain, category)
             name = f"{split} {domain} {category or 'all categories'}"
-            splits.append(Line(name, printed, here))
+            splits.append(CountRow(name, published, here))
     once = "a question of two splits counts once"
     return [
         Comparison(f"The whole benchmark (paper, versions 2 and 3; {once})", whole),
@@ -98,14 +98,14 @@ def _count_yes_no(counts: dict[Cell, int], split: str, domain: str, category: st
     """Return the number of yes/no questions of a category, or of all where it is ""."""
     number = 0
     for cell, count in counts.items():
-        is_here = (cell.split, cell.domain, cell.task) == (split, domain, mmrel.TASKS[0])
-        if is_here and category in ("", cell.category):
+        is_counted = (cell.split, cell.domain, cell.task) == (split, domain, mmrel.TASKS[0])
+        if is_counted and category in ("", cell.category):
             number += count
     return number
 
 
 def _flatten(domains: dict[str, dict[str, float]]) -> Iterator[tuple[str, str, float]]:
-    """Yield domain, category and the number of each."""
+    """Yield domain, category and number."""
     for domain, categories in domains.items():
-        for category, printed in categories.items():
-            yield domain, category, printed
+        for category, number in categories.items():
+            yield domain, category, number

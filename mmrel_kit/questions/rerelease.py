@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Read the Parquet re-release of MMRel's DALL-E part: a row per question, with its picture.
 
-Its columns are `image, question_id, question, answer, source, eval_type, relation_type`. Category
-and task are read from `relation_type` (`dall-e_action`) and `eval_type`, the picture's name from
-the path beside its bytes.
+Its columns are `image, question_id, question, answer, source, eval_type, relation_type`. The
+category comes from `relation_type` (`dall-e_action`), the task from `eval_type`, and the picture's
+name from the path stored with its bytes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,18 @@ _DALLE = re.compile(r"(?:.*/)?(?:(?P<folder>action|spatial|comparative)/)?(?P<na
 
 
 class Row(NamedTuple):
-    """A question of the re-release, with MMRel's name for its picture."""
+    """A question of the re-release, with MMRel's path of its picture.
+
+    Attributes:
+        where: file and number of the row.
+        image_id: MMRel's path of the picture.
+        picture: its bytes.
+        question_id: id of any type, as the file has it.
+        question: the question with its instruction.
+        answer: the answer.
+        task: `generative`, or None where the grammar decides.
+        category: the category of its relation.
+    """
 
     where: str
     image_id: str
@@ -43,8 +54,8 @@ def read_rerelease(path: Path) -> Iterator[Row]:
     """Yield the rows of a file of the re-release, a few in memory at a time.
 
     Raises:
-        InputError: the file is no Parquet, lacks a column, or a row lacks its picture or its kind
-            of relation.
+        InputError: the file is not Parquet or lacks a column, or a row lacks its picture or its
+            relation type.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -53,8 +64,10 @@ def read_rerelease(path: Path) -> Iterator[Row]:
         with pq.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False) as file:
             missing = set(COLUMNS) - set(file.schema_arrow.names)
             if missing:
-                wanted = f"expected the columns {', '.join(COLUMNS)}"
-                raise InputError(f"{path}: {wanted}, {', '.join(sorted(missing))} missing")
+                raise InputError(
+                    f"{path}: expected the columns {', '.join(COLUMNS)}, "
+                    f"{', '.join(sorted(missing))} missing"
+                )
             number = 0
             for batch in file.iter_batches(batch_size=ROWS, columns=list(COLUMNS)):
                 for value in batch.to_pylist():
@@ -69,14 +82,18 @@ def _read_row(value: dict[str, Any], where: str) -> Row:
     image = value["image"]
     picture = image.get("bytes") if isinstance(image, dict) else None
     if not picture or len(picture) > mmrel.MAX_PICTURE_BYTES:
-        wanted = f"expected a picture of 1 to {mmrel.MAX_PICTURE_BYTES} bytes"
-        raise InputError(f"{where}: {wanted}, got {len(picture or b'')}")
-    kind = str(value["relation_type"] or "").lower()
-    category = next((name for name in mmrel.CATEGORIES if name in kind), None)
+        raise InputError(
+            f"{where}: expected a picture of 1 to {mmrel.MAX_PICTURE_BYTES} bytes, "
+            f"got {len(picture or b'')}"
+        )
+    relation_type = str(value["relation_type"] or "").lower()
+    category = next((name for name in mmrel.CATEGORIES if name in relation_type), None)
     if category is None:
-        wanted = f"expected a relation_type with {', '.join(mmrel.CATEGORIES)} in it"
-        raise InputError(f"{where}: {wanted}, got {kind[:80]!r}")
-    evaluated = str(value["eval_type"] or "").lower()
+        raise InputError(
+            f"{where}: expected a relation_type with {', '.join(mmrel.CATEGORIES)} in it, "
+            f"got {relation_type[:80]!r}"
+        )
+    eval_type = str(value["eval_type"] or "").lower()
     return Row(
         where=where,
         image_id=_name_picture(image.get("path"), picture, category),
@@ -84,16 +101,15 @@ def _read_row(value: dict[str, Any], where: str) -> Row:
         question_id=value["question_id"],
         question=str(value["question"] or ""),
         answer=str(value["answer"] or ""),
-        task="generative" if evaluated.startswith(("gen", "open")) else None,
+        task="generative" if eval_type.startswith(("gen", "open")) else None,
         category=category,
     )
 
 
 def _name_picture(path: str | None, picture: bytes, category: str) -> str:
-    """Return MMRel's path of a picture.
+    """Return MMRel's path of a picture: from the path stored with it, else a hash of its bytes.
 
-    It follows from the path beside the picture, or else from its content; its style is not known
-    then.
+    A hash leaves its style unknown.
     """
     match = _DALLE.fullmatch(path or "")
     folder = match["folder"] if match and match["folder"] else category

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Keep the questions of a release in an SQLite file, which a build and an audit query.
+"""Store the questions of a release in an SQLite file, which a build and an audit query.
 
 Memory does not grow with the questions. Each field of a record is a column of text.
 """
@@ -26,19 +26,69 @@ if TYPE_CHECKING:
 # The fields of a record are columns; `verification`, the only object among them, is JSON text.
 FIELDS = tuple(field.name for field in dataclasses.fields(Record))
 _get_fields = operator.attrgetter(*FIELDS)
-# Beside them stand the split, the file and line, and the file alone where the id is a number:
-# such ids may count from the start again in each file.
-_TABLES = f"""
+
+# Columns beside the fields: `split`; `line`, file and line of the record; `counter`, the file of a
+# record whose id is a number, since such ids may start again in each file.
+_CREATE = f"""
 create table meta (name primary key, value);
 create table questions (split, line, counter, {", ".join(FIELDS)});
 """
 _INSERT = f"insert into questions values ({', '.join('?' * (3 + len(FIELDS)))})"
+_COUNT = "select count(*) from questions"
+_SET_META = "insert or replace into meta values (?, ?)"
+_GET_META = "select value from meta where name = ?"
+
+# A question is named by its file and line if its id is a number that several files use.
+_RENAME_COUNTERS = """
+create index by_id on questions (question_id);
+update questions set question_id = source where counter is not null and question_id in (
+    select question_id from questions where counter is not null
+    group by question_id having count(distinct counter) > 1
+);
+"""
+
+# The length of the longest source of each split, to which the others are padded: the Hub's viewer
+# needs sources of one length.
+_LONGEST_SOURCES = "select split, max(length(source)) from questions group by split"
+_PAD_SOURCES = """
+update questions set source = pad_source(source, :length)
+where split = :split and length(source) < :length
+"""
+
+# Questions whose id an earlier one has, with the place of the first.
+_FIND_REPEATED = """
+select question_id, line, first from (
+    select question_id, line, first_value(line) over same_id as first,
+        row_number() over same_id as nth
+    from questions window same_id as (partition by question_id order by rowid)
+) where nth > 1 limit ?
+"""
+
+# Groups of yes/no questions by split and category: the columns of `PairCounts`.
+_COUNT_PAIRS = """
+select split, category, count(*), sum(yes and no), sum(yes = 1 and no = 0),
+    sum(yes = 0 and no = 1), sum(yes = 0 and no > 1), sum(yes > 1 and no = 0)
+from (
+    select split, category, sum(answer = 'yes') as yes, sum(answer = 'no') as no
+    from questions where pair_id is not null group by split, pair_id
+) group by split, category
+"""
+
 # The number of a source: the line of a file, or the item of a labelling project (see semidc).
 _NUMBER = re.compile(r"(?<=^semidc item )[0-9]+|(?<=:)[0-9]+\Z")
 
 
-class Partners(NamedTuple):
-    """How many yes/no questions of a category and split have a partner, by `pair_id`."""
+class PairCounts(NamedTuple):
+    """Groups of the yes/no questions of a split and category; a group has one `pair_id`.
+
+    Attributes:
+        groups: all groups.
+        complete: groups with a yes and a no.
+        no_partner_yes: groups of a single yes.
+        no_partner_no: groups of a single no.
+        without_yes: groups of several no.
+        without_no: groups of several yes.
+    """
 
     groups: int
     complete: int
@@ -49,11 +99,11 @@ class Partners(NamedTuple):
 
 
 class QuestionTable:
-    """The questions of a release, and values beside them, in an SQLite file.
+    """The questions of a release, and metadata values, in an SQLite file.
 
     Args:
         path: the file.
-        resume: open the file read-only instead of making it anew.
+        resume: open the file read-only instead of creating it anew.
     """
 
     def __init__(self, path: Path, resume: bool = False) -> None:
@@ -64,104 +114,77 @@ class QuestionTable:
             return
         path.unlink(missing_ok=True)
         self.db = sqlite3.connect(path)
-        # A table that is not finished is made anew: nothing is lost with it.
+        # An unfinished table is created anew, so nothing is lost without a journal.
         self.db.execute("pragma journal_mode = off")
         self.db.execute("pragma synchronous = off")
         self.db.create_function("pad_source", 2, pad_source, deterministic=True)
-        self.db.executescript(_TABLES)
+        self.db.executescript(_CREATE)
 
     def close(self) -> None:
         """Close the file."""
         self.db.close()
 
     def set_meta(self, name: str, value: object) -> None:
-        """Store a value beside the questions, as JSON."""
-        row = name, json.dumps(value)
-        self.db.execute("insert or replace into meta values (?, ?)", row)
+        """Store a metadata value, as JSON."""
+        self.db.execute(_SET_META, (name, json.dumps(value)))
         self.db.commit()
 
     def get_meta(self, name: str) -> Any:
-        """Return a value that `set_meta` has stored; None if there is none."""
-        row = self.db.execute("select value from meta where name = ?", (name,)).fetchone()
+        """Return a metadata value; None if `set_meta` has stored none."""
+        row = self.db.execute(_GET_META, (name,)).fetchone()
         return json.loads(row[0]) if row else None
 
-    def add(self, found: Iterable[Annotation | Problem]) -> None:
-        """Store all questions, rename ids that several files count, and pad sources.
+    def add(self, annotations: Iterable[Annotation | Problem]) -> None:
+        """Store all questions, rename ids that restart in each file, and pad sources.
 
-        The metadata value `assumed` is then the number of questions whose split nothing names, by
-        annotation file.
+        The metadata value `assumed` is set to the number of questions by annotation file whose
+        split is `test` by default.
 
         Raises:
-            InputError: with every problem among `found` and every id that occurs twice; or there
-                are no questions.
+            InputError: there are no questions, or there are problems (all of them are listed):
+                those among `annotations`, and ids that occur twice.
         """
         problems: list[Problem] = []
         assumed: Counter[str] = Counter()
-        for item in found:
+        for item in annotations:
             if isinstance(item, Problem):
                 problems.append(item)
                 continue
             self.db.execute(_INSERT, _make_row(item))
             if item.is_assumed:
                 assumed[item.file] += 1
-        self._rename_counters()
-        self._pad_sources()
+        self.db.executescript(_RENAME_COUNTERS)
+        for split, length in self.db.execute(_LONGEST_SOURCES).fetchall():
+            self.db.execute(_PAD_SOURCES, {"split": split, "length": length})
         self.set_meta("assumed", assumed)
-        problems.extend(self._find_doubles())
+        problems.extend(self._find_repeated())
         raise_problems(problems)
         if not self.count_questions():
-            wanted = "expected questions about MMRel's pictures in the annotations"
-            raise InputError(f"{wanted}, found none")
+            raise InputError(
+                "expected questions about MMRel's pictures in the annotations, found none"
+            )
 
     def count_questions(self) -> int:
         """Return the number of questions."""
-        return int(self.db.execute("select count(*) from questions").fetchone()[0])
+        return int(self.db.execute(_COUNT).fetchone()[0])
 
-    def count_partners(self) -> dict[tuple[str, str], Partners]:
-        """Count groups of yes/no questions by split and category.
+    def count_pairs(self) -> dict[tuple[str, str], PairCounts]:
+        """Count the groups of yes/no questions by split and category."""
+        counts = {}
+        for split, category, *numbers in self.db.execute(_COUNT_PAIRS):
+            counts[split, category] = PairCounts(*numbers)
+        return counts
 
-        Counted are all groups, those with a yes and a no, questions that are alone in theirs, and
-        groups of several that lack a yes or a no.
-        """
-        rows = self.db.execute(
-            "select split, category, count(*), sum(yes and no), sum(yes = 1 and no = 0), "
-            "sum(yes = 0 and no = 1), sum(yes = 0 and no > 1), sum(yes > 1 and no = 0) "
-            "from (select split, category, sum(answer = 'yes') as yes, sum(answer = 'no') as no "
-            "from questions where pair_id is not null group by split, pair_id) "
-            "group by split, category"
-        )
-        return {(split, category): Partners(*counts) for split, category, *counts in rows}
-
-    def _rename_counters(self) -> None:
-        """Name a question by file and line where its id is a number that several files use."""
-        self.db.execute("create index by_id on questions (question_id)")
-        self.db.execute(
-            "update questions set question_id = source where counter is not null "
-            "and question_id in (select question_id from questions where counter is not null "
-            "group by question_id having count(distinct counter) > 1)"
-        )
-
-    def _pad_sources(self) -> None:
-        """Make the sources of each split as long as its longest, as the Hub's viewer needs them."""
-        longest = "select split, max(length(source)) from questions group by split"
-        pad = "update questions set source = pad_source(source, ?) where split = ?"
-        for split, length in self.db.execute(longest).fetchall():
-            self.db.execute(f"{pad} and length(source) < ?", (length, split, length))
-
-    def _find_doubles(self) -> Iterator[Problem]:
-        rows = self.db.execute(
-            "select question_id, line, first from (select question_id, line, "
-            "first_value(line) over same as first, row_number() over same as nth from questions "
-            "window same as (partition by question_id order by rowid)) where nth > 1 limit ?",
-            (MAX_PROBLEMS,),
-        )
-        for id_, line, first in rows:
-            message = f"expected each question once, question_id {id_!r} stands already at {first}"
-            yield Problem(line, message)
+    def _find_repeated(self) -> Iterator[Problem]:
+        """Yield a problem for each question whose id an earlier question has."""
+        for id_, line, first in self.db.execute(_FIND_REPEATED, (MAX_PROBLEMS,)):
+            yield Problem(
+                line, f"expected each question once, question_id {id_!r} is already at {first}"
+            )
 
 
 def read_record(columns: Sequence[Any]) -> Record:
-    """Return the record whose `FIELDS` are the columns of a row."""
+    """Return the record of a row whose columns are `FIELDS`."""
     values = list(columns)
     if values[-1] is not None:
         values[-1] = json.loads(values[-1])
@@ -179,10 +202,9 @@ def make_order(column: str, values: Sequence[str]) -> str:
 
 
 def pad_source(source: str, length: int) -> str:
-    """Pad a source to a length, in characters: its number with zeros; its end, if it has none.
+    """Pad a source to a length, in characters: its number with zeros, or its end with spaces.
 
-    A source that is long enough stays as it is, so that a release which is built from its own
-    records has the same ones.
+    A longer source stays unchanged, so that a release rebuilt from its own records has the same.
 
     >>> pad_source("json/test.jsonl:7", 19)
     'json/test.jsonl:007'
@@ -199,7 +221,7 @@ def pad_source(source: str, length: int) -> str:
 
 
 def _make_row(annotation: Annotation) -> tuple[object, ...]:
-    """Return the columns of a question, in the order of the table."""
+    """Return the row of a question, in the order of the table's columns."""
     record = annotation.record
     counter = annotation.file if record.question_id.isdigit() else None
     *texts, verification = _get_fields(record)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Read the taxonomy of relations, and judge which relations a category can have.
 
-This is the one reader of schema/taxonomy.json. It needs the standard library alone, so that
-scoring can use it.
+Only this module reads schema/taxonomy.json. It imports the standard library alone, so that scoring
+can use it.
 """
 
 from __future__ import annotations
@@ -17,27 +17,12 @@ from typing import Any, NamedTuple
 from mmrel_kit.files import SCHEMA_FOLDER, InputError, make_json, parse_json
 
 TAXONOMY = SCHEMA_FOLDER / "taxonomy.json"
-# Words that belong to the verb before them ("look at"); any other verb is taken to be one word.
-PARTICLES = frozenset(
-    (
-        *("about", "across", "after", "against", "along", "around", "at", "away", "behind", "by"),
-        *(
-            "down",
-            "for",
-            "from",
-            "in",
-            "inside",
-            "into",
-            "near",
-            "off",
-            "on",
-            "onto",
-            "out",
-            "over",
-        ),
-        *("past", "through", "to", "toward", "towards", "under", "up", "upon", "with"),
-    )
-)
+# Words that belong to the verb before them ("look at"); any other verb is taken as one word.
+PARTICLES = frozenset({
+    "about", "across", "after", "against", "along", "around", "at", "away", "behind", "by",
+    "down", "for", "from", "in", "inside", "into", "near", "off", "on", "onto", "out", "over",
+    "past", "through", "to", "toward", "towards", "under", "up", "upon", "with",
+})  # fmt: skip
 _EXPECTED = {
     "spatial": "a place (above, on, in, under, left, right)",
     "action": "a verb (hold, ride, eat …)",
@@ -50,8 +35,8 @@ class Relation(NamedTuple):
 
     Attributes:
         name: the word that records use.
-        opposites: names of the relations that cannot hold at once with it.
-        inverse: what the object is to the subject, or None.
+        opposites: names of the relations that exclude it.
+        inverse: the relation of the object to the subject, or None.
         synonyms: other words for it; a word may be a synonym of several relations.
         forms: irregular inflections, if it is a verb.
     """
@@ -68,9 +53,9 @@ class Vocabulary:
     """The relations of a category.
 
     Attributes:
-        is_open: the category has more relations than are listed.
-        has_verbs: its relations are verbs, which are found in any inflection.
-        relations: by name.
+        is_open: whether the category has more relations than are listed.
+        has_verbs: whether its relations are verbs, which are recognised in any inflection.
+        relations: the relations by name.
     """
 
     is_open: bool
@@ -79,7 +64,7 @@ class Vocabulary:
 
     @functools.cached_property
     def listed(self) -> dict[str, Relation]:
-        """Every word that is listed and its relation; the first one if several list it."""
+        """Every listed word and its relation; the first relation if several list the word."""
         words: dict[str, Relation] = {}
         for relation in self.relations.values():
             for word in (*relation.synonyms, *relation.forms):
@@ -87,21 +72,21 @@ class Vocabulary:
         return words | self.relations
 
     def find(self, word: str) -> Relation | None:
-        """Return the relation that a word names, inflected or not; None if it is none or several."""
+        """Return the relation of a word or an inflection; None if it names none or several."""
         if word in self.relations:
             return self.relations[word]
-        for words in (self._by_form, self._by_synonym):
-            found = words.get(word, ())
-            if len(found) == 1:
-                return found[0]
+        for index in (self._by_form, self._by_synonym):
+            matches = index.get(word, ())
+            if len(matches) == 1:
+                return matches[0]
         return None
 
     def find_all(self, word: str) -> set[str]:
         """Return the names of all relations that a word may mean."""
-        found = {word} & set(self.relations)
-        for words in (self._by_form, self._by_synonym):
-            found.update(relation.name for relation in words.get(word, ()))
-        return found
+        names = {word} & set(self.relations)
+        for index in (self._by_form, self._by_synonym):
+            names.update(relation.name for relation in index.get(word, ()))
+        return names
 
     @functools.cached_property
     def _by_form(self) -> dict[str, list[Relation]]:
@@ -117,14 +102,14 @@ class Vocabulary:
 
 
 class Taxonomy(NamedTuple):
-    """The manners of drawing, and the vocabulary of each category by its name."""
+    """The styles of drawn pictures, and the vocabulary of each category by its name."""
 
     styles: tuple[str, ...]
     categories: dict[str, Vocabulary]
 
 
 def read_taxonomy(path: Path | None = None) -> Taxonomy:
-    """Return the taxonomy of this package, which is read once, or that of a file.
+    """Return the taxonomy of a file; without one, that of this package, which is read once.
 
     Raises:
         InputError: the file cannot be read, or is not a taxonomy.
@@ -133,7 +118,7 @@ def read_taxonomy(path: Path | None = None) -> Taxonomy:
 
 
 def inflections(verb: str) -> set[str]:
-    """Return the regular inflections of a phrase's first word; those that do not exist do no harm.
+    """Return a phrase with its first word inflected; forms that do not exist are harmless.
 
     >>> sorted(inflections("ride on"))
     ['ride on', 'rided on', 'ridees on', 'rideing on', 'rides on', 'riding on']
@@ -153,7 +138,10 @@ def inflections(verb: str) -> set[str]:
 
 
 def judge_relation(category: str, relation: str) -> str:
-    """Return `known`, `open` (a verb that is not listed), `unknown`, or `impossible`.
+    """Return whether a category can have a relation.
+
+    Returns:
+        `known`; `open`, an unlisted verb; `unknown`, an unlisted comparative; or `impossible`.
 
     >>> [judge_relation("action", word) for word in ("ride", "juggle", "above", "behind", "bigger")]
     ['known', 'open', 'impossible', 'impossible', 'impossible']
@@ -165,7 +153,7 @@ def judge_relation(category: str, relation: str) -> str:
         return "impossible"
     if category != "action":
         return "unknown"
-    # Prepositions that the taxonomy does not list ("behind") are no verbs either.
+    # Prepositions that the taxonomy does not list ("behind") are not verbs either.
     return "impossible" if PARTICLES.issuperset(word.split()) else "open"
 
 
@@ -178,8 +166,8 @@ def find_misfit(category: str, relation: str) -> str | None:
     if judge_relation(category, relation) != "impossible":
         return None
     owners = _find_owners(relation.casefold())
-    kind = f"the {owners[0]} word " if owners else ""
-    return f"expected {_EXPECTED[category]}, got {kind}{relation[:80]!r}"
+    owner = f"the {owners[0]} word " if owners else ""
+    return f"expected {_EXPECTED[category]}, got {owner}{relation[:80]!r}"
 
 
 def _find_owners(word: str) -> list[str]:
@@ -191,13 +179,13 @@ def _find_owners(word: str) -> list[str]:
 def _index(words: Mapping[Relation, Iterable[str]]) -> dict[str, list[Relation]]:
     """Return the relations by each of their words."""
     index: defaultdict[str, list[Relation]] = defaultdict(list)
-    for relation, own in words.items():
-        for word in own:
+    for relation, of_relation in words.items():
+        for word in of_relation:
             index[word].append(relation)
     return dict(index)
 
 
-# --- Reading ---
+# --- Parsing ---
 
 
 @functools.cache
@@ -208,17 +196,18 @@ def _read_own() -> Taxonomy:
 def _read_file(path: Path) -> Taxonomy:
     try:
         taxonomy = parse_json(path.read_text("utf-8"))
-        categories = _take(taxonomy, "categories", dict)
+        categories = _get_field(taxonomy, "categories", dict)
         vocabularies = {name: _make_vocabulary(name, entry) for name, entry in categories.items()}
-        return Taxonomy(_take_words(taxonomy, "styles"), vocabularies)
+        return Taxonomy(_get_words(taxonomy, "styles"), vocabularies)
     except (OSError, ValueError) as error:
-        wanted = f"expected the taxonomy of relations in {path}"
-        raise InputError(f"{wanted}; it cannot be read: {error}") from None
+        raise InputError(
+            f"expected the taxonomy of relations in {path}; it cannot be read: {error}"
+        ) from None
 
 
 def _make_vocabulary(category: str, entry: object) -> Vocabulary:
-    is_open = _take(entry, "open_vocabulary", bool)
-    listed = [_make_relation(relation) for relation in _take(entry, "relations", list)]
+    is_open = _get_field(entry, "open_vocabulary", bool)
+    listed = [_make_relation(relation) for relation in _get_field(entry, "relations", list)]
     relations = {relation.name: relation for relation in listed}
     for relation in listed:
         others = list(relation.opposites)
@@ -226,37 +215,40 @@ def _make_vocabulary(category: str, entry: object) -> Vocabulary:
             others.append(relation.inverse)
         unknown = [other for other in others if other not in relations]
         if unknown:
-            wanted = f"expected the opposites and the inverse of {relation.name!r} to be listed"
-            raise ValueError(f"{category}: {wanted}, got {', '.join(unknown)}")
+            raise ValueError(
+                f"{category}: expected the opposites and the inverse of {relation.name!r} "
+                f"to be listed, got {', '.join(unknown)}"
+            )
     return Vocabulary(is_open, category == "action", relations)
 
 
 def _make_relation(entry: Any) -> Relation:
     return Relation(
-        name=_take(entry, "name", str),
-        opposites=_take_words(entry, "opposites"),
-        inverse=_take(entry, "inverse", str, type(None)),
-        synonyms=_take_words(entry, "synonyms"),
-        forms=_take_words(entry, "forms") if "forms" in entry else (),
+        name=_get_field(entry, "name", str),
+        opposites=_get_words(entry, "opposites"),
+        inverse=_get_field(entry, "inverse", str, type(None)),
+        synonyms=_get_words(entry, "synonyms"),
+        forms=_get_words(entry, "forms") if "forms" in entry else (),
     )
 
 
-def _take(entry: object, key: str, *kinds: type) -> Any:
-    """Return a field of a JSON object that is of one of some types."""
+def _get_field(entry: object, key: str, *kinds: type) -> Any:
+    """Return a field of a JSON object, which must be of one of these types."""
     if not isinstance(entry, dict) or key not in entry:
         raise ValueError(f"expected an object with {key!r}, got {make_json(entry)[:80]}")
     value = entry[key]
     if not isinstance(value, kinds):
-        wanted = " or ".join(kind.__name__ for kind in kinds)
-        raise ValueError(f"expected {key!r} to be {wanted}, got {make_json(value)[:80]}")
+        names = " or ".join(kind.__name__ for kind in kinds)
+        raise ValueError(f"expected {key!r} to be {names}, got {make_json(value)[:80]}")
     return value
 
 
-def _take_words(entry: object, key: str) -> tuple[str, ...]:
-    """Return a field of a JSON object that is a list of text."""
-    words = _take(entry, key, list)
+def _get_words(entry: object, key: str) -> tuple[str, ...]:
+    """Return a field of a JSON object, which must be a list of text."""
+    words = _get_field(entry, key, list)
     for word in words:
         if not isinstance(word, str):
-            wanted = f"expected {key!r} to be a list of text"
-            raise ValueError(f"{wanted}, got {make_json(word)[:80]} in it")
+            raise ValueError(
+                f"expected {key!r} to be a list of text, got {make_json(word)[:80]} in it"
+            )
     return tuple(words)

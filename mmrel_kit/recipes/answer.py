@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import mmrel
 from mmrel_kit import endpoint
 from mmrel_kit.files import InputError, read_objects, write_json_lines
-from mmrel_kit.pictures.whole import read_size
+from mmrel_kit.pictures.validate import read_size
 from mmrel_kit.questions.records import make_prompt
 from mmrel_kit.recipes.questions import (
     is_of_task,
@@ -90,18 +90,18 @@ def ask(
             rows = {
                 request.id: make_row(reply, asking)
                 for request in make_requests(release, chosen)
-                if (reply := asking.recall(request))
+                if (reply := asking.find_reply(request))
             }
-            path = endpoint.mend(str(asking.path))
+            path = endpoint.replace_surrogates(str(asking.path))
             kept = f"{len(rows)} of {total} replies come from {path} (asked before)"
             print(f"{kept}; {total - len(rows)} are to be asked", flush=True)
         if len(rows) < total:
             left = (request for request in make_requests(release, chosen) if request.id not in rows)
-            for reply in asking.ask(itertools.takewhile(lambda _: not asking.stopped, left)):
+            for reply in asking.ask(itertools.takewhile(lambda _: not asking.stop_reason, left)):
                 rows[reply.request.id] = make_row(reply, asking)
                 asking.show_progress(total)
     except KeyboardInterrupt:
-        asking.stopped = INTERRUPTED
+        asking.stop_reason = INTERRUPTED
     return rows
 
 
@@ -168,23 +168,25 @@ def answer(release: mmrel.Release, chosen: Selection, target: Target, output: Ou
         raise InputError(f"{error}; 0 of {len(ids)} answered") from None
     try:
         rows = ask(asking, release, chosen, len(ids))
-        print(asking.describe(len(ids)))
+        print(asking.format_report(len(ids)))
     finally:
         asking.close()
     answers = {name: row["answer"] for name, row in rows.items()}
     is_answered = any(text is not None for text in answers.values())
     if is_answered:
         write_json_lines(output.answers, [rows[name] for name in ids if name in rows])
-        print(f"the answers are in {endpoint.mend(str(output.answers))}")
-    if asking.stopped == INTERRUPTED:
+        print(f"the answers are in {endpoint.replace_surrogates(str(output.answers))}")
+    if asking.stop_reason == INTERRUPTED:
         raise KeyboardInterrupt  # the runner says how to go on
     if not is_answered:
-        reason = asking.stopped or "every request failed"
+        reason = asking.stop_reason or "every request failed"
         if asking.cut_off:
             reason += f", {asking.cut_off} cut off: raise the limit with --parameter max_tokens=N"
-        raise InputError(f"{reason}; {endpoint.mend(str(output.answers))} is not written")
-    if asking.stopped or len(rows) < len(ids):
-        reason = asking.stopped or "replies are missing"
+        raise InputError(
+            f"{reason}; {endpoint.replace_surrogates(str(output.answers))} is not written"
+        )
+    if asking.stop_reason or len(rows) < len(ids):
+        reason = asking.stop_reason or "replies are missing"
         advice = "the same command goes on where this one stopped"
         print(f"stopped: {reason}; {advice}", file=sys.stderr)
         return 1

@@ -18,7 +18,7 @@ from PIL import Image
 
 import mmrel
 from mmrel_kit.files import InputError, format_table, write_json_lines
-from mmrel_kit.pictures.whole import check_picture
+from mmrel_kit.pictures.validate import check_picture
 from mmrel_kit.questions.records import make_prompt
 from mmrel_kit.recipes.questions import is_of_task, make_report, read_pictures
 from mmrel_kit.scoring.report import Selection

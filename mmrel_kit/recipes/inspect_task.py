@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 FIGURES = ("accuracy", "pair_accuracy", "precision", "recall", "f1", "yes_ratio", "no_answer_share")
+VALUES = {"correct": CORRECT, "incorrect": INCORRECT, None: NOANSWER}
 _KEPT = tempfile.TemporaryDirectory(prefix="mmrel-inspect-")  # the pictures, until the process ends
 
 
@@ -111,14 +112,8 @@ def relation_scorer() -> Scorer:
 
     async def score(state: TaskState, target: Target) -> Score:
         answer = state.output.completion if state.output.choices else None
-        report = relation_accuracy.compute(
-            [{"question_id": state.metadata["question_id"], "answer": answer}],
-            [state.metadata],
-            task="both",
-        )
-        found = report if report["n"] else report["open_ended"]
-        value = NOANSWER if found["no_answer"] else CORRECT if found["accuracy"] else INCORRECT
-        return Score(value=value, answer=answer)
+        verdict = relation_accuracy.judge_answer(answer, state.metadata)
+        return Score(value=VALUES[verdict], answer=answer)
 
     return score
 

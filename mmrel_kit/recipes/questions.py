@@ -67,8 +67,8 @@ def make_report(
     """
     records = scoring.read_records(release, chosen.config, chosen.split)
     questions = relation_accuracy.index_questions(records)
-    scores, asked = score_answers(answers, questions, release, chosen)
+    scores = score_answers(answers, questions, release, chosen)
     info = scoring.describe_release(release, chosen.config, chosen.split)
-    report = relation_accuracy.report(scores, asked, info, run)
+    report = relation_accuracy.report(scores, info, run)
     report["notes"] += notes
     return report

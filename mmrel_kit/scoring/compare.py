@@ -1,15 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compare two models on the same questions."""
+"""Compare a model with another one, and with answers that need no picture."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from mmrel_kit.scoring.intervals import COMPARED, Interval, picture_tallies, resample, sum_tallies
-from relation_accuracy import LABELS, RIGHT, AnswerError, Scores, yes_no_figures
+from mmrel_kit.scoring.intervals import (
+    COMPARED,
+    Interval,
+    count_by_picture,
+    freeze,
+    resample,
+    sum_counts,
+)
+from relation_accuracy import (
+    AnswerError,
+    Question,
+    Row,
+    Scores,
+    is_correct,
+    yes_no_figures,
+)
+
+# The split from which a blind guesser may learn when another is scored.
+LEARN_FROM = {"train": "test", "test": "train", "adversarial": "train"}
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
@@ -42,29 +59,32 @@ def compare(first: Scores, second: Scores) -> dict[str, Any]:
     Raises:
         AnswerError: the questions or the readers differ.
     """
-    other = first.codes.keys() ^ second.codes.keys()
-    if other or first.reader.name != second.reader.name:
+    differing = first.rows.keys() ^ second.rows.keys()
+    if differing or first.reader.name != second.reader.name:
         readers = f"readers {first.reader.name} and {second.reader.name}"
-        got = f"{len(other):,} questions of one, {readers}"
+        got = f"{len(differing):,} questions of one, {readers}"
         wanted = "expected two models on the same questions, read alike"
         raise AnswerError(f"{wanted}; got {got}: compare what both have answered")
-    mine = picture_tallies(first, bool)
-    theirs = picture_tallies(second, bool)
-    clusters = [(tuple(tally), tuple(theirs[image])) for image, tally in mine.items()]
+    mine = count_by_picture(first.rows.values())
+    theirs = count_by_picture(second.rows.values())
+    clusters = []
+    for image, tallies in mine.items():
+        both = (tallies["all", "all"], theirs[image]["all", "all"])
+        clusters.append(tuple(map(freeze, both)))
 
     def differences(drawn: Mapping[Any, int]) -> list[float | None]:
         figures = []
-        for at in (0, 1):
-            total = sum_tallies((both[at], number) for both, number in drawn.items())
+        for model in (0, 1):
+            total = sum_counts((both[model], number) for both, number in drawn.items())
             figures.append(yes_no_figures(total, first.reader))
         return [_subtract(figures[0][name], figures[1][name]) for name in COMPARED]
 
-    found: list[Interval | None] = [None] * len(COMPARED)
+    intervals: list[Interval | None] = [None] * len(COMPARED)
     if None not in mine:  # every picture is named
-        found = resample(clusters, differences)
+        intervals = resample(clusters, differences)
     whole = differences(Counter(clusters))
     compared: dict[str, Any] = {}
-    for name, difference, interval in zip(COMPARED, whole, found, strict=True):
+    for name, difference, interval in zip(COMPARED, whole, intervals, strict=True):
         compared[name] = {"difference": difference, "interval": interval}
     only_first, only_second = _count_differing(first, second)
     p = mcnemar(only_first, only_second)
@@ -79,9 +99,55 @@ def _subtract(value: float | None, other: float | None) -> float | None:
 def _count_differing(first: Scores, second: Scores) -> tuple[int, int]:
     """Return how many yes/no questions only the first got right, and only the second."""
     only_first = only_second = 0
-    for name, code in first.codes.items():
-        if code < LABELS["open"]:
-            is_first, is_second = code in RIGHT, second.codes[name] in RIGHT
+    for name, (question, reply) in first.rows.items():
+        if question.label != "open":
+            is_first = is_correct(question.label, reply)
+            is_second = is_correct(question.label, second.rows[name].reply)
             only_first += is_first and not is_second
             only_second += is_second and not is_first
     return only_first, only_second
+
+
+def score_baselines(
+    asked: Iterable[Question],
+    learnt: Sequence[Question] = (),
+) -> dict[str, Scores]:
+    """Score answers without a picture: always yes, always no, each relation's majority answer.
+
+    Args:
+        asked: the questions; open-ended ones are passed over.
+        learnt: questions of another split, from which the majority answer of each relation is
+            learnt. A relation that is not among them, or is even, gets the majority of all, and
+            yes where that is even too. Without `learnt` there is no third baseline.
+
+    Returns:
+        "always yes", "always no", "majority by relation" -> scores.
+    """
+    questions = [question for question in asked if question.label != "open"]
+    guesses = {
+        "always yes": ["yes"] * len(questions),
+        "always no": ["no"] * len(questions),
+    }
+    if learnt:
+        guesses["majority by relation"] = _guess_by_relation(questions, learnt)
+    baselines = {}
+    for name, replies in guesses.items():
+        rows = map(Row, questions, replies)
+        numbered = {str(number): row for number, row in enumerate(rows)}
+        baselines[name] = Scores(rows=numbered, asked=len(numbered))
+    return baselines
+
+
+def _guess_by_relation(questions: Sequence[Question], learnt: Iterable[Question]) -> list[str]:
+    """Return the answer that most of the learnt questions about the same relation have."""
+    balance: Counter[str | None] = Counter()  # more than 0: yes; None counts all relations
+    for question in learnt:
+        if question.label != "open":
+            vote = 1 if question.label == "yes" else -1
+            balance[question.group.relation] += vote
+            balance[None] += vote
+    guesses = []
+    for question in questions:
+        votes = balance[question.group.relation] or balance[None]
+        guesses.append("yes" if votes >= 0 else "no")
+    return guesses

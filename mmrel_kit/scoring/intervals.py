@@ -9,20 +9,10 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from relation_accuracy import (
-    LABELS,
-    PAIRED,
-    WRONG_PAIRS,
-    Group,
-    Scores,
-    is_right,
-    is_whole,
-    unpacked,
-    yes_no_figures,
-)
+from relation_accuracy import Reader, Row, Scores, tally, yes_no_figures
 
 # Draws of the bootstrap; the ends of an interval then move by about 0.2 points on the adversarial
 # split.
@@ -32,6 +22,13 @@ Z = 1.959963984540054  # 97.5 % of a normal distribution lies below
 BOOTSTRAPPED = ("f1", "pair_accuracy")
 COMPARED = ("accuracy", "f1", "pair_accuracy")
 Interval = list[float]  # [low, high]
+Tallies = Mapping[tuple[str, str], Counter[Any]]  # (grouping, name) -> counts
+# (label, reply) of every kind of question, in the order in which pictures are sorted.
+OUTCOMES = (
+    *(("no", reply) for reply in ("no", "yes", "unread", "silent")),
+    *(("yes", reply) for reply in ("no", "yes", "unread", "silent")),
+    *(("open", reply) for reply in ("incorrect", "correct", "unread", "silent")),
+)
 
 
 def wilson(right: int, n: int) -> Interval | None:
@@ -48,39 +45,32 @@ def wilson(right: int, n: int) -> Interval | None:
     return [max(0.0, (middle - half) / (1 + spread)), min(1.0, (middle + half) / (1 + spread))]
 
 
-def picture_tallies(
-    scores: Scores, chosen: Callable[[Group], object]
-) -> dict[str | None, list[int]]:
-    """Count per picture.
+def count_by_picture(rows: Iterable[Row]) -> dict[str | None, Tallies]:
+    """Return the counts of `relation_accuracy.tally` for each picture."""
+    by_picture: dict[str | None, list[Row]] = {}
+    for row in rows:
+        by_picture.setdefault(row.question.image_id, []).append(row)
+    return {image: tally(part) for image, part in by_picture.items()}
 
-    Args:
-        scores: the verdicts.
-        chosen: which groups count; a pair counts where its yes is.
 
-    Returns:
-        image_id -> tally of 15 (see `relation_accuracy.yes_no_figures`); their sum is the tally of
-        all that count.
-    """
-    groups = list(scores.groups)
-    counted = [bool(chosen(group)) for group in groups]
-    tallies: dict[str | None, list[int]] = {}
-    picture_of = {}
-    rows = zip(scores.where, scores.images, scores.pairs, scores.codes.values(), strict=True)
-    for group, image, pair, code in rows:
-        picture_of[groups[group].split, pair] = image
-        if counted[group]:
-            tallies.setdefault(image, [0] * 15)[code] += 1
-    for split, pairs in scores.pair_kinds().items():
-        for pair, kind in pairs.items():
-            questions = unpacked(kind)
-            if is_whole(questions):
-                tally = tallies.get(picture_of[split, pair], [0] * 15)
-                yes = LABELS["yes"]
-                tally[WRONG_PAIRS + is_right(questions)] += any(
-                    counted[group] for group, code in questions if yes <= code < yes + 4
-                )
-                tally[PAIRED] += sum(counted[group] for group, _ in questions)
-    return tallies
+def freeze(counts: Counter[Any]) -> tuple[int, ...]:
+    """Return counts as a tuple that can be counted and sorted; `sum_counts` adds them up."""
+    right = counts["right pairs"]
+    replies = (counts[outcome] for outcome in OUTCOMES)
+    return (*replies, counts["pairs"] - right, right, counts["paired"])
+
+
+def sum_counts(drawn: Iterable[tuple[tuple[int, ...], int]]) -> Counter[Any]:
+    """Add up frozen counts, each as often as its number says."""
+    total = [0] * (len(OUTCOMES) + 3)
+    for frozen, number in drawn:
+        for place, count in enumerate(frozen):
+            if count:
+                total[place] += number * count
+    *replies, wrong, right, paired = total
+    counts: Counter[Any] = Counter(dict(zip(OUTCOMES, replies, strict=True)))
+    counts.update({"pairs": wrong + right, "right pairs": right, "paired": paired})
+    return counts
 
 
 def resample(
@@ -126,52 +116,42 @@ def _middle(values: Sequence[float]) -> Interval | None:
     return ends
 
 
-def sum_tallies(drawn: Iterable[tuple[Sequence[int], int]]) -> list[int]:
-    """Add up tallies, each as often as its number says."""
-    total = [0] * 15
-    for tally, number in drawn:
-        for slot, count in enumerate(tally):
-            if count:
-                total[slot] += number * count
-    return total
-
-
-def intervals(
-    scores: Scores, chosen: Callable[[Group], object] = bool
+def make_intervals(
+    pictures: Mapping[str | None, Counter[Any]], reader: Reader
 ) -> dict[str, Interval | None]:
-    """Return 95 % intervals: Wilson's of accuracy; of F1 and pair accuracy, bootstrapped by picture.
+    """Return 95 % intervals: Wilson's of accuracy; bootstrapped by picture of the others.
 
     Wilson's interval does not know of pictures, and is somewhat too narrow where they have many
     questions.
 
     Args:
-        scores: the verdicts.
-        chosen: which groups count; all by default.
+        pictures: image_id -> counts of its questions.
+        reader: gives the positive class.
 
     Returns:
         accuracy, f1, pair_accuracy -> [low, high]; None where undefined, or where a picture has no
         name.
     """
-    tallies = picture_tallies(scores, chosen)
-    pictures = [tuple(tally) for image, tally in tallies.items() if image is not None]
+    frozen = [freeze(counts) for counts in pictures.values()]
 
     def figures(drawn: Counter[Any]) -> list[float | None]:
-        result = yes_no_figures(sum_tallies(drawn.items()), scores.reader)
+        result = yes_no_figures(sum_counts(drawn.items()), reader)
         return [result[name] for name in BOOTSTRAPPED]
 
-    whole = yes_no_figures(sum_tallies((tally, 1) for tally in tallies.values()), scores.reader)
-    found: list[Interval | None] = [None] * len(BOOTSTRAPPED)
-    if None not in tallies:  # every picture is named
-        found = resample(pictures, figures)
+    whole = yes_no_figures(sum_counts(Counter(frozen).items()), reader)
+    ends: list[Interval | None] = [None] * len(BOOTSTRAPPED)
+    if None not in pictures:  # every picture is named
+        ends = resample(frozen, figures)
     accuracy = wilson(whole["tp"] + whole["tn"], whole["n"])
-    return {"accuracy": accuracy, **dict(zip(BOOTSTRAPPED, found, strict=True))}
+    return {"accuracy": accuracy, **dict(zip(BOOTSTRAPPED, ends, strict=True))}
 
 
 def all_intervals(scores: Scores) -> dict[str, dict[str, Interval | None]]:
     """Return the intervals of each cell, and under "all" those of everything."""
-    found = {}
-    for cell in sorted({group.cell for group in scores.groups if group.cell}):
-        of_cell = {group for group in scores.groups if group.cell == cell}
-        found[cell] = intervals(scores, of_cell.__contains__)
-    found["all"] = intervals(scores)
-    return found
+    pictures = count_by_picture(scores.rows.values())
+    cells = {name for tallies in pictures.values() for name in tallies if name[0] == "cell"}
+    intervals = {}
+    for name in (*sorted(cells), ("all", "all")):
+        of_name = {image: tallies[name] for image, tallies in pictures.items() if name in tallies}
+        intervals[name[1]] = make_intervals(of_name, scores.reader)
+    return intervals

@@ -3,26 +3,65 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from mmrel_kit.questions.taxonomy import Vocabulary, inflections, read_taxonomy
-from relation_accuracy import fold_text, split_words, take_reply
+from relation_accuracy import divide, fold_text, split_words, take_reply
 
 # Phrases that hold a relation's word and name no relation of the two objects.
+_PLACES = (
+    *("image", "picture", "photo", "scene"),
+    *("foreground", "background", "middle", "center"),
+)
 _NO_RELATION = {
-    phrase: frozenset[str]()
-    for phrase in (
-        "in front of",
-        *(f"{word} {which} {noun}" for word in ("in", "on") for which in ("the", "this") for noun in
-          ("image", "picture", "photo", "scene", "foreground", "background", "middle", "center")),
-    )
-}  # fmt: skip
+    "in front of": frozenset[str](),
+    **{
+        " ".join(words): frozenset[str]()
+        for words in itertools.product(("in", "on"), ("the", "this"), _PLACES)
+    },
+}
 _OPEN_CHARACTERS = 20_000  # of an open-ended answer are looked at
+
+
+class Taxonomy:
+    """Judges open-ended answers by the relations of a `taxonomy.json`; a judge of the metric.
+
+    Args:
+        path: the file; None takes that of this package.
+
+    Raises:
+        InputError: the file cannot be read, or is not a taxonomy.
+    """
+
+    __name__ = "taxonomy 1.0"  # by which a report names the judge
+
+    def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
+        self.lexicons = load_taxonomy(path)
+
+    def __call__(self, answer: str, record: Mapping[str, Any]) -> str | None:
+        """Return "correct", "incorrect", or None for no answer; see `read_relation`."""
+        return read_relation(answer, record, self.lexicons)
+
+
+def make_figures(counts: Counter[Any]) -> dict[str, Any]:
+    """Return counts and ratios of open-ended questions, from those of `relation_accuracy.tally`."""
+    correct, incorrect = counts["open", "correct"], counts["open", "incorrect"]
+    no_answer = counts["open", "unread"] + counts["open", "silent"]
+    n = correct + incorrect + no_answer
+    return {
+        "n": n,
+        "correct": correct,
+        "incorrect": incorrect,
+        "no_answer": no_answer,
+        "accuracy": divide(correct, n),
+        "no_answer_share": divide(no_answer, n),
+    }
 
 
 class Lexicon(NamedTuple):
@@ -71,41 +110,52 @@ def _make_lexicon(vocabulary: Vocabulary) -> Lexicon:
     return Lexicon(known, frozenset(opposites), frozenset(inverses))
 
 
-def _find(
+def _find_phrases(
     tokens: Sequence[str], phrases: Mapping[str, frozenset[str]]
 ) -> Iterator[tuple[frozenset[str], int, int]]:
-    """Find phrases of up to six words, the longest first: (relations, first token, token after the last)."""
-    at = 0
-    while at < len(tokens):
-        for end in range(min(at + 6, len(tokens)), at, -1):
-            names = phrases.get(" ".join(tokens[at:end]))
-            if names is not None:
-                if names:
-                    yield names, at, end
-                at = end - 1
-                break
-        at += 1
+    """Yield the relations of each phrase of up to six words, its first token, and the one after.
 
-
-def _is_swapped(tokens: Sequence[str], start: int, end: int, comparative: bool) -> bool:
-    """Return whether the relation at `start:end` is told of the object ("O"), not of the subject ("S").
-
-    The first of the two after the relation is what it relates to ("above the S"); failing that, the last one
-    before it is what it is told of ("the O is below"). A comparative relates to what follows "than".
+    Where phrases overlap, the longest counts.
     """
+    start = 0
+    while start < len(tokens):
+        for end in range(min(start + 6, len(tokens)), start, -1):
+            relations = phrases.get(" ".join(tokens[start:end]))
+            if relations is not None:
+                if relations:
+                    yield relations, start, end
+                start = end - 1
+                break
+        start += 1
 
-    def first(part: Iterable[str], stops: tuple[str, ...]) -> str | None:
-        return next((token for token in part if token in ("S", "O", *stops)), None)
 
-    before = first(reversed(tokens[max(0, start - 12) : start]), (".", "and", "but"))
-    after = first(tokens[end : end + 12], (".",))
-    if comparative and "than" not in tokens[end : end + 2]:
-        return (before if before in ("S", "O") else after) == "O"
-    return after == "S" if after in ("S", "O") else before == "O"
+def _is_swapped(tokens: Sequence[str], start: int, end: int, is_comparative: bool) -> bool:
+    """Return whether the relation at `start:end` has the object ("O") as its subject.
+
+    Its own object is the first of "S" and "O" after it ("above the S"); without one, its subject is
+    the last before it ("the O is below"). The object of a comparative follows "than".
+    """
+    before = _find_first(reversed(tokens[max(0, start - 12) : start]), (".", "and", "but"))
+    after = _find_first(tokens[end : end + 12], (".",))
+    if is_comparative and "than" not in tokens[end : end + 2]:
+        return (before or after) == "O"
+    if after:
+        return after == "S"
+    return before == "O"
+
+
+def _find_first(tokens: Iterable[str], stops: tuple[str, ...]) -> str | None:
+    """Return the first "S" or "O" before a token that divides the sentence, or None."""
+    for token in tokens:
+        if token in ("S", "O"):
+            return token
+        if token in stops:
+            break
+    return None
 
 
 def _is_denied(tokens: Sequence[str], start: int) -> bool:
-    """Return whether not or no is among the three words before the relation, in its part of the sentence."""
+    """Return whether one of the three words before the relation, in its clause, denies it."""
     for token in reversed(tokens[max(0, start - 3) : start]):
         if token in ("not", "never", "no") or token.endswith("n't"):
             return True
@@ -117,21 +167,22 @@ def _is_denied(tokens: Sequence[str], start: int) -> bool:
 def read_relation(
     text: str, record: Mapping[str, Any], taxonomy: Mapping[str, Lexicon]
 ) -> str | None:
-    """Compare the relation that an open-ended answer names with the reference, without a model: version 1.0.
+    """Compare the relations in an open-ended answer with the reference: version 1.0.
 
-    The relations of the record's category are looked for in the answer, by name, synonym and inflection. One
-    that is the reference's holds; for spatial and comparative relations so does its inverse told in the other
-    order ("the car is under the flower" for flower above car). What is denied ("not above"), opposite, or the
-    same in the wrong order contradicts. The answer is correct if a relation in it holds and none contradicts.
+    The relations of the record's category are looked up in the answer by name, synonym and
+    inflection. The reference's own agrees; so does its inverse in the other order, except of
+    actions ("the car is under the flower" for flower above car). A denied relation ("not above"),
+    an opposite, and the same relation in the wrong order contradict. The answer is correct if a
+    relation in it agrees and none contradicts.
 
     Args:
         text: the answer.
-        record: keys `answer`, and where known `category`, `subject`, `relation`, `object`; without `relation`
-            the one that the reference answer names is used.
+        record: keys `answer`, and where known `category`, `subject`, `relation`, `object`; without
+            `relation` the one in the reference answer is used.
         taxonomy: of `load_taxonomy`.
 
     Returns:
-        "correct", "incorrect", or None (no answer: no relation that is known is named).
+        "correct", "incorrect", or None for no answer: no known relation is in it.
 
     >>> record = {"category": "spatial", "subject": "flower", "relation": "above", "object": "car"}
     >>> answers = ("The car is below the flower", "under", "red")
@@ -141,38 +192,49 @@ def read_relation(
     category = record.get("category")
     lexicon = taxonomy.get(category or "", Lexicon({}))
     wanted = split_words(fold_text(record.get("relation") or record.get("answer") or ""))
-    reference = next(
-        (names for names, *_ in _find(wanted.split(), lexicon.phrases)), frozenset({wanted})
-    )
+    reference = frozenset({wanted})
+    for relations, _, _ in _find_phrases(wanted.split(), lexicon.phrases):
+        reference = relations
+        break
     phrases = {**_NO_RELATION, **lexicon.phrases, **dict.fromkeys(inflections(wanted), reference)}
     tokens = _mark_objects(split_words(take_reply(text)[:_OPEN_CHARACTERS]), record).split()
-    verdicts = set()
-    for names, start, end in _find(tokens, phrases):
-        if category != "action" and _is_swapped(tokens, start, end, category == "comparative"):
-            holds = any((name, other) in lexicon.inverses for name in names for other in reference)
-            contradicts = not names.isdisjoint(reference)
+    is_known = agrees = contradicts = False
+    for relations, start, end in _find_phrases(tokens, phrases):
+        is_known = True
+        is_same = not relations.isdisjoint(reference)
+        is_swapped = category != "action" and _is_swapped(
+            tokens, start, end, is_comparative=category == "comparative"
+        )
+        if is_swapped:
+            is_right = _share_a_pair(relations, reference, lexicon.inverses)
+            is_wrong = is_same
         else:
-            holds = not names.isdisjoint(reference)
-            contradicts = any(
-                (name, other) in lexicon.opposites for name in names for other in reference
-            )
+            is_right = is_same
+            is_wrong = _share_a_pair(relations, reference, lexicon.opposites)
         if _is_denied(tokens, start):
-            holds, contradicts = False, holds
-        verdicts.add("contradicts" if contradicts else "holds" if holds else "other")
-    if not verdicts:
+            is_right, is_wrong = False, is_right
+        agrees = agrees or (is_right and not is_wrong)
+        contradicts = contradicts or is_wrong
+    if not is_known:
         return None
-    return "correct" if "holds" in verdicts and "contradicts" not in verdicts else "incorrect"
+    return "correct" if agrees and not contradicts else "incorrect"
+
+
+def _share_a_pair(
+    relations: Iterable[str], others: Iterable[str], pairs: frozenset[tuple[str, str]]
+) -> bool:
+    return not pairs.isdisjoint(itertools.product(relations, others))
 
 
 def _mark_objects(words: str, record: Mapping[str, Any]) -> str:
-    """Put "S" for the subject and "O" for the object, so that their names are not read as relations."""
-    names = {
-        mark: split_words(fold_text(record.get(key) or ""))
-        for mark, key in (("S", "subject"), ("O", "object"))
-    }
-    if names["S"] == names["O"]:
+    """Replace the subject by "S" and the object by "O", so that no relation is read in a name."""
+    subject, object_ = (
+        split_words(fold_text(record.get(key) or "")) for key in ("subject", "object")
+    )
+    if subject == object_:
         return words
-    for mark, name in sorted(names.items(), key=lambda item: -len(item[1])):
+    # The longer name first: it may hold the other.
+    for name, mark in sorted(((subject, "S"), (object_, "O")), key=lambda pair: -len(pair[0])):
         if name:
             words = re.sub(rf"(?:^|(?<= )){re.escape(name)}(?:'s|es|s)?(?= |$)", mark, words)
     return words

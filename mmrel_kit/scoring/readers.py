@@ -13,13 +13,13 @@ from relation_accuracy import WORDS, Reader
 
 
 def _read_pope(text: str, label: str) -> str | None:
-    """Read like POPE's evaluate.py (also LLaVA, R-Bench): yes, unless "no" is in the first sentence."""
+    """Read like POPE's evaluate.py (LLaVA, R-Bench): no if the first sentence has one, else yes."""
     words = text.split(".", 1)[0].replace(",", "").split(" ")
     return "yes" if {"No", "not", "no"}.isdisjoint(words) else "no"
 
 
 def _read_vcd(text: str, label: str) -> str | None:
-    """Read like VCD's eval_pope.py: the label if it stands in the answer, else its opposite."""
+    """Read like VCD's eval_pope.py: the label if the answer contains it, else its opposite."""
     if label in text.lower():
         return label
     return "no" if label == "yes" else "yes"
@@ -37,10 +37,11 @@ def _read_lmms_eval(text: str, label: str) -> str | None:
 
 
 def _read_vlmevalkit(text: str, label: str) -> str | None:
-    """Read like VLMEvalKit's YOrN_Extraction: one of the two words stands there and the other does not.
+    """Read like VLMEvalKit's YOrN_Extraction: the one of the two words that is in the answer.
 
-    A punctuation mark that touches a space anywhere is deleted everywhere, any other becomes a space, and all
-    are deleted if a comma stands between digits; then the first 32 full stops not before a digit are deleted.
+    A punctuation mark that touches a space anywhere is deleted everywhere, any other becomes a
+    space, and all are deleted if a comma is between digits; then the first 32 full stops that are
+    not before a digit are deleted.
     """
     given = text = text.lower()
     grouped = re.search(r"\d,\d", given)
@@ -49,8 +50,8 @@ def _read_vlmevalkit(text: str, label: str) -> str | None:
             loose = grouped or mark + " " in given or " " + mark in given
             text = text.replace(mark, "" if loose else " ")
     words = set(re.sub(r"\.(?!\d)", "", text, count=32).split())
-    found = words & {"yes", "no"}
-    return found.pop() if len(found) == 1 else None
+    replies = words & {"yes", "no"}
+    return replies.pop() if len(replies) == 1 else None
 
 
 READERS = {

@@ -3,21 +3,30 @@
 
 from __future__ import annotations
 
-import functools
+import dataclasses
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import mmrel
 import relation_accuracy
 from mmrel_kit.files import ANSWERS, Value, read_json, write_bytes
-from mmrel_kit.questions.published import read_paper
-from mmrel_kit.scoring.baselines import LEARN_FROM, blind_baselines
-from mmrel_kit.scoring.open_ended import load_taxonomy
+from mmrel_kit.questions.published import read_published
+from mmrel_kit.scoring.compare import LEARN_FROM, score_baselines
+from mmrel_kit.scoring.open_ended import Taxonomy
 from mmrel_kit.scoring.release import TAXONOMY, load_release
-from relation_accuracy import Question, Scores, collect_answers, is_asked, match
+from relation_accuracy import (
+    LABELS,
+    AnswerError,
+    Question,
+    Scores,
+    collect_answers,
+    find_reader,
+    make_figures,
+    match,
+)
 
 
 class Selection(NamedTuple):
@@ -36,6 +45,12 @@ class Selection(NamedTuple):
     task: str = relation_accuracy.TASKS[0]
     reader: str = "words"
     partial: bool = False
+
+    def holds(self, question: Question) -> bool:
+        """Return whether a question is asked."""
+        is_of_config = self.config in ("all", question.group.domain)
+        is_of_split = self.split in ("all", question.group.split)
+        return is_of_config and is_of_split and question.label in LABELS[self.task]
 
 
 class Scored(NamedTuple):
@@ -88,8 +103,8 @@ def score_release(
         run: what is stated of `model`, `prompt` and `decoding`.
     """
     questions, info = load_release(release, chosen.config, chosen.split)
-    scores, asked = score_answers(read_answers(*paths), questions, release, chosen)
-    result = relation_accuracy.report(scores, asked, info, run)
+    scores = score_answers(read_answers(*paths), questions, release, chosen)
+    result = relation_accuracy.report(scores, info, run)
     return Scored(release, questions, chosen, scores, result)
 
 
@@ -98,7 +113,7 @@ def score_answers(
     questions: Mapping[str, Question],
     release: mmrel.Release,
     chosen: Selection,
-) -> tuple[Scores, int]:
+) -> Scores:
     """Score answers; open-ended ones by the taxonomy of the release.
 
     Args:
@@ -106,16 +121,37 @@ def score_answers(
         questions: of the release, by question_id.
         release: the release.
         chosen: which questions are asked, and how answers are read.
-
-    Returns:
-        The scores, and how many questions are asked.
     """
-    taxonomy = None
+    judge = None
     if chosen.task != relation_accuracy.TASKS[0]:
-        taxonomy = load_taxonomy(release.fetch(TAXONOMY))
-    scores = Scores(chosen.reader, taxonomy=taxonomy)
-    asked = functools.partial(is_asked, task=chosen.task, config=chosen.config, split=chosen.split)
-    return scores, match(answers, questions, scores, asked, chosen.partial)
+        judge = Taxonomy(release.fetch(TAXONOMY))
+    scores = Scores(find_reader(chosen.reader), judge)
+    match(answers, questions, scores, chosen.holds, chosen.partial)
+    return scores
+
+
+def merge_scores(parts: Iterable[Scores]) -> Scores:
+    """Return the scores of all parts of a run, such as those of several processes.
+
+    Raises:
+        AnswerError: a question is in two parts, or they were not read alike.
+    """
+    parts = iter(parts)
+    first = next(parts)
+    merged = dataclasses.replace(first, rows=dict(first.rows))
+    for part in parts:
+        if part.reader.name != merged.reader.name or type(part.judge) is not type(merged.judge):
+            names = f"{merged.reader.name} and {part.reader.name}"
+            raise AnswerError(f"expected parts that were read alike; got readers {names}")
+        both = sorted(merged.rows.keys() & part.rows.keys())
+        if both:
+            got = f"{len(both):,} in both, such as {both[0]!r}"
+            raise AnswerError(f"expected each question in one part; got {got}: leave one of each")
+        merged.rows.update(part.rows)
+        merged.asked += part.asked
+        merged.unknown += part.unknown
+        merged.set_aside += part.set_aside
+    return merged
 
 
 def score_blind(scored: Scored) -> dict[str, dict[str, Any]]:
@@ -125,22 +161,20 @@ def score_blind(scored: Scored) -> dict[str, dict[str, Any]]:
     """
     chosen, questions = scored.chosen, scored.questions
     split = LEARN_FROM.get(chosen.split)
-    learnt = {}
+    learnt = []
     if split:
-        for name, question in questions.items():
-            if is_asked(question, "both", chosen.config, split):
-                learnt[name] = question
+        others = chosen._replace(task="both", split=split)
+        learnt = [question for question in questions.values() if others.holds(question)]
     if not learnt:
         missing = "there is no other split here to learn it from"
         scored.result["notes"].append(f"no majority by relation: {missing}")
-    asked = {name: questions[name] for name in scored.scores.codes}
-    blind = blind_baselines(asked, learnt)
-    return {name: scores.figures() for name, scores in blind.items()}
+    asked = [row.question for row in scored.scores.rows.values()]
+    return {name: make_figures(scores) for name, scores in score_baselines(asked, learnt).items()}
 
 
 def describe_published() -> dict[str, Any]:
     """Return the rows of the paper by model and cell, and what to know about them."""
-    paper = read_paper()
+    paper = read_published()
     return {"rows": paper.scores, "notes": list(paper.notes)}
 
 

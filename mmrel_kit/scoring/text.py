@@ -7,14 +7,21 @@ from collections.abc import Mapping
 from typing import Any
 
 from mmrel_kit.files import format_table
-from mmrel_kit.questions.published import read_paper
+from mmrel_kit.questions.published import read_published
 from mmrel_kit.scoring.intervals import COMPARED, Interval
 from relation_accuracy import GROUPINGS
 
 _YES_NO = {
-    "n": "n", "acc": "accuracy", "prec": "precision", "rec": "recall", "F1": "f1",
-    "pair acc": "pair_accuracy", "pairs": "pairs", "yes": "yes_ratio", "no answer": "no_answer_share",
-}  # fmt: skip
+    "n": "n",
+    "acc": "accuracy",
+    "prec": "precision",
+    "rec": "recall",
+    "F1": "f1",
+    "pair acc": "pair_accuracy",
+    "pairs": "pairs",
+    "yes": "yes_ratio",
+    "no answer": "no_answer_share",
+}
 _OPEN = {
     "n": "n",
     "acc": "accuracy",
@@ -127,7 +134,7 @@ def baseline_table(result: Mapping[str, Any]) -> str:
 
 def published_table(result: Mapping[str, Any]) -> str:
     """Format the figures of each cell beside the published rows, in percent."""
-    paper = read_paper()
+    paper = read_published()
     rows = [["accuracy / precision / recall / F1", "these answers", *paper.scores]]
     for cell in next(iter(paper.scores.values())):
         figures = result["by"]["cell"].get(cell, {})

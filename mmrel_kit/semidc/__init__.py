@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Semi-automatic labelling: a model proposes relations, people verify them, records come out.
+"""Semi-automatic labelling: a model proposes relations, people verify them, records are exported.
 
-`model` asks the model; `people` serves the page and turns decisions into records.
+`model` holds the steps that need a model, `people` those that need annotators.
 """
 
 from mmrel_kit.semidc.words import make_triplet as make_triplet

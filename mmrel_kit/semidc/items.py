@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Items to verify and their files: what passes from the model's steps to those of people."""
+"""Proposals and items to verify, and the JSON lines that carry them from model to people."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 ORIGINS = ("model", "drawn", "negative")
-_FORBIDDEN = frozenset('\\:*?"<>|\0')  # in the path of a picture
+_FORBIDDEN = frozenset('\\:*?"<>|\0')  # characters in the path of a picture
 
 
 class Proposal(NamedTuple):
-    """An item that is not yet in a project.
+    """A triplet for people to judge that is not yet in a project.
 
     Attributes:
         image_id: path of the picture below the folder of pictures.
-        category: of the relation.
-        triplet: what is proposed to be true; of the origin `negative`, to be false.
-        confidence: the model's, from 0 to 1, or None.
-        spread: what several replies of the model said, or None.
+        category: category of the relation.
+        triplet: proposed to be true; if the origin is `negative`, proposed to be false.
+        confidence: the model's confidence from 0 to 1, or None.
+        spread: counts and confidences over several replies of the model, or None.
         origin: one of `ORIGINS`.
-        source: the step, the prompt and the model that it comes from.
+        source: step, prompt and model that made the proposal.
     """
 
     image_id: str
@@ -41,10 +41,10 @@ class Proposal(NamedTuple):
 
 
 class Item(NamedTuple):
-    """A triplet that people judge on a picture; for the fields that it shares, see `Proposal`.
+    """A proposal in a project; for the fields in common, see `Proposal`.
 
     Attributes:
-        id: its number in the project.
+        id: number in the project, from 1.
         sha256: hash of the picture.
     """
 
@@ -58,34 +58,34 @@ class Item(NamedTuple):
     source: str
 
 
-def read_lines(path: Path) -> Iterator[Value]:
-    """Yield the objects of a step's file, one a line; a step that kept nothing writes none.
+def read_json_objects(path: Path) -> Iterator[Value]:
+    """Yield the objects of a step's JSON lines; the file may be empty.
 
     Raises:
-        InputError: a line is not a JSON object, or has text that UTF-8 cannot hold.
+        InputError: a line is not a JSON object, or contains lone surrogates.
     """
     for where, value in read_objects(path, rules=RELEASE):
         try:
             make_json(value).encode()
-        except UnicodeEncodeError as error:  # half of a surrogate pair
+        except UnicodeEncodeError as error:
             got = ascii(error.object)[:200]
             raise InputError(f"{where}: expected text that UTF-8 can hold, got {got}") from None
         yield Value(where, value)
 
 
 def check_image_id(image_id: Any, where: str) -> str:
-    """Return the path of a picture below the folder of pictures, which a file gave.
+    """Return a picture's path from a file, if it is safe below the folder of pictures.
 
     Raises:
-        InputError: it is not such a path, or leads elsewhere.
+        InputError: the path is malformed or leads out of the folder.
     """
     is_text = isinstance(image_id, str) and image_id.isprintable()
     if not is_text or _FORBIDDEN.intersection(image_id):
-        got = str(image_id)[:80]
-        raise InputError(f"{where}: expected the path of a picture, got {got!r}")
+        raise InputError(f"{where}: expected the path of a picture, got {str(image_id)[:80]!r}")
     if any(part in ("", ".", "..") for part in image_id.split("/")):
-        wanted = "expected a path without empty, '.' or '..' parts"
-        raise InputError(f"{where}: {wanted}, got {image_id[:80]!r}")
+        raise InputError(
+            f"{where}: expected a path without empty, '.' or '..' parts, got {image_id[:80]!r}"
+        )
     try:
         parse_image_path(image_id)
     except InputError as error:
@@ -94,19 +94,19 @@ def check_image_id(image_id: Any, where: str) -> str:
 
 
 def write_proposals(path: Path, proposals: Iterable[Proposal]) -> int:
-    """Write items to verify, one a line, and return their number."""
+    """Write proposals as JSON lines and return their number."""
     return write_json_lines(path, map(_proposal_to_json, proposals))
 
 
 def read_proposals(paths: Iterable[Path], images: Path) -> Iterator[tuple[Proposal, str]]:
-    """Yield items to verify, each with the hash of its picture.
+    """Yield the proposals of several files, each with the hash of its picture.
 
     Raises:
-        InputError: a line is not an item, or its picture is missing.
+        InputError: a line is not a proposal, or its picture is missing.
     """
     hashes: dict[str, str] = {}
     for path in paths:
-        for where, value in read_lines(path):
+        for where, value in read_json_objects(path):
             proposal = _proposal_from_json(value, where)
             if proposal.image_id not in hashes:
                 hashes[proposal.image_id] = hash_picture(images, proposal.image_id, where)
@@ -122,20 +122,23 @@ def hash_picture(images: Path, image_id: str, where: str) -> str:
     try:
         return hashlib.sha256((images / image_id).read_bytes()).hexdigest()
     except OSError as error:
-        fault = f"picture {image_id!r} cannot be read under {images}: {error.strerror}"
-        raise InputError(f"{where}: {fault}") from None
+        raise InputError(
+            f"{where}: picture {image_id!r} cannot be read under {images}: {error.strerror}"
+        ) from None
 
 
 def read_triplet(value: dict[str, Any], where: str, domain: str) -> tuple[str, Triplet]:
-    """Return the category and the triplet of a JSON object, in the project's words.
+    """Return the category and the normalised triplet of a JSON object.
 
     Raises:
-        InputError: a field is missing or is no text, or the words make no triplet.
+        InputError: a field is missing or not text, or `make_triplet` refuses the words.
     """
     words = [value.get(name) for name in ("category", *Triplet._fields)]
     if not all(isinstance(word, str) for word in words):
-        wanted = "expected category, subject, relation and object as text"
-        raise InputError(f"{where}: {wanted}, got {str(value)[:120]}")
+        raise InputError(
+            f"{where}: expected category, subject, relation and object as text, "
+            f"got {str(value)[:120]}"
+        )
     category, subject, relation, object_ = map(str, words)
     try:
         return category, make_triplet(domain, category, subject, relation, object_)
@@ -160,16 +163,8 @@ def _proposal_from_json(value: dict[str, Any], where: str) -> Proposal:
     confidence, origin = value.get("confidence"), value.get("origin", "model")
     is_number = confidence is None or isinstance(confidence, (int, float))
     if not is_number or origin not in ORIGINS:
-        wanted = "expected a confidence and the origin model, drawn or negative"
-        raise InputError(f"{where}: {wanted}")
+        raise InputError(f"{where}: expected a confidence and the origin model, drawn or negative")
     domain, _ = parse_image_path(image_id)
     category, triplet = read_triplet(value, where, domain)
-    return Proposal(
-        image_id=image_id,
-        category=category,
-        triplet=triplet,
-        confidence=confidence,
-        spread=value.get("spread"),
-        origin=origin,
-        source=str(value.get("source") or Path(where).name),
-    )
+    spread, source = value.get("spread"), str(value.get("source") or Path(where).name)
+    return Proposal(image_id, category, triplet, confidence, spread, origin, source)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The JSON in which a model states triplets; `propose` asks for it, `audit` reads it in stores."""
+"""The JSON reply with a model's triplets: `propose` requests it, `audit` reads it from stores."""
 
 from __future__ import annotations
 
@@ -33,23 +33,23 @@ REPLY_SCHEMA: dict[str, Any] = {
 
 
 def parse_reply(text: str) -> list[dict[str, Any]]:
-    """Return the triplets of a reply's text as the model stated them.
+    """Return the unchanged triplets of a reply, as dicts of `REPLY_SCHEMA`.
 
     Raises:
-        InputError: the text is not JSON, or not of the schema; the message is the bare reason.
+        InputError: the text is not JSON of the schema; the message holds only the reason.
     """
     try:
         value = json.loads(_strip_fence(text))
     except (ValueError, RecursionError):
         raise InputError("not JSON") from None
     if _schema_validator()(value):
-        raise InputError("not of the schema")
-    stated: list[dict[str, Any]] = value["triplets"]
-    return stated
+        raise InputError("does not match the schema")
+    triplets: list[dict[str, Any]] = value["triplets"]
+    return triplets
 
 
 def _strip_fence(text: str) -> str:
-    """Return a reply without the code fence that models like to put around JSON."""
+    """Return a reply without the code fence that models often put around JSON."""
     lines = text.strip().splitlines()
     if len(lines) > 2 and lines[0].startswith("```") and lines[-1] == "```":
         return "\n".join(lines[1:-1])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bring the words of models and people to the project's: names, articles, relations."""
+"""Normalise the words of models and annotators: names, articles, relations."""
 
 from __future__ import annotations
 
@@ -10,81 +10,83 @@ from mmrel_kit.files import InputError
 from mmrel_kit.questions.records import Triplet, article, make_question
 from mmrel_kit.questions.taxonomy import find_misfit, read_taxonomy
 
-MAX_NAME = 100  # characters of each word of a triplet
-# Names whose first sound is not that of their first letter. Upstream writes "an unicycle"; our
-# questions need not.
+MAX_NAME = 100  # characters of each part of a triplet
+# Names whose first sound differs from their first letter. (Upstream writes "an unicycle".)
 _SOUNDS_LIKE_CONSONANT = re.compile(
     r"eu|ew|one\b|u-|ufo|uk|uni(?:[cfqt]|on|son|v)|uran|us[aeu]\w|usb|ute|uti", re.I
 )
 _SOUNDS_LIKE_VOWEL = re.compile(
     r"heir|honest|hono|hour|x-?ray|(?-i:[FHLMNRSX](?:[A-Z0-9]|\b))", re.I
 )
-_LEADING_ARTICLE = re.compile(r"(?:an?|the) (?=.)", re.I)
+_LEADING_ARTICLE = re.compile(r"^(?:an?|the) (?=.)", re.I)
 
 
 def make_triplet(domain: str, category: str, subject: str, relation: str, object_: str) -> Triplet:
-    """Return a triplet in the project's words.
+    """Return a normalised triplet.
 
-    Names lose their article and a capital of one word; the relation gets the taxonomy's name.
+    Names lose a leading article, and a name of one capitalized word is put in lower case. The
+    relation becomes the taxonomy's name.
 
     Args:
-        domain: of the picture, since the grammar of questions depends on it.
-        category: of the relation.
+        domain: domain of the picture, on which the grammar of questions depends.
+        category: category of the relation.
         subject: name of a thing.
         relation: the taxonomy's name, a synonym, or an inflected verb.
         object_: name of a thing.
 
     Raises:
-        InputError: the relation is not one of a closed category or is a word of another category,
-            or no question can be asked about the triplet.
+        InputError: the relation is unknown in a closed category or belongs to another category, or
+            no question can be asked about the triplet.
     """
     if category not in mmrel.CATEGORIES:
         known = ", ".join(mmrel.CATEGORIES)
         raise InputError(f"expected a category among {known}, got {category[:80]!r}")
-    name = _find_relation(category, _tidy(relation).lower())
+    name = _find_relation(category, _collapse_spaces(relation).lower())
     triplet = Triplet(tidy_name(subject), name, tidy_name(object_))
-    is_short = all(1 <= len(word) <= MAX_NAME for word in triplet)
-    if not is_short or not all(word.isprintable() for word in triplet):
-        wanted = f"expected a subject, a relation and an object of 1 to {MAX_NAME} characters"
-        raise InputError(f"{wanted}, got {tuple(triplet)}")
-    if misfit := find_misfit(category, triplet.relation):
+    is_printable = all(word.isprintable() for word in triplet)
+    if not is_printable or not all(1 <= len(word) <= MAX_NAME for word in triplet):
+        raise InputError(
+            f"expected a subject, a relation and an object of 1 to {MAX_NAME} characters, "
+            f"got {tuple(triplet)}"
+        )
+    misfit = find_misfit(category, triplet.relation)
+    if misfit:
         raise InputError(misfit)
     try:
         if "?" in "".join(triplet):
             raise InputError("a question ends at its question mark")
         make_question(domain, category, triplet, article=spoken_article)
     except InputError:
-        refused = f"no question can be asked about {' '.join(triplet)!r}"
-        raise InputError(f"{refused}: expected plain words, the verb in one") from None
+        raise InputError(
+            f"no question can be asked about {' '.join(triplet)!r}: "
+            "expected plain words, the verb in one"
+        ) from None
     return triplet
 
 
 def tidy_name(text: str) -> str:
-    """Return a name without its leading article; one capitalized word is put in lower case.
+    """Return a name without a leading article, and in lower case if it is one capitalized word.
 
     >>> [tidy_name(name) for name in ("a panda  bear", "The Person", "man in a hat", "TV")]
     ['panda bear', 'person', 'man in a hat', 'TV']
     """
-    name = _tidy(text)
-    if article_found := _LEADING_ARTICLE.match(name):
-        name = name[article_found.end() :]
-    return lower_capitalized(name)
+    return lower_capitalized(_LEADING_ARTICLE.sub("", _collapse_spaces(text)))
 
 
 def lower_capitalized(name: str) -> str:
-    """Return a name of one capitalized word in lower case, any other as it is."""
+    """Return a name in lower case if it is one capitalized word, otherwise unchanged."""
     return name.lower() if name.isalpha() and name.istitle() else name
 
 
-def are_same(category: str, word: str, other: str) -> bool:
-    """Return whether two words may name one relation, so that both are true or none is."""
+def are_synonyms(category: str, word: str, other: str) -> bool:
+    """Return whether two words may name the same relation, so that both are true or neither is."""
     vocabulary = read_taxonomy().categories[category]
     meanings = {word} | vocabulary.find_all(word)
     return not meanings.isdisjoint({other} | vocabulary.find_all(other))
 
 
 def spoken_article(name: str) -> str:
-    """Return the article that fits a name's first sound; upstream goes by the first letter.
+    """Return "a" or "an" by a name's first sound; upstream chooses by the first letter.
 
     >>> names = ("elephant", "unicorn", "hour", "umbrella", "one-eyed cat")
     >>> [f"{spoken_article(name)} {name}" for name in names]
@@ -96,7 +98,7 @@ def spoken_article(name: str) -> str:
 
 
 def _find_relation(category: str, word: str) -> str:
-    """Return the taxonomy's name for a relation; an open category takes other words, too."""
+    """Return the taxonomy's name for a relation; an open category also accepts other words."""
     vocabulary = read_taxonomy().categories[category]
     known = vocabulary.find(word)
     if known:
@@ -109,5 +111,5 @@ def _find_relation(category: str, word: str) -> str:
     return word
 
 
-def _tidy(text: str) -> str:
+def _collapse_spaces(text: str) -> str:
     return " ".join(text.split())

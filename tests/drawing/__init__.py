@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Scripts that draw the sample."""
+"""Scripts that draw the sample and its answers."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Change a release as nobody should, seal it again, and see what `check` says."""
+"""Damage a release, update its checksums, and list the problems that `check` reports."""
 
 from __future__ import annotations
 
@@ -21,34 +21,34 @@ if TYPE_CHECKING:
 
 
 def list_problems(root: Path) -> str:
-    """Return what `check` says of a release, a problem a line."""
+    """Return the problems that `check` reports, one a line."""
     return "\n".join(map(str, check_release(root)))
 
 
 def seal(root: Path) -> Path:
-    """Write checksums.json anew, for a release that a test has changed."""
+    """Update checksums.json of a release that a test has changed, and return the folder."""
     index = json.loads((root / INDEX).read_text())
-    paths = {path.relative_to(root).as_posix(): path for path in root.rglob("*") if path.is_file()}
-    del paths[INDEX]
-    files = {
-        name: index["files"].get(name, {}) | describe_file(path) for name, path in paths.items()
-    }
+    files = {}
+    for path in root.rglob("*"):
+        name = path.relative_to(root).as_posix()
+        if path.is_file() and name != INDEX:
+            files[name] = index["files"].get(name, {}) | describe_file(path)
     index["files"] = dict(sorted(files.items()))
     (root / INDEX).write_text(json.dumps(index))
     return root
 
 
 def edit_index(root: Path, edit: Callable[[dict[str, Any]], object]) -> None:
-    """Change checksums.json."""
+    """Change checksums.json in place."""
     index = json.loads((root / INDEX).read_text())
     edit(index)
     (root / INDEX).write_text(json.dumps(index))
 
 
-def edit_lines(
+def edit_record(
     root: Path, edit: Callable[[dict[str, Any]], object], line: int = 1, name: str = "real/test"
 ) -> None:
-    """Change a record of the JSON lines of a split."""
+    """Change the record in a line of data/NAME.jsonl."""
     path = root / "data" / f"{name}.jsonl"
     lines = path.read_text().splitlines()
     record = json.loads(lines[line - 1])
@@ -59,7 +59,13 @@ def edit_lines(
 
 
 def edit_table(root: Path, edit: Callable[[pa.Table], pa.Table], **options: Any) -> str:
-    """Change the first table of real/test, and return what `check` says then."""
+    """Change the first table of real/test and return the problems that `check` reports.
+
+    Args:
+        root: the folder of the release.
+        edit: return the changed table.
+        options: arguments of `pyarrow.parquet.write_table` to override.
+    """
     path = sorted((root / "data" / "real").glob("test-*.parquet"))[0]
     settings = {
         "use_dictionary": ["image.bytes"],
@@ -72,13 +78,18 @@ def edit_table(root: Path, edit: Callable[[pa.Table], pa.Table], **options: Any)
 
 
 def read_tar(path: Path) -> list[tuple[str, bytes]]:
-    """Return the members of an archive, each with its name."""
+    """Read the members of an archive: (name, bytes)."""
+    members = []
     with tarfile.open(path) as archive:
-        return [(member.name, archive.extractfile(member).read()) for member in archive]  # type: ignore[union-attr]
+        for member in archive:
+            file = archive.extractfile(member)
+            assert file
+            members.append((member.name, file.read()))
+    return members
 
 
 def write_tar(path: Path, members: Iterable[tuple[str, bytes]]) -> None:
-    """Write an archive."""
+    """Write an archive from (name, bytes) members."""
     with tarfile.open(path, "w") as archive:
         for name, data in members:
             header = tarfile.TarInfo(name)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a folder holds."""
+"""The content of folders."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ if TYPE_CHECKING:
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:
-    """Return the bytes of every file below a folder, by its path there."""
-    files = (path for path in folder.rglob("*") if path.is_file())
+    """Return the bytes of all files below a folder by their relative paths."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Annotation files of the tests."""
+"""Annotation files, read and written."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mmrel_kit.questions.annotations import Annotation, read_annotations
 if TYPE_CHECKING:
     from pathlib import Path
 
-# A line of upstream's adversarial file.
+# A line of upstream's file of adversarial questions.
 POPE = {
     "question_id": "b3yiuvb1pl35riq",
     "image": "vg/VG_100K_2/3122.jpg",
@@ -22,14 +22,14 @@ POPE = {
 
 
 def read(*paths: Path, split: str | None = None, mapping: Path | None = None) -> list[Annotation]:
-    """Return the questions of annotation files; raise where there is a problem."""
-    found = list(read_annotations(paths, split, mapping))
-    raise_problems([item for item in found if isinstance(item, Problem)])
-    return [item for item in found if isinstance(item, Annotation)]
+    """Read annotation files; raise an error with all their problems."""
+    results = list(read_annotations(paths, split, mapping))
+    raise_problems([result for result in results if isinstance(result, Problem)])
+    return [result for result in results if isinstance(result, Annotation)]
 
 
 def write(path: Path, *values: Any) -> Path:
-    """Write values as lines of JSON."""
+    """Write values as JSON lines and return the path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(json.dumps(value) + "\n" for value in values), "utf-8")
     return path

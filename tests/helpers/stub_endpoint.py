@@ -1,4 +1,4 @@
-"""An OpenAI-compatible endpoint on loopback for tests: it says what a function tells it to, with faults by rule."""
+"""An OpenAI-compatible endpoint on the loopback that replies and fails as a test wants it to."""
 
 from __future__ import annotations
 
@@ -17,11 +17,19 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True)
-class Asked:
-    """A request as the endpoint sees it: the how-manieth of all, and of those with the same prompt and picture."""
+class StubRequest:
+    """A request that the endpoint received.
+
+    Attributes:
+        number: its number among all requests, from 1.
+        attempt: its number among the requests with the same prompt and picture, from 1.
+        prompt: the text of the last message.
+        picture: the bytes of the picture, None where the request has none.
+        body: the whole request.
+    """
 
     number: int
-    nth: int
+    attempt: int
     prompt: str
     picture: bytes | None
     body: dict[str, Any]
@@ -29,9 +37,9 @@ class Asked:
 
 @dataclasses.dataclass(frozen=True)
 class Fault:
-    """What goes wrong: a status, a delay in seconds, a body of its own, or a connection that is cut.
+    """A failure: an HTTP status, a delay in seconds, another body, or a closed connection (`cut`).
 
-    `drip` sends the body byte by byte, with so many seconds between.
+    `drip` is the pause in seconds after each byte of the body.
     """
 
     status: int = 200
@@ -43,8 +51,8 @@ class Fault:
 
 
 @dataclasses.dataclass(frozen=True)
-class Said:
-    """A choice of a reply: text, why the model stopped, and more fields of the message."""
+class StubReply:
+    """One choice of a reply: its text, the finish reason, and further fields of the message."""
 
     content: str | None
     finish_reason: object = "stop"
@@ -52,29 +60,30 @@ class Said:
 
 
 class StubEndpoint:
-    """Serves `/v1/chat/completions` and `/v1/images/generations` while the `with` block runs.
+    """Serve `/v1/chat/completions` and `/v1/images/generations` while the `with` block runs.
 
     Args:
-        say: the text (or, for pictures, the bytes) that is answered; for reasoning or another
-            finish_reason, a `Said`.
-        fault: what goes wrong with a request, or null.
+        reply: return the reply to a request: its text, the bytes of a picture, or a `StubReply`.
+        fault: return the failure of a request, None for a proper reply.
 
     Attributes:
-        asked: all requests, in the order of their coming.
-        tokens: (sent, received) of all replies that carried a count.
-        most_in_flight: most requests that were open at once.
+        requests: all requests in the order in which they arrived.
+        tokens: [prompt tokens, completion tokens] of all replies.
+        most_in_flight: the largest number of requests that were open at the same time.
     """
 
     def __init__(
         self,
-        say: Callable[[Asked], str | bytes | Said] = lambda asked: "yes",
-        fault: Callable[[Asked], Fault | None] = lambda asked: None,
+        reply: Callable[[StubRequest], str | bytes | StubReply] = lambda request: "yes",
+        fault: Callable[[StubRequest], Fault | None] = lambda request: None,
     ) -> None:
-        self.say, self.fault = say, fault
-        self.asked: list[Asked] = []
+        self.reply = reply
+        self.fault = fault
+        self.requests: list[StubRequest] = []
         self.tokens = [0, 0]
-        self.in_flight = self.most_in_flight = 0
-        self._same: Counter[str] = Counter()
+        self.in_flight = 0
+        self.most_in_flight = 0
+        self._attempts: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _make_handler(self))
         self._server.daemon_threads = True
@@ -84,7 +93,7 @@ class StubEndpoint:
 
     @property
     def url(self) -> str:
-        """What a client calls base URL."""
+        """The base URL for clients."""
         return f"http://127.0.0.1:{self._server.server_port}/v1"
 
     def __enter__(self) -> StubEndpoint:
@@ -95,67 +104,70 @@ class StubEndpoint:
         self._server.shutdown()
         self._server.server_close()
 
-    def note(self, body: dict[str, Any]) -> Asked:
-        """Count a request in."""
+    def begin(self, body: dict[str, Any]) -> StubRequest:
+        """Record a request that has arrived."""
         prompt, picture = _read_prompt(body)
-        same = hashlib.sha256(prompt.encode() + b"\0" + (picture or b"")).hexdigest()
+        key = hashlib.sha256(prompt.encode() + b"\0" + (picture or b"")).hexdigest()
         with self._lock:
-            self._same[same] += 1
-            asked = Asked(len(self.asked) + 1, self._same[same], prompt, picture, body)
-            self.asked.append(asked)
+            self._attempts[key] += 1
+            number = len(self.requests) + 1
+            request = StubRequest(number, self._attempts[key], prompt, picture, body)
+            self.requests.append(request)
             self.in_flight += 1
             self.most_in_flight = max(self.most_in_flight, self.in_flight)
-        return asked
+        return request
 
-    def make_reply(self, asked: Asked) -> bytes:
-        """The body of a good reply; its tokens are counted."""
-        said = self.say(asked)
-        if isinstance(said, str):
-            said = Said(said)
-        words = said if isinstance(said, bytes) else said.content or ""
-        sent, received = len(asked.prompt.split()) + 10 * bool(asked.picture), len(words.split())
+    def end(self) -> None:
+        """Record that a request is answered."""
+        with self._lock:
+            self.in_flight -= 1
+
+    def make_reply(self, request: StubRequest) -> bytes:
+        """Return the body of a proper reply and count its tokens."""
+        reply = self.reply(request)
+        if isinstance(reply, bytes):
+            usage = self._count_tokens(request, len(reply.split()))
+            picture = {"b64_json": base64.b64encode(reply).decode()}
+            return json.dumps({"created": 0, "data": [picture], "usage": usage}).encode()
+        if isinstance(reply, str):
+            reply = StubReply(reply)
+        message = {"role": "assistant", "content": reply.content, **reply.message}
+        choice = {"index": 0, "finish_reason": reply.finish_reason, "message": message}
+        completion = {
+            "id": f"stub-{request.number}",
+            "object": "chat.completion",
+            "created": 0,
+            "model": request.body["model"],
+            "choices": [choice],
+            "usage": self._count_tokens(request, len((reply.content or "").split())),
+        }
+        return json.dumps(completion).encode()
+
+    def _count_tokens(self, request: StubRequest, received: int) -> dict[str, int]:
+        sent = len(request.prompt.split())
+        if request.picture:
+            sent += 10
         with self._lock:
             self.tokens[0] += sent
             self.tokens[1] += received
-        usage = {
-            "prompt_tokens": sent,
-            "completion_tokens": received,
-            "total_tokens": sent + received,
-        }
-        if isinstance(said, bytes):
-            return json.dumps(
-                {
-                    "created": 0,
-                    "data": [{"b64_json": base64.b64encode(said).decode()}],
-                    "usage": usage,
-                }
-            ).encode()
-        message = {"role": "assistant", "content": said.content, **said.message}
-        choice = {"index": 0, "finish_reason": said.finish_reason, "message": message}
-        reply = {
-            "id": f"stub-{asked.number}",
-            "object": "chat.completion",
-            "created": 0,
-            "model": asked.body["model"],
-        }
-        return json.dumps(reply | {"choices": [choice], "usage": usage}).encode()
-
-    def done(self) -> None:
-        """Count a request out."""
-        with self._lock:
-            self.in_flight -= 1
+        total = sent + received
+        return {"prompt_tokens": sent, "completion_tokens": received, "total_tokens": total}
 
 
 def _read_prompt(body: dict[str, Any]) -> tuple[str, bytes | None]:
     if "prompt" in body:
         return body["prompt"], None
-    content, picture = body["messages"][-1]["content"], None
+    content = body["messages"][-1]["content"]
     if isinstance(content, str):
         return content, None
+    prompt = ""
+    picture = None
     for part in content:
-        if part["type"] == "image_url":
+        if part["type"] == "text":
+            prompt += part["text"]
+        elif part["type"] == "image_url":
             picture = base64.b64decode(part["image_url"]["url"].partition(",")[2])
-    return "".join(part["text"] for part in content if part["type"] == "text"), picture
+    return prompt, picture
 
 
 def _make_handler(stub: StubEndpoint) -> type[BaseHTTPRequestHandler]:
@@ -163,26 +175,26 @@ def _make_handler(stub: StubEndpoint) -> type[BaseHTTPRequestHandler]:
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:  # noqa: N802
-            asked = stub.note(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            request = stub.begin(json.loads(body))
             try:
-                fault = stub.fault(asked) or Fault()
-                time.sleep(fault.delay)
-                if fault.cut:
-                    self.close_connection = True
-                    return
-                if fault.status != 200 or fault.body is not None:
-                    body = fault.body or b'{"error": {"message": "fault"}}'
-                    self._answer(fault.status, body, fault.headers, fault.drip)
-                else:
-                    self._answer(200, stub.make_reply(asked), {})
+                self._reply(request, stub.fault(request) or Fault())
             except (BrokenPipeError, ConnectionResetError):
                 self.close_connection = True
             finally:
-                stub.done()
+                stub.end()
 
-        def _answer(
-            self, status: int, body: bytes, headers: dict[str, str], drip: float = 0.0
-        ) -> None:
+        def _reply(self, request: StubRequest, fault: Fault) -> None:
+            time.sleep(fault.delay)
+            if fault.cut:
+                self.close_connection = True
+            elif fault.status != 200 or fault.body is not None:
+                body = fault.body or b'{"error": {"message": "fault"}}'
+                self._send(fault.status, body, fault.headers, fault.drip)
+            else:
+                self._send(200, stub.make_reply(request), {}, drip=0.0)
+
+        def _send(self, status: int, body: bytes, headers: dict[str, str], drip: float) -> None:
             self.send_response(status)
             for name, value in {"Content-Type": "application/json", **headers}.items():
                 self.send_header(name, value)
@@ -191,8 +203,8 @@ def _make_handler(stub: StubEndpoint) -> type[BaseHTTPRequestHandler]:
             if not drip:
                 self.wfile.write(body)
                 return
-            for at in range(len(body)):
-                self.wfile.write(body[at : at + 1])
+            for byte in body:
+                self.wfile.write(bytes([byte]))
                 self.wfile.flush()
                 time.sleep(drip)
 

@@ -1,7 +1,8 @@
-"""Vision-language models of some 70,000 random parameters, and their processors, made without a network."""
+"""Vision-language models of about 70,000 random parameters, made without a network."""
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import torch
@@ -19,11 +20,15 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+TRIPLETS = itertools.product(
+    ("cat", "dog", "car", "house", "person"),
+    ("left", "right", "above", "under", "on"),
+    ("tree", "table"),
+)
 SENTENCES = [
-    f"Is there a {one} {relation} to a {other} in the image? Please answer with one word. Yes No yes no"
-    for one in ("cat", "dog", "car", "house", "person")
-    for relation in ("left", "right", "above", "under", "on")
-    for other in ("tree", "table")
+    f"Is there a {subject} {relation} to a {other} in the image? "
+    "Please answer with one word. Yes No yes no"
+    for subject, relation, other in TRIPLETS
 ]
 SPECIAL = [
     "<pad>",
@@ -36,10 +41,15 @@ SPECIAL = [
     "<end_of_utterance>",
 ]
 TEMPLATE = (
-    "{% for message in messages %}{{ message['role'] + ': ' }}"
-    "{% if message['content'] is string %}{{ message['content'] }}{% else %}{% for part in message['content'] %}"
-    "{% if part['type'] == 'image' %}<image>{% else %}{{ part['text'] }}{% endif %}{% endfor %}{% endif %}"
-    "{{ '</s>' }}{% endfor %}{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
+    "{% for message in messages %}"
+    "{{ message['role'] + ': ' }}"
+    "{% if message['content'] is string %}{{ message['content'] }}"
+    "{% else %}{% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}<image>{% else %}{{ part['text'] }}{% endif %}"
+    "{% endfor %}{% endif %}"
+    "{{ '</s>' }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
 )
 TEXT = {
     "hidden_size": 32,
@@ -51,7 +61,7 @@ VISION = {**TEXT, "image_size": 32, "patch_size": 8}
 
 
 def make_tokenizer(special: list[str] = SPECIAL) -> PreTrainedTokenizerFast:
-    """A BPE of 600 tokens, trained on the sentences."""
+    """Return a BPE tokenizer of 600 tokens, trained on SENTENCES."""
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -63,7 +73,7 @@ def make_tokenizer(special: list[str] = SPECIAL) -> PreTrainedTokenizerFast:
 
 
 def make_model(architecture: str, folder: Path) -> Path:
-    """Save a model and its processor; `architecture` is llava or idefics3."""
+    """Save a model and its processor in a folder; `architecture` is "llava" or "idefics3"."""
     torch.manual_seed(0)
     tokenizer = make_tokenizer()
     ids = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
@@ -89,11 +99,16 @@ def make_model(architecture: str, folder: Path) -> Path:
             num_additional_image_tokens=1,
         )
     else:
-        config = Idefics3Config(image_token_id=image_token_id, vision_config=VISION, text_config=text, scale_factor=2,
-                                pad_token_id=0)  # fmt: skip
-        side = {"longest_edge": 32}
+        config = Idefics3Config(
+            image_token_id=image_token_id,
+            vision_config=VISION,
+            text_config=text,
+            scale_factor=2,
+            pad_token_id=0,
+        )
+        size = {"longest_edge": 32}
         pictures = Idefics3ImageProcessorPil(
-            size=side, max_image_size=side, do_image_splitting=False
+            size=size, max_image_size=size, do_image_splitting=False
         )
         processor = Idefics3Processor(pictures, tokenizer, image_seq_len=4, chat_template=TEMPLATE)
     config.tie_word_embeddings = False

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A Hub on the loopback, and what tests publishing against it."""
+"""A Hub on the loopback, and tools that test publishing with it."""

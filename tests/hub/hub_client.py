@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Real clients of the loopback Hub, each in a process of its own, since they read their settings when imported.
+"""Real clients of the loopback Hub, each in another process, as they read settings when imported.
 
-As a program it is the process: it calls `push` or `verify` as `mmrel` does, but with few and short retries, and without
-`check`, which is another test's business and takes longer than all the rest:
+Run as a program it is that process. It calls `push` or `verify` as `mmrel` does, but gives up after
+a short time, and leaves out `check`, which takes long and has tests of its own:
 
     python -m tests.hub.hub_client '{"timeout": 1.0}' push DIR --repo-id ns/MMRel
 """
@@ -21,41 +21,37 @@ from mmrel_kit.cli import run_command
 from mmrel_kit.files import InputError
 from tests.hub.loopback_hub import TOKEN, LoopbackHub
 
-PROJECT = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[2]
 
-POLICY = {"tries": 3, "first_wait": 0.1, "longest_wait": 10.0, "timeout": 1.0}
+POLICY = {"tries": 3, "first_wait": 0.1, "longest_wait": 10.0, "timeout": 1.0}  # seconds
 
 
 @dataclass
 class Client:
-    """Starts processes that know no other Hub than this one.
+    """Start processes whose Hub is a loopback Hub.
 
     Attributes:
-        hub: The Hub they talk to, and the proxy through which they would leave the machine.
-        home: An empty folder for caches; also keeps a developer's own token out.
-        xet: Send LFS files by way of hf_xet, as users do who have it, or plainly.
-        token: The token, or "" for none.
+        hub: The Hub; also their proxy, so that requests to other hosts are noticed.
+        home: A folder for caches, created at need; a developer's own token is not in it.
+        xet: Whether LFS files are sent with hf_xet.
+        token: The token; by default, one that may write.
         settings: Further environment variables.
     """
 
     hub: LoopbackHub
     home: Path
     xet: bool = False
-    token: str = ""
+    token: str = TOKEN
     settings: dict[str, str] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        self.token = self.token or TOKEN
-
     def environment(self) -> dict[str, str]:
-        """The environment of the processes."""
+        """Return the environment variables of the processes."""
         self.home.mkdir(exist_ok=True)
-        kept = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith(("HF_", "HUGGING"))
-        }
-        ours = {
+        environment = dict(os.environ)
+        for name in os.environ:
+            if name.startswith(("HF_", "HUGGING")):
+                del environment[name]
+        environment |= {
             "HF_ENDPOINT": self.hub.endpoint,
             "HF_HOME": str(self.home),
             "HF_TOKEN": self.token,
@@ -65,44 +61,43 @@ class Client:
             "HF_HUB_DISABLE_XET": "0" if self.xet else "1",
             "HF_XET_CLIENT_RETRY_BASE_DELAY": "100ms",
             "HF_XET_CLIENT_READ_TIMEOUT": "1s",
-            **dict.fromkeys(
-                ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), self.hub.endpoint
-            ),
-            **dict.fromkeys(("NO_PROXY", "no_proxy"), "127.0.0.1,localhost"),
-            "PYTHONPATH": str(PROJECT),
+            "PYTHONPATH": str(REPOSITORY),
         }
-        return {**kept, **ours, **self.settings}
+        for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"):
+            environment[name] = self.hub.endpoint
+        for name in ("NO_PROXY", "no_proxy"):
+            environment[name] = "127.0.0.1,localhost"
+        return environment | self.settings
 
     def start(
         self, command: str, root: Path, repo_id: str, *options: str, **policy: float
     ) -> subprocess.Popen[str]:
-        """Start `push` or `verify`."""
-        program = [
-            sys.executable,
-            "-m",
-            "tests.hub.hub_client",
-            json.dumps({**POLICY, **policy}),
-        ]
+        """Start `push` or `verify`; `policy` overrides values of POLICY."""
+        program = [sys.executable, "-m", "tests.hub.hub_client"]
         arguments = [command, str(root), "--repo-id", repo_id, *options]
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         return subprocess.Popen(
-            [*program, *arguments], env=self.environment(), cwd=self.home, text=True, **pipes
+            [*program, json.dumps({**POLICY, **policy}), *arguments],
+            env=self.environment(),
+            cwd=self.home,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
         )
 
     def run(
         self, command: str, root: Path, repo_id: str = "ns/MMRel", *options: str, **policy: float
     ) -> subprocess.CompletedProcess[str]:
-        """Run `push` or `verify` to the end."""
+        """Run `push` or `verify` and capture its output."""
         process = self.start(command, root, repo_id, *options, **policy)
         stdout, stderr = process.communicate(timeout=300)
         return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 
     def upload(self, *arguments: str) -> str:
-        """Run the real upload.py, which must succeed, and return what it printed."""
-        return self._succeed(str(PROJECT / "upload.py"), *arguments)
+        """Run upload.py, which must succeed, and return its standard output."""
+        return self._succeed(str(REPOSITORY / "upload.py"), *arguments)
 
     def python(self, code: str, *arguments: str) -> str:
-        """Run Python code, which must succeed, and return what it printed."""
+        """Run Python code, which must succeed, and return its standard output."""
         return self._succeed("-c", code, *arguments)
 
     def _succeed(self, *arguments: str) -> str:
@@ -120,40 +115,41 @@ class Client:
 
 
 def main(argv: list[str]) -> int:
-    """Parse and run, as the command does; the first argument is the retry policy, as JSON."""
-    # Here, since they read their settings when imported.
+    """Run `push` or `verify`; the first argument is the policy as JSON."""
+    # Imported here because they read their settings when imported.
     from mmrel_kit.hub.calls import RetryPolicy
     from mmrel_kit.hub.push import push
     from mmrel_kit.hub.verify import verify
 
-    policy, command, *given = argv
+    policy, command, *arguments = argv
     parser = argparse.ArgumentParser(prog=f"mmrel {command}")
-    add = parser.add_argument
-    add("release", type=Path)
-    add("--repo-id")
+    parser.add_argument("release", type=Path)
+    parser.add_argument("--repo-id")
     if command == "push":
-        add("--private", action="store_true")
-        add("--create-pr", action="store_true")
-        add("--dry-run", action="store_true")
-        add("--tag")
-        add("--message")
+        parser.add_argument("--private", action="store_true")
+        parser.add_argument("--create-pr", action="store_true")
+        parser.add_argument("--dry-run", action="store_true")
+        parser.add_argument("--tag")
+        parser.add_argument("--message")
     else:
-        add("--revision", default="main")
-        add("--deep", action="store_true")
+        parser.add_argument("--revision", default="main")
+        parser.add_argument("--deep", action="store_true")
 
     def run(args: argparse.Namespace) -> int:
-        options = {name: value for name, value in vars(args).items() if name != "run"}
-        root, repo_id = options.pop("release"), options.pop("repo_id")
+        options = dict(vars(args))
+        del options["run"]
+        root = options.pop("release")
+        repo_id = options.pop("repo_id")
         options["policy"] = RetryPolicy(**json.loads(policy))
         if command == "push":
             print(push(root, repo_id, check=lambda root: [], show=print, **options))
             return 0
-        found = verify(root, repo_id, **options)
-        print(found)
-        return 0 if found.is_good else 1
+        verification = verify(root, repo_id, **options)
+        print(verification)
+        return 0 if verification.is_good else 1
 
     parser.set_defaults(run=run)
-    return run_command(parser, given, (InputError,))
+    return run_command(parser, arguments, (InputError,))
 
 
 if __name__ == "__main__":

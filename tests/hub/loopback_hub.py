@@ -1,25 +1,33 @@
 # SPDX-License-Identifier: Apache-2.0
 """A small Hugging Face Hub on 127.0.0.1, for tests that must never reach the real one.
 
-Two listeners, because the real clients tell them apart: the **Hub** (API, commits, `resolve`) and, on another port, the
-**file store** (LFS objects, and the content-addressed store that hf_xet talks to). The handlers, one for each `@route`,
-are the list of what a client asks; only what `mmrel push`, `verify` and `load_dataset` use is here.
+It has two servers on two ports, because real clients treat them differently: the **Hub** (API,
+commits, `resolve`) and the **file store** (LFS objects, and the content-addressed store of hf_xet).
+Each handler marked with `@route` serves one kind of request. Only the requests that `mmrel push`,
+`mmrel verify` and `load_dataset` send are supported.
 
-What a test can do with it:
+Tests use these attributes:
 
-* `hub.rules.append(Rule("commit", "lost"))`: misbehave at one step. The steps are the names in the `@route` lines.
-  kind `"500"` or any other status: answer it and do nothing else (429 and 503 carry `Retry-After`);
-  `"reset"`: TCP reset before anything is done, on a download after half of the body; `"close"`: the same with a FIN;
-  `"delay"`: wait `hub.delay` seconds, then act as if nothing were amiss; `"hang"`: wait as long, then hang up without
-  having acted; `"lost"`: act, then close without an answer;
-  `"garbled"`: act, then answer 200 with a page of HTML; `"quota"` (at `batch`): no room for any object.
-* `hub.requests`: what was asked, in order; `hub.sent(step)` counts it.
-* `hub.external`: hosts that a client with `HTTP_PROXY=hub.endpoint` tried to reach; each try is refused.
-* `hub.repo("ns/name")`: commits, branches, tags, pull requests and files as they stand. Names are looked up without
-  regard to case, as on the real Hub.
+* `hub.rules.append(Rule("commit", "lost"))` makes one step fail. The steps are the names in the
+  `@route` lines. The kinds of fault are:
 
-In a process of its own: `python -m tests.hub.loopback_hub --root DIR` prints one JSON line with the two addresses and
-serves until its standard input closes; `GET /_test/state` and `POST /_test/rules` stand for the attributes above.
+  - `"500"` or any other status: reply with it and do nothing else; 429 and 503 carry `Retry-After`;
+  - `"reset"`: close with a TCP reset before the action; on a download, after half of the body;
+  - `"close"`: the same with a FIN;
+  - `"delay"`: wait `hub.delay` seconds, then serve the request properly;
+  - `"hang"`: wait `hub.delay` seconds, then close the connection without the action;
+  - `"lost"`: perform the action, then close the connection without a reply;
+  - `"garbled"`: perform the action, then reply 200 with a page of HTML;
+  - `"quota"` (at `batch`): refuse every object because the storage quota is exceeded.
+* `hub.requests` lists the requests in order; `hub.count_requests(step)` counts those of a step.
+* `hub.external` lists the requests for other hosts of a client with `HTTP_PROXY=hub.endpoint`; each
+  one is refused.
+* `hub.repo("ns/name")` holds commits, branches, tags, pull requests and files. Its name is not case
+  sensitive, as on the real Hub.
+
+`python -m tests.hub.loopback_hub --root DIR` serves in another process: it prints one JSON line
+with the two addresses and serves until its standard input closes. `GET /_test/state` returns the
+attributes above, `POST /_test/rules` replaces the rules.
 """
 
 from __future__ import annotations
@@ -29,12 +37,12 @@ import base64
 import dataclasses
 import hashlib
 import json
-import re
+import math
 import sys
 import threading
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
 
@@ -52,7 +60,14 @@ EXPIRED_TOKEN = "hf_loopbackExpiredToken"
 
 @dataclass(frozen=True)
 class Blob:
-    """A file's content: size, SHA-256 (the key in the store), git id, and whether it is an LFS file."""
+    """The content of a file.
+
+    Attributes:
+        size: its size in bytes.
+        sha256: its SHA-256, the key in the file store.
+        oid: its git id; of an LFS file, that of the pointer file.
+        lfs: whether it is an LFS file.
+    """
 
     size: int
     sha256: str
@@ -62,7 +77,7 @@ class Blob:
 
 @dataclass(frozen=True)
 class Commit:
-    """One commit with its whole tree."""
+    """A commit with the whole tree."""
 
     id: str
     parent: str | None
@@ -73,7 +88,7 @@ class Commit:
 
 @dataclass
 class Repo:
-    """A dataset repository: all commits, and the refs that point at them."""
+    """A dataset repository: all commits, and the refs that point to them."""
 
     id: str
     private: bool
@@ -83,20 +98,23 @@ class Repo:
     pulls: dict[str, str] = field(default_factory=dict)
 
     def at(self, revision: str) -> Commit | None:
-        """The commit that a branch, a tag, `refs/pr/N` or a full id names."""
-        ids = (refs.get(revision) for refs in (self.branches, self.tags, self.pulls))
-        return self.commits.get(next((found for found in ids if found), revision))
+        """Return the commit of a branch, a tag, `refs/pr/N` or a full id, None where none is."""
+        for refs in (self.branches, self.tags, self.pulls):
+            if revision in refs:
+                return self.commits.get(refs[revision])
+        return self.commits.get(revision)
 
     def history(self, revision: str = "main") -> list[Commit]:
-        """The commits from `revision` back to the first, newest first."""
-        commits, commit = [], self.at(revision)
+        """Return the commits from `revision` back to the first, newest first."""
+        commits = []
+        commit = self.at(revision)
         while commit:
             commits.append(commit)
             commit = self.commits.get(commit.parent or "")
         return commits
 
     def add(self, parent: str | None, title: str, message: str, files: dict[str, Blob]) -> Commit:
-        """Store a commit; moving a ref to it is the caller's business."""
+        """Store a commit without moving any ref to it."""
         seed = f"{self.id} {parent} {title} {message} {len(self.commits)}"
         commit = Commit(hashlib.sha1(seed.encode()).hexdigest(), parent, title, message, files)
         self.commits[commit.id] = commit
@@ -104,25 +122,29 @@ class Repo:
 
 
 def git_oid(content: bytes) -> str:
-    """The id that git gives a file with this content."""
+    """Return git's id of a file with this content."""
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
 
 
 class LoopbackHub:
-    """Both listeners and their common state; a context manager that starts and stops them.
+    """Both servers and their common state; a context manager that starts and stops them.
 
     Args:
         root: A folder for the objects, so that a release of any size needs no memory.
-        xet: `"http"` serves a content-addressed store on the file store's port; `"local"` hands out hf_xet's own
-            `local://` store in a folder (what is sent that way can be committed, but not read back).
-        multipart_above: LFS objects larger than this many bytes are taken in parts of that size.
-        delay: Seconds that the fault `"delay"` lasts.
+        xet: `"http"` serves a content-addressed store on the port of the file store; `"local"`
+            gives clients a `local://` store of hf_xet in a folder, whose files can be committed,
+            but not downloaded.
+        multipart_above: LFS objects of more than this many bytes are uploaded in parts of this
+            size.
+        delay: Seconds of the faults `"delay"` and `"hang"`.
     """
 
     def __init__(
         self, root: Path, xet: str = "http", multipart_above: int = 1 << 40, delay: float = 6.0
     ) -> None:
-        self.root, self.multipart_above, self.delay = root, multipart_above, delay
+        self.root = root
+        self.multipart_above = multipart_above
+        self.delay = delay
         (root / "objects").mkdir(parents=True, exist_ok=True)
         (root / "xorbs").mkdir(exist_ok=True)
         self.lock = threading.RLock()
@@ -133,17 +155,14 @@ class LoopbackHub:
         self.closed = False
         self.max_tree_rows = PER_PAGE
         self.repos: dict[str, Repo] = {}
-        self.xet_files: dict[
-            str, list[tuple[str, int, int]]
-        ] = {}  # SHA-256 -> (xorb, first chunk, end chunk)
+        # SHA-256 of a file -> its chunks: (xorb, first chunk, end chunk).
+        self.xet_files: dict[str, list[tuple[str, int, int]]] = {}
         self.users = {TOKEN: "write", READ_TOKEN: "read"}
         self.namespaces = ["ns", "lab"]  # the user's own and an organisation
         self._servers = [Server(self, HubHandler), Server(self, StoreHandler)]
-        # Another port alone does not make another host to huggingface_hub 1, so the name differs as well.
-        self.endpoint, self.store = (
-            f"http://{name}:{server.server_port}"
-            for name, server in zip(("127.0.0.1", "localhost"), self._servers, strict=True)
-        )
+        # huggingface_hub 1 takes two ports of one name for one host, so the names differ as well.
+        self.endpoint = f"http://127.0.0.1:{self._servers[0].server_port}"
+        self.store = f"http://localhost:{self._servers[1].server_port}"
         self.xet_local = xet == "local"
         self.cas_url = f"local://{root / 'cas'}" if self.xet_local else self.store
 
@@ -160,29 +179,30 @@ class LoopbackHub:
             server.shutdown()
             server.server_close()
 
-    def sent(self, step: str) -> int:
-        """How many requests of this step came in."""
+    def count_requests(self, step: str) -> int:
+        """Return how many requests of this step arrived."""
         return sum(request.step == step for request in self.requests)
 
     def wait_for(self, step: str, count: int = 1, seconds: float = 60.0) -> None:
-        """Return once so many requests of this step have come in.
+        """Return once `count` requests of this step have arrived.
 
         Raises:
-            TimeoutError: They did not come.
+            TimeoutError: They did not arrive in time.
         """
         end = time.monotonic() + seconds
-        while self.sent(step) < count:
+        while self.count_requests(step) < count:
             if time.monotonic() > end:
+                arrived = self.count_requests(step)
                 raise TimeoutError(
-                    f"expected {count} requests of {step}, got {self.sent(step)} in {seconds:g} s"
+                    f"expected {count} requests of {step}, got {arrived} in {seconds:g} s"
                 )
             time.sleep(0.01)
 
     def repo(self, repo_id: str) -> Repo:
-        """The repository of that name in whatever casing.
+        """Return the repository of a name, whatever its case.
 
         Raises:
-            Refusal: 404 when there is none.
+            Refusal: 404 where there is none.
         """
         repo = self.repos.get(repo_id.lower())
         if repo is None:
@@ -190,21 +210,20 @@ class LoopbackHub:
         return repo
 
     def create(self, repo_id: str, private: bool = False) -> Repo:
-        """Make a repository as the Hub does: with a first commit that holds `.gitattributes`."""
-        repo = self.repos[repo_id.lower()] = Repo(repo_id, private)
-        lines = "".join(
-            f"*{suffix} filter=lfs diff=lfs merge=lfs -text\n" for suffix in LFS_SUFFIXES
-        )
-        first = repo.add(
-            None, "initial commit", "", {".gitattributes": self.keep(lines.encode(), lfs=False)}
-        )
-        repo.branches["main"] = first.id
+        """Create a repository with a first commit of `.gitattributes`, as the Hub does."""
+        repo = Repo(repo_id, private)
+        attributes = ""
+        for suffix in LFS_SUFFIXES:
+            attributes += f"*{suffix} filter=lfs diff=lfs merge=lfs -text\n"
+        files = {".gitattributes": self.keep(attributes.encode(), lfs=False)}
+        repo.branches["main"] = repo.add(None, "initial commit", "", files).id
+        self.repos[repo_id.lower()] = repo
         return repo
 
     def commit(
         self, repo_id: str, files: dict[str, bytes | None], title: str = "by hand"
     ) -> Commit:
-        """Commit to `main` past all rules, as another person would; None removes a file."""
+        """Commit to `main` as another person would, without any rule; None deletes a file."""
         with self.lock:
             repo = self.repo(repo_id)
             tree = dict(repo.history()[0].files)
@@ -217,27 +236,25 @@ class LoopbackHub:
             return commit
 
     def publish(self, repo_id: str, root: Path, prefix: str = "") -> None:
-        """A repository with all files of a folder, as if somebody had pushed them."""
+        """Create a repository and commit all files of a folder."""
         self.create(repo_id)
         self.commit(repo_id, {prefix + name: content for name, content in snapshot(root).items()})
 
     def keep(self, content: bytes, lfs: bool) -> Blob:
-        """Put bytes into the store."""
+        """Store bytes and return their blob."""
         sha256 = hashlib.sha256(content).hexdigest()
         self.object(sha256).write_bytes(content)
-        return (
-            self.lfs_blob(sha256, len(content))
-            if lfs
-            else Blob(len(content), sha256, git_oid(content), False)
-        )
+        if lfs:
+            return self.lfs_blob(sha256, len(content))
+        return Blob(len(content), sha256, git_oid(content), lfs=False)
 
     def lfs_blob(self, sha256: str, size: int) -> Blob:
-        """The blob of an LFS object: git knows it by its pointer file."""
+        """Return the blob of an LFS object; its git id is that of the pointer file."""
         pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{sha256}\nsize {size}\n"
         return Blob(size, sha256, git_oid(pointer.encode()), True)
 
     def object(self, sha256: str) -> Path:
-        """Where an object lies on the disk; one that came through Xet is put together on first use."""
+        """Return the path of an object; an object sent by Xet is assembled at its first use."""
         path = self.root / "objects" / sha256
         if not path.exists() and sha256 in self.xet_files:
             with self.lock, path.open("wb") as file:
@@ -246,19 +263,20 @@ class LoopbackHub:
         return path
 
     def has(self, sha256: str) -> bool:
-        """Whether an object's content has arrived."""
+        """Return whether the content of an object has arrived."""
         return sha256 in self.xet_files or self.object(sha256).exists() or self.xet_local
 
-    def fault(self, step: str) -> Rule | None:
-        """The rule that strikes at this request, if any; counts it."""
+    def take_rule(self, step: str) -> Rule | None:
+        """Return the rule that applies to a request of this step, and count its use."""
         with self.lock:
             for rule in self.rules:
-                if rule.step == step and rule.times:
-                    if rule.skip:
-                        rule.skip -= 1
-                        continue
-                    rule.times -= 1
-                    return rule
+                if rule.step != step or rule.times == 0:
+                    continue
+                if rule.skip:
+                    rule.skip -= 1
+                    continue
+                rule.times -= 1
+                return rule
         return None
 
 
@@ -266,26 +284,23 @@ class HubHandler(Handler):
     """The Hub: API, commits, LFS batch, `resolve`."""
 
     def do_any(self) -> None:
-        """As above, but requests meant for other hosts (the Hub stands as their proxy) are only written down."""
+        """Serve a request; record and refuse one for another host, whose proxy the Hub is."""
         if self.command != "CONNECT" and not self.path.startswith("http"):
             super().do_any()
             return
-        self.unread, self.chunked, self.rule = (
-            int(self.headers.get("Content-Length") or 0),
-            False,
-            None,
-        )
+        self.unread = int(self.headers.get("Content-Length") or 0)
+        self.chunked = False
+        self.rule = None
         self.entry = Request("external", self.command, self.path)
-        if not self.path.startswith(
-            "http://datasets-server."
-        ):  # the Hub's own; datasets does without its answer
+        # datasets asks this server of the real Hub, and does without its reply.
+        if not self.path.startswith("http://datasets-server."):
             self.hub.external.append(f"{self.command} {self.path.split('?')[0]}")
-        self.refuse(Refusal(404, "nothing but loopback is reached from here", "EntryNotFound"))
+        self.refuse(Refusal(404, "other hosts cannot be reached from here", "EntryNotFound"))
 
     do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = do_CONNECT = do_any
 
     def readable(self, repo_id: str) -> Repo:
-        """The repository, if the token may see it."""
+        """Return the repository if the token may read it."""
         if self.token is not None and self.token not in self.hub.users:
             raise Refusal(401, "Invalid credentials in Authorization header")
         repo = self.hub.repo(repo_id)
@@ -294,306 +309,298 @@ class HubHandler(Handler):
         return repo
 
     def writable(self, repo_id: str, pull: bool = False) -> Repo:
-        """The repository, if the token may write to it (or, for a pull request, is anybody's at all)."""
-        repo, namespace = self.readable(repo_id), repo_id.split("/")[0].lower()
+        """Return the repository if the token may write to it; a pull request needs any token."""
+        repo = self.readable(repo_id)
         if self.token is None:
             raise Refusal(401, "Invalid username or password.")
-        if not pull and (
-            self.hub.users[self.token] != "write" or namespace not in self.hub.namespaces
-        ):
+        if not pull and not self.may_write(repo_id):
             raise Refusal(403, "You don't have the required permissions to perform this action")
         return repo
 
+    def may_write(self, repo_id: str) -> bool:
+        """Return whether the token may write to a repository of this name."""
+        namespace = repo_id.split("/")[0].lower()
+        return self.hub.users.get(self.token or "") == "write" and namespace in self.hub.namespaces
+
     def revision(self, repo: Repo, revision: str) -> Commit:
-        """The commit at a revision."""
+        """Return the commit of a revision."""
         commit = repo.at(revision)
         if commit is None:
             raise Refusal(404, f"Invalid rev id: {revision}", "RevisionNotFound")
         return commit
 
     def page(self, rows: list[Any]) -> None:
-        """Answer one page of rows, with the address of the next."""
-        start = int(self.query.get("cursor", ["0"])[0])
+        """Send one page of rows, with the address of the next page."""
+        query = {name: values[0] for name, values in self.query.items()}
+        start = int(query.get("cursor", "0"))
         end = start + self.hub.max_tree_rows
-        path, query = (
-            urlsplit(self.path).path,
-            {k: v[0] for k, v in self.query.items() if k != "cursor"},
-        )
-        query["cursor"] = str(end)
-        link = "&".join(f"{name}={quote(value)}" for name, value in query.items())
-        headers = (
-            {"Link": f'<{self.hub.endpoint}{path}?{link}>; rel="next"'} if end < len(rows) else {}
-        )
+        headers = {}
+        if end < len(rows):
+            query["cursor"] = str(end)
+            parameters = "&".join(f"{name}={quote(value)}" for name, value in query.items())
+            address = f"{self.hub.endpoint}{urlsplit(self.path).path}?{parameters}"
+            headers["Link"] = f'<{address}>; rel="next"'
         self.answer(rows[start:end], headers=headers)
 
     @route("GET", "/_test/state", "test")
     def test_state(self) -> None:
-        """For a hub in its own process: requests, external hosts, leaks and repositories."""
-        repos = {repo.id: dataclasses.asdict(repo) for repo in self.hub.repos.values()}
-        requests = [dataclasses.asdict(request) for request in self.hub.requests]
-        self.answer(
-            {
-                "requests": requests,
-                "external": self.hub.external,
-                "leaks": self.hub.leaks,
-                "repos": repos,
-            }
-        )
+        """Send the state of a Hub in another process."""
+        state = {
+            "requests": [dataclasses.asdict(request) for request in self.hub.requests],
+            "external": self.hub.external,
+            "leaks": self.hub.leaks,
+            "repos": {repo.id: dataclasses.asdict(repo) for repo in self.hub.repos.values()},
+        }
+        self.answer(state)
 
     @route("POST", "/_test/rules", "test")
     def test_rules(self) -> None:
-        """For a hub in its own process: replace the rules."""
+        """Replace the rules of a Hub in another process."""
         self.hub.rules = [Rule(**rule) for rule in self.json()]
         self.answer({})
 
     @route("GET", "/api/agent-harnesses", "harnesses")
     def harnesses(self) -> None:
-        """Asked once a day by huggingface_hub."""
+        """Send the list that huggingface_hub requests once a day."""
         self.answer({"standardEnvVars": [], "harnesses": {}})
 
     @route("GET", "/api/whoami-v2", "whoami")
     def whoami(self) -> None:
-        """Who the token belongs to and what it may do."""
+        """Send the owner of the token and its role."""
         role = self.hub.users.get(self.token or "")
         if role is None:
             raise Refusal(401, "Invalid credentials in Authorization header")
         name, *orgs = self.hub.namespaces
-        auth = {"type": "access_token", "accessToken": {"displayName": "test", "role": role}}
-        self.answer(
-            {"type": "user", "name": name, "orgs": [{"name": org} for org in orgs], "auth": auth}
-        )
+        user = {
+            "type": "user",
+            "name": name,
+            "orgs": [{"name": org} for org in orgs],
+            "auth": {"type": "access_token", "accessToken": {"displayName": "test", "role": role}},
+        }
+        self.answer(user)
 
     @route("POST", "/api/repos/create", "create_repo")
     def create_repo(self) -> None:
-        """Create a repository, or say where it stands."""
-        asked = self.json()
-        repo_id = f"{asked.get('organization') or self.hub.namespaces[0]}/{asked['name']}"
-        answer = {"url": f"{self.hub.endpoint}/datasets/{repo_id}"}
-        writes = self.hub.users.get(self.token or "") == "write"
-        if not writes or repo_id.split("/")[0].lower() not in self.hub.namespaces:
+        """Create a repository; reply 409 with its address where it exists."""
+        wanted = self.json()
+        repo_id = f"{wanted.get('organization') or self.hub.namespaces[0]}/{wanted['name']}"
+        if not self.may_write(repo_id):
             raise Refusal(403, "You don't have the rights to create a dataset under this namespace")
+        private = wanted.get("visibility") == "private" or bool(wanted.get("private"))
+        address = {"url": f"{self.hub.endpoint}/datasets/{repo_id}"}
         with self.hub.lock:
             exists = repo_id.lower() in self.hub.repos
             if not exists:
-                self.hub.create(
-                    repo_id,
-                    private=asked.get("visibility") == "private" or bool(asked.get("private")),
-                )
-        self.answer(
-            {**answer, "error": "You already created this dataset repo"} if exists else answer,
-            409 if exists else 200,
-        )
+                self.hub.create(repo_id, private)
+        if exists:
+            self.answer({**address, "error": "You already created this dataset repo"}, 409)
+        else:
+            self.answer(address)
 
     @route("POST", "/api/validate-yaml", "validate")
     def validate(self) -> None:
-        """The card's YAML; only its presence is looked at."""
-        missing = not self.json()["content"].startswith("---")
-        self.answer(
-            {"errors": [{"message": "no YAML"}] if missing else [], "warnings": []},
-            400 if missing else 200,
-        )
+        """Check that a card has YAML, whatever is in it."""
+        if self.json()["content"].startswith("---"):
+            self.answer({"errors": [], "warnings": []})
+        else:
+            self.answer({"errors": [{"message": "no YAML"}], "warnings": []}, 400)
 
     @route("GET", "/api/datasets/{id}(?:/revision/{rev})?", "info")
     def info(self, repo_id: str, revision: str) -> None:
-        """What a repository is and which files it has."""
+        """Send the description of a repository and the list of its files."""
         repo = self.readable(repo_id)
         commit = self.revision(repo, revision or "main")
-        siblings = [
-            {"rfilename": path, "blobId": blob.oid, "size": blob.size}
-            for path, blob in commit.files.items()
-        ]
-        answer = {
+        siblings = []
+        for path, blob in commit.files.items():
+            siblings.append({"rfilename": path, "blobId": blob.oid, "size": blob.size})
+        description = {
             "id": repo.id,
             "sha": commit.id,
             "private": repo.private,
             "siblings": siblings,
             "tags": [],
+            "gated": False,
+            "disabled": False,
+            "downloads": 0,
+            "likes": 0,
         }
-        self.answer({**answer, "gated": False, "disabled": False, "downloads": 0, "likes": 0})
+        self.answer(description)
 
     @route("GET", "/api/datasets/{id}/tree/{rev}(?:/{path})?", "tree")
     def tree(self, repo_id: str, revision: str, folder: str) -> None:
-        """Files and folders below a folder."""
+        """Send the files and folders in a folder, or all below it (`recursive=true`)."""
         files = self.revision(self.readable(repo_id), revision).files
         prefix = f"{folder}/" if folder else ""
-        below = {path: blob for path, blob in sorted(files.items()) if path.startswith(prefix)}
-        if folder and not below:
+        rows: dict[str, dict[str, Any]] = {}
+        for path, blob in files.items():
+            if path.startswith(prefix):
+                rows[path] = file_row(path, blob)
+                for parent in PurePosixPath(path.removeprefix(prefix)).parents[:-1]:
+                    name = f"{prefix}{parent}"
+                    rows[name] = folder_row(name)
+        if folder and not rows:
             raise Refusal(404, f"{folder} does not exist", "EntryNotFound")
-        deep = self.query.get("recursive", ["false"])[0].lower() == "true"
-        folders = {
-            path[: cut.start()]
-            for path in below
-            for cut in re.finditer("/", path)
-            if cut.start() > len(prefix)
-        }
-        rows = [
-            {"type": "directory", "path": name, "oid": git_oid(name.encode()), "size": 0}
-            for name in folders
-        ]
-        rows += [file_row(path, blob) for path, blob in below.items()]
-        self.page(
-            sorted(
-                (row for row in rows if deep or "/" not in row["path"][len(prefix) :]), key=by_path
-            )
-        )
+        if self.query.get("recursive", ["false"])[0].lower() != "true":
+            rows = {path: row for path, row in rows.items() if "/" not in path.removeprefix(prefix)}
+        self.page([rows[path] for path in sorted(rows)])
 
     @route("POST", "/api/datasets/{id}/paths-info/{rev}", "paths_info")
     def paths_info(self, repo_id: str, revision: str) -> None:
-        """Rows for named files; those that are not there are left out."""
+        """Send the rows of named files, without those that do not exist."""
         files = self.revision(self.readable(repo_id), revision).files
         paths = parse_qs(self.body().decode()).get("paths", [])
         self.answer([file_row(path, files[path]) for path in paths if path in files])
 
     @route("GET", "/api/datasets/{id}/refs", "refs")
     def refs(self, repo_id: str) -> None:
-        """Branches, tags and pull requests."""
+        """Send branches, tags and pull requests."""
         repo = self.readable(repo_id)
-
-        def rows(refs: dict[str, str], prefix: str) -> list[dict[str, str]]:
-            return [
-                {"name": name, "ref": prefix + name, "targetCommit": target}
-                for name, target in refs.items()
-            ]
-
-        pulls = {"pullRequests": rows(repo.pulls, "")}
-        heads = {
-            "branches": rows(repo.branches, "refs/heads/"),
-            "tags": rows(repo.tags, "refs/tags/"),
+        refs = {
+            "branches": ref_rows(repo.branches, "refs/heads/"),
+            "tags": ref_rows(repo.tags, "refs/tags/"),
+            "converts": [],
+            "pullRequests": ref_rows(repo.pulls, ""),
         }
-        self.answer({**heads, "converts": [], **pulls})
+        self.answer(refs)
 
     @route("GET", "/api/datasets/{id}/commits/{rev}", "commits")
     def commits(self, repo_id: str, revision: str) -> None:
-        """The history, newest first."""
+        """Send the history, newest commit first."""
         repo = self.readable(repo_id)
         self.revision(repo, revision)
-        common = {"authors": [{"user": "ns"}], "date": "2026-01-01T00:00:00.000Z"}
-        self.page(
-            [
-                {"id": c.id, "title": c.title, "message": c.message, **common}
-                for c in repo.history(revision)
-            ]
-        )
+        rows = []
+        for commit in repo.history(revision):
+            row = {
+                "id": commit.id,
+                "title": commit.title,
+                "message": commit.message,
+                "authors": [{"user": "ns"}],
+                "date": "2026-01-01T00:00:00.000Z",
+            }
+            rows.append(row)
+        self.page(rows)
 
     @route("POST", "/api/datasets/{id}/preupload/{rev}", "preupload")
     def preupload(self, repo_id: str, revision: str) -> None:
-        """Which files go to LFS, which are ignored, and what stands under each path now."""
-        repo, asked = self.writable(repo_id, pull="create_pr" in self.query), self.json()
+        """Send for each file whether it goes to LFS, whether it is ignored, and its present id."""
+        repo = self.writable(repo_id, pull="create_pr" in self.query)
         files = self.revision(repo, revision).files
-        ignored = set(asked.get("gitIgnore", self._gitignore(files)).split())
-        self.answer({"files": [self._mode(entry, files, ignored) for entry in asked["files"]]})
+        wanted = self.json()
+        ignored = wanted.get("gitIgnore", self._gitignore(files)).split()
+        modes = []
+        for entry in wanted["files"]:
+            path = entry["path"]
+            lfs = path.endswith(LFS_SUFFIXES) or entry["size"] > LFS_ABOVE
+            mode = {
+                "path": path,
+                "uploadMode": "lfs" if lfs else "regular",
+                "shouldIgnore": path in ignored,
+                "oid": None,
+            }
+            if path in files:
+                mode["oid"] = files[path].sha256 if files[path].lfs else files[path].oid
+            modes.append(mode)
+        self.answer({"files": modes})
 
     def _gitignore(self, files: dict[str, Blob]) -> str:
-        blob = files.get(".gitignore")
-        return self.hub.object(blob.sha256).read_text() if blob else ""
-
-    @staticmethod
-    def _mode(entry: dict[str, Any], files: dict[str, Blob], ignored: set[str]) -> dict[str, Any]:
-        lfs = entry["path"].endswith(LFS_SUFFIXES) or entry["size"] > LFS_ABOVE
-        old = files.get(entry["path"])
-        mode = {"uploadMode": "lfs" if lfs else "regular", "shouldIgnore": entry["path"] in ignored}
-        return {"path": entry["path"], **mode, "oid": old and (old.sha256 if old.lfs else old.oid)}
+        if ".gitignore" not in files:
+            return ""
+        return self.hub.object(files[".gitignore"].sha256).read_text()
 
     @route("POST", "/datasets/{id}.git/info/lfs/objects/batch", "batch")
     def batch(self, repo_id: str) -> None:
-        """Where to send each object that is not here yet."""
+        """Send the upload address of each object that has not arrived yet."""
         self.writable(repo_id, pull=True)
-        self.answer(
-            {
-                "transfer": "basic",
-                "objects": [self._upload(repo_id, o) for o in self.json()["objects"]],
-            }
-        )
+        objects = [self._describe_upload(repo_id, entry) for entry in self.json()["objects"]]
+        self.answer({"transfer": "basic", "objects": objects})
 
-    def _upload(self, repo_id: str, asked: dict[str, Any]) -> dict[str, Any]:
-        oid, size, parts_of = asked["oid"], asked["size"], self.hub.multipart_above
+    def _describe_upload(self, repo_id: str, entry: dict[str, Any]) -> dict[str, Any]:
+        oid = entry["oid"]
         if self.rule and self.rule.kind == "quota":
-            return {
-                **asked,
-                "error": {"code": 413, "message": "Storage quota exceeded for this namespace"},
-            }
+            error = {"code": 413, "message": "Storage quota exceeded for this namespace"}
+            return {**entry, "error": error}
         if self.hub.has(oid) and not self.hub.xet_local:
-            return asked
+            return entry
         lfs = f"{self.hub.endpoint}/datasets/{repo_id}.git/info/lfs"
+        part_size = self.hub.multipart_above
         upload: dict[str, Any] = {"href": f"{self.hub.store}/objects/{oid}?signature=secret"}
-        if size > parts_of:
-            numbers = range(1, -(-size // parts_of) + 1)
-            parts = {str(n): f"{self.hub.store}/parts/{oid}/{n}?signature=secret" for n in numbers}
-            upload = {"href": f"{lfs}/complete", "header": {"chunk_size": str(parts_of), **parts}}
-        return {**asked, "actions": {"upload": upload, "verify": {"href": f"{lfs}/verify"}}}
+        if entry["size"] > part_size:
+            header = {"chunk_size": str(part_size)}
+            for number in range(1, math.ceil(entry["size"] / part_size) + 1):
+                header[str(number)] = f"{self.hub.store}/parts/{oid}/{number}?signature=secret"
+            upload = {"href": f"{lfs}/complete", "header": header}
+        return {**entry, "actions": {"upload": upload, "verify": {"href": f"{lfs}/verify"}}}
 
     @route("POST", "/datasets/{id}.git/info/lfs/complete", "complete")
     def complete(self, repo_id: str) -> None:
-        """Put the parts of an object together."""
-        asked = self.json()
-        parts = [
-            self.hub.root / "objects" / f"{asked['oid']}.{part['partNumber']}"
-            for part in asked["parts"]
-        ]
-        with (self.hub.root / "objects" / asked["oid"]).open("wb") as file:
-            for part in parts:
-                file.write(part.read_bytes())
+        """Join the parts of an object."""
+        upload = self.json()
+        objects = self.hub.root / "objects"
+        with (objects / upload["oid"]).open("wb") as file:
+            for part in upload["parts"]:
+                file.write((objects / f"{upload['oid']}.{part['partNumber']}").read_bytes())
         self.answer({})
 
     @route("POST", "/datasets/{id}.git/info/lfs/verify", "verify")
     def verify(self, repo_id: str) -> None:
-        """Whether an object has arrived whole; this one carries the Hub's token."""
+        """Confirm that an object has arrived whole; the request carries the Hub's token."""
         self.writable(repo_id, pull=True)
-        asked = self.json()
-        path = self.hub.object(asked["oid"])
-        if not path.exists() or path.stat().st_size != asked["size"]:
+        upload = self.json()
+        path = self.hub.object(upload["oid"])
+        if not path.exists() or path.stat().st_size != upload["size"]:
             raise Refusal(404, "the object has not arrived")
         self.answer({})
 
     @route("GET", "/api/datasets/{id}/xet-write-token/{rev}", "xet_token")
     def xet_token(self, repo_id: str, revision: str) -> None:
-        """A short-lived token for the content-addressed store."""
+        """Send a short-lived token for the content-addressed store, as JSON and as headers."""
         self.writable(repo_id, pull="create_pr" in self.query)
-        answer = {
-            "casUrl": self.hub.cas_url,
-            "accessToken": "xet-token",
-            "exp": int(time.time()) + 3600,
+        expires = int(time.time()) + 3600
+        access = {"casUrl": self.hub.cas_url, "accessToken": "xet-token", "exp": expires}
+        headers = {
+            "X-Xet-Cas-Url": self.hub.cas_url,
+            "X-Xet-Access-Token": "xet-token",
+            "X-Xet-Token-Expiration": str(expires),
         }
-        names = {"Cas-Url": "casUrl", "Access-Token": "accessToken", "Token-Expiration": "exp"}
-        self.answer(
-            answer, headers={f"X-Xet-{name}": str(answer[key]) for name, key in names.items()}
-        )
+        self.answer(access, headers=headers)
 
     @route("POST", "/api/datasets/{id}/commit/{rev}", "commit")
     def commit(self, repo_id: str, revision: str) -> None:
-        """All or nothing: the lines of one commit, on top of the parent that its header names."""
+        """Make a commit, or none of it, on top of the parent that its header names."""
         pull = "create_pr" in self.query
         repo = self.writable(repo_id, pull)
-        header, *lines = (json.loads(line) for line in self.body().splitlines())
+        header, *lines = [json.loads(line) for line in self.body().splitlines()]
+        description = header["value"]
         with self.hub.lock:
-            head, wanted = self.revision(repo, revision), header["value"].get("parentCommit")
-            if wanted and wanted != head.id and not pull:
+            head = self.revision(repo, revision)
+            parent_id = description.get("parentCommit") or head.id
+            if parent_id != head.id and not pull:
                 raise Refusal(
                     412,
-                    "The branch was updated since you opened this page. Please refresh and try again.",
+                    "The branch was updated since you opened this page. "
+                    "Please refresh and try again.",
                 )
-            files = dict((self.revision(repo, wanted) if wanted else head).files)
+            files = dict(self.revision(repo, parent_id).files)
             for line in lines:
                 self._apply(files, line["key"], line["value"])
-            value = header["value"]
-            commit = repo.add(
-                wanted or head.id, value["summary"], value.get("description", ""), files
-            )
-            ref = f"refs/pr/{len(repo.pulls) + 1}" if pull else revision
-            (repo.pulls if pull else repo.branches)[ref] = commit.id
+            title, message = description["summary"], description.get("description", "")
+            commit = repo.add(parent_id, title, message, files)
+            if pull:
+                repo.pulls[f"refs/pr/{len(repo.pulls) + 1}"] = commit.id
+            else:
+                repo.branches[revision] = commit.id
         page = f"{self.hub.endpoint}/datasets/{repo.id}"
-        opened = {"pullRequestUrl": f"{page}/discussions/{len(repo.pulls)}"} if pull else {}
-        self.answer(
-            {
-                "success": True,
-                "commitOid": commit.id,
-                "commitUrl": f"{page}/commit/{commit.id}",
-                **opened,
-            }
-        )
+        answer = {
+            "success": True,
+            "commitOid": commit.id,
+            "commitUrl": f"{page}/commit/{commit.id}",
+        }
+        if pull:
+            answer["pullRequestUrl"] = f"{page}/discussions/{len(repo.pulls)}"
+        self.answer(answer)
 
     def _apply(self, files: dict[str, Blob], key: str, value: dict[str, Any]) -> None:
-        """One line of a commit."""
+        """Apply one line of a commit to the files of its tree."""
         path = value["path"]
         if path.startswith("/") or ".." in path.split("/"):
             raise Refusal(422, f"bad path {path}")
@@ -608,8 +615,9 @@ class HubHandler(Handler):
 
     @route("POST", "/api/datasets/{id}/tag/{rev}", "tag")
     def tag(self, repo_id: str, revision: str) -> None:
-        """Name a commit, once."""
-        repo, name = self.writable(repo_id), self.json()["tag"]
+        """Tag a commit; refuse a tag that exists."""
+        repo = self.writable(repo_id)
+        name = self.json()["tag"]
         with self.hub.lock:
             if name in repo.tags:
                 raise Refusal(409, f"Tag {name} already exists")
@@ -619,36 +627,38 @@ class HubHandler(Handler):
     @route("HEAD", "/datasets/{id}/resolve/{rev}/{path}", "head")
     @route("GET", "/datasets/{id}/resolve/{rev}/{path}", "resolve")
     def resolve(self, repo_id: str, revision: str, path: str) -> None:
-        """A file: regular ones from here, LFS ones by way of the file store."""
+        """Send a regular file, or the address of an LFS file in the file store."""
         commit = self.revision(self.readable(repo_id), revision)
-        blob = commit.files.get(path)
         headers = {"X-Repo-Commit": commit.id}
+        blob = commit.files.get(path)
         if blob is None:
             self.refuse(Refusal(404, f"{path} does not exist", "EntryNotFound"), headers)
-        elif blob.lfs:
-            known = {"X-Linked-Etag": f'"{blob.sha256}"', "X-Linked-Size": str(blob.size)}
-            location = f"{self.hub.store}/objects/{blob.sha256}?signature=secret"
-            self.answer(
-                b"", 302, {**headers, **known, "ETag": f'"{blob.oid}"', "Location": location}
-            )
-        else:
-            self.send_object(blob.sha256, {**headers, "ETag": f'"{blob.oid}"'})
+            return
+        headers["ETag"] = f'"{blob.oid}"'
+        if not blob.lfs:
+            self.send_object(blob.sha256, headers)
+            return
+        headers["X-Linked-Etag"] = f'"{blob.sha256}"'
+        headers["X-Linked-Size"] = str(blob.size)
+        headers["Location"] = f"{self.hub.store}/objects/{blob.sha256}?signature=secret"
+        self.answer(b"", 302, headers)
 
 
 class StoreHandler(Handler):
-    """The file store: LFS objects by address, xorbs and shards; it must never see the Hub's token."""
+    """The file store: LFS objects, xorbs and shards; no request may carry the Hub's token."""
 
-    def note(self, step: str) -> None:
-        """As above, and note a token that has no business here."""
+    def record_request(self, step: str) -> None:
+        """Log the request, and a leak where it carries a token of the Hub."""
         if self.token in (TOKEN, READ_TOKEN, EXPIRED_TOKEN):
             self.hub.leaks.append(f"{self.command} {self.path}")
-        super().note(step)
+        super().record_request(step)
 
     @route("PUT", "/objects/{rev}", "put")
     def put(self, oid: str) -> None:
-        """Take an object; it is there once all of it has come and its hash is right."""
-        path, digest = self.hub.root / "objects" / oid, hashlib.sha256()
+        """Store an object once all of it has arrived and its checksum is correct."""
+        path = self.hub.root / "objects" / oid
         partial = path.with_name(f"{oid}.{threading.get_ident()}.partial")
+        digest = hashlib.sha256()
         with partial.open("wb") as file:
             for piece in self.pieces():
                 digest.update(piece)
@@ -661,19 +671,19 @@ class StoreHandler(Handler):
 
     @route("PUT", "/parts/{rev}/{rev}", "put")
     def put_part(self, oid: str, number: str) -> None:
-        """Take one part of an object."""
+        """Store one part of an object."""
         (self.hub.root / "objects" / f"{oid}.{number}").write_bytes(self.body())
         self.answer(b"", headers={"ETag": f'"{oid}-{number}"'})
 
     @route("HEAD", "/objects/{rev}", "object")
     @route("GET", "/objects/{rev}", "object")
     def get(self, oid: str) -> None:
-        """Send an object or a part of it."""
+        """Send an object or a range of it."""
         self.send_object(oid, {"ETag": f'"{oid}"'})
 
     @route("POST", "/v1/xorbs/default/{rev}", "xorb")
     def xorb(self, name: str) -> None:
-        """Keep a block of chunks."""
+        """Store a xorb, a block of chunks."""
         path = self.hub.root / "xorbs" / name
         partial = path.with_name(f"{name}.{threading.get_ident()}.partial")
         with partial.open("wb") as file:
@@ -683,49 +693,52 @@ class StoreHandler(Handler):
 
     @route("POST", "/v1/shards", "shard")
     def shard(self) -> None:
-        """Learn which chunks each file is made of; refuse a file whose blocks are not here."""
+        """Store the list of each file's chunks; refuse a file whose xorbs have not arrived."""
         files = dict(read_shard(self.body()))
-        named = {xorb for terms in files.values() for xorb, _, _ in terms}
-        if any(not (self.hub.root / "xorbs" / xorb).exists() for xorb in named):
-            raise Refusal(400, "a shard names a xorb that was never sent")
+        for chunks in files.values():
+            for xorb, _, _ in chunks:
+                if not (self.hub.root / "xorbs" / xorb).exists():
+                    raise Refusal(400, "a shard names a xorb that was never sent")
         self.hub.xet_files.update(files)
         self.answer({"result": 1})
 
     @route("POST", "/v1/telemetry", "telemetry")
     def telemetry(self) -> None:
-        """hf_xet reports failed uploads to the store itself."""
+        """Accept hf_xet's reports of failed uploads."""
         self.body()
         self.answer({})
 
 
-def by_path(row: dict[str, Any]) -> str:
-    """Sort key of tree rows."""
-    return str(row["path"])
-
-
 def file_row(path: str, blob: Blob) -> dict[str, Any]:
-    """A file as tree and paths-info show it."""
+    """Return the row of a file in the replies of tree and paths-info."""
     row: dict[str, Any] = {"type": "file", "path": path, "size": blob.size, "oid": blob.oid}
-    return (
-        {**row, "lfs": {"oid": blob.sha256, "size": blob.size, "pointerSize": 130}}
-        if blob.lfs
-        else row
-    )
+    if blob.lfs:
+        row["lfs"] = {"oid": blob.sha256, "size": blob.size, "pointerSize": 130}
+    return row
+
+
+def folder_row(path: str) -> dict[str, Any]:
+    """Return the row of a folder in the reply of tree."""
+    return {"type": "directory", "path": path, "oid": git_oid(path.encode()), "size": 0}
+
+
+def ref_rows(refs: dict[str, str], prefix: str) -> list[dict[str, str]]:
+    """Return the rows of branches, tags or pull requests in the reply of refs."""
+    rows = []
+    for name, commit_id in refs.items():
+        rows.append({"name": name, "ref": prefix + name, "targetCommit": commit_id})
+    return rows
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Serve until standard input ends."""
+    """Serve until standard input closes."""
     parser = argparse.ArgumentParser(description="A small Hugging Face Hub on 127.0.0.1 for tests.")
     parser.add_argument("--root", type=Path, required=True, help="folder for the objects")
-    parser.add_argument(
-        "--xet", choices=("http", "local"), default="http", help="what stands behind hf_xet"
-    )
+    parser.add_argument("--xet", choices=("http", "local"), default="http", help="store of hf_xet")
     args = parser.parse_args(argv)
     with LoopbackHub(args.root, xet=args.xet) as hub:
-        sys.stdout.write(
-            json.dumps({"endpoint": hub.endpoint, "store": hub.store, "token": TOKEN}) + "\n"
-        )
-        sys.stdout.flush()
+        addresses = {"endpoint": hub.endpoint, "store": hub.store, "token": TOKEN}
+        print(json.dumps(addresses), flush=True)
         sys.stdin.read()
     return 0
 

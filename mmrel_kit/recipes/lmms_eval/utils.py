@@ -78,8 +78,9 @@ def count(items: list[dict[str, Any]]) -> relation_accuracy.Scores:
     questions = relation_accuracy.index_questions(
         (item["question_id"], item["record"]) for item in items
     )
-    answers = {item["question_id"]: item["answer"] for item in items}
-    relation_accuracy.match(answers, questions, scores, lambda question: True)
+    for item in items:
+        name = item["question_id"]
+        scores.rows[name] = scores.read(questions[name], item["answer"])
     return scores
 
 
@@ -102,8 +103,8 @@ def _process(
         "answer": answer,
         "record": {key: value for key, value in doc.items() if key not in UNSCORED},
     }
-    (code,) = count([item]).codes.values()
-    scored = {**item, "score": float(code in relation_accuracy.RIGHT)}
+    verdict = relation_accuracy.judge_answer(answer, item["record"])
+    scored = {**item, "score": float(verdict == "correct")}
     cell = f"{doc['domain']}_{doc['category']}"
     kept = {f"{prefix}_{name}": scored if name == "accuracy" else item for name in figures}
     return kept | {f"{prefix}_{name}": scored if name == cell else item for name in CELLS}
@@ -113,7 +114,7 @@ def _figure(name: str, is_open: bool = False) -> Callable[[list[dict[str, Any]]]
     """The aggregation that gives a figure, or the accuracy of a cell; not a number where it is undefined."""
 
     def aggregate(items: list[dict[str, Any]]) -> float:
-        figures: Any = count(items).figures()
+        figures: Any = relation_accuracy.make_figures(count(items))
         figures = figures["open_ended"] if is_open else figures
         if name in CELLS:
             value = figures["by"]["cell"].get(name.replace("_", "/"), {}).get("accuracy")

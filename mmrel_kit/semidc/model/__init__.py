@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Select pictures and ask a model for relations, or for pictures of relations.
+"""Select pictures, ask a model for relations in them, or generate pictures of relations.
 
 Every step reads and writes JSON lines.
 """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ask a model for the relations in pictures; triplets with a confidence come out."""
+"""Ask a model for the relations in pictures; return triplets with confidences as proposals."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from mmrel_kit.semidc.model.select import Candidate
 
 PROMPTS = Path(__file__).resolve().parent / "prompts"
-SHOWN_RELATIONS = 12  # of an open vocabulary, as examples
-SHOWN_THINGS = 30
+MAX_RELATIONS = 12  # in a prompt; examples if the vocabulary is open
+MAX_THINGS = 30  # in a prompt
 PARAMETERS = {
     "response_format": {
         "type": "json_schema",
@@ -32,8 +32,8 @@ PARAMETERS = {
 }
 
 
-class Said(NamedTuple):
-    """A triplet as a model stated it, with its confidence from 0 to 1."""
+class ScoredTriplet(NamedTuple):
+    """A triplet from a reply, normalised, with the model's confidence from 0 to 1."""
 
     triplet: Triplet
     confidence: float
@@ -53,61 +53,63 @@ def propose(
     """Ask a model for the relations of one category in each picture.
 
     Args:
-        candidates: pictures, with the things in them where these are known.
-        category: kind of relation.
+        candidates: pictures, with the things in them if these are known.
+        category: category of the relations.
         endpoint: the model.
         images: folder that holds the pictures at their paths.
-        drops: what became no proposal is counted here, by reason.
-        times: how often each picture is asked about; a triplet's confidence is the mean over all of them.
-        share: the part of the pictures that is asked about.
-        prompt: name of a prompt file; default: the newest of the category.
+        drops: counter to which rejected replies and triplets are added, by reason.
+        times: number of requests per picture; a triplet's confidence is the mean over all of them.
+        share: the share of the pictures to ask about.
+        prompt: name of a prompt file; None takes the newest of the category.
         progress: called after each reply.
 
     Returns:
-        Items to be verified, sorted; none of a picture whose replies are not all there.
+        Sorted proposals; none for a picture that lacks a reply.
     """
     name = prompt or newest_prompt(category)
-    text = read_prompt(name)
-    asked = {c.image_id: c for c in candidates if share.holds(c.image_id)}
-    replies: dict[str, list[list[Said]]] = defaultdict(list)
-    for reply in endpoint.ask(_make_requests(asked.values(), category, text, images, times, drops)):
+    template = read_prompt(name)
+    chosen = {c.image_id: c for c in candidates if share.holds(c.image_id)}
+    requests = _make_requests(chosen.values(), category, template, images, times, drops)
+    replies: dict[str, list[list[ScoredTriplet]]] = defaultdict(list)
+    for reply in endpoint.ask(requests):
         progress()
-        candidate = asked[reply.request.id]
         if reply.failure and reply.failure != "refusal":
             drops[f"no reply: {reply.failure}"] += 1
-        else:
-            replies[candidate.image_id].append(read_reply(reply, candidate, category, drops))
+            continue
+        candidate = chosen[reply.request.id]
+        replies[candidate.image_id].append(read_reply(reply, candidate, category, drops))
     source = f"propose {name} {endpoint.model}"
     proposals: list[Proposal] = []
     for image_id in sorted(replies):
         if len(replies[image_id]) == times:
-            proposals += _merge(asked[image_id], category, replies[image_id], source)
+            proposals += _merge(chosen[image_id], category, replies[image_id], source)
     return proposals
 
 
 def read_reply(
     reply: Reply, candidate: Candidate, category: str, drops: Counter[str]
-) -> list[Said]:
-    """Return the triplets of a reply that can be verified; count the others by reason."""
+) -> list[ScoredTriplet]:
+    """Return the triplets of a reply that people can verify; count the others by reason."""
     if reply.failure or reply.text is None:
         drops[f"reply: {reply.failure or 'no text'}"] += 1
         return []
     try:
-        all_stated = parse_reply(reply.text)
+        values = parse_reply(reply.text)
     except InputError as error:
         drops[f"reply: {error}"] += 1
         return []
-    said: dict[Triplet, float] = {}
-    for stated in all_stated:
+    confidences: dict[Triplet, float] = {}
+    for value in values:
         try:
-            triplet = _read_triplet(stated, candidate, category)
+            triplet = _read_triplet(value, candidate, category)
         except InputError as error:
             drops[f"triplet: {error}"] += 1
             continue
-        if triplet in said:
-            drops["triplet: said twice"] += 1
-        said.setdefault(triplet, min(1.0, max(0.0, float(stated["confidence"]))))
-    return [Said(*pair) for pair in said.items()]
+        if triplet in confidences:
+            drops["triplet: repeated"] += 1
+        else:
+            confidences[triplet] = min(1.0, max(0.0, float(value["confidence"])))
+    return [ScoredTriplet(triplet, confidence) for triplet, confidence in confidences.items()]
 
 
 def newest_prompt(category: str) -> str:
@@ -117,10 +119,10 @@ def newest_prompt(category: str) -> str:
 
 
 def read_prompt(name: str) -> str:
-    """Return the text of a prompt file; its name ends in its version.
+    """Return the text of a prompt file, whose name ends in its version.
 
     Raises:
-        InputError: there is no prompt of that name.
+        InputError: there is no such prompt.
     """
     known = sorted(path.stem for path in PROMPTS.glob("*.md"))
     if name not in known:
@@ -128,20 +130,21 @@ def read_prompt(name: str) -> str:
     return (PROMPTS / f"{name}.md").read_text("utf-8").strip()
 
 
-def make_prompt(text: str, candidate: Candidate, category: str) -> str:
-    """Fill in what is known of the picture, and the words of the category."""
-    things = sorted({thing.name for thing in candidate.things})[:SHOWN_THINGS]
-    limits = "Speak of its most visible things."
+def make_prompt(template: str, candidate: Candidate, category: str) -> str:
+    """Insert the picture's things and the category's relations into a prompt."""
+    things = sorted({thing.name for thing in candidate.things})[:MAX_THINGS]
+    about_things = "Speak of its most visible things."
     if things:
-        limits = f"Speak only of these things in it: {', '.join(things)}."
-    relations = list(read_taxonomy().categories[category].relations)[:SHOWN_RELATIONS]
-    return text.replace("{things}", limits).replace("{relations}", ", ".join(relations))
+        about_things = f"Speak only of these things in it: {', '.join(things)}."
+    relations = list(read_taxonomy().categories[category].relations)[:MAX_RELATIONS]
+    prompt = template.replace("{things}", about_things)
+    return prompt.replace("{relations}", ", ".join(relations))
 
 
 def _make_requests(
     candidates: Iterable[Candidate],
     category: str,
-    text: str,
+    template: str,
     images: Path,
     times: int,
     drops: Counter[str],
@@ -152,50 +155,53 @@ def _make_requests(
         except OSError as error:
             drops[f"picture: {error.strerror}"] += 1
             continue
-        prompt = make_prompt(text, candidate, category)
+        prompt = make_prompt(template, candidate, category)
         for repeat in range(times):
             yield Request(candidate.image_id, prompt, picture, repeat)
 
 
-def _read_triplet(stated: dict[str, Any], candidate: Candidate, category: str) -> Triplet:
-    """Return a stated triplet in the project's words; raise with the bare reason, to be counted."""
+def _read_triplet(value: dict[str, Any], candidate: Candidate, category: str) -> Triplet:
+    """Return a reply's triplet, normalised.
+
+    Raises:
+        InputError: people need not see the triplet; the message holds only the reason.
+    """
     vocabulary = read_taxonomy().categories[category]
-    word = " ".join(stated["relation"].split()).lower()
+    word = " ".join(value["relation"].split()).lower()
     if vocabulary.find(word) is None:
         if not vocabulary.is_open:
             raise InputError("outside the taxonomy")
-        if misfit := find_misfit(category, word):
+        misfit = find_misfit(category, word)
+        if misfit:
             raise InputError(misfit)
     domain, _ = parse_image_path(candidate.image_id)
     try:
-        words = (stated["subject"], stated["relation"], stated["object"])
-        triplet = make_triplet(domain, category, *words)
+        triplet = make_triplet(
+            domain, category, value["subject"], value["relation"], value["object"]
+        )
     except InputError:
         raise InputError("no question can be asked about it") from None
+    subject, object_ = triplet.subject.casefold(), triplet.object.casefold()
     things = {thing.name.casefold() for thing in candidate.things}
-    if things and not {triplet.subject.casefold(), triplet.object.casefold()} <= things:
-        raise InputError("about things not asked for")
-    if triplet.subject.casefold() == triplet.object.casefold():
-        raise InputError("the same thing twice")
+    if things and not {subject, object_} <= things:
+        raise InputError("about things that were not asked about")
+    if subject == object_:
+        raise InputError("subject and object are the same")
     return triplet
 
 
 def _merge(
-    candidate: Candidate, category: str, replies: list[list[Said]], source: str
+    candidate: Candidate, category: str, replies: list[list[ScoredTriplet]], source: str
 ) -> Iterator[Proposal]:
-    """Yield what the replies about a picture say, with the mean confidence.
+    """Yield a proposal for each triplet of a picture's replies, with the mean confidence.
 
-    A reply without a triplet counts as a confidence of 0.
+    A reply without the triplet counts as a confidence of 0.
     """
-    found: dict[Triplet, list[float]] = defaultdict(list)
-    for said in replies:
-        for triplet, confidence in said:
-            found[triplet].append(confidence)
-    for triplet, confidences in sorted(found.items()):
-        spread = {
-            "asked": len(replies),
-            "said": len(confidences),
-            "confidences": sorted(confidences),
-        }
-        mean = round(sum(confidences) / len(replies), 4)
+    by_triplet: dict[Triplet, list[float]] = defaultdict(list)
+    for scored_triplets in replies:
+        for triplet, confidence in scored_triplets:
+            by_triplet[triplet].append(confidence)
+    for triplet, values in sorted(by_triplet.items()):
+        spread = {"asked": len(replies), "said": len(values), "confidences": sorted(values)}
+        mean = round(sum(values) / len(replies), 4)
         yield Proposal(candidate.image_id, category, triplet, mean, spread, "model", source)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Select pictures that a model can be asked about; what is left out is counted by reason.
+"""Select pictures that a model can be asked about; count the rejected ones by reason.
 
-Rules, in this order: the picture opens, is the first with its content, and is large enough. Where
-its things are known: between two and twelve of them are large, few are small, and the large ones do
-not cover each other.
+A picture must open, must not repeat an earlier one, and must be large enough. If its things are
+known, two to twelve of them must be large, few may be small, and the large ones must not overlap
+much.
 """
 
 from __future__ import annotations
@@ -15,22 +15,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mmrel_kit.files import InputError, read_json
-from mmrel_kit.pictures.whole import check_picture
-from mmrel_kit.semidc.items import check_image_id, read_lines
+from mmrel_kit.pictures.validate import check_picture
+from mmrel_kit.semidc.items import check_image_id, read_json_objects
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 MIN_SIDE = 128  # pixels of the shorter side
-LARGE = 0.01  # share of the picture's area from which a thing is large enough to ask about
-MIN_LARGE, MAX_LARGE = 2, 12  # things
-MAX_SMALL = 20  # things; more make a crowd
-MAX_OVERLAP = 0.5  # mean, over all pairs of large things, of the shared area by the smaller one's
+LARGE = 0.01  # smallest share of the picture's area that a large thing covers
+MIN_LARGE, MAX_LARGE = 2, 12  # large things
+MAX_SMALL = 20  # small things; more make a crowd
+# Mean over all pairs of large things: their common area, divided by the area of the smaller one.
+MAX_OVERLAP = 0.5
 
 
 class Thing(NamedTuple):
-    """A thing in a picture: its name and its box in pixels."""
+    """A thing in a picture: its name and its box (left, top, width, height) in pixels."""
 
     name: str
     x: float
@@ -40,7 +41,7 @@ class Thing(NamedTuple):
 
 
 class Candidate(NamedTuple):
-    """A picture that may be asked about; no things and a size of 0 say that they are not known."""
+    """A picture to ask about. No things, or a size of 0, means that these are unknown."""
 
     image_id: str
     width: int
@@ -51,37 +52,38 @@ class Candidate(NamedTuple):
 def select(
     candidates: Iterable[Candidate], images: Path, drops: Counter[str]
 ) -> Iterator[Candidate]:
-    """Yield the candidates that the rules allow.
+    """Yield the candidates that pass all rules, with the things that a name identifies.
 
-    Of a candidate's things those stay that can be named: large, and alone with their name.
+    A name identifies a thing if the thing is large and no other thing has the name.
 
     Args:
-        candidates: pictures; a size that is not known is taken from the picture.
+        candidates: pictures; an unknown size is read from the picture.
         images: folder that holds the pictures at their paths.
-        drops: what is left out is counted here, by reason.
+        drops: counter to which rejected pictures are added, by reason.
     """
     seen: set[bytes] = set()
     for candidate in candidates:
         try:
             width, height = _read_size(images / candidate.image_id, seen)
-        except InputError as flaw:
-            drops[str(flaw)] += 1
+        except InputError as error:
+            drops[str(error)] += 1
             continue
         if not candidate.width:
             candidate = candidate._replace(width=width, height=height)
-        if reason := find_complexity(candidate):
-            drops[reason] += 1
+        problem = find_scene_problem(candidate)
+        if problem:
+            drops[problem] += 1
             continue
         names = Counter(thing.name for thing in candidate.things)
         things = tuple(thing for thing in _find_large(candidate) if names[thing.name] == 1)
         if candidate.things and len(things) < MIN_LARGE:
-            drops[f"fewer than {MIN_LARGE} large things that stand alone by their name"] += 1
+            drops[f"fewer than {MIN_LARGE} large things with a unique name"] += 1
             continue
         yield candidate._replace(things=things)
 
 
-def find_complexity(candidate: Candidate) -> str | None:
-    """Return why a scene is left out, or None."""
+def find_scene_problem(candidate: Candidate) -> str | None:
+    """Return the rule that a picture's size or things break, or None."""
     if min(candidate.width, candidate.height) < MIN_SIDE:
         return f"smaller than {MIN_SIDE} pixels"
     if not candidate.things:
@@ -95,83 +97,89 @@ def find_complexity(candidate: Candidate) -> str | None:
         return f"more than {MAX_SMALL} small things"
     overlaps = [_overlap(a, b) for a, b in itertools.combinations(large, 2)]
     if sum(overlaps) > MAX_OVERLAP * len(overlaps):
-        return "large things cover each other"
+        return "large things overlap too much"
     return None
 
 
 def read_folder(images: Path) -> Iterator[Candidate]:
     """Yield the pictures below a folder that holds vg/, SPEC/ or Dall-E_generated/.
 
-    Neither their things nor their sizes are known.
-
     Raises:
-        InputError: the folder holds no pictures, or others.
+        InputError: the folder holds no pictures, or pictures outside these three folders.
     """
     files = (path for path in images.rglob("*") if path.suffix.lower() in SUFFIXES)
     paths = sorted(path for path in files if path.is_file())
     if not paths:
-        wanted = f"expected pictures ({', '.join(SUFFIXES)}) in the folder"
-        raise InputError(f"{images}: {wanted}, found none")
+        suffixes = ", ".join(SUFFIXES)
+        raise InputError(f"{images}: expected pictures ({suffixes}) in the folder, found none")
     for path in paths:
         image_id = check_image_id(path.relative_to(images).as_posix(), str(images))
         yield Candidate(image_id, width=0, height=0)
 
 
 def read_visual_genome(folder: Path) -> Iterator[Candidate]:
-    """Yield pictures with their things from Visual Genome's files, of version 1.0, 1.2 or 1.4.
+    """Yield pictures with their things from files of Visual Genome 1.0, 1.2 or 1.4.
 
     Args:
-        folder: holds image_data.json, and objects.json or relationships.json or both, whose things
-            are joined.
+        folder: holds image_data.json, and objects.json or relationships.json; if it holds both,
+            their things are joined.
 
     Raises:
-        InputError: the files are not of these shapes.
+        InputError: the files do not have the fields of these versions.
     """
     try:
-        yield from _join(folder)
+        yield from _join_files(folder)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         if isinstance(error, InputError):
             raise
-        wanted = "expected files of the shapes of Visual Genome 1.0, 1.2 or 1.4"
-        raise InputError(f"{folder}: {wanted}; {type(error).__name__}: {error}") from None
+        raise InputError(
+            f"{folder}: expected files of the shapes of Visual Genome 1.0, 1.2 or 1.4; "
+            f"{type(error).__name__}: {error}"
+        ) from None
 
 
-def _join(folder: Path) -> Iterator[Candidate]:
+def _join_files(folder: Path) -> Iterator[Candidate]:
     objects, relationships = folder / "objects.json", folder / "relationships.json"
-    sizes = {_id(entry, "image_id"): entry for _, entry in read_json(folder / "image_data.json")}
+    pictures = {_read_id(entry): entry for _, entry in read_json(folder / "image_data.json")}
     if not objects.is_file() and not relationships.is_file():
-        wanted = "expected objects.json or relationships.json beside image_data.json"
-        raise InputError(f"{folder}: {wanted}, found neither")
+        raise InputError(
+            f"{folder}: expected objects.json or relationships.json beside image_data.json, "
+            "found neither"
+        )
     related: dict[int, set[Thing]] = {}
     if relationships.is_file():
         for _, entry in read_json(relationships):
-            ends = (r[end] for r in entry["relationships"] for end in ("subject", "object"))
-            related[_id(entry, "image_id")] = {_read_thing(end) for end in ends}
+            things = related[_read_id(entry)] = set()
+            for relationship in entry["relationships"]:
+                things.add(_read_thing(relationship["subject"]))
+                things.add(_read_thing(relationship["object"]))
     if objects.is_file():
         for _, entry in read_json(objects):
-            number = _id(entry, "image_id")
-            things = related.pop(number, set()) | {_read_thing(one) for one in entry["objects"]}
-            if number in sizes:
-                yield _make_candidate(sizes[number], things)
+            number = _read_id(entry)
+            things = related.pop(number, set())
+            things.update(_read_thing(value) for value in entry["objects"])
+            if number in pictures:
+                yield _make_candidate(pictures[number], things)
     for number, things in related.items():
-        if number in sizes:
-            yield _make_candidate(sizes[number], things)
+        if number in pictures:
+            yield _make_candidate(pictures[number], things)
 
 
 def read_candidates(path: Path) -> Iterator[Candidate]:
-    """Yield the candidates of a file that `select` wrote.
+    """Yield the candidates of a file that `mmrel label select` wrote.
 
     Raises:
         InputError: a line is not a candidate.
     """
-    for where, value in read_lines(path):
+    for where, value in read_json_objects(path):
         try:
             things = tuple(Thing(**thing) for thing in value.get("things", ()))
             image_id = check_image_id(value["image_id"], where)
             yield Candidate(image_id, value["width"], value["height"], things)
         except (KeyError, TypeError) as error:
-            wanted = "expected image_id, width, height and things"
-            raise InputError(f"{where}: {wanted}, got {error}") from None
+            raise InputError(
+                f"{where}: expected image_id, width, height and things, got {error}"
+            ) from None
 
 
 def candidate_to_json(candidate: Candidate) -> dict[str, Any]:
@@ -180,10 +188,10 @@ def candidate_to_json(candidate: Candidate) -> dict[str, Any]:
 
 
 def _read_size(path: Path, seen: set[bytes]) -> tuple[int, int]:
-    """Return width and height of a picture; its hash is added to those seen.
+    """Return the width and height of a picture, and add its hash to `seen`.
 
     Raises:
-        InputError: the picture cannot be used; the message is the bare reason.
+        InputError: the picture cannot be used; the message holds only the reason.
     """
     try:
         data = path.read_bytes()
@@ -194,7 +202,7 @@ def _read_size(path: Path, seen: set[bytes]) -> tuple[int, int]:
         raise InputError("picture does not open") from None
     digest = hashlib.sha256(data).digest()
     if digest in seen:
-        raise InputError("picture stands twice")
+        raise InputError("duplicate picture")
     seen.add(digest)
     return picture.size
 
@@ -205,16 +213,17 @@ def _find_large(candidate: Candidate) -> list[Thing]:
 
 
 def _overlap(a: Thing, b: Thing) -> float:
-    wide = min(a.x + a.w, b.x + b.w) - max(a.x, b.x)
-    high = min(a.y + a.h, b.y + b.h) - max(a.y, b.y)
-    if wide <= 0 or high <= 0:
+    """Return the common area of two things, divided by the area of the smaller one."""
+    width = min(a.x + a.w, b.x + b.w) - max(a.x, b.x)
+    height = min(a.y + a.h, b.y + b.h) - max(a.y, b.y)
+    if width <= 0 or height <= 0:
         return 0.0
-    return wide * high / min(a.w * a.h, b.w * b.h)
+    return width * height / min(a.w * a.h, b.w * b.h)
 
 
 def _make_candidate(entry: dict[str, Any], things: set[Thing]) -> Candidate:
-    # Only the URL names the folder of a picture (VG_100K or VG_100K_2).
-    image_id = "/".join(("vg", *entry["url"].split("/")[-2:]))
+    # Only the URL contains the folder of a picture (VG_100K or VG_100K_2).
+    image_id = "vg/" + "/".join(entry["url"].split("/")[-2:])
     named = sorted(thing for thing in things if thing.name)
     return Candidate(image_id, entry["width"], entry["height"], tuple(named))
 
@@ -225,5 +234,6 @@ def _read_thing(value: dict[str, Any]) -> Thing:
     return Thing(name, value["x"], value["y"], value["w"], value["h"])
 
 
-def _id(entry: dict[str, Any], key: str) -> int:
-    return int(entry[key] if key in entry else entry["id"])  # version 1.0 says id throughout
+def _read_id(entry: dict[str, Any]) -> int:
+    """Return the number of an entry's picture; version 1.0 names it `id`."""
+    return int(entry["image_id"] if "image_id" in entry else entry["id"])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How far people agree, how long they take, and how often the model was right."""
+"""Measure how far annotators agree, how long they take, and how often the model was right."""
 
 from __future__ import annotations
 
@@ -13,15 +13,22 @@ from mmrel_kit.scoring.intervals import wilson
 from mmrel_kit.semidc.people.ask import read_verified
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from mmrel_kit.semidc.people.store import Decision, Project
 
-Labels = dict[str, str]  # of one item: what each annotator said
+Labels = dict[str, str]  # of one item: annotator -> label
 
 
 class Precision(NamedTuple):
-    """Proposals that people accepted, of those settled, with the 95 % interval of the share (Wilson)."""
+    """Share of the settled proposals that people accepted, with its 95 % Wilson interval.
+
+    Attributes:
+        accepted: number of accepted proposals.
+        settled: number of settled proposals.
+        low: lower end of the interval.
+        high: upper end of the interval.
+    """
 
     accepted: int
     settled: int
@@ -30,17 +37,21 @@ class Precision(NamedTuple):
 
 
 def raw_agreement(units: Iterable[Mapping[str, str]]) -> float | None:
-    """Share of pairs of annotators who said the same, over all items; null where no two judged the same item.
+    """Return the share of pairs of annotators who agree, over all items; None without pairs.
 
     >>> raw_agreement([{"ann": "accept", "ben": "accept"}, {"ann": "accept", "ben": "reject"}])
     0.5
     """
-    pairs = [pair for unit in units for pair in itertools.combinations(unit.values(), 2)]
-    return sum(a == b for a, b in pairs) / len(pairs) if pairs else None
+    agreeing = total = 0
+    for unit in units:
+        for first, second in itertools.combinations(unit.values(), 2):
+            total += 1
+            agreeing += first == second
+    return agreeing / total if total else None
 
 
 def cohen_kappa(pairs: Sequence[tuple[str, str]]) -> float | None:
-    """Cohen's kappa of two annotators who judged the same items; null where it is undefined.
+    """Return Cohen's kappa of two annotators' labels of the same items; None if undefined.
 
     >>> cohen_kappa([("a", "a"), ("a", "b"), ("b", "b"), ("b", "b")])
     0.5
@@ -54,7 +65,7 @@ def cohen_kappa(pairs: Sequence[tuple[str, str]]) -> float | None:
 
 
 def krippendorff_alpha(units: Iterable[Mapping[str, str]]) -> float | None:
-    """Krippendorff's alpha for nominal labels, any number of annotators, gaps allowed; null where it is undefined.
+    """Return Krippendorff's alpha of nominal labels, with gaps allowed; None if undefined.
 
     >>> krippendorff_alpha([{"ann": "a", "ben": "a"}, {"ann": "b", "ben": "b", "cy": "b"}])
     1.0
@@ -62,53 +73,66 @@ def krippendorff_alpha(units: Iterable[Mapping[str, str]]) -> float | None:
     labels: Counter[str] = Counter()
     disagreements = 0.0
     for unit in units:
-        if (judges := len(unit)) > 1:
-            said = Counter(unit.values())
-            labels += said
-            disagreements += (judges**2 - sum(n * n for n in said.values())) / (judges - 1)
+        if len(unit) < 2:
+            continue
+        counts = Counter(unit.values())
+        labels += counts
+        ordered_pairs = len(unit) ** 2 - sum(n * n for n in counts.values())
+        disagreements += ordered_pairs / (len(unit) - 1)
     total = labels.total()
     by_chance = total**2 - sum(n * n for n in labels.values())
     return 1 - (total - 1) * disagreements / by_chance if by_chance else None
 
 
 def read_labels(decisions: Iterable[Decision]) -> dict[int, Labels]:
-    """What each annotator said of each item; neither skips nor what settled a disagreement, which saw the others."""
+    """Return each annotator's label of each item.
+
+    Skips are left out, and so are adjudications, which are made in view of other decisions.
+    """
     units: dict[int, Labels] = defaultdict(dict)
     for decision in decisions:
-        if decision.verdict != "skip" and not decision.adjudicates:
-            correction = f": {' '.join(decision.triplet)}" if decision.triplet else ""
-            units[decision.item][decision.annotator] = decision.verdict + correction
+        if decision.verdict == "skip" or decision.adjudicates:
+            continue
+        label = decision.verdict
+        if decision.triplet:
+            label = f"{label}: {' '.join(decision.triplet)}"
+        units[decision.item][decision.annotator] = label
     return dict(units)
 
 
 def measure_precision(project: Project) -> dict[str, Precision]:
-    """By category: how many of the model's proposals people accepted, among those that are settled."""
-    counts: dict[str, Counter[bool]] = defaultdict(Counter)
+    """Return the precision of the model's proposals by category."""
+    accepted, settled = Counter[str](), Counter[str]()
     for verified in read_verified(project):
-        if verified.item.origin != "negative":
-            counts[verified.item.category][verified.truth == verified.item.triplet] += 1
-    found = {}
-    for category, count in sorted(counts.items()):
-        accepted, settled = count[True], count.total()
-        if interval := wilson(accepted, settled):
-            found[category] = Precision(accepted, settled, *interval)
-    return found
+        item = verified.item
+        if item.origin != "negative":
+            settled[item.category] += 1
+            accepted[item.category] += verified.truth == item.triplet
+    precisions = {}
+    for category in sorted(settled):
+        interval = wilson(accepted[category], settled[category])
+        if interval:
+            precisions[category] = Precision(accepted[category], settled[category], *interval)
+    return precisions
 
 
 def make_report(project: Project) -> str:
-    """The whole report as text."""
+    """Return the report as text: progress, and tables by category, annotator, pair and model."""
     decisions = list(project.decisions())
     units = read_labels(decisions)
     categories = {item.id: item.category for item in project.items()}
     progress = project.progress("")
-    states = f"{progress.items} items: {progress.settled} settled, {progress.disputed} disputed"
-    waiting = progress.items - progress.settled - progress.disputed
-    heads = ("annotator", "decisions", "accept", "correct", "reject", "skip", "raw", "s/item")
+    left = progress.items - progress.settled - progress.disputed
+    summary = (
+        f"{progress.items} items: {progress.settled} settled, {progress.disputed} disputed, "
+        f"{left} open; {project.people} people each"
+    )
+    people = ("annotator", "decisions", "accept", "correct", "reject", "skip", "raw", "s/item")
     model = ("model's proposals", "accepted", "settled", "precision", "95 % interval")
     blocks = [
-        f"{states}, {waiting} open; {project.people} people each",
+        summary,
         _make_table(("category", "items", "raw", "alpha"), _category_rows(units, categories)),
-        _make_table(heads, _people_rows(decisions)),
+        _make_table(people, _people_rows(decisions, units)),
         _make_table(("pair", "items", "raw", "kappa"), _pair_rows(units)),
         _make_table(model, _precision_rows(project)),
     ]
@@ -122,28 +146,40 @@ def _category_rows(
     for item, unit in units.items():
         if len(unit) > 1:
             by_category[categories[item]].append(unit)
-            by_category["all"].append(unit)
-    names = sorted(by_category, key=lambda name: (name == "all", name))
-    return [
-        (name, str(len(found)), _shown(raw_agreement(found)), _shown(krippendorff_alpha(found)))
-        for name in names
-        if (found := by_category[name])
-    ]
-
-
-def _people_rows(decisions: Sequence[Decision]) -> list[Sequence[str]]:
-    units = read_labels(decisions)
-    rows: list[Sequence[str]] = []
-    for name in sorted({decision.annotator for decision in decisions}):
-        own = [decision for decision in decisions if decision.annotator == name]
-        verdicts = Counter(decision.verdict for decision in own)
-        shared = [{name: unit[name], other: said} for unit in units.values() if name in unit
-                  for other, said in unit.items() if other != name]  # fmt: skip
-        seconds = [decision.seconds for decision in own if decision.seconds is not None]
-        counts = [str(verdicts[verdict]) for verdict in ("accept", "correct", "reject", "skip")]
-        median = f"{statistics.median(seconds):.1f}" if seconds else "—"
-        rows.append((name, str(len(own)), *counts, _shown(raw_agreement(shared)), median))
+    rows = [_make_category_row(name, shared) for name, shared in sorted(by_category.items())]
+    if rows:
+        rows.append(_make_category_row("all", list(itertools.chain(*by_category.values()))))
     return rows
+
+
+def _make_category_row(name: str, units: Sequence[Labels]) -> Sequence[str]:
+    raw, alpha = raw_agreement(units), krippendorff_alpha(units)
+    return (name, str(len(units)), _format_share(raw), _format_share(alpha))
+
+
+def _people_rows(decisions: Sequence[Decision], units: Mapping[int, Labels]) -> list[Sequence[str]]:
+    by_annotator: dict[str, list[Decision]] = defaultdict(list)
+    for decision in decisions:
+        by_annotator[decision.annotator].append(decision)
+    rows: list[Sequence[str]] = []
+    for name, own in sorted(by_annotator.items()):
+        verdicts = Counter(decision.verdict for decision in own)
+        counts = [str(verdicts[verdict]) for verdict in ("accept", "correct", "reject", "skip")]
+        raw = _format_share(raw_agreement(_pair_with_others(name, units)))
+        seconds = [decision.seconds for decision in own if decision.seconds is not None]
+        median = f"{statistics.median(seconds):.1f}" if seconds else "—"
+        rows.append((name, str(len(own)), *counts, raw, median))
+    return rows
+
+
+def _pair_with_others(name: str, units: Mapping[int, Labels]) -> Iterator[Labels]:
+    """Yield an annotator's label together with that of each other annotator of the item."""
+    for unit in units.values():
+        if name not in unit:
+            continue
+        for other, label in unit.items():
+            if other != name:
+                yield {name: unit[name], other: label}
 
 
 def _pair_rows(units: Mapping[int, Labels]) -> list[Sequence[str]]:
@@ -151,36 +187,30 @@ def _pair_rows(units: Mapping[int, Labels]) -> list[Sequence[str]]:
     for unit in units.values():
         for first, second in itertools.combinations(sorted(unit), 2):
             by_pair[first, second].append((unit[first], unit[second]))
-    return [
-        (
-            " / ".join(names),
-            str(len(said)),
-            _shown(sum(a == b for a, b in said) / len(said)),
-            _shown(cohen_kappa(said)),
-        )
-        for names, said in sorted(by_pair.items())
-    ]
+    rows: list[Sequence[str]] = []
+    for names, labels in sorted(by_pair.items()):
+        raw = sum(first == second for first, second in labels) / len(labels)
+        kappa = _format_share(cohen_kappa(labels))
+        rows.append((" / ".join(names), str(len(labels)), _format_share(raw), kappa))
+    return rows
 
 
 def _precision_rows(project: Project) -> list[Sequence[str]]:
-    return [
-        (
-            name,
-            str(p.accepted),
-            str(p.settled),
-            _shown(p.accepted / p.settled),
-            f"{_shown(p.low)} – {_shown(p.high)}",
-        )
-        for name, p in measure_precision(project).items()
-    ]
+    rows: list[Sequence[str]] = []
+    for name, precision in measure_precision(project).items():
+        accepted, settled, low, high = precision
+        interval = f"{_format_share(low)} – {_format_share(high)}"
+        share = _format_share(accepted / settled)
+        rows.append((name, str(accepted), str(settled), share, interval))
+    return rows
 
 
-def _shown(value: float | None) -> str:
+def _format_share(value: float | None) -> str:
     return "—" if value is None else f"{value:.3f}"
 
 
 def _make_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table; without rows, one that says so."""
+    """Return a table; without rows, one with the row "none yet"."""
     if not rows:
         rows = [("none yet", *[""] * (len(heads) - 1))]
     return format_table([heads, *rows])

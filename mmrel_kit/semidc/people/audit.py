@@ -1,23 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Finds what version 1.0.0 let into a project: damaged names, and relations of another category.
+"""Find defects that version 1.0.0 left in a project: damaged names, and misplaced relations.
 
-It removed the first "a ", "an " or "the " from anywhere in a name, each time a name was read:
-"panda bear" became "pandbear", "man in a hat" became "min a hat" and then "min hat". The project
-keeps no trace of the original. So names are compared with what models and files said (`raw`);
-without that, a word is suspected where it falls into two words of the project's other names.
+Version 1.0.0 removed the first "a ", "an " or "the " from anywhere in a name, each time it read the
+name: "panda bear" became "pandbear", and "man in a hat" became "min a hat" and then "min hat". The
+project does not hold the original names. They can be restored from raw names, as models and files
+state them. Without raw names, a word is suspect if it can be split into words of other names.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter, defaultdict
-from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from mmrel_kit.files import InputError
 from mmrel_kit.questions.records import Triplet, make_question, parse_image_path
 from mmrel_kit.questions.taxonomy import find_misfit
-from mmrel_kit.semidc.items import read_lines
+from mmrel_kit.semidc.items import read_json_objects
 from mmrel_kit.semidc.reply import parse_reply
 from mmrel_kit.semidc.words import lower_capitalized, spoken_article, tidy_name
 
@@ -28,21 +28,29 @@ if TYPE_CHECKING:
     from mmrel_kit.semidc.people.store import Project
 
 ARTICLES = ("a", "an", "the")
-GUESSES = 3  # at most so many originals of a name
-REMOVALS = 2  # version 1.0.0 read most names twice: when proposed, and when added to a project
+MAX_GUESSES = 3  # possible originals of a name
+# Version 1.0.0 read most names twice: when proposed, and when added to a project.
+MAX_REMOVALS = 2
 _ARTICLE_ANYWHERE = re.compile(r"(?:an?|the) (?=.)", re.I)  # the pattern of version 1.0.0
-_SQLITE = b"SQLite format 3\0"
+_SQLITE_HEADER = b"SQLite format 3\0"
 
 
 class Uses(NamedTuple):
-    """How many items and how many corrections hold a name."""
+    """Numbers of items and of corrections that use a name."""
 
     items: int
     corrections: int
 
 
 class Damage(NamedTuple):
-    """A damaged name, what it may have been, how often it is used, and whether raw names say so."""
+    """A damaged name.
+
+    Attributes:
+        name: the name in the project.
+        originals: names that it may have been.
+        uses: how often the project uses it.
+        is_certain: True if the originals are raw names, False if they are guesses.
+    """
 
     name: str
     originals: tuple[str, ...]
@@ -60,25 +68,30 @@ def damage_name(name: str) -> str:
 
 
 def find_damage(uses: Mapping[str, Uses], raw: Collection[str] = ()) -> list[Damage]:
-    """Return the damaged names of a project, the certain ones first, then by how often they occur.
+    """Return the damaged names of a project: the certain ones first, then by number of uses.
 
     Args:
         uses: the names of the project.
         raw: names as models and files state them.
     """
-    originals, right = _list_originals(raw), {tidy_name(name) for name in raw}
-    stored = _list_originals(uses)
-    words = {word for name in uses for word in name.split()}
-    genuine = {word for name in right for word in name.split()}
-    found = []
-    for name, used in uses.items():
-        if name in right:
+    intact = {tidy_name(name) for name in raw}
+    from_raw, from_project = _list_originals(raw), _list_originals(uses)
+    intact_words = _list_words(intact)
+    words = intact_words | _list_words(uses)
+    damages = []
+    for name, count in uses.items():
+        if name in intact:
             continue
-        if known := originals.get(name):
-            found.append(Damage(name, tuple(sorted(known)), used, is_certain=True))
-        elif guesses := sorted(stored.get(name, ())) or _restore(name, words | genuine, genuine):
-            found.append(Damage(name, tuple(guesses), used, is_certain=False))
-    return sorted(found, key=lambda damage: (not damage.is_certain, -sum(damage.uses), damage.name))
+        originals = sorted(from_raw.get(name, ()))
+        is_certain = bool(originals)
+        if not originals:
+            originals = sorted(from_project.get(name, ()))
+        if not originals:
+            originals = _restore(name, words, intact_words)
+        if originals:
+            damages.append(Damage(name, tuple(originals), count, is_certain))
+    damages.sort(key=lambda damage: (not damage.is_certain, -sum(damage.uses), damage.name))
+    return damages
 
 
 def count_names(project: Project) -> dict[str, Uses]:
@@ -93,7 +106,7 @@ def count_names(project: Project) -> dict[str, Uses]:
 
 
 def read_raw_names(paths: Iterable[Path]) -> set[str]:
-    """Return the names that files state: stores of replies, `candidates.jsonl`, triplets to draw.
+    """Return the names in stores of replies, files of candidates, and files of triplets to draw.
 
     Raises:
         InputError: a file is none of these.
@@ -101,9 +114,9 @@ def read_raw_names(paths: Iterable[Path]) -> set[str]:
     names: set[str] = set()
     for path in paths:
         with open(path, "rb") as file:
-            is_store = file.read(len(_SQLITE)) == _SQLITE
-        found = _read_store(path) if is_store else _read_file(path)
-        names.update(name for name in found if isinstance(name, str))
+            is_store = file.read(len(_SQLITE_HEADER)) == _SQLITE_HEADER
+        values = _read_store(path) if is_store else _read_file(path)
+        names.update(value for value in values if isinstance(value, str))
     return names
 
 
@@ -111,14 +124,17 @@ def rename(project: Project, names: Mapping[str, str]) -> tuple[int, list[str]]:
     """Rename things in items and corrections.
 
     Returns:
-        How many items and corrections changed, and a line for each triplet that had to stay because
-        no question could be asked about the new one.
+        The number of items and corrections that changed, and a line for each triplet that stays
+        because no question could be asked about the new one.
 
     Raises:
-        InputError: a new name is renamed as well; nothing is changed.
+        InputError: a new name is also an old one; nothing is changed.
     """
-    if twice := sorted(set(names.values()) & set(names)):
-        raise InputError(f"--rename: expected names that stay, got {twice[0]!r} on both sides")
+    on_both_sides = sorted(set(names.values()) & set(names))
+    if on_both_sides:
+        raise InputError(
+            f"--rename: expected names that stay, got {on_both_sides[0]!r} on both sides"
+        )
     refused: dict[str, None] = {}
 
     def change(image_id: str, category: str, triplet: Triplet) -> Triplet:
@@ -138,33 +154,31 @@ def rename(project: Project, names: Mapping[str, str]) -> tuple[int, list[str]]:
 
 
 def parse_renames(texts: Sequence[str], known: Collection[str]) -> dict[str, str]:
-    """Read `OLD=NEW`, each with a name of the project to the left.
+    """Parse texts of the form `OLD=NEW`, where OLD is a name of the project.
 
     Raises:
-        InputError: a text is not of that shape, or the project has no such name.
+        InputError: a text has another form, or the project has no such name.
     """
     names: dict[str, str] = {}
     for text in texts:
         old, _, new = text.partition("=")
         new = tidy_name(new)
         if not new or len(new) > 100 or not new.isprintable() or "?" in new:
-            expected = "expected --rename OLD=NEW, NEW of 1 to 100 characters"
-            raise InputError(f"{expected}, got {text[:250]!r}")
+            raise InputError(
+                f"expected --rename OLD=NEW, NEW of 1 to 100 characters, got {text[:250]!r}"
+            )
         if old not in known:
             raise InputError(f"--rename: expected a name of the project, got {old[:100]!r}")
         names[old] = new
     return names
 
 
-def describe_damage(found: Sequence[Damage]) -> list[str]:
-    """Return one line for each damaged name."""
-    lines = []
-    for name, originals, uses, is_certain in found:
-        told = " or ".join(map(repr, originals[:GUESSES]))
-        kind = "was" if is_certain else "perhaps"
-        counts = f"{uses.items} items, {uses.corrections} corrections"
-        lines.append(f"{name!r} ({counts}): {kind} {told}")
-    return lines
+def format_damage(damage: Damage) -> str:
+    """Return a line about a damaged name."""
+    originals = " or ".join(map(repr, damage.originals[:MAX_GUESSES]))
+    certainty = "was" if damage.is_certain else "perhaps"
+    uses = f"{damage.uses.items} items, {damage.uses.corrections} corrections"
+    return f"{damage.name!r} ({uses}): {certainty} {originals}"
 
 
 def count_misfits(project: Project) -> Counter[str]:
@@ -173,79 +187,105 @@ def count_misfits(project: Project) -> Counter[str]:
     misfits: Counter[str] = Counter()
     for item in project.items():
         categories[item.id] = item.category
-        if misfit := find_misfit(item.category, item.triplet.relation):
+        misfit = find_misfit(item.category, item.triplet.relation)
+        if misfit:
             misfits[f"{item.category} item: {misfit}"] += 1
     for decision in project.decisions():
+        if decision.triplet is None:
+            continue
         category = categories[decision.item]
-        if decision.triplet and (misfit := find_misfit(category, decision.triplet.relation)):
+        misfit = find_misfit(category, decision.triplet.relation)
+        if misfit:
             misfits[f"{category} correction: {misfit}"] += 1
     return misfits
 
 
+def _list_words(names: Iterable[str]) -> set[str]:
+    words: set[str] = set()
+    for name in names:
+        words.update(name.split())
+    return words
+
+
 def _list_originals(names: Iterable[str]) -> dict[str, set[str]]:
-    """Return the names that version 1.0.0 made of others, each with what it should have been."""
+    """Return what version 1.0.0 made of these names: damaged names, each with its originals."""
     originals: dict[str, set[str]] = defaultdict(set)
     for name in names:
         form = " ".join(name.split())
-        right = {tidy_name(form), tidy_name(tidy_name(form))}
-        while (damaged := damage_name(form)) != form:
-            if damaged not in right:
+        intact = {tidy_name(form), tidy_name(tidy_name(form))}
+        damaged = damage_name(form)
+        while damaged != form:
+            if damaged not in intact:
                 originals[damaged].add(tidy_name(name))
-            form = damaged
+            form, damaged = damaged, damage_name(damaged)
     return originals
 
 
-def _restore(name: str, words: Collection[str], genuine: Collection[str]) -> list[str]:
-    """Return what a name may have been, by splitting those of its words that no file states."""
-    restored = [name]
+def _restore(name: str, words: Collection[str], intact_words: Collection[str]) -> list[str]:
+    """Return possible originals of a name, by splitting those of its words that are not intact."""
+    names = [name]
     for word in dict.fromkeys(name.split()):
-        parts = [] if word in genuine else list(islice(_split_word(word, words), GUESSES))
-        if parts:
-            restored = [_replace(one, word, part) for one in restored for part in parts][:GUESSES]
-    return [] if restored == [name] else restored
+        if word in intact_words:
+            continue
+        splits = list(itertools.islice(_split_word(word, words), MAX_GUESSES))
+        if splits:
+            pairs = itertools.product(names, splits)
+            names = [_replace_word(old, word, split) for old, split in pairs][:MAX_GUESSES]
+    return [] if names == [name] else names
 
 
-def _split_word(word: str, words: Collection[str], removals: int = REMOVALS) -> Iterator[str]:
-    """Yield the known words that a word was joined from, by removing articles at their ends."""
+def _split_word(word: str, words: Collection[str], removals: int = MAX_REMOVALS) -> Iterator[str]:
+    """Yield the words that may have been joined to this one when the first lost a final article.
+
+    >>> list(_split_word("pandbear", {"panda", "bear"}))
+    ['panda bear']
+    """
     for at in range(1, len(word)):
         rest = word[at:]
-        for first in (word[:at] + article for article in ARTICLES):
-            if rest in ARTICLES or first not in words or first == word:
+        if rest in ARTICLES:
+            continue
+        for article in ARTICLES:
+            first = word[:at] + article
+            if first not in words or first == word:
                 continue
             if rest in words:
                 yield f"{first} {rest}"
             elif removals > 1:
-                yield from (f"{first} {more}" for more in _split_word(rest, words, removals - 1))
+                for split in _split_word(rest, words, removals - 1):
+                    yield f"{first} {split}"
 
 
-def _replace(name: str, word: str, by: str) -> str:
-    return " ".join(by if one == word else one for one in name.split())
+def _replace_word(name: str, old: str, new: str) -> str:
+    return " ".join(new if word == old else word for word in name.split())
 
 
 def _read_store(path: Path) -> Iterator[object]:
     from mmrel_kit import endpoint
 
-    for text in endpoint.read_texts(path):
+    for text in endpoint.read_reply_texts(path):
         try:
-            stated = parse_reply(text)
-        except InputError:  # another task's reply
+            triplets = parse_reply(text)
+        except InputError:  # a reply to another task
             continue
-        for triplet in stated:
-            yield from (triplet["subject"], triplet["object"])
+        for triplet in triplets:
+            yield triplet["subject"]
+            yield triplet["object"]
 
 
 def _read_file(path: Path) -> Iterator[object]:
-    for where, value in read_lines(path):
+    for where, value in read_json_objects(path):
         things = value.get("things")
         if isinstance(things, list) and all(isinstance(thing, dict) for thing in things):
-            yield from (thing.get("name") for thing in things)
+            for thing in things:
+                yield thing.get("name")
         elif "origin" in value:
             raise InputError(
-                f"{where}: expected what models or files said, got an item to verify, "
-                "whose names may be damaged; name replies.sqlite, candidates.jsonl or such files"
+                f"{where}: expected raw names, got an item to verify, whose names may be damaged; "
+                "name a store of replies, or a file of candidates or of triplets to draw"
             )
         elif "subject" in value and "object" in value:
-            yield from (value["subject"], value["object"])
+            yield value["subject"]
+            yield value["object"]
         else:
             got = ascii(str(value)[:80])
             raise InputError(f"{where}: expected things, or subject and object, got {got}")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Export records of the contract for `mmrel build`, and tasks for Label Studio."""
+"""Export records for `mmrel build`, and tasks for Label Studio."""
 
 from __future__ import annotations
 
@@ -32,28 +32,32 @@ LABEL_CONFIG = """<View>
 
 
 def export_records(project: Project, path: Path) -> Questions:
-    """Write the questions of all settled items as records; returns them with what became none.
+    """Write the questions of all settled items as records, and return the questions.
 
     Raises:
-        InputError: nothing is settled yet, or a record breaks the contract; nothing is written.
+        InputError: no item is settled, or a record breaks the contract; nothing is written.
     """
     questions = make_questions(project)
     if not questions.records:
         raise InputError(f"{project.path}: expected settled items, found none; verify some first")
     for record in questions.records:
-        if problem := check_record(record.to_json()):
+        problem = check_record(record.to_json())
+        if problem:
             raise InputError(f"{record.source}: {problem}")
     write_json_lines(path, (record.to_json() for record in questions.records))
     return questions
 
 
 def export_label_studio(project: Project, folder: Path, prefix: str) -> int:
-    """Write `tasks.json`, every item with the model's proposal as prediction, and `config.xml` to show them.
+    """Write tasks for Label Studio and return their number.
+
+    `tasks.json` has a task for each item, with the proposal as prediction; `config.xml` lays out
+    the page.
 
     Args:
         project: the project file.
-        folder: where they go.
-        prefix: what stands before a picture's path in its address, for example /data/local-files/?d=
+        folder: folder for the two files.
+        prefix: start of each picture's address, for example /data/local-files/?d=
     """
     tasks = list(_make_tasks(project, prefix))
     text = json.dumps(tasks, ensure_ascii=False, indent=1) + "\n"
@@ -71,11 +75,14 @@ def _make_tasks(project: Project, prefix: str) -> Iterator[dict[str, Any]]:
             **item.triplet._asdict(),
             "statement": " ".join(item.triplet),
         }
-        # A model's proposal is that it is true; a false verb to be confirmed is proposed to be false.
+        # Negatives are proposed to be false, all others to be true.
         verdict = "reject" if item.origin == "negative" else "accept"
         result = {
-            "from_name": "verdict", "to_name": "picture", "type": "choices", "value": {"choices": [verdict]}
-        }  # fmt: skip
+            "from_name": "verdict",
+            "to_name": "picture",
+            "type": "choices",
+            "value": {"choices": [verdict]},
+        }
         prediction = {
             "model_version": item.source,
             "score": item.confidence or 0.0,

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// The page shows an item only once its picture has loaded, and takes one decision on it: never on what nobody saw.
+// The page shows an item only once its picture has loaded, so nobody decides on a picture unseen.
 
-const QUIET = 250 // ms that must pass since the item appeared, and since any key, before a key decides
+// Milliseconds without a key or click, since the item appeared, before one counts as a decision.
+const QUIET = 250
 const KEYS = { a: 'accept', c: 'correct', r: 'reject', s: 'skip', u: 'undo' }
-const SAID = { accept: 'Accepted', correct: 'Corrected', reject: 'Rejected', skip: 'Skipped', undo: 'Undone' }
+const DONE = { accept: 'Accepted', correct: 'Corrected', reject: 'Rejected', skip: 'Skipped', undo: 'Undone' }
 const VOTES = { accept: 'accepted', correct: 'corrected to', reject: 'rejected' }
 const ZOOMS = [1, 1.5, 2.5, 4, 6]
 
@@ -25,13 +26,13 @@ function setState(state) {
   }
 }
 
-// What is told is read aloud, too; of an item shown the words already stand on the page.
-function tell(text, shown = text) {
+// Announces a text to screen readers, and shows it, or another one, in the status line.
+function announce(text, shown = text) {
   $('announce').textContent = text
   $('status').textContent = shown
 }
 
-// Sends until there is an answer: a decision carries an id of its own, so that sending it twice decides once.
+// Sends until the server responds. A decision has an id, so that it counts once even if sent twice.
 async function send(path, body) {
   for (let wait = 500; ; wait = Math.min(2 * wait, 8000)) {
     try {
@@ -44,9 +45,9 @@ async function send(path, body) {
         if (document.body.dataset.state === 'offline') setState('busy')
         return { ok: reply.ok, status: reply.status, body: await reply.json() }
       }
-    } catch { /* out of reach: try again */ }
+    } catch { /* unreachable: try again */ }
     setState('offline')
-    tell('The server is out of reach. Your answer is kept and sent again.')
+    announce('The server is unreachable. Your decision is saved and will be sent again.')
     await Promise.race([sleep(wait), new Promise(done => addEventListener('online', done, { once: true }))])
   }
 }
@@ -61,14 +62,14 @@ function load(url) {
   })
 }
 
-// Words and picture change together, when the picture is there.
-async function show(data, said = '') {
+// Loads the picture of the next item, then replaces picture and text together.
+async function show(data, done = '') {
   page.annotator = data.annotator
   page.undo = data.undo
   page.adjudicate = data.adjudicate
   history.replaceState(null, '', data.adjudicate ? '#disagreements' : location.pathname)
   showProgress(data)
-  if (!data.item) return showEmpty(data, said)
+  if (!data.item) return showEmpty(data, done)
   page.loaded = false
   const picture = await load(data.item.picture)
   page.item = data.item
@@ -89,7 +90,8 @@ async function show(data, said = '') {
   document.body.dataset.item = data.item.id
   setState(picture ? 'ready' : 'broken')
   const words = `${data.item.category}: ${data.item.triplet.join(' ')}`
-  picture ? tell(said ? `${said}. Next, ${words}` : words, said) : tell('The picture cannot be shown.')
+  if (picture) announce(done ? `${done}. Next, ${words}` : words, done)
+  else announce('The picture cannot be shown.')
   if (data.ahead) new Image().src = data.ahead
 }
 
@@ -111,21 +113,21 @@ function showWords({ item, votes }) {
   page.hint = votes.find(vote => vote.triplet)?.triplet || null
 }
 
-function showEmpty({ progress, adjudicate }, said) {
+function showEmpty({ progress, adjudicate }, done) {
   page.item = null
   page.pending = page.loaded = false
   delete document.body.dataset.item
   $('work').hidden = true
   $('empty').hidden = false
   const left = progress.items - progress.settled - progress.disputed
-  const rest = [left && `${left} wait for other people`, progress.disputed && `people disagree on ${progress.disputed}`]
+  const rest = [left && `${left} need decisions of other people`, progress.disputed && `people disagree on ${progress.disputed}`]
   $('empty-title').textContent = adjudicate ? 'No disagreement for you to settle' : 'Nothing left for you'
   $('empty-text').textContent = `${progress.settled} of ${progress.items} items are settled`
     + `${rest.some(Boolean) ? '; ' + rest.filter(Boolean).join(', ') : ''}. `
-    + (adjudicate ? 'Only somebody who has not judged an item can settle it.' : 'Thank you.')
+    + (adjudicate ? 'Only people who have not decided on an item can settle it.' : 'Thank you.')
   $('settle').hidden = adjudicate || !progress.disputed
   setState('empty')
-  tell(said)
+  announce(done)
 }
 
 function showProgress({ annotator, progress, adjudicate }) {
@@ -139,7 +141,7 @@ function showProgress({ annotator, progress, adjudicate }) {
   $('mode').setAttribute('aria-pressed', adjudicate)
 }
 
-const keep = {
+const savedDecision = {
   get key() { return `semidc-pending-${page.annotator}` },
   put(body) { try { localStorage.setItem(this.key, JSON.stringify(body)) } catch { /* private window */ } },
   get() { try { return JSON.parse(localStorage.getItem(this.key)) } catch { return null } },
@@ -154,7 +156,7 @@ async function next() {
   if (ok) await show(body)
 }
 
-// True where a key or click may decide: the picture is there, no answer is pending, nothing was touched just before.
+// Returns whether a key or click may decide: the picture is shown, nothing is pending, and QUIET has passed.
 function isReady(act) {
   const now = performance.now(), quiet = now - page.touchedAt >= QUIET
   page.touchedAt = now
@@ -173,7 +175,7 @@ async function act(name) {
 async function decide(verdict, triplet = null) {
   const body = { id: newId(), item: page.item.id, verdict, triplet, adjudicate: page.adjudicate }
   body.seconds = Math.round(performance.now() - page.shownAt) / 1000
-  keep.put(body)
+  savedDecision.put(body)
   await post('/api/decisions', body, verdict)
 }
 
@@ -181,18 +183,18 @@ async function post(path, body, name) {
   page.pending = true
   setState('busy')
   const reply = await send(path, body)
-  keep.drop()
-  if (reply.ok) return show(reply.body, SAID[name])
+  savedDecision.drop()
+  if (reply.ok) return show(reply.body, DONE[name])
   page.pending = false
   if (reply.status === 422 && page.item && name === 'correct') {
     setState('ready')
     return openCorrect(body.triplet, describe(reply.body.detail))
   }
   await next()
-  tell(describe(reply.body.detail))
+  announce(describe(reply.body.detail))
 }
 
-const describe = detail => detail || 'The server did not take this answer.'
+const describe = detail => detail || 'The server did not accept this decision.'
 
 function openCorrect(triplet, error = '') {
   const form = $('correct').querySelector('form')
@@ -215,15 +217,15 @@ async function signIn() {
     $('sign-in-error').textContent = error
     await new Promise(done => { form.onsubmit = event => { event.preventDefault(); done() } })
     const body = { name: form.elements.name.value, secret: form.elements.secret.value }
-    const { ok, body: said } = await send('/api/sign-in', body)
-    if (ok) { page.annotator = said.name; break }
-    error = describe(said.detail)
+    const { ok, body: reply } = await send('/api/sign-in', body)
+    if (ok) { page.annotator = reply.name; break }
+    error = describe(reply.detail)
   }
   form.elements.secret.value = ''
   $('sign-in').close()
 }
 
-// Magnifies around a point of the picture, given as shares of its width and height.
+// Magnifies the picture around a point, given as fractions of its width and height.
 function setZoom(level, x = .5, y = .5) {
   const stage = $('stage'), picture = $('picture')
   page.zoom = Math.max(0, Math.min(ZOOMS.length - 1, level))
@@ -272,10 +274,11 @@ $('correct').querySelector('form').addEventListener('submit', event => {
   if (page.item && !page.pending) decide('correct', [subject.value, relation.value, object.value])
 })
 
-// A decision that had no answer before the page was left is sent before anything else is shown.
+// Send a decision that was pending when the page was left, before anything is shown.
 page.pending = true
 const { body: first } = await send('/api/next', { adjudicate: page.adjudicate })
 page.annotator = first.annotator
-const left = keep.get()
-left ? await post('/api/decisions', left, left.verdict) : await show(first)
+const left = savedDecision.get()
+if (left) await post('/api/decisions', left, left.verdict)
+else await show(first)
 page.vocabulary = await (await fetch('/api/vocabulary')).json()

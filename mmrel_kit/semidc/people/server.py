@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Serves the page on which people verify: a few JSON calls over a project file, and the pictures of its list."""
+"""Serve the page on which people verify items: static files, a JSON interface, and pictures."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from mmrel_kit.endpoint import media_type
 from mmrel_kit.files import InputError
-from mmrel_kit.questions.records import Triplet, make_question, parse_image_path
+from mmrel_kit.questions.records import make_question, parse_image_path
 from mmrel_kit.questions.taxonomy import read_taxonomy
 from mmrel_kit.semidc.items import Item
 from mmrel_kit.semidc.people.store import Decision, Project
@@ -31,34 +31,37 @@ if TYPE_CHECKING:
 
 FOLDER = Path(__file__).resolve().parent
 FILES = {"/": "page.html", "/page.css": "page.css", "/page.js": "page.js"}
-MAX_BODY = 16 << 10  # bytes of a request; a decision has a few hundred
+MAX_BODY = 16 << 10  # bytes of a request; a decision takes a few hundred
 MIN_SECRET = 12  # characters
-MAX_VOTES = 20
+MAX_VOTES = 20  # shown of a disputed item
+COOKIE_SECONDS = 30 * 86400
 HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
-    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
+    "img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
 }
 
-_REASONS = {
-    400: "no JSON, or no text",
+# The responses that the interface's OpenAPI schema describes.
+_STATUSES = {
+    400: "body is not JSON, or not text",
     401: "not signed in",
     403: "from another site, or with another secret",
-    404: "no such picture of the project",
-    409: "not the item shown, or decided meanwhile",
-    411: "without a length",
-    413: "too large",
-    415: "not application/json",
-    421: "sent to another name",
-    422: "not of this shape, or words that make no question",
+    404: "the project has no such picture",
+    409: "item was not shown, or others decided on it in the meantime",
+    411: "no content length",
+    413: "body is too large",
+    415: "content type is not application/json",
+    421: "sent to another host name",
+    422: "fields are invalid, or no question can be asked about the words",
 }
 
 Id = Annotated[
     str,
-    Field(pattern="^[0-9a-f]{32}$", description="made by the client; sent again, it is kept once"),
+    Field(pattern="^[0-9a-f]{32}$", description="made by the client; a repeated id is stored once"),
 ]
 Word = Annotated[str, Field(min_length=1, max_length=100)]
 
@@ -74,20 +77,20 @@ class Refusal(BaseModel):
 
 
 class SignIn(_Body):
-    """Who verifies, and the secret that they were given."""
+    """The annotator's name, and the secret that the project's host gave out."""
 
     name: Annotated[str, Field(min_length=1, max_length=60)]
     secret: Annotated[str, Field(max_length=200)] = ""
 
 
 class Next(_Body):
-    """What to show: the next item, or the next one that people disagree on."""
+    """A request for the next open item, or for the next disputed one."""
 
     adjudicate: bool = False
 
 
 class Decide(_Body):
-    """A decision on the item shown; a correction gives the whole triplet."""
+    """A decision on the item shown; a correction holds the complete triplet."""
 
     id: Id
     item: Annotated[int, Field(ge=1, le=2**53)]
@@ -98,7 +101,7 @@ class Decide(_Body):
 
 
 class Undo(_Body):
-    """The decision to take back."""
+    """The decision to undo."""
 
     id: Id
 
@@ -106,88 +109,89 @@ class Undo(_Body):
 def make_app(
     project: Project, images: Path, hosts: Iterable[str], secret: str | None = None
 ) -> FastAPI:
-    """The application over a project file.
+    """Make the web application of a project.
 
     Args:
         project: the project file.
         images: folder that holds the pictures at their paths.
-        hosts: what the Host header may say, each with its port where there is one.
-        secret: what one has to know to sign in; null lets everybody in who reaches the server.
+        hosts: accepted values of the Host header, with port.
+        secret: needed to sign in; None lets everybody in.
     """
     app = FastAPI(title="MMRel: verify", docs_url=None, redoc_url=None)
     app.state.project, app.state.images, app.state.secret = project, images, secret
-    app.state.key = project.secret()
-    app.state.cookie = (
-        "semidc-" + hashlib.sha256(app.state.key).hexdigest()[:12]
-    )  # ports share a browser's cookies
-    allowed = frozenset(host.lower() for host in hosts)
+    app.state.key = project.signing_key()
+    # Browsers share cookies between the ports of a host, so the project is part of the name.
+    app.state.cookie = f"semidc-{hashlib.sha256(app.state.key).hexdigest()[:12]}"
+    allowed_hosts = frozenset(host.lower() for host in hosts)
 
     @app.middleware("http")
-    async def guard(request: Request, go_on: Callable[[Request], Awaitable[Response]]) -> Response:
-        problem = find_intrusion(request, allowed)
-        response = (
-            JSONResponse({"detail": problem[1]}, problem[0]) if problem else await go_on(request)
-        )
+    async def check(
+        request: Request, call_next: Callable[[Request], Awaitable[Response]]
+    ) -> Response:
+        problem = find_request_problem(request, allowed_hosts)
+        if problem:
+            status, detail = problem
+            response: Response = JSONResponse({"detail": detail}, status)
+        else:
+            response = await call_next(request)
         response.headers.update(HEADERS)
         response.headers.setdefault("Cache-Control", "no-store")
         return response
 
-    app.exception_handler(RequestValidationError)(refuse)
+    app.exception_handler(RequestValidationError)(describe_invalid_body)
     for url, name in FILES.items():
-        app.add_api_route(url, _make_sender(name), methods=["GET"], include_in_schema=False)
-    refused: dict[int | str, dict[str, Any]] = {
-        status: {"model": Refusal, "description": reason} for status, reason in _REASONS.items()
+        app.add_api_route(url, _make_file_route(name), methods=["GET"], include_in_schema=False)
+    responses: dict[int | str, dict[str, Any]] = {
+        status: {"model": Refusal, "description": reason} for status, reason in _STATUSES.items()
     }
-    app.post("/api/sign-in", responses=refused)(sign_in)
-    app.post("/api/next", responses=refused)(show_next)
-    app.post("/api/decisions", responses=refused)(decide)
-    app.post("/api/undo", responses=refused)(undo)
-    app.get("/api/vocabulary", responses=refused)(show_vocabulary)
-    app.get("/picture/{sha256}", responses=refused, response_class=Response)(show_picture)
+    app.post("/api/sign-in", responses=responses)(sign_in)
+    app.post("/api/next", responses=responses)(show_next)
+    app.post("/api/decisions", responses=responses)(decide)
+    app.post("/api/undo", responses=responses)(undo)
+    app.get("/api/vocabulary", responses=responses)(show_vocabulary)
+    app.get("/picture/{sha256}", responses=responses, response_class=Response)(show_picture)
     return app
 
 
-def find_intrusion(request: Request, hosts: frozenset[str]) -> tuple[int, str] | None:
-    """Status and message for a request that no page of ours sends: from another site, to another name, too large."""
-    headers, host = request.headers, request.headers.get("host", "").lower()
+def find_request_problem(request: Request, hosts: frozenset[str]) -> tuple[int, str] | None:
+    """Return status and message if a request cannot come from our page, or is too large."""
+    headers = request.headers
+    host = headers.get("host", "").lower()
     if host not in hosts:
         return 421, f"expected the host {' or '.join(sorted(hosts))}, got {host[:80]!r}"
     if request.method in ("GET", "HEAD"):
         return None
     if headers.get("sec-fetch-site", "same-origin") != "same-origin":
         return 403, "expected a request from this page, got one from another site"
-    if (origin := headers.get("origin")) is not None and origin.lower() not in (
-        f"http://{host}",
-        f"https://{host}",
-    ):
+    origin = headers.get("origin")
+    if origin is not None and origin.lower() not in (f"http://{host}", f"https://{host}"):
         return 403, f"expected a request from this page, got one from {origin[:80]!r}"
-    if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+    content_type = headers.get("content-type", "").partition(";")[0]
+    if content_type.strip().lower() != "application/json":
         return 415, "expected the content type application/json"
     length = headers.get("content-length", "")
     if not (length.isascii() and length.isdigit()):
         return 411, "expected a content length"
-    return (
-        (413, f"expected at most {MAX_BODY} bytes, got {length}")
-        if int(length[:12]) > MAX_BODY
-        else None
-    )
+    if int(length[:12]) > MAX_BODY:
+        return 413, f"expected at most {MAX_BODY} bytes, got {length}"
+    return None
 
 
-async def refuse(_: Request, error: Exception) -> Response:
-    """Say what is wrong with a request without repeating what it held, which need not even be text."""
-    problems = error.errors() if isinstance(error, RequestValidationError) else []
-    told = "; ".join(
-        f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in problems
-    )
-    return JSONResponse({"detail": told.encode("ascii", "backslashreplace").decode()[:1000]}, 422)
+async def describe_invalid_body(_: Request, error: Exception) -> Response:
+    """Describe the invalid fields of a request without their values, which may not even be text."""
+    details = []
+    if isinstance(error, RequestValidationError):
+        for problem in error.errors():
+            details.append(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}")
+    detail = "; ".join(details).encode("ascii", "backslashreplace").decode()
+    return JSONResponse({"detail": detail[:1000]}, 422)
 
 
 def get_annotator(request: Request) -> str:
-    """Who is signed in, by the signed cookie."""
+    """Return the annotator's name from the signed cookie."""
     name, _, signature = request.cookies.get(request.app.state.cookie, "").partition(".")
-    if name and hmac.compare_digest(
-        _sign(request.app.state.key, name).encode(), signature.encode("utf-8", "replace")
-    ):
+    expected = _sign(request.app.state.key, name).encode()
+    if name and hmac.compare_digest(expected, signature.encode("utf-8", "replace")):
         return base64.urlsafe_b64decode(name).decode()
     raise HTTPException(401, "sign in with your name")
 
@@ -196,19 +200,20 @@ Annotator = Annotated[str, Depends(get_annotator)]
 
 
 def sign_in(body: SignIn, request: Request, response: Response) -> dict[str, Any]:
-    """Take a name; it is kept in a signed cookie that scripts cannot read and other sites cannot send."""
+    """Sign in under a name; set a signed cookie, closed to scripts and to other sites."""
     state, name = request.app.state, " ".join(body.name.split())
     if not name or not name.isprintable():
         raise HTTPException(422, "expected a name of printable characters")
-    if state.secret is not None and not hmac.compare_digest(
+    is_allowed = state.secret is None or hmac.compare_digest(
         body.secret.encode(), state.secret.encode()
-    ):
+    )
+    if not is_allowed:
         raise HTTPException(403, "this is not the secret that was agreed on")
-    coded = base64.urlsafe_b64encode(name.encode()).decode()
+    encoded = base64.urlsafe_b64encode(name.encode()).decode()
     response.set_cookie(
         state.cookie,
-        f"{coded}.{_sign(state.key, coded)}",
-        max_age=30 * 86400,
+        f"{encoded}.{_sign(state.key, encoded)}",
+        max_age=COOKIE_SECONDS,
         httponly=True,
         samesite="strict",
     )
@@ -216,14 +221,14 @@ def sign_in(body: SignIn, request: Request, response: Response) -> dict[str, Any
 
 
 def show_next(body: Next, annotator: Annotator, request: Request) -> dict[str, Any]:
-    """The item that the annotator is to see."""
+    """Return the item that the annotator should see."""
     project: Project = request.app.state.project
     item = project.next_item(annotator, body.adjudicate)
     return _describe(project, annotator, item, body.adjudicate)
 
 
 def decide(body: Decide, annotator: Annotator, request: Request) -> dict[str, Any]:
-    """Keep a decision, and show what is next."""
+    """Store a decision, and return the next item."""
     project: Project = request.app.state.project
     item = project.find_item(body.item)
     if (body.verdict == "correct") != (body.triplet is not None):
@@ -231,11 +236,12 @@ def decide(body: Decide, annotator: Annotator, request: Request) -> dict[str, An
     if item is None:
         raise HTTPException(409, "there is no such item")
     verdict, triplet = body.verdict, None
-    try:
-        if body.triplet:
-            triplet = make_triplet(parse_image_path(item.image_id)[0], item.category, *body.triplet)
-    except InputError as error:
-        raise HTTPException(422, str(error)) from None
+    if body.triplet:
+        domain, _ = parse_image_path(item.image_id)
+        try:
+            triplet = make_triplet(domain, item.category, *body.triplet)
+        except InputError as error:
+            raise HTTPException(422, str(error)) from None
     if triplet == item.triplet:
         verdict, triplet = "accept", None
     try:
@@ -246,7 +252,7 @@ def decide(body: Decide, annotator: Annotator, request: Request) -> dict[str, An
 
 
 def undo(body: Undo, annotator: Annotator, request: Request) -> dict[str, Any]:
-    """Take back the annotator's last decision, and show its item again."""
+    """Undo the annotator's last decision, and return its item."""
     project: Project = request.app.state.project
     try:
         item, adjudicates = project.undo(annotator, body.id)
@@ -256,15 +262,14 @@ def undo(body: Undo, annotator: Annotator, request: Request) -> dict[str, Any]:
 
 
 def show_vocabulary(annotator: Annotator, request: Request) -> dict[str, Any]:
-    """Words to complete what people type: relations by category, names of things."""
-    relations = {
-        category: [
+    """Return words that complete what annotators type: relations by category, and names."""
+    relations: dict[str, list[dict[str, Any]]] = {}
+    for category, vocabulary in read_taxonomy().categories.items():
+        relations[category] = [
             {"name": relation.name, "synonyms": relation.synonyms}
             for relation in vocabulary.relations.values()
         ]
-        for category, vocabulary in read_taxonomy().categories.items()
-    }
-    return {"relations": relations, "names": request.app.state.project.names()}
+    return {"relations": relations, "names": request.app.state.project.list_names()}
 
 
 def show_picture(
@@ -272,7 +277,7 @@ def show_picture(
     annotator: Annotator,
     request: Request,
 ) -> Response:
-    """A picture of the project's list, and none but those; it is what people judge only while its hash is the same."""
+    """Return a picture of the project, as long as the file still has this hash."""
     image_id = request.app.state.project.find_picture(sha256)
     try:
         data = (request.app.state.images / image_id).read_bytes() if image_id else b""
@@ -302,44 +307,50 @@ def serve(
         project: the project file.
         images: folder that holds the pictures at their paths.
         host: address to listen at.
-        port: 0 takes a free one.
-        secret: needed beyond loopback.
+        port: port to listen at; 0 takes a free one.
+        secret: needed to sign in; required beyond loopback.
         names: other host names under which people reach the server.
-        announce: is told the address once it is open.
+        announce: called with the URL once the server answers.
 
     Raises:
-        InputError: there is no secret, or a short one, beyond loopback; or the address is taken.
+        InputError: the secret is missing or too short, or the server cannot listen there.
     """
-    if not _is_loopback(host) and secret is None:
+    is_local = _is_loopback(host)
+    if not is_local and secret is None:
         raise InputError(
             f"expected a secret to serve at {host}: put one into the environment as SEMIDC_SECRET"
         )
     if secret is not None and len(secret) < MIN_SECRET:
         raise InputError(
-            f"expected a secret of at least {MIN_SECRET} characters in SEMIDC_SECRET, got {len(secret)}"
+            f"expected a secret of at least {MIN_SECRET} characters in SEMIDC_SECRET, "
+            f"got {len(secret)}"
         )
+    listener = _listen(host, port)
+    port = listener.getsockname()[1]
+    url_host = f"[{host}]" if ":" in host else host
+    own_names = {url_host, *names}
+    if is_local:
+        own_names.update(("127.0.0.1", "localhost", "[::1]"))
+    hosts = {f"{name}:{port}" for name in own_names} | set(names)
+    app = make_app(project, images, hosts, secret)
+    config = uvicorn.Config(app, log_level="warning", access_log=False)
+    server = _Server(config, lambda: announce(f"http://{url_host}:{port}/"))
+    server.run(sockets=[listener])
+
+
+def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        listening = socket.create_server((host, port), family=family)
-    except (OSError, OverflowError, UnicodeError) as error:  # a port or a name that cannot be
+        return socket.create_server((host, port), family=family)
+    except (OSError, OverflowError, UnicodeError) as error:  # also an invalid port or name
         reason = getattr(error, "strerror", None) or error
-        where = f"{host}:{port}"
-        raise InputError(f"{where}: cannot listen there: {reason}; name another --port") from None
-    port = listening.getsockname()[1]
-    known = {
-        f"[{host}]" if ":" in host else host,
-        *names,
-        *(("127.0.0.1", "localhost", "[::1]") if _is_loopback(host) else ()),
-    }
-    hosts = {f"{name}:{port}" for name in known} | set(names)
-    app = make_app(project, images, hosts, secret)
-    url = f"http://{f'[{host}]' if ':' in host else host}:{port}/"
-    config = uvicorn.Config(app, log_level="warning", access_log=False)
-    _Server(config, lambda: announce(url)).run(sockets=[listening])
+        raise InputError(
+            f"{host}:{port}: cannot listen there: {reason}; name another --port"
+        ) from None
 
 
 class _Server(uvicorn.Server):
-    """Announce the address once requests are answered and Ctrl-C is caught, not before."""
+    """A server that announces its URL only once it answers requests and handles Ctrl-C."""
 
     def __init__(self, config: uvicorn.Config, announce: Callable[[], None]) -> None:
         super().__init__(config)
@@ -353,7 +364,7 @@ class _Server(uvicorn.Server):
 def _describe(
     project: Project, annotator: str, item: Item | None, adjudicate: bool
 ) -> dict[str, Any]:
-    """What the page needs to know."""
+    """Return what the page shows."""
     ahead = project.peek(annotator, item) if item and not adjudicate else None
     return {
         "annotator": annotator,
@@ -374,13 +385,11 @@ def _describe_item(item: Item) -> dict[str, Any]:
         "image_id": item.image_id,
         "category": item.category,
         "triplet": item.triplet,
-        "question": make_question(
-            domain, item.category, Triplet(*item.triplet), article=spoken_article
-        ),
+        "question": make_question(domain, item.category, item.triplet, article=spoken_article),
     }
 
 
-def _make_sender(name: str) -> Callable[[], FileResponse]:
+def _make_file_route(name: str) -> Callable[[], FileResponse]:
     return lambda: FileResponse(FOLDER / name)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The project file: items to verify, who sees which, and every decision, in an SQLite file that loses none."""
+"""The project file: an SQLite file with items to verify, who sees which, and all decisions."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from mmrel_kit.files import InputError
 from mmrel_kit.questions.records import Triplet
 from mmrel_kit.semidc.items import Item
+from mmrel_kit.semidc.people import queries
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -25,85 +26,23 @@ if TYPE_CHECKING:
     from mmrel_kit.semidc.items import Proposal
 
 VERDICTS = ("accept", "correct", "reject", "skip")
-LEASE_SECONDS = 300  # how long an item that is shown to somebody is kept from others
-_TABLES = """
-create table if not exists meta (key text primary key, value text not null);
-create table if not exists pictures (image_id text primary key, sha256 text not null);
-create table if not exists items (
-    id integer primary key, image_id text not null references pictures, category text not null,
-    subject text not null, relation text not null, object text not null,
-    confidence real, spread text, origin text not null, source text not null,
-    state text not null default 'open' check (state in ('open', 'disputed', 'settled')),
-    unique (image_id, category, subject, relation, object)
-);
-create index if not exists by_state on items (state, id);
-create table if not exists decisions (
-    id text primary key, item integer not null references items, annotator text not null,
-    verdict text not null check (verdict in ('accept', 'correct', 'reject', 'skip')),
-    subject text, relation text, object text,
-    adjudicates integer not null, seconds real, decided_at text not null, undone_at text
-);
-create index if not exists by_item on decisions (item, annotator) where undone_at is null;
-create index if not exists by_annotator on decisions (annotator, item) where undone_at is null;
-create index if not exists by_order on decisions (annotator) where undone_at is null;
-create index if not exists by_sha256 on pictures (sha256);
-create table if not exists leases (annotator text primary key, item integer not null, adjudicates integer not null,
-    until real not null);
-create index if not exists by_leased on leases (item);
-create view if not exists standing as select rowid as place, * from decisions where undone_at is null;
-"""
-# Counts that triggers keep: counting all items anew would make each decision as slow as the project
-# is large.
-_TALLIES = """
-begin immediate;
-create table if not exists tallies (
-    kind text, name text, count integer not null, primary key (kind, name)
-);
-create trigger if not exists item_added after insert on items begin
-    insert into tallies values ('state', new.state, 1)
-        on conflict (kind, name) do update set count = count + 1;
-end;
-create trigger if not exists item_changed after update of state on items begin
-    update tallies set count = count - 1 where kind = 'state' and name = old.state;
-    insert into tallies values ('state', new.state, 1)
-        on conflict (kind, name) do update set count = count + 1;
-end;
-create trigger if not exists item_removed after delete on items begin
-    update tallies set count = count - 1 where kind = 'state' and name = old.state;
-end;
-create trigger if not exists decision_added after insert on decisions
-when new.undone_at is null begin
-    insert into tallies values ('by', new.annotator, 1)
-        on conflict (kind, name) do update set count = count + 1;
-end;
-create trigger if not exists decision_undone after update of undone_at on decisions
-when old.undone_at is null and new.undone_at is not null begin
-    update tallies set count = count - 1 where kind = 'by' and name = new.annotator;
-end;
-insert into tallies select 'state', state, count(*) from items
-    where not exists (select 1 from tallies where kind = 'state') group by state;
-insert into tallies select 'by', annotator, count(*) from standing
-    where not exists (select 1 from tallies where kind = 'by') group by annotator;
-commit;
-"""
-_ITEM = "i.id, i.image_id, p.sha256, i.category, i.subject, i.relation, i.object, i.confidence, i.origin, i.source"
-_SAID = "id, item, annotator, verdict, subject, relation, object, seconds, adjudicates, decided_at"
-_DECISIONS = f"select {_SAID} from standing"
-_FROM = f"select {_ITEM} from items i join pictures p using (image_id) where "
-# Open to an annotator: not decided by them, and not taken by as many others as are needed.
-_OPEN = """i.state = 'open' and i.id > :after
-    and not exists (select 1 from standing d where d.item = i.id and d.annotator = :annotator)
-    and (select count(*) from standing d where d.item = i.id and d.verdict != 'skip')
-      + (select count(*) from leases l where l.item = i.id and l.annotator != :annotator and l.until > :now) < :people
-    order by i.id limit 1"""
-_DISPUTED = """i.state = 'disputed'
-    and not exists (select 1 from standing d where d.item = i.id and d.annotator = :annotator)
-    and not exists (select 1 from leases l where l.item = i.id and l.annotator != :annotator and l.until > :now)
-    order by i.id limit 1"""
+LEASE_SECONDS = 300  # for which an item that somebody sees is withheld from others
+MAX_NAMES = 2000  # that the page offers to complete what annotators type
 
 
 class Decision(NamedTuple):
-    """What somebody says of an item; `triplet` is the correction. The client names it, so that it may be sent again."""
+    """An annotator's verdict on an item.
+
+    Attributes:
+        id: chosen by the client, so that sending a decision twice stores it once.
+        item: number of the item.
+        annotator: name of the annotator.
+        verdict: one of `VERDICTS`.
+        triplet: the correction; None for other verdicts.
+        seconds: time from showing the item to the decision, or None.
+        adjudicates: True if the decision settles a disagreement of others.
+        decided_at: time in UTC, set by the project.
+    """
 
     id: str
     item: int
@@ -116,7 +55,7 @@ class Decision(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """How far the project is: items decided by this annotator, settled, disputed, all."""
+    """Numbers of items: decided on by this annotator, settled, disputed, and all."""
 
     mine: int
     settled: int
@@ -125,27 +64,30 @@ class Progress(NamedTuple):
 
 
 class Project:
-    """A project file, shared by threads; each decision is committed to the disk before it is acknowledged.
+    """A project file. Threads may share it; a decision is on disk before `decide` returns.
 
     Args:
         path: SQLite file.
-        make: make it where it is missing; otherwise that is an error.
+        make: create the file if it is missing.
+
+    Raises:
+        InputError: the file is missing, or is not a project file.
     """
 
     def __init__(self, path: Path, make: bool = False) -> None:
         if not make and not path.is_file():
-            wanted = "expected a project file, found none"
-            raise InputError(f"{path}: {wanted}; `mmrel label verify` makes one")
+            raise InputError(
+                f"{path}: expected a project file, found none; `mmrel label verify` makes one"
+            )
         try:
             self._db = sqlite3.connect(
                 path, check_same_thread=False, isolation_level=None, timeout=30
             )
             self._db.execute("pragma journal_mode = wal")
             self._db.execute("pragma synchronous = full")
-            self._db.executescript(_TABLES)
-            known = self._db.execute("select 1 from sqlite_master where name = 'tallies'")
-            if known.fetchone() is None:
-                self._db.executescript(_TALLIES)
+            self._db.executescript(queries.CREATE_TABLES)
+            if self._db.execute(queries.HAS_TALLIES).fetchone() is None:
+                self._db.executescript(queries.CREATE_TALLIES)
         except sqlite3.DatabaseError as error:
             raise InputError(f"{path}: expected a project file: {error}") from None
         self.path = path
@@ -155,62 +97,71 @@ class Project:
         """Close the file."""
         self._db.close()
 
-    def get(self, key: str, default: str | None = None) -> str | None:
-        """A setting of the project."""
-        row = self._db.execute("select value from meta where key = ?", (key,)).fetchone()
-        return str(row[0]) if row else default
+    # --- Settings ---
 
-    def set(self, key: str, value: str) -> None:
-        """Keep a setting of the project."""
-        with self._transaction():
-            self._db.execute("insert or replace into meta values (?, ?)", (key, value))
+    def get_setting(self, key: str) -> str | None:
+        """Return a setting of the project, or None."""
+        row = self._db.execute(queries.GET_SETTING, (key,)).fetchone()
+        return str(row[0]) if row else None
 
-    def secret(self) -> bytes:
-        """A random key of the project, which signs the names of those who are signed in."""
+    def set_setting(self, key: str, value: str) -> None:
+        """Store a setting of the project."""
         with self._transaction():
-            self._db.execute(
-                "insert or ignore into meta values ('secret', ?)", (secrets.token_hex(32),)
-            )
-        return bytes.fromhex(str(self.get("secret")))
+            self._db.execute(queries.SET_SETTING, (key, value))
+
+    def signing_key(self) -> bytes:
+        """Return the project's random key, which signs the cookies of annotators."""
+        with self._transaction():
+            self._db.execute(queries.SET_DEFAULT, ("secret", secrets.token_hex(32)))
+        return bytes.fromhex(str(self.get_setting("secret")))
 
     @property
     def people(self) -> int:
-        """How many people decide on each item."""
-        return int(self.get("people", "2") or 2)
+        """Return the number of people who decide on each item."""
+        return int(self.get_setting("people") or 2)
 
     def set_people(self, people: int) -> None:
-        """Change how many people decide on each item; a new number judges decided items anew."""
+        """Set the number of people who decide on each item, and update the items' states."""
         with self._transaction():
             before = self.people
-            self._db.execute("insert or replace into meta values ('people', ?)", (str(people),))
+            self._db.execute(queries.SET_SETTING, ("people", str(people)))
             if people == before:
                 return
-            rows = self._db.execute(f"{_DECISIONS} order by item, place")
+            rows = self._db.execute(queries.LIST_DECISIONS_BY_ITEM)
             for item, decisions in itertools.groupby(map(_make_decision, rows), lambda d: d.item):
                 self._set_state(item, _find_state(decisions, people))
 
+    # --- Items and pictures ---
+
     def add(self, proposals: Iterable[tuple[Proposal, str]]) -> int:
-        """Add items with the hash of their picture; those that stand there already are left. Returns the new ones."""
+        """Add proposals, each with the hash of its picture, and return the number of new items.
+
+        Raises:
+            InputError: a picture has changed since it was added; nothing is added.
+        """
         added = 0
         with self._transaction():
             for proposal, sha256 in proposals:
                 self._add_picture(proposal.image_id, sha256)
-                added += self._db.execute(
-                    "insert or ignore into items (image_id, category, subject, relation, object, confidence, spread, "
-                    "origin, source) values (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                    (proposal.image_id, proposal.category, *proposal.triplet, proposal.confidence,
-                     json.dumps(proposal.spread) if proposal.spread else None, proposal.origin, proposal.source),
-                ).rowcount  # fmt: skip
+                spread = json.dumps(proposal.spread) if proposal.spread else None
+                values = (
+                    *(proposal.image_id, proposal.category, *proposal.triplet),
+                    *(proposal.confidence, spread, proposal.origin, proposal.source),
+                )
+                added += self._db.execute(queries.ADD_ITEM, values).rowcount
         return added
 
     def rename(self, change: Callable[[str, str, Triplet], Triplet]) -> int:
-        """Change names in items and corrections, and return how many of them; verdicts stay.
+        """Change triplets of items and corrections; verdicts stay.
 
-        An item that becomes equal to another one is merged with it: its decisions move there. Of a
-        person who has decided on both, the decision on the other item stands.
+        An item that becomes equal to another one is merged into it, with its decisions. If a
+        person decided on both, only the decision on the other item remains valid.
 
         Args:
             change: returns the new triplet for a picture's path, a category and a triplet.
+
+        Returns:
+            The number of items and corrections that changed.
         """
         changed = 0
         with self._transaction():
@@ -227,181 +178,146 @@ class Project:
                     changed += self._rename_correction(decision, item, triplet)
         return changed
 
-    def pictures(self) -> dict[str, str]:
-        """Hash of every picture of the project's list, by its path."""
-        with self._lock:
-            return dict(self._db.execute("select image_id, sha256 from pictures").fetchall())
-
-    def find_picture(self, sha256: str) -> str | None:
-        """Path of a picture of the project's list, or null."""
-        with self._lock:
-            row = self._db.execute(
-                "select image_id from pictures where sha256 = ?", (sha256,)
-            ).fetchone()
-        return str(row[0]) if row else None
-
-    def next_item(self, annotator: str, adjudicate: bool = False) -> Item | None:
-        """The item that an annotator is to see: the one that they have, else the next one; it is kept for them."""
-        with self._transaction():
-            lease = self._db.execute(
-                "select item from leases where annotator = ? and adjudicates = ? and until > ?",
-                (annotator, adjudicate, time.time()),
-            ).fetchone()
-            item = (
-                self._item(lease[0])
-                if lease and self._is_wanted(lease[0], annotator, adjudicate)
-                else None
-            )
-            item = item or self._find_next(annotator, adjudicate)
-            if item:
-                self._lease(annotator, item.id, adjudicate)
-            else:
-                self._db.execute("delete from leases where annotator = ?", (annotator,))
-        return item
-
-    def decide(self, decision: Decision) -> None:
-        """Keep a decision, once, however often it is sent.
-
-        Raises:
-            InputError: the item was not shown to this annotator, or is decided meanwhile; nothing is kept.
-        """
-        with self._transaction():
-            if known := self._decision(decision.id):
-                if known[:5] != decision[:5]:
-                    raise InputError(
-                        f"decision {decision.id[:40]!r} is kept already and says something else"
-                    )
-                return
-            lease = self._db.execute(
-                "select adjudicates, until from leases where annotator = ? and item = ?",
-                (decision.annotator, decision.item),
-            ).fetchone()
-            if lease is None:
-                raise InputError(
-                    "this item is not the one that was shown to you; you see the right one now"
-                )
-            adjudicates, until = bool(lease[0]), lease[1]
-            if not self._is_wanted(
-                decision.item, decision.annotator, adjudicates, held=until > time.time()
-            ):
-                raise InputError(
-                    "others have decided on this item meanwhile; you see the next one now"
-                )
-            self._db.execute(
-                "insert into decisions values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, null)",
-                (decision.id, decision.item, decision.annotator, decision.verdict,
-                 *(decision.triplet or (None, None, None)), adjudicates, decision.seconds, _now()),
-            )  # fmt: skip
-            self._db.execute("delete from leases where annotator = ?", (decision.annotator,))
-            self._update_state(decision.item)
-
-    def undo(self, annotator: str, decision_id: str) -> tuple[Item, bool]:
-        """Take back the annotator's last decision; they see its item again. Returns it, and whether they adjudicate.
-
-        Raises:
-            InputError: it is not their last one, or it was settled by another since.
-        """
-        with self._transaction():
-            row = self._db.execute(
-                "select item, adjudicates, undone_at from decisions where id = ? and annotator = ?",
-                (decision_id, annotator),
-            ).fetchone()
-            if row is None:
-                raise InputError(
-                    "expected one of your own decisions to undo, found none of that name"
-                )
-            item, adjudicates, undone_at = row
-            if undone_at is None:
-                if self.last_decision(annotator) != decision_id:
-                    raise InputError("only your last decision can be undone, one after the other")
-                settled = "select 1 from standing where item = ? and adjudicates and id != ?"
-                if self._db.execute(settled, (item, decision_id)).fetchone():
-                    raise InputError(
-                        "this item has been settled by another since; it stays as it is"
-                    )
-                self._db.execute(
-                    "update decisions set undone_at = ? where id = ?", (_now(), decision_id)
-                )
-                self._update_state(item)
-                self._lease(annotator, item, adjudicates)
-            return self._item(item), bool(adjudicates)
-
-    def peek(self, annotator: str, item: Item) -> Item | None:
-        """The next item with another picture that the annotator may come to see; it is not kept for them."""
-        values = {
-            "annotator": annotator,
-            "now": time.time(),
-            "people": self.people,
-            "after": item.id,
-        }
-        with self._lock:
-            row = self._db.execute(
-                _FROM + _OPEN.replace("order by", "and i.image_id != :shown order by"),
-                values | {"shown": item.image_id},
-            ).fetchone()
-        return _make_item(row) if row else None
-
-    def names(self, limit: int = 2000) -> list[str]:
-        """Names of things that stand in the project's items, to complete what people type."""
-        with self._lock:
-            rows = self._db.execute(
-                "select subject from items union select object from items order by 1 limit ?",
-                (limit,),
-            ).fetchall()
-        return [name for (name,) in rows]
-
-    def last_decision(self, annotator: str) -> str | None:
-        """Name of the annotator's last decision that stands, or null."""
-        with self._lock:
-            row = self._db.execute(
-                "select id from decisions indexed by by_order "
-                "where annotator = ? and undone_at is null order by rowid desc limit 1",
-                (annotator,),
-            ).fetchone()
-        return str(row[0]) if row else None
-
-    def progress(self, annotator: str) -> Progress:
-        """How far the project is, and what this annotator did."""
-        with self._lock:
-            query = "select name, count from tallies where kind = ?"
-            states = dict(self._db.execute(query, ("state",)).fetchall())
-            mine = dict(self._db.execute(f"{query} and name = ?", ("by", annotator)).fetchall())
-        settled, disputed = states.get("settled", 0), states.get("disputed", 0)
-        return Progress(mine.get(annotator, 0), settled, disputed, sum(states.values()))
-
     def items(self, state: str | None = None) -> Iterator[Item]:
-        """All items, or those of a state: open, disputed, settled."""
+        """Return all items, or those of a state: open, disputed or settled."""
         with self._lock:
-            rows = self._db.execute(
-                f"{_FROM} i.state = coalesce(?, i.state) order by i.id", (state,)
-            ).fetchall()
+            if state is None:
+                rows = self._db.execute(queries.LIST_ITEMS).fetchall()
+            else:
+                rows = self._db.execute(queries.LIST_ITEMS_IN_STATE, (state,)).fetchall()
         return map(_make_item, rows)
 
     def find_item(self, item: int) -> Item | None:
-        """An item by its number, or null."""
-        with self._lock:
-            row = self._db.execute(f"{_FROM} i.id = ?", (item,)).fetchone()
-        return _make_item(row) if row else None
+        """Return an item by its number, or None."""
+        return self._fetch_item(queries.GET_ITEM, {"item": item})
 
-    def votes(self, item: int) -> list[dict[str, Any]]:
-        """What people said of an item, without their names, the most frequent first."""
-        said = Counter((d.verdict, d.triplet) for d in self.decisions(item) if d.verdict != "skip")
-        return [
-            {"verdict": v, "triplet": triplet, "count": count}
-            for (v, triplet), count in said.most_common()
-        ]
+    def pictures(self) -> dict[str, str]:
+        """Return the hash of each of the project's pictures, by path."""
+        with self._lock:
+            return dict(self._db.execute(queries.LIST_PICTURES).fetchall())
+
+    def find_picture(self, sha256: str) -> str | None:
+        """Return the path of the project's picture with a hash, or None."""
+        with self._lock:
+            row = self._db.execute(queries.FIND_PICTURE, (sha256,)).fetchone()
+        return str(row[0]) if row else None
+
+    def list_names(self) -> list[str]:
+        """Return names of things in the project's items, to complete what annotators type."""
+        with self._lock:
+            rows = self._db.execute(queries.LIST_NAMES, (MAX_NAMES,)).fetchall()
+        return [name for (name,) in rows]
+
+    # --- What an annotator sees and decides ---
+
+    def next_item(self, annotator: str, adjudicate: bool = False) -> Item | None:
+        """Return the item that an annotator should see, and lease it to them.
+
+        This is the item that they see already, or else the next open (or disputed) one.
+        """
+        with self._transaction():
+            item = self._find_leased(annotator, adjudicate)
+            if item is None:
+                item = self._find_next(annotator, adjudicate)
+            if item:
+                self._lease(annotator, item.id, adjudicate)
+            else:
+                self._db.execute(queries.DELETE_LEASE, (annotator,))
+        return item
+
+    def peek(self, annotator: str, item: Item) -> Item | None:
+        """Return the next open item with another picture, without leasing it."""
+        values = self._describe_annotator(annotator)
+        values |= {"after": item.id, "image_id": item.image_id}
+        return self._fetch_item(queries.PEEK_OPEN, values)
+
+    def decide(self, decision: Decision) -> None:
+        """Store a decision; storing it again has no effect.
+
+        Raises:
+            InputError: the item was not shown to this annotator, or others have decided on it in
+                the meantime; nothing is stored.
+        """
+        with self._transaction():
+            known = self._find_decision(decision.id)
+            if known:
+                if known[:5] != decision[:5]:
+                    raise InputError(
+                        f"decision {decision.id[:40]!r} was saved before with other content"
+                    )
+                return
+            adjudicates = self._check_lease(decision)
+            words = decision.triplet or (None, None, None)
+            values = (
+                *(decision.id, decision.item, decision.annotator, decision.verdict, *words),
+                *(adjudicates, decision.seconds, _now()),
+            )
+            self._db.execute(queries.ADD_DECISION, values)
+            self._db.execute(queries.DELETE_LEASE, (decision.annotator,))
+            self._update_state(decision.item)
+
+    def undo(self, annotator: str, decision_id: str) -> tuple[Item, bool]:
+        """Undo an annotator's last decision and lease its item to them.
+
+        Returns:
+            The item, and whether the decision was an adjudication.
+
+        Raises:
+            InputError: it is not their last decision, or somebody else has settled the item since.
+        """
+        with self._transaction():
+            row = self._db.execute(queries.GET_OWN_DECISION, (decision_id, annotator)).fetchone()
+            if row is None:
+                raise InputError("expected one of your own decisions to undo, got an unknown one")
+            number, adjudicates, undone_at = row
+            if undone_at is None:
+                if self.last_decision(annotator) != decision_id:
+                    raise InputError("only your last decision can be undone; undo later ones first")
+                if self._db.execute(queries.IS_ADJUDICATED, (number, decision_id)).fetchone():
+                    raise InputError("somebody else has settled this item since; it stays settled")
+                self._db.execute(queries.UNDO_DECISION, (_now(), decision_id))
+                self._update_state(number)
+                self._lease(annotator, number, adjudicates)
+            item = _make_item(self._db.execute(queries.GET_ITEM, {"item": number}).fetchone())
+            return item, bool(adjudicates)
 
     def decisions(self, item: int | None = None) -> Iterator[Decision]:
-        """All decisions that stand, skips as well, in the order of their coming; or those on an item."""
+        """Return all valid decisions, or those on an item, oldest first; skips included."""
         with self._lock:
-            # One query for both (`item = coalesce(?, item)`) could not use the index.
-            condition, values = ("", ()) if item is None else ("where item = ?", (item,))
-            rows = self._db.execute(f"{_DECISIONS} {condition} order by place", values).fetchall()
+            if item is None:
+                rows = self._db.execute(queries.LIST_DECISIONS).fetchall()
+            else:
+                rows = self._db.execute(queries.LIST_DECISIONS_ON_ITEM, (item,)).fetchall()
         return map(_make_decision, rows)
+
+    def last_decision(self, annotator: str) -> str | None:
+        """Return the id of the annotator's last valid decision, or None."""
+        with self._lock:
+            row = self._db.execute(queries.LAST_DECISION, (annotator,)).fetchone()
+        return str(row[0]) if row else None
+
+    def votes(self, item: int) -> list[dict[str, Any]]:
+        """Return the verdicts on an item with their counts, most frequent first, without names."""
+        decisions = [d for d in self.decisions(item) if d.verdict != "skip"]
+        counts = Counter((decision.verdict, decision.triplet) for decision in decisions)
+        return [
+            {"verdict": verdict, "triplet": triplet, "count": count}
+            for (verdict, triplet), count in counts.most_common()
+        ]
+
+    def progress(self, annotator: str) -> Progress:
+        """Return the progress of the project and of an annotator."""
+        with self._lock:
+            states = dict(self._db.execute(queries.COUNT_ITEMS).fetchall())
+            mine = self._db.execute(queries.COUNT_DECISIONS, (annotator,)).fetchone()
+        settled, disputed = states.get("settled", 0), states.get("disputed", 0)
+        return Progress(mine[0] if mine else 0, settled, disputed, sum(states.values()))
+
+    # --- Private ---
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
-        """One thread at a time; other processes wait. All is committed at the end, or nothing."""
+        """Commit everything at the end or nothing; other threads and processes wait."""
         with self._lock:
             if self._db.in_transaction:
                 yield
@@ -414,101 +330,120 @@ class Project:
                 raise
             self._db.execute("commit")
 
+    def _fetch_item(self, query: str, values: dict[str, Any]) -> Item | None:
+        with self._lock:
+            row = self._db.execute(query, values).fetchone()
+        return _make_item(row) if row else None
+
     def _add_picture(self, image_id: str, sha256: str) -> None:
-        known = self._db.execute(
-            "select sha256 from pictures where image_id = ?", (image_id,)
-        ).fetchone()
+        known = self._db.execute(queries.GET_HASH, (image_id,)).fetchone()
         if known and known[0] != sha256:
             raise InputError(
-                f"picture {image_id!r} differs from the one that people have judged; name it anew"
+                f"picture {image_id!r} differs from the one that people have judged; "
+                "save it under another name"
             )
-        self._db.execute("insert or ignore into pictures values (?, ?)", (image_id, sha256))
+        self._db.execute(queries.ADD_PICTURE, (image_id, sha256))
 
     def _rename_item(self, item: Item, triplet: Triplet) -> None:
-        is_same = " and ".join(f"{name} = ?" for name in ("image_id", "category", *Triplet._fields))
         values = (item.image_id, item.category, *triplet)
-        twin = self._db.execute(f"select id from items where {is_same}", values).fetchone()
+        twin = self._db.execute(queries.FIND_TWIN, values).fetchone()
         if twin is None:
-            query = "update items set subject = ?, relation = ?, object = ? where id = ?"
-            self._db.execute(query, (*triplet, item.id))
+            self._db.execute(queries.RENAME_ITEM, (*triplet, item.id))
             return
         (kept,) = twin
-        self._db.execute(
-            "update decisions set undone_at = ? where item = ? and undone_at is null "
-            "and annotator in (select annotator from standing where item = ?)",
-            (_now(), item.id, kept),
-        )
-        self._db.execute("update decisions set item = ? where item = ?", (kept, item.id))
-        self._db.execute("delete from leases where item = ?", (item.id,))
-        self._db.execute("delete from items where id = ?", (item.id,))
+        self._db.execute(queries.UNDO_DUPLICATES, (_now(), item.id, kept))
+        self._db.execute(queries.MOVE_DECISIONS, (kept, item.id))
+        self._db.execute(queries.DELETE_LEASES_OF_ITEM, (item.id,))
+        self._db.execute(queries.DELETE_ITEM, (item.id,))
         self._update_state(kept)
 
     def _rename_correction(self, decision: Decision, item: Item, triplet: Triplet) -> bool:
-        """Change a correction, and return whether it changed; one that repeats its item accepts."""
-        accepts = triplet == item.triplet
-        if triplet == decision.triplet and not accepts:
+        """Change a correction and return whether it changed; one equal to its item accepts it."""
+        if triplet == item.triplet:
+            new: tuple[str | None, ...] = ("accept", None, None, None)
+        elif triplet == decision.triplet:
             return False
-        said = ("accept", None, None, None) if accepts else ("correct", *triplet)
-        self._db.execute(
-            "update decisions set verdict = ?, subject = ?, relation = ?, object = ? where id = ?",
-            (*said, decision.id),
-        )
+        else:
+            new = ("correct", *triplet)
+        self._db.execute(queries.CHANGE_DECISION, (*new, decision.id))
         self._update_state(item.id)
         return True
 
-    def _find_next(self, annotator: str, adjudicate: bool) -> Item | None:
-        values = {"annotator": annotator, "now": time.time(), "people": self.people, "after": 0}
-        if adjudicate:
-            row = self._db.execute(_FROM + _DISPUTED, values).fetchone()
-            return _make_item(row) if row else None
-        # From the annotator's last item on; what became free before it (undone, left behind) comes at the end.
-        last = self._db.execute(
-            "select max(item) from standing where annotator = ?", (annotator,)
-        ).fetchone()[0]
-        for after in dict.fromkeys((last or 0, 0)):
-            if row := self._db.execute(_FROM + _OPEN, values | {"after": after}).fetchone():
-                return _make_item(row)
-        return None
+    def _find_leased(self, annotator: str, adjudicate: bool) -> Item | None:
+        """Return the item that is leased to an annotator, if it still needs their decision."""
+        values = (annotator, adjudicate, time.time())
+        row = self._db.execute(queries.GET_LEASED_ITEM, values).fetchone()
+        return self._find_if_needed(row[0], annotator, adjudicate) if row else None
 
-    def _is_wanted(self, item: int, annotator: str, adjudicates: bool, held: bool = True) -> bool:
-        """Whether a decision of this annotator on an item is still wanted; `held`: nobody else was let in since."""
-        condition = _DISPUTED if adjudicates else _OPEN
-        now = float("inf") if held else time.time()  # who holds an item does not yield to others
-        values = {"annotator": annotator, "now": now, "people": self.people, "after": item - 1}
-        row = self._db.execute(
-            _FROM + condition.replace("order by", "and i.id = :item order by"),
-            values | {"item": item},
-        )
-        return row.fetchone() is not None
+    def _find_next(self, annotator: str, adjudicate: bool) -> Item | None:
+        values = self._describe_annotator(annotator)
+        if adjudicate:
+            return self._fetch_item(queries.NEXT_DISPUTED, values)
+        # Continue after the annotator's last item. Earlier ones that became open again come last.
+        last = self._db.execute(queries.LAST_ITEM, (annotator,)).fetchone()[0] or 0
+        item = self._fetch_item(queries.NEXT_OPEN, values | {"after": last})
+        if item is None and last:
+            item = self._fetch_item(queries.NEXT_OPEN, values | {"after": 0})
+        return item
+
+    def _find_if_needed(
+        self, item: int, annotator: str, adjudicates: bool, is_held: bool = True
+    ) -> Item | None:
+        """Return an item if it needs a decision of this annotator.
+
+        Args:
+            item: number of the item.
+            annotator: name of the annotator.
+            adjudicates: whether they settle a disagreement.
+            is_held: whether their lease is valid, so that the leases of others do not count.
+        """
+        values = self._describe_annotator(annotator) | {"item": item}
+        if is_held:
+            values["now"] = float("inf")
+        query = queries.CHECK_DISPUTED if adjudicates else queries.CHECK_OPEN
+        return self._fetch_item(query, values)
+
+    def _check_lease(self, decision: Decision) -> bool:
+        """Return whether a decision is an adjudication; raise if it is not wanted."""
+        values = (decision.annotator, decision.item)
+        row = self._db.execute(queries.GET_LEASE, values).fetchone()
+        if row is None:
+            raise InputError(
+                "this item is not the one that was shown to you; you see the right one now"
+            )
+        adjudicates, is_held = bool(row[0]), row[1] > time.time()
+        if not self._find_if_needed(decision.item, decision.annotator, adjudicates, is_held):
+            raise InputError("others have decided on this item meanwhile; you see the next one now")
+        return adjudicates
 
     def _lease(self, annotator: str, item: int, adjudicates: bool) -> None:
         values = (annotator, item, adjudicates, time.time() + LEASE_SECONDS)
-        self._db.execute("insert or replace into leases values (?, ?, ?, ?)", values)
+        self._db.execute(queries.SET_LEASE, values)
 
-    def _item(self, item: int) -> Item:
-        return _make_item(self._db.execute(f"{_FROM} i.id = ?", (item,)).fetchone())
+    def _describe_annotator(self, annotator: str) -> dict[str, Any]:
+        """Return the parameters of all queries for open and disputed items."""
+        return {"annotator": annotator, "now": time.time(), "people": self.people}
 
-    def _decision(self, decision_id: str) -> Decision | None:
-        query = f"select {_SAID} from decisions where id = ?"
-        row = self._db.execute(query, (decision_id,)).fetchone()
+    def _find_decision(self, decision_id: str) -> Decision | None:
+        row = self._db.execute(queries.GET_DECISION, (decision_id,)).fetchone()
         return _make_decision(row) if row else None
 
     def _update_state(self, item: int) -> None:
         self._set_state(item, _find_state(self.decisions(item), self.people))
 
     def _set_state(self, item: int, state: str) -> None:
-        query = "update items set state = ? where id = ? and state != ?"
-        self._db.execute(query, (state, item, state))
+        self._db.execute(queries.SET_STATE, (state, item, state))
 
 
 def _find_state(decisions: Iterable[Decision], people: int) -> str:
-    """Return an item's state: settled once enough people agree, or one judges between them."""
-    decided = [decision for decision in decisions if decision.verdict != "skip"]
-    if any(decision.adjudicates for decision in decided):
+    """Return the state of an item: settled once enough people agree, or one adjudicates."""
+    verdicts = [decision for decision in decisions if decision.verdict != "skip"]
+    if any(decision.adjudicates for decision in verdicts):
         return "settled"
-    if len(decided) < people:
+    if len(verdicts) < people:
         return "open"
-    return "settled" if len({(d.verdict, d.triplet) for d in decided}) == 1 else "disputed"
+    is_unanimous = len({(decision.verdict, decision.triplet) for decision in verdicts}) == 1
+    return "settled" if is_unanimous else "disputed"
 
 
 def _make_item(row: tuple[Any, ...]) -> Item:

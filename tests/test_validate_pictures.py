@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from mmrel_kit.files import InputError, Problem
-from mmrel_kit.pictures.whole import check_picture, decode_picture
+from mmrel_kit.pictures.validate import check_picture, decode_picture
 from tests.helpers.pictures import make_jpeg, make_png
 
 
@@ -24,12 +24,12 @@ def test_a_picture_is_decoded() -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", "expected a whole JPEG, PNG, WEBP picture: cannot identify image file"),
+        (b"", "expected a complete JPEG, PNG, WEBP picture: cannot identify image file"),
         (
             b"GIF89a" + bytes(50),
-            "expected a whole JPEG, PNG, WEBP picture: cannot identify image file",
+            "expected a complete JPEG, PNG, WEBP picture: cannot identify image file",
         ),
-        (make_jpeg()[:-200], "expected a whole JPEG, PNG, WEBP picture: "),
+        (make_jpeg()[:-200], "expected a complete JPEG, PNG, WEBP picture: "),
         (make_png(14_000, 14_000), "expected a picture of at most 178956970 pixels, got far more"),
         (make_png(50_000, 50_000), "expected a picture of at most 178956970 pixels, got far more"),
     ],

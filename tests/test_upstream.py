@@ -1,4 +1,4 @@
-"""What MMRel is made from, as `mmrel fetch` lists it."""
+"""The files that MMRel is built from, as `mmrel fetch` lists them."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ from typing import Any
 import pytest
 
 import upload
-from mmrel_kit.pictures import catalogue
+from mmrel_kit.pictures import upstream
 
 
-def test_what_mmrel_is_made_from(
+def test_the_files_mmrel_is_built_from(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     assert upload.main(["fetch", str(tmp_path)]) == 0
-    told = capsys.readouterr().out
-    for published in catalogue.SOURCE_FILES:
-        assert published.url in told
-        assert f"{published.name} ({published.domain}): missing" in told
-    assert "9,731,705,982 bytes" in told
+    listing = capsys.readouterr().out
+    for file in upstream.UPSTREAM_FILES:
+        assert file.url in listing
+        assert f"{file.name} ({file.domain}): missing" in listing
+    assert "9,731,705,982 bytes" in listing
     small = [
         p._replace(
             size=3, sha256="2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae"
         )
-        for p in catalogue.SOURCE_FILES
+        for p in upstream.UPSTREAM_FILES
     ]
-    monkeypatch.setattr(catalogue, "SOURCE_FILES", small[:3])
+    monkeypatch.setattr(upstream, "UPSTREAM_FILES", small[:3])
     for name, data in (("images.zip", b"foo"), ("images2.zip", b"bar"), ("data.zip", b"fo")):
         (tmp_path / name).write_bytes(data)
-    assert [state.state[:30] for state in catalogue.check_sources(tmp_path)] == [
-        "whole",
+    assert [download.status[:30] for download in upstream.check_downloads(tmp_path)] == [
+        "verified",
         "expected sha256 2c26b46b68ffc6",
         "expected 3 bytes, got 2; fetch",
     ]

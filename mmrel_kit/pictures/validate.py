@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Check that a picture is whole: of a known format, of a bearable size, and decodable."""
+"""Validate a picture: its format, its size, and that it can be decoded."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ from PIL import Image
 from mmrel_kit.files import InputError, Problem
 
 FORMATS = ("JPEG", "PNG", "WEBP")
-# Pillow's own bound, from which on it refuses a picture as a decompression bomb; so does the Hub's
-# viewer.
+# Beyond it, Pillow and the Hub's viewer refuse a picture as a decompression bomb.
 MAX_PIXELS = 178_956_970
-MAX_REASON = 120  # characters of what Pillow says
+MAX_REASON = 120  # characters of Pillow's message
 _ADDRESS = re.compile(r"\s*<[^<>]* at 0x[0-9A-Fa-f]+>")
 # What Pillow's decoders raise for damaged files; its UnidentifiedImageError is an OSError.
 _FAILURES = (
@@ -35,10 +34,10 @@ def check_picture(data: bytes, where: str) -> Image.Image:
 
     Args:
         data: the bytes of its file.
-        where: what the error calls it.
+        where: its name in the error.
 
     Raises:
-        InputError: it is not a JPEG, PNG or WebP, is damaged, or holds more than `MAX_PIXELS`.
+        InputError: it is not a JPEG, PNG or WebP, is damaged, or has more than `MAX_PIXELS`.
     """
     image = decode_picture(data, where)
     if isinstance(image, Problem):
@@ -47,27 +46,27 @@ def check_picture(data: bytes, where: str) -> Image.Image:
 
 
 def decode_picture(data: bytes, where: str) -> Image.Image | Problem:
-    """Return the decoded picture, or why it is not whole; see `check_picture`."""
-    wanted = f"expected a picture of at most {MAX_PIXELS} pixels"
+    """Return the decoded picture, or what is wrong with it; see `check_picture`."""
+    expected = f"expected a picture of at most {MAX_PIXELS} pixels"
     try:
         with warnings.catch_warnings():
-            # Bombs are refused here; other warnings are of metadata.
+            # Bombs are refused below; other warnings are about metadata.
             warnings.simplefilter("ignore")
             image = Image.open(io.BytesIO(data), formats=FORMATS)
             width, height = image.size
             if width * height > MAX_PIXELS:
-                return Problem(where, f"{wanted}, got {width} x {height}")
+                return Problem(where, f"{expected}, got {width} x {height}")
             image.load()
     except Image.DecompressionBombError:
-        return Problem(where, f"{wanted}, got far more")
+        return Problem(where, f"{expected}, got far more")
     except _FAILURES as error:
-        reason = describe_failure(error)
-        return Problem(where, f"expected a whole {', '.join(FORMATS)} picture: {reason}")
+        reason = _describe_failure(error)
+        return Problem(where, f"expected a complete {', '.join(FORMATS)} picture: {reason}")
     return image
 
 
 def read_size(data: bytes) -> tuple[int, int] | None:
-    """Return width and height of a picture in pixels, from its header; None if it has none."""
+    """Return width and height of a picture in pixels, from its header; None if it is unreadable."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -76,10 +75,10 @@ def read_size(data: bytes) -> tuple[int, int] | None:
         return None
 
 
-def describe_failure(error: BaseException) -> str:
-    """Return what Pillow says of a picture, on one line, without addresses of objects.
+def _describe_failure(error: BaseException) -> str:
+    """Return Pillow's message on one line, without addresses of objects.
 
-    >>> describe_failure(OSError("cannot identify image file <_io.BytesIO object at 0x7f3a>"))
+    >>> _describe_failure(OSError("cannot identify image file <_io.BytesIO object at 0x7f3a>"))
     'cannot identify image file'
     """
     text = _ADDRESS.sub("", " ".join(str(error).split()))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What MMRel is made from: where each part is published, its size, checksum and licence."""
+"""The files that MMRel is built from: where each is published, its size, checksum and licence."""
 
 from __future__ import annotations
 
@@ -14,24 +14,22 @@ if TYPE_CHECKING:
 
 REPOSITORY = "hf://datasets/jiahaonie/MMRel"
 DOWNLOAD = "hf download jiahaonie/MMRel --repo-type dataset --include 'json/*'"
-READ_AS_THEY_ARE = "Zip files are read as they are, without unpacking"
-FETCHED_ONE_BY_ONE = "of the repository only the pictures asked for are fetched"
 
 
-class SourceFile(NamedTuple):
-    """A file or repository that MMRel is made from; size and sha256 are None for a repository."""
+class UpstreamFile(NamedTuple):
+    """A file or repository that MMRel is built from; size and sha256 are None for a repository."""
 
     name: str
     domain: str
-    what: str
+    content: str
     url: str
     size: int | None
     sha256: str | None
     licence: str
 
 
-SOURCE_FILES = (
-    SourceFile(
+UPSTREAM_FILES = (
+    UpstreamFile(
         "images.zip",
         "real",
         "Visual Genome, first part (VG_100K)",
@@ -40,7 +38,7 @@ SOURCE_FILES = (
         "51c682d2721f880150720bb416e0346a4c787e4c55d7f80dfd1bd3f73ba81646",
         "photographs with terms of their own; annotations CC-BY-4.0",
     ),
-    SourceFile(
+    UpstreamFile(
         "images2.zip",
         "real",
         "Visual Genome, second part (VG_100K_2)",
@@ -49,7 +47,7 @@ SOURCE_FILES = (
         "99da1a0ddf87011319ff3b05cf9176ffee2731cc3c52951162d9ef0d68e3cfb5",
         "photographs with terms of their own; annotations CC-BY-4.0",
     ),
-    SourceFile(
+    UpstreamFile(
         "data.zip",
         "sdxl",
         "SPEC (relative_spatial, relative_size)",
@@ -58,7 +56,7 @@ SOURCE_FILES = (
         "77ada96030bd2f8fd93dbb5a988cfa097692464be06cd930be5c35fe5dce7186",
         "Apache-2.0",
     ),
-    SourceFile(
+    UpstreamFile(
         "MMRel",
         "dalle",
         "MMRel: all question files, DALL-E pictures",
@@ -70,61 +68,59 @@ SOURCE_FILES = (
 )
 
 
-class State(NamedTuple):
-    """Whether a source file is in a folder.
+class Download(NamedTuple):
+    """The status of an upstream file in a folder of downloads.
 
     Attributes:
-        file: the source file.
-        state: `missing`, `whole`, `present` (a repository), or what is wrong: `expected …`.
+        file: the upstream file.
+        status: `missing`, `verified`, `present` (a repository), or what is wrong: `expected …`.
     """
 
-    file: SourceFile
-    state: str
+    file: UpstreamFile
+    status: str
 
 
-def check_sources(
+def check_downloads(
     folder: Path,
     progress: Callable[[Iterator[int], int], Iterator[int]] = lambda done, total: done,
-) -> list[State]:
-    """Look for the source files in a folder and check their size and sha256.
+) -> list[Download]:
+    """Look for the upstream files in a folder and check their size and sha256.
 
     Args:
-        folder: where they were fetched to.
-        progress: wraps the bytes as they are read; its second argument is how many there are.
+        folder: where they were downloaded to.
+        progress: wraps the bytes as they are read; its second argument is their total.
     """
-    return [State(file, _find_state(file, folder, progress)) for file in SOURCE_FILES]
+    return [Download(file, _check_file(file, folder, progress)) for file in UPSTREAM_FILES]
 
 
-def make_list(states: list[State], folder: Path) -> str:
-    """Return what to fetch into a folder and what is there, with the commands that follow."""
-    lines = []
-    for file, state in states:
+def format_downloads(downloads: list[Download], folder: Path) -> str:
+    """List the upstream files with their status, and the commands that follow."""
+    lines, sources = [], []
+    for file, status in downloads:
         size = f"{file.size:,} bytes" if file.size else "a repository"
-        lines.append(f"{file.name} ({file.domain}): {state}")
-        lines.append(f"  {file.what}; {size}")
+        lines.append(f"{file.name} ({file.domain}): {status}")
+        lines.append(f"  {file.content}; {size}")
         lines.append(f"  {file.url}")
         if file.sha256:
             lines.append(f"  sha256 {file.sha256}")
         lines.append(f"  licence: {file.licence}")
+        sources.append(f"{file.domain}={folder / file.name if file.size else file.url}")
     questions = folder / "questions"
-    places = []
-    for file, _ in states:
-        place = folder / file.name if file.size else file.url
-        places.append(f"{file.domain}={place}")
     lines += [
         "",
-        f"{READ_AS_THEY_ARE}; {FETCHED_ONE_BY_ONE}:",
+        "Zip files are read without unpacking; of the repository only the pictures asked for are "
+        "fetched:",
         f"  {DOWNLOAD} --local-dir {questions}",
-        f"  mmrel build --annotations {questions / 'json'} --out mmrel --images {' '.join(places)}",
+        f"  mmrel build --annotations {questions / 'json'} --out mmrel "
+        f"--images {' '.join(sources)}",
     ]
     return "\n".join(lines)
 
 
-def _find_state(
-    file: SourceFile,
-    folder: Path,
-    progress: Callable[[Iterator[int], int], Iterator[int]],
+def _check_file(
+    file: UpstreamFile, folder: Path, progress: Callable[[Iterator[int], int], Iterator[int]]
 ) -> str:
+    """Return the status of an upstream file in a folder."""
     path = folder / file.name
     if not path.exists():
         return "missing"
@@ -132,16 +128,19 @@ def _find_state(
         return "present"
     size = path.stat().st_size
     if size != file.size:
-        hint = "fetch the rest" if size < file.size else "fetch it again"
-        return f"expected {file.size} bytes, got {size}; {hint}"
+        advice = "fetch the rest" if size < file.size else "fetch it again"
+        return f"expected {file.size} bytes, got {size}; {advice}"
     digest = hashlib.sha256()
     for _ in progress(_hash(path, digest), size):
         pass
-    found = digest.hexdigest()
-    return "whole" if found == file.sha256 else f"expected sha256 {file.sha256}, got {found}"
+    sha256 = digest.hexdigest()
+    if sha256 != file.sha256:
+        return f"expected sha256 {file.sha256}, got {sha256}"
+    return "verified"
 
 
 def _hash(path: Path, digest: hashlib._Hash) -> Iterator[int]:
+    """Update a digest with a file, and yield the bytes of each chunk."""
     for chunk in read_chunks(path):
         digest.update(chunk)
         yield len(chunk)
