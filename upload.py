@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The maintainer's door: fetch the sources, build a release, check it, publish it, verify it.
+"""Fetch the sources of MMRel; build, check, publish and verify a release.
 
-`python upload.py VERB` in a clone is `mmrel VERB` where the package is installed.
+In a clone, `python upload.py VERB` does the same as `mmrel VERB` of the installed package.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from mmrel_kit import cli
 
-if __name__ == "__main__":  # Ctrl-C and a missing package are one line while the rest loads, too
+if __name__ == "__main__":  # one-line errors for Ctrl-C and missing packages during imports
     cli.guard_start("upload.py")
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ VERBS = ("fetch", "build", "finish", "check", "audit", "sheet", "push", "verify"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a verb and return the exit status."""
+    """Run a verb and return its exit status."""
     return cli.main(argv, VERBS, "upload.py")
 
 

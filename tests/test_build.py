@@ -1,4 +1,4 @@
-"""Building: the three faces of a release, same bytes from same inputs, and nothing half-written."""
+"""Building: three formats of a release, same bytes from same inputs, nothing half-written."""
 
 from __future__ import annotations
 
@@ -233,10 +233,10 @@ def test_bad_pictures(
 ) -> None:
     picture, message = BAD_PICTURES[case]
     assert upload.main(one(picture)) == 1
-    told = capsys.readouterr().err
-    assert message in told
-    assert "Traceback" not in told
-    assert " at 0x" not in told  # the address of an object in memory, which Pillow names
+    printed = capsys.readouterr().err
+    assert message in printed
+    assert "Traceback" not in printed
+    assert " at 0x" not in printed  # the address of an object in memory, which Pillow names
     assert not (tmp_path / "out").exists()
 
 
@@ -265,14 +265,12 @@ def test_two_pictures_that_differ_by_their_ending(tmp_path: Path) -> None:
     twin = {**POPE, "question_id": "twin", "image": "vg/VG_100K/0.png", "split": "test"}
     (folder / "json" / "twin.jsonl").write_text(json.dumps(twin))
     (folder / "vg" / "VG_100K" / "0.png").write_bytes(make_png(2, 2))
-    expected = (
-        r"twin.jsonl:1: picture .*0.png' agrees with .*0.jpg' up to the first dot of its name"
-    )
+    expected = r"twin.jsonl:1: picture .*0.png' has the same name up to the first dot as .*0.jpg'"
     with pytest.raises(InputError, match=expected):
         build_release(Job([folder / "json"], PictureFolder(folder), tmp_path / "out"))
 
 
-def test_two_pictures_that_agree_up_to_their_first_dot(tmp_path: Path) -> None:
+def test_two_pictures_with_the_same_name_up_to_the_first_dot(tmp_path: Path) -> None:
     # `load_dataset("webdataset")` and webdataset itself used to make one sample of both.
     folder = make_sources(tmp_path / "sources", copies=1)
     for name in ("7.left.jpg", "7.right.jpg", "8.left.jpg"):
@@ -284,8 +282,8 @@ def test_two_pictures_that_agree_up_to_their_first_dot(tmp_path: Path) -> None:
         build_release(Job([folder / "json"], PictureFolder(folder), tmp_path / "out"))
     (line,) = str(caught.value).splitlines()
     assert (
-        "picture 'vg/VG_100K/7.right.jpg' agrees with 'vg/VG_100K/7.left.jpg' up to the first dot"
-        in line
+        "picture 'vg/VG_100K/7.right.jpg' has the same name up to the first dot as "
+        "'vg/VG_100K/7.left.jpg'" in line
     )
     assert line.endswith("rename one of the files, and its path in the annotations")
     assert not (tmp_path / "out").exists()
@@ -319,8 +317,8 @@ class TestWhatABuildSays:
         assert upload.main(arguments) == 0
         printed = capsys.readouterr().out
         assert (
-            "in 'test', as neither records nor the file's name say a split (--split or --mapping do):"
-            in printed
+            "in 'test', as neither the records nor the file name give a split "
+            "(set it with --split or --mapping):" in printed
         )
         assert f"  {folder / 'questions.jsonl'}: 24 questions\n" in printed
         assert "more_test.jsonl" not in printed
@@ -359,7 +357,7 @@ class TestWhatABuildSays:
         assert capsys.readouterr().err.splitlines() == [
             "reading 3 annotation files",
             "looking for the pictures of 168 questions",
-            f"168 questions about 56 pictures; packing 6 shards, {size / 1e6:.1f} MB",
+            f"168 questions about 56 pictures; writing 6 shards, {size / 1e6:.1f} MB",
             "finishing: records, card, audit and checksums",
         ]
 
@@ -370,14 +368,14 @@ class TestWhatABuildSays:
         arguments = ["--annotations", str(sources / "json"), "--images", str(sources), "--out", out]
         assert upload.main(["build", *arguments, "--shard", "1/3"]) == 0
         assert (
-            "share 1 of 3: 168 questions about 56 pictures; packing 2 shards"
+            "share 1 of 3: 168 questions about 56 pictures; writing 2 shards"
             in capsys.readouterr().err
         )
         assert upload.main(["build", *arguments]) == 0
-        told = capsys.readouterr().err
-        assert f"going on with the build that was stopped: {out}.partial" in told
-        assert "packing 6 shards, " in told
-        assert "; 2 of them are there already, from a build that was stopped" in told
+        printed = capsys.readouterr().err
+        assert f"resuming the build that was interrupted: {out}.partial" in printed
+        assert "writing 6 shards, " in printed
+        assert "; 2 of them are already written by a build that was interrupted" in printed
 
 
 @pytest.mark.parametrize(
@@ -398,7 +396,7 @@ class TestWhatABuildSays:
 def test_numbers_of_the_command_line(
     one: Any, capsys: pytest.CaptureFixture[str], option: str, value: str, expected: str
 ) -> None:
-    # "invalid _share value" and "invalid _positive value" named a function and not what was expected.
+    # "invalid _share value" and "invalid _positive value" named a function, not a value.
     with pytest.raises(SystemExit):
         upload.main([*one(), option, value])
     last = capsys.readouterr().err.splitlines()[-1]
@@ -442,7 +440,7 @@ class TestOut:
         (tmp_path / "out").mkdir()
         (tmp_path / "out" / "thesis.txt").write_text("years of work")
         assert upload.main(arguments) == 1
-        assert "expected nothing or a release there, found 'thesis.txt'" in capsys.readouterr().err
+        assert "expected nothing or a release, got 'thesis.txt'" in capsys.readouterr().err
         assert snapshot(tmp_path / "out") == {"thesis.txt": b"years of work"}
 
     def test_a_file(self, one: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -504,10 +502,10 @@ def test_the_real_adversarial_records(
         tmp_path / "out",
     ]
     assert upload.main(["build", *map(str, arguments)]) == 0
-    told = capsys.readouterr().out
-    assert "232 of 232 groups with a yes and a no" in told
-    assert "16 questions without a partner (15 yes, 1 no)" in told
-    assert "39 of 43 groups with a yes and a no; 4 groups without a yes" in told
+    printed = capsys.readouterr().out
+    assert "232 of 232 groups with a yes and a no" in printed
+    assert "16 questions without a partner (15 yes, 1 no)" in printed
+    assert "39 of 43 groups with a yes and a no; 4 groups without a yes" in printed
     assert check_release(tmp_path / "out") == []
     loaded = mmrel.load(
         "all", split="adversarial", root=tmp_path / "out", cache_dir=str(tmp_path / "cache")

@@ -61,7 +61,7 @@ def test_a_changed_byte_in_any_file_is_named(built: Path, tmp_path: Path) -> Non
         shutil.rmtree(root)
 
 
-def test_problems_are_told_all_at_once_and_sorted(
+def test_all_problems_are_listed_at_once_and_sorted(
     release: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (release / "schema" / "taxonomy.json").write_text("{}")
@@ -85,8 +85,8 @@ def test_the_source_repository_is_no_release(capsys: pytest.CaptureFixture[str])
     printed = capsys.readouterr()
     assert printed.out == ""
     assert printed.err.splitlines() == [
-        f"upload.py check: {REPOSITORY}: this is the source repository, not a release; check its sample with: "
-        f"mmrel check {REPOSITORY} --sample"
+        f"upload.py check: {REPOSITORY}: this is the source repository, not a release; "
+        f"check its sample with: mmrel check {REPOSITORY} --sample"
     ]
     assert upload.main(["check", str(REPOSITORY), "--sample"]) == 0
     assert capsys.readouterr().out == f"{REPOSITORY}: 0 problems, 0 warnings\n"
@@ -102,9 +102,9 @@ def test_a_release_is_no_source_repository(built: Path, capsys: pytest.CaptureFi
 
 def test_no_release_at_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert upload.main(["check", str(tmp_path)]) == 1
-    said = capsys.readouterr().out.splitlines()
-    assert said[0] == "checksums.json: expected the index of a release, found no such file"
-    assert said[1] == f"{tmp_path}: 1 problems, 0 warnings"
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0] == "checksums.json: expected the index of a release, got no such file"
+    assert printed[1] == f"{tmp_path}: 1 problems, 0 warnings"
 
 
 WANTED = "expected version, note, and the sha256 and size of each file, got "
@@ -137,15 +137,17 @@ def test_a_broken_index(release: Path, content: str, capsys: pytest.CaptureFixtu
 def test_a_stray_file_beside_the_data(release: Path) -> None:
     # It used to end in a traceback, while croissant.json was looked at.
     (release / "data" / "real" / "notes.txt").write_text("")
-    expected = "data/real/notes.txt: expected data/<domain>/<split>.jsonl, -00000.tar or -00000-of-00001.parquet"
-    assert list_problems(seal(release)) == expected
+    assert list_problems(seal(release)) == (
+        "data/real/notes.txt: expected data/<domain>/<split>.jsonl, -00000.tar or "
+        "-00000-of-00001.parquet"
+    )
 
 
 @pytest.mark.parametrize(
     ("old", "new"), [("real/test", "real/valid"), ("sdxl/train", "cats/train")]
 )
 def test_a_domain_or_split_that_mmrel_does_not_have(release: Path, old: str, new: str) -> None:
-    # All three faces of it used to end in a traceback.
+    # All three formats of it used to end in a traceback.
     (release / "data" / new).parent.mkdir(exist_ok=True)
     for path in sorted((release / "data").glob(f"{old}*")):
         shutil.copy(path, release / "data" / f"{new}{path.name.removeprefix(old.split('/')[1])}")
@@ -157,7 +159,7 @@ def test_a_domain_or_split_that_mmrel_does_not_have(release: Path, old: str, new
 def test_a_description_that_is_missing_is_one_problem(release: Path) -> None:
     # The card was said to have no YAML.
     (release / "dataset_infos.json").unlink()
-    expected = "dataset_infos.json: missing; checksums.json or the layout of a release wants it"
+    expected = "dataset_infos.json: missing; checksums.json or the layout of a release requires it"
     assert list_problems(seal(release)) == expected
 
 
@@ -185,7 +187,7 @@ NO_SIZES = (-1, 1.0, "1", True, None)
     ],
 )
 def test_an_index_that_nobody_may_follow(release: Path, listed: dict[str, Any]) -> None:
-    # Each reader used to look at what it needed; a path out of the release was refused by push alone.
+    # Each reader checked only what it needed; push alone refused a path out of the release.
     edit_index(release, lambda index: index["files"].update(listed))
     with pytest.raises(mmrel.ReleaseError, match=WANTED):
         mmrel.Release(release)

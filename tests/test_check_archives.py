@@ -26,14 +26,12 @@ def test_categories_that_an_archive_does_not_hold(release: Path, categories: Any
     assert index["files"][name]["categories"] == ["spatial"]
     index["files"][name]["categories"] = categories
     (release / "checksums.json").write_text(json.dumps(index))
-    expected = (
-        f"checksums.json says that it holds the categories {categories}, it holds ['spatial']"
-    )
+    expected = f"expected the categories {categories} that checksums.json lists, got ['spatial']"
     assert f"{name}: {expected}" in list_problems(release)
 
 
 def test_names_that_agree_up_to_the_first_dot(release: Path) -> None:
-    # WebDataset readers made one sample of two pictures; `check` said nothing.
+    # WebDataset readers made one sample of two pictures; `check` reported nothing.
     def rename(text: bytes) -> bytes:
         return re.sub(rb"vg/VG_100K/10\.(jpg|json)", rb"vg/VG_100K/0.2.\1", text)
 
@@ -61,7 +59,9 @@ def test_names_that_agree_up_to_the_first_dot(release: Path) -> None:
             rows, table, use_dictionary=["image.bytes"], write_page_index=True, row_group_size=100
         )
     seal(release)
-    expected = "picture 'vg/VG_100K/0.2.jpg' agrees with 'vg/VG_100K/0.jpg' up to the first dot of its name"
+    expected = (
+        "picture 'vg/VG_100K/0.2.jpg' has the same name up to the first dot as 'vg/VG_100K/0.jpg'"
+    )
     assert expected in list_problems(release)
 
 
@@ -86,7 +86,8 @@ def test_truncated_archives(release: Path, built: Path) -> None:
 
 
 def test_archives_of_every_length_are_whole(tmp_path: Path) -> None:
-    # The end of an archive is padded; one block more or less used to be taken for a cut where the padding is full.
+    # The end of an archive is padded. One block more or less used to be taken for a cut if the
+    # padding is full.
     for blocks in range(24):
         path = tmp_path / "a.tar"
         records = [{"image_id": "a.jpg"}]

@@ -46,7 +46,7 @@ class TestCard:
         path = release / "dataset_infos.json"
         path.write_text(path.read_text().replace('"num_examples": 48', '"num_examples": 47'))
         seal(release)
-        assert "dataset_infos.json: expected what the files hold" in list_problems(release)
+        assert "dataset_infos.json: expected what the data files hold" in list_problems(release)
 
     @pytest.mark.parametrize("name", ["mmrel.py", "MMRel.py", "other.py"])
     def test_a_script_at_the_top(self, release: Path, name: str) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`check` on the JSON lines of a release, and on the three faces of a split."""
+"""`check` on the JSON lines of a release, and on the three formats of a split."""
 
 from __future__ import annotations
 
@@ -46,16 +46,16 @@ def test_question_ids_across_splits(release: Path) -> None:
     edit_record(
         release, lambda record: record.update(question_id=first["question_id"]), name="sdxl/test"
     )
-    expected = f"question_id {first['question_id']!r} stands already at data/real/test"
+    expected = f"question_id {first['question_id']!r} is already used at data/real/test"
     assert f"data/sdxl/test.jsonl:1: {expected}" in list_problems(release)
 
 
-def test_a_face_that_ends_before(release: Path) -> None:
+def test_a_format_with_fewer_pictures(release: Path) -> None:
     path = release / "data" / "real" / "test.jsonl"
     path.write_text("".join(line + "\n" for line in path.read_text().splitlines()[:-3]))
     seal(release)
     assert (
-        "expected the same pictures in all three faces, data/real/test.jsonl ends before"
+        "expected the same pictures in all three formats, got fewer in data/real/test.jsonl"
         in list_problems(release)
     )
 
@@ -84,7 +84,7 @@ def test_a_broken_line_is_one_problem(release: Path) -> None:
     assert line.startswith("data/real/test.jsonl:5: expected a JSON object")
 
 
-def test_the_face_that_ends_before_is_named(release: Path) -> None:
+def test_the_format_with_fewer_pictures_is_named(release: Path) -> None:
     # Where a split has several archives, the second of them was named for the tables.
     tables = sorted((release / "data" / "real").glob("test-*.parquet"))
     assert len(tables) > 1
@@ -92,7 +92,7 @@ def test_the_face_that_ends_before_is_named(release: Path) -> None:
     last = rows["image_id"][-1]
     edited = rows.filter(pc.not_equal(rows["image_id"], last))
     pq.write_table(edited, tables[-1], use_dictionary=["image.bytes"], write_page_index=True)
-    assert f"three faces, data/real/{tables[0].name} ends before" in list_problems(seal(release))
+    assert f"three formats, got fewer in data/real/{tables[0].name}" in list_problems(seal(release))
 
 
 def test_a_split_without_archives_and_tables(release: Path) -> None:
@@ -102,4 +102,4 @@ def test_a_split_without_archives_and_tables(release: Path) -> None:
     names = (
         "data/real/train.jsonl, data/real/train-00000.tar, data/real/train-00000-of-00001.parquet"
     )
-    assert f"expected the faces {names}, got data/real/train.jsonl" in list_problems(seal(release))
+    assert f"expected the files {names}, got data/real/train.jsonl" in list_problems(seal(release))

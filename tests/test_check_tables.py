@@ -79,7 +79,7 @@ class TestTables:
         )
 
     def test_pictures_once_per_row(self, release: Path) -> None:
-        assert "expected a dictionary of the pictures" in edit_table(
+        assert "expected a dictionary page of the pictures" in edit_table(
             release, lambda t: t, use_dictionary=False
         )
 

@@ -24,7 +24,7 @@ from tests.helpers.edit_release import list_problems, read_tar, seal, write_tar
 def test_relations_of_another_category_are_counted_as_audit_counts_them(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # Only `audit` said so; upstream's own questions hold some, so that they are a warning.
+    # Only `audit` reported them; upstream's own questions hold some, so that they are a warning.
     folder, root = make_sources(tmp_path / "sources"), tmp_path / "release"
     path = folder / "json" / "test.jsonl"
     verbs = itertools.cycle(("above", "bigger", "behind", "kiss"))
@@ -36,8 +36,8 @@ def test_relations_of_another_category_are_counted_as_audit_counts_them(
     assert found.count > 3
     (problem,) = [one for one in check_release(root) if "another category" in one.message]
     assert problem.is_warning
-    told = f"{found.count} questions with a relation of another category, for example "
-    assert problem.message.startswith(told)
+    expected = f"{found.count} questions with a relation of another category, for example "
+    assert problem.message.startswith(expected)
     assert problem.message.count("data/real/test.jsonl:") == 3
     assert upload.main(["check", str(root)]) == 0
     assert "build --drop impossible_triplet" in capsys.readouterr().out
@@ -76,13 +76,16 @@ class TestWarnings:
 
     def test_lengths_that_differ_by_one(self, tmp_path: Path) -> None:
         root = self.build(tmp_path, Image.new("RGB", (30, 20)), questions=40)
-        expected = "split test: column question_id: values of 2 and 3 characters; the Hub's viewer shows no statistics"
+        expected = (
+            "split test: column question_id: values of 2 and 3 characters; "
+            "the Hub's viewer shows no statistics"
+        )
         assert f"warning: config all, {expected}" in list_problems(root)
         assert f"warning: config real, {expected}" in list_problems(root)
         assert "column answer" not in list_problems(root)
 
     def test_widths_that_differ_by_one(self, tmp_path: Path) -> None:
-        # Widths were compared over all splits of a release, where others hid a difference of 1 in one split.
+        # Widths were compared over all splits, so others hid a difference of 1 in one split.
         folder = tmp_path / "vg" / "VG_100K"
         folder.mkdir(parents=True)
         lines = []

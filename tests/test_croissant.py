@@ -1,4 +1,4 @@
-"""croissant.json: it describes every data file of a release as it is, and `check` holds it against them."""
+"""croissant.json describes every data file of a release, and `check` compares it with them."""
 
 from __future__ import annotations
 
@@ -50,5 +50,5 @@ def test_check_refuses_one_that_says_something_else(release: Path, old: str, new
     seal(release)
     found = [problem for problem in check_release(release) if problem.where == "croissant.json"]
     assert [problem.message for problem in found] == [
-        "expected what the files hold; build the release again"
+        "expected what the data files hold; build the release again"
     ]

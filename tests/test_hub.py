@@ -58,7 +58,7 @@ print(count, size, int(peak) // 1024)
 
 @pytest.fixture
 def hub(tmp_path: Path):
-    """A Hub of its own for a test; nothing may have left the machine, and no token the Hub, when it ends."""
+    """A Hub for one test, which fails if a request left the machine or a token the Hub."""
     with LoopbackHub(tmp_path / "hub", delay=1.6) as hub:
         yield hub
     assert hub.external == []
@@ -72,7 +72,7 @@ def client(hub: LoopbackHub, tmp_path: Path) -> Client:
 
 
 def published(hub: LoopbackHub, repo_id: str = NAME, revision: str = "main") -> dict[str, bytes]:
-    """Path to content of every file that stands there, but what the Hub itself put there."""
+    """Return the content of each published file by path, without those that the Hub adds."""
     commit = hub.repo(repo_id).at(revision)
     assert commit
     files = {path: hub.object(blob.sha256).read_bytes() for path, blob in commit.files.items()}
@@ -191,7 +191,7 @@ def test_many_pages_of_files(hub: LoopbackHub, client: Client, release: Path) ->
     assert "0 added, 0 changed, 0 removed" in client.run("push", release, NAME).stdout
 
 
-def test_a_gitignore_that_stands_there_hides_nothing(
+def test_a_gitignore_on_the_hub_hides_nothing(
     hub: LoopbackHub, client: Client, release: Path
 ) -> None:
     hub.create(NAME)
@@ -261,7 +261,7 @@ def test_our_own_script_of_old_is_removed(hub: LoopbackHub, client: Client, rele
 def test_somebody_elses_checksums(hub: LoopbackHub, client: Client, release: Path) -> None:
     hub.create(NAME)
     hub.commit(NAME, {"checksums.json": b"[]"})
-    assert "none of ours" in refused(client, release)
+    assert "is not that of a release of MMRel" in refused(client, release)
 
 
 def test_private_is_not_public(hub: LoopbackHub, client: Client, release: Path) -> None:
@@ -269,10 +269,10 @@ def test_private_is_not_public(hub: LoopbackHub, client: Client, release: Path) 
     assert "exists and is public" in refused(client, release, "--private")
 
 
-def test_tag_that_stands_elsewhere(hub: LoopbackHub, client: Client, release: Path) -> None:
+def test_a_tag_of_another_revision(hub: LoopbackHub, client: Client, release: Path) -> None:
     repo = hub.create(NAME)
     repo.tags["v1.0.0"] = repo.branches["main"]
-    assert "tag v1.0.0 of NS/MMRel stands at" in refused(client, release, "--tag", "v1.0.0")
+    assert "tag v1.0.0 of NS/MMRel points to" in refused(client, release, "--tag", "v1.0.0")
 
 
 def test_pull_requests_have_limits(client: Client, release: Path) -> None:
@@ -337,11 +337,11 @@ def test_messages_and_logs_are_clean(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", "not-of-the-usual-form")
-    told = hub_calls.redact(
+    cleaned = hub_calls.clean(
         "GET https://store/x?signature=secret with not-of-the-usual-form or hf_abcdefghij"
     )
-    assert told == "GET https://store/x?… with <token> or <token>"
-    with hub_calls.bounded(1.0), caplog.at_level(logging.WARNING):
+    assert cleaned == "GET https://store/x?… with <token> or <token>"
+    with hub_calls.hub_session(1.0), caplog.at_level(logging.WARNING):
         logging.getLogger("huggingface_hub.utils._http").addHandler(caplog.handler)
         logging.getLogger("huggingface_hub.utils._http").warning(
             "PUT %s", "http://store/x?signature=secret"
@@ -354,7 +354,7 @@ def test_messages_and_logs_are_clean(
 def test_every_call_has_a_timeout() -> None:
     from huggingface_hub.utils import get_session
 
-    with hub_calls.bounded(7.0):
+    with hub_calls.hub_session(7.0):
         timeout = get_session().timeout
         assert (timeout.connect, timeout.read, timeout.write, timeout.pool) == (7.0, 7.0, 7.0, 7.0)
     assert get_session().timeout.read is None
@@ -372,7 +372,10 @@ def test_hostile_paths(release: Path, path: str) -> None:
 def test_a_release_whose_index_is_broken(client: Client, release: Path) -> None:
     # Where `check` was left out, as by verify, this was a traceback.
     (release / "checksums.json").write_text('{"version": "1.0.0", "note": null, "files": {"a": 1}}')
-    says = "checksums.json: expected version, note, and the sha256 and size of each file, got TypeError"
+    says = (
+        "checksums.json: expected version, note, and the sha256 and size of each file, "
+        "got TypeError"
+    )
     assert says in refused(client, release)
     done = client.run("verify", release, NAME)
     assert done.returncode == 1
@@ -389,7 +392,7 @@ def test_progress_bars_are_for_terminals(monkeypatch: pytest.MonkeyPatch) -> Non
     enable_progress_bars()
     for is_terminal in (False, True):
         monkeypatch.setattr(sys.stderr, "isatty", lambda answer=is_terminal: answer)
-        with hub_calls.bounded(1.0):
+        with hub_calls.hub_session(1.0):
             assert are_progress_bars_disabled() != is_terminal
         assert not are_progress_bars_disabled()
 
@@ -443,7 +446,7 @@ def test_verify_without_repository(client: Client, release: Path) -> None:
 def test_builder_streams_from_the_hub(
     hub: LoopbackHub, client: Client, tmp_path: Path, kind: str
 ) -> None:
-    """An archive is read as it comes; where that breaks in the middle, the rest is asked for again."""
+    """An archive is streamed; if the connection breaks, the rest is requested again."""
     release = make_large_release(tmp_path / "large", pictures=3)
     client.run("push", release, NAME)
     hub.rules.append(Rule("object", kind))  # in the midst of the archive
@@ -489,6 +492,7 @@ def test_what_would_leave_the_machine_is_seen(tmp_path: Path) -> None:
     with LoopbackHub(tmp_path / "hub") as hub:
         client = Client(hub, tmp_path / "home")
         client.python(
-            "import urllib.request as r\ntry: r.urlopen('https://example.org')\nexcept OSError: pass"
+            "import urllib.request as r\n"
+            "try: r.urlopen('https://example.org')\nexcept OSError: pass"
         )
         assert hub.external == ["CONNECT example.org:443"]

@@ -1,4 +1,4 @@
-"""`build --hub-eval`: eval.yaml and the config that it needs, beside a release that is otherwise the same."""
+"""`build --hub-eval`: eval.yaml and its config, in a release that is otherwise the same."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import yaml
 from PIL import Image
 
 import upload
-from mmrel_kit.build.hub_eval import make_uri
-from mmrel_kit.card.hub_eval import KEPT, MAX_SIDE, PATTERN
+from mmrel_kit.build.hub_eval import make_data_uri
+from mmrel_kit.card.hub_eval import MAX_SIDE, METADATA, PATTERN
 from mmrel_kit.check.release import check_release
 from mmrel_kit.questions.records import make_prompt
 from tests.conftest import make_sources
@@ -48,7 +48,7 @@ def test_the_release_passes_check_and_lists_the_config(evaluated: Path) -> None:
 
 
 def test_the_card_says_what_the_hubs_evaluation_is(evaluated: Path, built: Path) -> None:
-    # A release had the files, and its card said nothing of them.
+    # A release had the files, and its card did not mention them.
     text = " ".join((evaluated / "README.md").read_text("utf-8").split())
     for words in (
         "`eval.yaml`",
@@ -77,7 +77,7 @@ def test_the_config_holds_the_yes_no_questions_with_pictures_as_data_uris(
     assert [row["question_id"] for row in rows] == [record["question_id"] for record in records]
     for row, record in zip(rows, records, strict=True):
         assert (row["input"], row["target"]) == (make_prompt(record), record["answer"])
-        assert {name: row[name] for name in KEPT} == {name: record[name] for name in KEPT}
+        assert {name: row[name] for name in METADATA} == {name: record[name] for name in METADATA}
         head, _, data = row["image"].partition(",")
         assert re.fullmatch(r"data:image/(jpeg|png);base64", head)
         Image.open(io.BytesIO(base64.b64decode(data))).load()
@@ -100,16 +100,26 @@ def test_the_other_configs_load_as_before(evaluated: Path, tmp_path: Path) -> No
 def test_large_pictures_are_made_smaller(size: tuple[int, int], expected: tuple[int, int]) -> None:
     buffer = io.BytesIO()
     Image.new("RGB", size, "red").save(buffer, "PNG")
-    data = base64.b64decode(make_uri(buffer.getvalue(), "here").partition(",")[2])
+    data = base64.b64decode(make_data_uri(buffer.getvalue(), "here").partition(",")[2])
     assert Image.open(io.BytesIO(data)).size == expected
     assert (data == buffer.getvalue()) == (max(size) <= MAX_SIDE)
 
 
 @pytest.mark.parametrize(
-    ("answer", "said"),
-    [("Yes", "yes"), ("no.", "no"), ("**No**, it", "no"), ("The answer is: yes", "yes"), ("Answer: No", "no"),
-     ("", None), ("Noticeable", None), ("I see no dog", None)],
-)  # fmt: skip
-def test_the_pattern_reads_answers_that_lead_with_yes_or_no(answer: str, said: str | None) -> None:
+    ("answer", "verdict"),
+    [
+        ("Yes", "yes"),
+        ("no.", "no"),
+        ("**No**, it", "no"),
+        ("The answer is: yes", "yes"),
+        ("Answer: No", "no"),
+        ("", None),
+        ("Noticeable", None),
+        ("I see no dog", None),
+    ],
+)
+def test_the_pattern_reads_answers_that_begin_with_yes_or_no(
+    answer: str, verdict: str | None
+) -> None:
     match = re.search(PATTERN, answer, re.IGNORECASE)
-    assert (match[1].lower() if match else None) == said
+    assert (match[1].lower() if match else None) == verdict

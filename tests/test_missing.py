@@ -27,12 +27,16 @@ def test_missing_pictures_are_listed(
         tmp_path / "out",
     ]
     assert upload.main(["build", *map(str, arguments)]) == 1
-    told = capsys.readouterr().err
-    assert "picture 'Dall-E_generated/action/16.png' is missing" not in told  # ids have five digits
-    assert "adversarial.jsonl:" in told
-    assert f"dalle: 8 pictures of 24 questions in {sources / 'json' / 'test.jsonl'}" in told
-    assert f"sdxl: 8 pictures of 24 questions in {sources / 'json' / 'adversarial.jsonl'}" in told
-    assert "32 pictures are missing" in told
+    printed = capsys.readouterr().err
+    assert (
+        "picture 'Dall-E_generated/action/16.png' is missing" not in printed
+    )  # ids have five digits
+    assert "adversarial.jsonl:" in printed
+    assert f"dalle: 8 pictures of 24 questions in {sources / 'json' / 'test.jsonl'}" in printed
+    assert (
+        f"sdxl: 8 pictures of 24 questions in {sources / 'json' / 'adversarial.jsonl'}" in printed
+    )
+    assert "32 pictures are missing" in printed
     assert not list(tmp_path.glob("out*"))
 
 
@@ -72,7 +76,7 @@ def test_a_release_without_missing_pictures_says_so(
 def test_no_picture_at_all(sources: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(
-        InputError, match="expected pictures in .*, found none of those asked about"
+        InputError, match="expected pictures in .*, got none that a question is about"
     ):
         build_release(
             Job(

@@ -20,7 +20,7 @@ from PIL import Image
 
 import upload
 from benchmarks.standin import make_standin
-from mmrel_kit.build import pack
+from mmrel_kit.build import shards
 from mmrel_kit.build.job import Job, build_release, build_share, finish_release
 from mmrel_kit.check.release import check_release
 from mmrel_kit.files import InputError, Share
@@ -143,13 +143,13 @@ def test_a_killed_build_resumes(
 def record_tables(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Return a list to which the path of each table is added when it is written."""
     written: list[Path] = []
-    real = pack.TableWriter
+    real = shards.TableWriter
 
-    def write(path: Path) -> pack.TableWriter:
+    def write(path: Path) -> shards.TableWriter:
         written.append(path)
         return real(path)
 
-    monkeypatch.setattr(pack, "TableWriter", write)
+    monkeypatch.setattr(shards, "TableWriter", write)
     return written
 
 
@@ -214,7 +214,7 @@ def test_shares_are_joined_by_finish(
     assert upload.main(["build", *arguments, "--shard", "2/3"]) == 0
     assert upload.main(["finish", "--out", str(tmp_path / "out")]) == 1
     error = capsys.readouterr().err
-    assert "expected all shards, 4 of 6 are not packed, dalle-adversarial-00000" in error
+    assert "expected all shards, 4 of 6 are missing, dalle-adversarial-00000" in error
     for share in ("1/3", "3/3", "1/3"):
         assert upload.main(["build", *arguments, "--shard", share]) == 0
     assert upload.main(["finish", "--out", str(tmp_path / "out")]) == 0
@@ -224,7 +224,7 @@ def test_shares_are_joined_by_finish(
         upload.main(["build", *arguments, "--shard", "4/3"])
     assert "expected I/N with 1 <= I <= N, such as 3/64, got '4/3'" in capsys.readouterr().err
     assert upload.main(["finish", "--out", str(tmp_path / "nothing")]) == 1
-    assert "expected the plan of a build, found none" in capsys.readouterr().err
+    assert "expected the plan of a build, got none" in capsys.readouterr().err
 
 
 def test_workers_end_when_their_parent_is_killed(sources: Path, tmp_path: Path) -> None:

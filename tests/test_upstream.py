@@ -42,4 +42,4 @@ def test_a_folder_that_is_not_there(tmp_path: Path, capsys: Any) -> None:
     assert upload.main(["fetch", str(tmp_path / "dowloads")]) == 1
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert "expected a folder of downloads, found no folder" in captured.err
+    assert "expected a folder of downloads, got no folder" in captured.err

@@ -19,7 +19,7 @@ import mmrel
 import upload
 from mmrel_kit.build.job import Job, build_release
 from mmrel_kit.check.release import check_release, check_sample
-from mmrel_kit.check.viewer import Statistics
+from mmrel_kit.check.viewer import ViewerStatistics
 from mmrel_kit.pictures.sources import PictureFolder
 from mmrel_kit.questions.table import pad_source
 from tests.conftest import REPOSITORY, make_sources
@@ -94,7 +94,7 @@ def test_the_rule_of_the_viewer(lengths: list[int], rows: int, fails: bool) -> N
         f"{number:04d}".rjust(length, "x") for number, length in enumerate(lengths)
     ]
     values = texts + texts[:1] * (rows - len(texts))
-    statistics = Statistics()
+    statistics = ViewerStatistics()
     for value in values:
         statistics.add_text("real", "test", "question_id", value)
     assert bool(list(statistics.find_failures())) == fails == breaks_viewer(values)
@@ -102,7 +102,7 @@ def test_the_rule_of_the_viewer(lengths: list[int], rows: int, fails: bool) -> N
 
 def test_null_counts_as_a_distinct_value() -> None:
     # Ten texts and a null are eleven distinct values, so that the viewer draws their lengths.
-    statistics = Statistics()
+    statistics = ViewerStatistics()
     for value in [*(f"{number:0{5 + number % 2}d}" for number in range(10)), None]:
         statistics.add_text("real", "test", "style", value)
     (failure,) = statistics.find_failures()
@@ -110,7 +110,7 @@ def test_null_counts_as_a_distinct_value() -> None:
 
 
 def test_the_config_all_adds_up_the_domains() -> None:
-    statistics = Statistics()
+    statistics = ViewerStatistics()
     for number in range(40):
         statistics.add_text("real", "test", "question_id", f"{number:05d}")
         statistics.add_text("sdxl", "test", "question_id", f"{number:06d}")
@@ -118,7 +118,7 @@ def test_the_config_all_adds_up_the_domains() -> None:
     statistics.add_width("real", "test", "image", 100)
     statistics.add_width("sdxl", "test", "image", 101)
     assert list(statistics.find_failures()) == []
-    statistics.unite(mmrel.DOMAINS)
+    statistics.add_config_all()
     width, length = statistics.find_failures()
     assert (width.config, width.split, width.column) == ("all", "test", "image")
     assert (width.unit, width.least, width.most) == ("pixels", 100, 101)

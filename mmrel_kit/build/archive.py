@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write the archives of a release: WebDataset shards with each picture once, behind its records."""
+"""Write the archives of a release: WebDataset shards, each picture once, after its records."""
 
 from __future__ import annotations
 
@@ -18,33 +18,32 @@ def records_member(image_id: str) -> str:
     return image_id.rpartition(".")[0] + ".json"
 
 
-def sample_key(image_id: str) -> str:
-    """Return what WebDataset readers call a picture: its path, up to the first dot of its name.
+def make_sample_key(image_id: str) -> str:
+    """Return the key of a picture to WebDataset readers: its path up to the first dot of its name.
 
-    >>> sample_key("Dall-E_generated/v1.2/00001.left.png")
+    >>> make_sample_key("Dall-E_generated/v1.2/00001.left.png")
     'Dall-E_generated/v1.2/00001'
     """
     folder, slash, name = image_id.rpartition("/")
     return folder + slash + name.partition(".")[0]
 
 
-def describe_merge(image_id: str, other: str) -> str:
-    """Return what is wrong with two pictures of one `sample_key`, and what to do."""
+def describe_key_clash(image_id: str, other: str) -> str:
+    """Return the message for two pictures that have the same key to WebDataset readers."""
     return (
-        f"picture {image_id!r} agrees with {other!r} up to the first dot of its name, and "
-        "WebDataset readers would merge them; rename one of the files, and its path in the "
-        "annotations"
+        f"picture {image_id!r} has the same name up to the first dot as {other!r}, and WebDataset "
+        "readers would merge them; rename one of the files, and its path in the annotations"
     )
 
 
 class ArchiveWriter:
-    """Writes a shard: the records about each picture as a JSON array, then the picture.
+    """Writes an archive: for each picture its records as a JSON array, then the picture.
 
-    The same pictures give the same bytes.
+    The same input gives the same bytes.
     """
 
     def __init__(self, path: Path) -> None:
-        # Closed by __exit__.
+        # __exit__ closes it.
         self._archive = tarfile.open(path, "w", format=tarfile.PAX_FORMAT)  # noqa: SIM115
 
     def __enter__(self) -> ArchiveWriter:
@@ -62,14 +61,14 @@ class ArchiveWriter:
         """Add a picture.
 
         Args:
-            image_id: its path.
+            image_id: path of the picture.
             records: the records about it, each as JSON.
-            data: its bytes.
+            data: bytes of the picture.
         """
         array = f"[{', '.join(records)}]\n"
         self._add_member(records_member(image_id), array.encode())
         self._add_member(image_id, data)
-        # tarfile remembers every member that it has written.
+        # Keep memory constant: tarfile stores every member that it has written.
         self._archive.members = []  # type: ignore[attr-defined]
 
     def _add_member(self, name: str, data: bytes) -> None:

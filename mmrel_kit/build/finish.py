@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Finish a release: join its shards, write what is beside the data, and put it in its place."""
+"""Finish a release: join its shards, write the files beside them, and move it into place."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ import mmrel
 from mmrel_kit.audit.findings import audit_release
 from mmrel_kit.audit.render import render_blocks
 from mmrel_kit.build.hub_eval import write_hub_eval
-from mmrel_kit.build.pack import make_versions
+from mmrel_kit.build.shards import list_versions
 from mmrel_kit.card import croissant
-from mmrel_kit.card.facts import merge_facts
 from mmrel_kit.card.hub_eval import find_splits
 from mmrel_kit.card.readme import (
     EXAMPLE,
     TEMPLATE,
-    Generated,
-    fill_template,
-    generate,
+    CardContent,
+    make_card_content,
     make_dataset_infos,
     make_example_picture,
     make_row,
-    read_generated,
+    read_card,
+    render_card,
 )
+from mmrel_kit.card.stats import merge_stats
 from mmrel_kit.files import (
     INDEX,
     PROJECT,
@@ -43,117 +43,121 @@ from mmrel_kit.pictures.archives import read_archives
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from mmrel_kit.build.pack import Part, Workplace
-    from mmrel_kit.build.plan import Plan
-    from mmrel_kit.card.facts import Facts
+    from mmrel_kit.build.plan import BuildPlan
+    from mmrel_kit.build.shards import ShardManifest, WorkFolder
+    from mmrel_kit.card.stats import SplitStats
     from mmrel_kit.questions.table import PairCounts
 
 CARD = "README.md"
 MISSING = "missing.jsonl"
 
 
-class Built(NamedTuple):
-    """What a build made.
+class BuildSummary(NamedTuple):
+    """The contents of a finished release, for the report of the build.
 
     Attributes:
-        facts: of each split.
-        pairs: of the yes/no questions, by split and category.
+        stats: of each split.
+        pairs: counts of yes/no questions with a partner, by split and category.
         left_out: a sentence on the questions that were left out, or None.
-        assumed: how many questions of an annotation file went to `test`, as nothing names a split.
+        assumed: number of questions that became `test` because neither their records nor the file
+            name a split, by annotation file.
     """
 
-    facts: list[Facts]
+    stats: list[SplitStats]
     pairs: dict[tuple[str, str], PairCounts]
     left_out: str | None
     assumed: dict[str, int]
 
 
 def check_out(out: Path) -> None:
-    """Check that nothing but a release would be lost in `out`.
+    """Check that replacing `out` deletes nothing but a release.
 
     Raises:
-        InputError: it is a file, or holds files that are not a release's.
+        InputError: `out` is a file, or has files that do not belong to a release.
     """
     if not out.exists():
         return
     if not out.is_dir():
-        wanted = "expected a folder or nothing, got a file"
-        raise InputError(f"{out}: {wanted}; name another --out")
-    found = {path.relative_to(out).as_posix() for path in out.rglob("*") if not path.is_dir()}
+        raise InputError(f"{out}: expected a folder or nothing, got a file; name another --out")
+    existing = {path.relative_to(out).as_posix() for path in out.rglob("*") if not path.is_dir()}
     try:
         listed = {*mmrel.Release(out).files, INDEX}
     except (OSError, mmrel.ReleaseError):
         listed = set()
-    foreign = sorted(found - listed)
+    foreign = sorted(existing - listed)
     if foreign:
-        number = f"{len(foreign)} files that no {INDEX} lists"
-        wanted = f"expected nothing or a release there, found {foreign[0]!r} ({number})"
-        raise InputError(f"{out}: {wanted}; name another --out or empty it")
+        raise InputError(
+            f"{out}: expected nothing or a release, got {foreign[0]!r} ({len(foreign)} files that "
+            f"no {INDEX} lists); name another --out or empty it"
+        )
 
 
-def join_parts(plan: Plan, work: Workplace, parts: Sequence[Part]) -> Built:
-    """Join the shards of a release with all that is beside them, and move it to its place."""
-    parts = sorted(parts, key=lambda part: part.name)
-    facts = merge_facts(part.facts for part in parts)
-    files = {name: described for part in parts for name, described in part.files.items()}
-    _clear(work.release, set(files))
-    _join_records(work, parts)
+def join_shards(
+    plan: BuildPlan, work: WorkFolder, manifests: Sequence[ShardManifest]
+) -> BuildSummary:
+    """Join the shards of a release, write all other files, and move it into place."""
+    release = work.release
+    manifests = sorted(manifests, key=lambda manifest: manifest.name)
+    stats = merge_stats(manifest.stats for manifest in manifests)
+    files: dict[str, dict[str, Any]] = {}
+    for manifest in manifests:
+        files.update(manifest.files)
+    _delete_leftovers(release, set(files))
+    _join_records(work, manifests)
     left_out = plan.get_meta("left out")
-    sentences = filter(None, (plan.get_meta("note"), left_out))
-    note = " ".join(sentences) or None
-    _write_texts(plan, work.release, facts)
+    note = " ".join(filter(None, (plan.get_meta("note"), left_out))) or None
+    _write_documents(plan, release, stats)
     if plan.get_meta("hub eval"):
-        write_hub_eval(work.release)
-    for path in sorted(work.release.rglob("*")):
-        name = path.relative_to(work.release).as_posix()
+        write_hub_eval(release)
+    for path in sorted(release.rglob("*")):
+        name = path.relative_to(release).as_posix()
         if path.is_file() and name not in files:
             files[name] = describe_file(path)
-    described = croissant.make_croissant(facts, files, note)
-    (work.release / croissant.NAME).write_text(described, "utf-8", newline="\n")
-    files[croissant.NAME] = describe_file(work.release / croissant.NAME)
-    (work.release / INDEX).write_text(make_index(files, note), "utf-8", newline="\n")
-    _write_card(work.release, facts, note)
-    built = Built(facts, plan.count_pairs(), left_out, plan.get_meta("assumed") or {})
-    _replace_folder(work.release, work.out)
+    _write_text(release / croissant.NAME, croissant.make_croissant(stats, files, note))
+    files[croissant.NAME] = describe_file(release / croissant.NAME)
+    _write_text(release / INDEX, make_index(files, note))
+    _write_card(release, stats, note)
+    summary = BuildSummary(stats, plan.count_pairs(), left_out, plan.get_meta("assumed") or {})
+    _replace_folder(release, work.out)
     shutil.rmtree(work.root)
-    return built
+    return summary
 
 
 def make_index(files: dict[str, dict[str, Any]], note: str | None) -> str:
-    """Return the text of checksums.json: sha256 and size of each file, and what wrote them."""
+    """Return the text of checksums.json: version, note, and sha256 and size of each file."""
     index = {
         "name": "mmrel",
         "version": mmrel.__version__,
         "note": note,
-        "written_by": make_versions(),
+        "written_by": list_versions(),
         "files": dict(sorted(files.items())),
     }
-    return _dump(index)
+    return _format_index(index)
 
 
-def renew_file(release: Path, name: str, data: bytes) -> None:
-    """Write a file of a release anew, and what checksums.json says of it."""
+def replace_file(release: Path, name: str, data: bytes) -> None:
+    """Replace a file of a release, and its entry in checksums.json."""
     index = mmrel.parse_index((release / INDEX).read_bytes())
     write_bytes(release / name, data)
     index["files"][name] = describe_file(release / name)
     index["files"] = dict(sorted(index["files"].items()))
-    write_bytes(release / INDEX, _dump(index).encode())
+    write_bytes(release / INDEX, _format_index(index).encode())
 
 
-def renew_card(release: Path, blocks: Mapping[str, str]) -> None:
-    """Put other blocks into the card of a release, such as those of an audit, by their names."""
+def update_card(release: Path, blocks: Mapping[str, str]) -> None:
+    """Replace some blocks in the card of a release, such as those of an audit, by name."""
     card = (release / CARD).read_text("utf-8")
-    generated = read_generated(card)
-    renewed = Generated(generated.front, {**generated.blocks, **blocks})
-    renew_file(release, CARD, fill_template(card, renewed, of_project=True).encode())
+    old = read_card(card)
+    new = CardContent(old.front_matter, {**old.blocks, **blocks})
+    replace_file(release, CARD, render_card(card, new, keep_project=True).encode())
 
 
-def _dump(index: dict[str, Any]) -> str:
+def _format_index(index: dict[str, Any]) -> str:
     return json.dumps(index, indent=2, ensure_ascii=False) + "\n"
 
 
-def _clear(release: Path, keep: set[str]) -> None:
-    """Delete leftovers of an interrupted build, with other input or while it finished."""
+def _delete_leftovers(release: Path, keep: set[str]) -> None:
+    """Delete what earlier builds left, with other input or interrupted while finishing."""
     for path in sorted(release.rglob("*"), reverse=True):
         if path.is_dir():
             if not any(path.iterdir()):
@@ -162,44 +166,47 @@ def _clear(release: Path, keep: set[str]) -> None:
             path.unlink()
 
 
-def _join_records(work: Workplace, parts: Sequence[Part]) -> None:
-    """Append the records of each shard to those of its split."""
-    for part in parts:
-        split = work.release / "data" / part.facts.domain / f"{part.facts.split}.jsonl"
-        shard = work.parts / f"{part.name}.jsonl"
-        with open(split, "ab") as lines, open(shard, "rb") as records:
+def _join_records(work: WorkFolder, manifests: Sequence[ShardManifest]) -> None:
+    """Append the records of each shard to the JSON lines of its split."""
+    for manifest in manifests:
+        stats = manifest.stats
+        target = work.release / "data" / stats.domain / f"{stats.split}.jsonl"
+        source = work.shards / f"{manifest.name}.jsonl"
+        with open(target, "ab") as lines, open(source, "rb") as records:
             shutil.copyfileobj(records, lines)
 
 
-def _write_texts(plan: Plan, release: Path, facts: list[Facts]) -> None:
-    """Write what a release has beside its data."""
+def _write_documents(plan: BuildPlan, release: Path, stats: list[SplitStats]) -> None:
+    """Write schema, licence, loader, the list of missing pictures and dataset_infos.json."""
     for name in (*SCHEMAS, "LICENSE"):
         _copy(PROJECT / name, release / name)
     _copy(Path(mmrel.__file__), release / "loader" / "mmrel.py")
     if plan.get_meta("missing"):
-        write_json_lines(release / MISSING, (missing._asdict() for missing in plan.missing()))
-    infos = make_dataset_infos(facts)
-    (release / "dataset_infos.json").write_text(infos, "utf-8", newline="\n")
+        write_json_lines(
+            release / MISSING, (missing._asdict() for missing in plan.missing_pictures())
+        )
+    _write_text(release / "dataset_infos.json", make_dataset_infos(stats))
 
 
-def _write_card(release: Path, facts: list[Facts], note: str | None) -> None:
-    """Write the card, with an example and an audit of the release.
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text, "utf-8", newline="\n")
 
-    checksums.json is valid before and after.
-    """
+
+def _write_card(release: Path, stats: list[SplitStats], note: str | None) -> None:
+    """Write the card, with an example and an audit of the release, whose index must exist."""
     record, picture = _find_example(mmrel.Release(release))
-    renew_file(release, EXAMPLE, make_example_picture(picture, record["image_id"]))
+    replace_file(release, EXAMPLE, make_example_picture(picture, record["image_id"]))
     audited = render_blocks(audit_release(release, thorough=False))
     blocks = {**audited, "row": make_row(record)}
-    generated = generate(facts, note, blocks, find_splits(release))
-    card = fill_template(TEMPLATE.read_text("utf-8"), generated)
-    renew_file(release, CARD, card.encode())
+    content = make_card_content(stats, note, blocks, find_splits(release))
+    card = render_card(TEMPLATE.read_text("utf-8"), content)
+    replace_file(release, CARD, card.encode())
 
 
 def _find_example(release: mmrel.Release) -> tuple[dict[str, Any], bytes]:
-    """Return a question, of a true relation where there is one, and the bytes of its picture."""
+    """Return a question, if possible one answered yes, and the bytes of its picture."""
     archives = [name for names in release.archives("all").values() for name in names]
-    # MMRel's own pictures first: those of the other domains have owners and terms of their own.
+    # Prefer MMRel's own pictures: those of the other domains have their own owners and terms.
     archives.sort(key=lambda name: mmrel.DOMAINS.index(name.split("/")[1]), reverse=True)
     records, picture = next(read_archives(release, archives))
     for record in records:
@@ -213,12 +220,12 @@ def _copy(source: Path, target: Path) -> None:
     shutil.copyfile(source, target)
 
 
-def _replace_folder(work: Path, out: Path) -> None:
-    """Put the finished folder in place; an older release goes only once the new one can follow."""
+def _replace_folder(new: Path, out: Path) -> None:
+    """Move the finished folder into place; delete an older release only after that."""
     if not out.exists():
-        os.rename(work, out)
+        os.rename(new, out)
         return
     old = make_temporary_path(out)
     os.rename(out, old)
-    os.rename(work, out)
+    os.rename(new, out)
     shutil.rmtree(old, ignore_errors=True)

@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write and read the tables of hub_eval/, which the Hub's own evaluation reads.
-
-card/hub_eval.py describes them.
-"""
+"""Write and read the tables of hub_eval/ for the Hub's own evaluation (see `card.hub_eval`)."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ from PIL import Image
 
 import mmrel
 from mmrel_kit.build.tables import GROUP_ROWS
-from mmrel_kit.card.hub_eval import CONFIG, KEPT, MAX_SIDE, SPLITS, find_splits, make_eval
+from mmrel_kit.card.hub_eval import CONFIG, MAX_SIDE, METADATA, SPLITS, find_splits, make_eval
 from mmrel_kit.pictures.validate import check_picture
 from mmrel_kit.questions.records import make_prompt
 
@@ -24,28 +21,29 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-QUALITY = 90
+QUALITY = 90  # of JPEG
 
 
 def write_hub_eval(root: Path) -> None:
-    """Write eval.yaml and hub_eval/ into the folder of a release whose data/ is complete."""
+    """Write eval.yaml and hub_eval/ of a release from its archives."""
     import yaml
 
     (root / CONFIG).mkdir()
-    schema = pa.schema([(name, pa.string()) for name in ("image", "input", "target", *KEPT)])
+    schema = pa.schema([(name, pa.string()) for name in ("image", "input", "target", *METADATA)])
     for split in SPLITS:
         archives = sorted(root.glob(f"data/*/{split}-*.tar"))
-        if archives:
-            path = root / CONFIG / f"{split}-00000-of-00001.parquet"
-            with pq.ParquetWriter(path, schema, dictionary_pagesize_limit=1 << 30) as writer:
-                for rows in _cut(_read_rows(archives)):
-                    writer.write_table(pa.Table.from_pylist(rows, schema), len(rows))
+        if not archives:
+            continue
+        path = root / CONFIG / f"{split}-00000-of-00001.parquet"
+        with pq.ParquetWriter(path, schema, dictionary_pagesize_limit=1 << 30) as writer:
+            for rows in _group_rows(_read_rows(archives)):
+                writer.write_table(pa.Table.from_pylist(rows, schema), len(rows))
     text = yaml.safe_dump(make_eval(find_splits(root)), sort_keys=False, width=120)
     (root / "eval.yaml").write_text(text, "utf-8", newline="\n")
 
 
 def read_texts(root: Path) -> Iterator[tuple[str, str, str | None]]:
-    """Yield split, column and text of each cell, but for the pictures."""
+    """Yield split, column and text of each cell; skip the pictures."""
     for split in find_splits(root):
         for path in sorted(root.glob(f"{CONFIG}/{split}-*.parquet")):
             with pq.ParquetFile(path) as file:
@@ -56,10 +54,15 @@ def read_texts(root: Path) -> Iterator[tuple[str, str, str | None]]:
                             yield split, column, value
 
 
-def make_uri(data: bytes, where: str) -> str:
-    """Return a picture as a data URI.
+def make_data_uri(data: bytes, where: str) -> str:
+    """Return a picture as a data URI; scale a large one down, as JPEG.
 
-    Its bytes stay as they are where it is small enough; else it is scaled down, as JPEG.
+    Args:
+        data: bytes of the picture.
+        where: name of the picture, for errors.
+
+    Raises:
+        InputError: the picture is damaged.
     """
     image = check_picture(data, where)
     media_type = Image.MIME[str(image.format)]
@@ -73,22 +76,23 @@ def make_uri(data: bytes, where: str) -> str:
 
 
 def _read_rows(archives: list[Path]) -> Iterator[dict[str, Any]]:
+    """Yield a row for each yes/no question."""
     for path in archives:
         with open(path, "rb") as file:
             for records, data in mmrel.read_archive(file, path.name, path.stat().st_size):
-                asked = [record for record in records if record["task"] == "discriminative"]
-                uri = make_uri(data, f"{path}: {records[0]['image_id']}") if asked else ""
-                for record in asked:
-                    kept = {name: record[name] for name in KEPT}
-                    yield {
-                        "image": uri,
-                        "input": make_prompt(record),
-                        "target": record["answer"],
-                        **kept,
-                    }
+                yes_no = [record for record in records if record["task"] == "discriminative"]
+                if not yes_no:
+                    continue
+                uri = make_data_uri(data, f"{path}: {records[0]['image_id']}")
+                for record in yes_no:
+                    row = {"image": uri, "input": make_prompt(record), "target": record["answer"]}
+                    for name in METADATA:
+                        row[name] = record[name]
+                    yield row
 
 
-def _cut(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+def _group_rows(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    """Cut rows into row groups, only between pictures."""
     group: list[dict[str, Any]] = []
     for row in rows:
         if len(group) >= GROUP_ROWS and row["image_id"] != group[-1]["image_id"]:

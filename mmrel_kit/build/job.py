@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Build a release: plan, pack shard by shard, finish.
+"""Build a release: plan it, write its shards, finish it.
 
-The output folder is replaced only after the build succeeds. All work is done in `<out>.partial`,
-in steps that leave a mark only when they are whole: the plan, each shard, the release. So a build
-may be killed at any moment, and another one with the same arguments goes on from there. Shards
-need nothing of each other: processes of one machine (`workers`) or of many (`build_share`, then
-`finish_release`) may pack them.
+The output folder is replaced only after the build succeeds. All work happens in `<out>.partial`, in
+atomic steps: the plan, each shard, the release. So a build may be killed at any moment, and the
+next one with the same arguments resumes it. Shards are independent: processes of one machine
+(`workers`) or of many (`build_share`, then `finish_release`) may write them.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 import mmrel
 from mmrel_kit.audit.findings import drop_questions
-from mmrel_kit.build.finish import MISSING, Built, check_out, join_parts
-from mmrel_kit.build.pack import Part, Workplace, read_part
-from mmrel_kit.build.plan import SHARD_BYTES, Plan
-from mmrel_kit.build.workers import pack_shards
+from mmrel_kit.build.finish import MISSING, BuildSummary, check_out, join_shards
+from mmrel_kit.build.plan import SHARD_BYTES, BuildPlan
+from mmrel_kit.build.shards import ShardManifest, WorkFolder, read_manifest
+from mmrel_kit.build.workers import write_shards
 from mmrel_kit.files import MAX_LISTED_PROBLEMS, InputError, write_atomically
 from mmrel_kit.questions.annotations import find_annotation_files, read_annotations
 
@@ -34,27 +34,33 @@ if TYPE_CHECKING:
     from mmrel_kit.files import Share
     from mmrel_kit.pictures.sources import Pictures
 
+    Progress = Callable[[Iterable[ShardManifest], int], Iterable[ShardManifest]]
 
-def _be_silent(text: str) -> None:
+
+def _show_nothing(text: str) -> None:
     pass
+
+
+def _show_no_progress(manifests: Iterable[ShardManifest], total: int) -> Iterable[ShardManifest]:
+    return manifests
 
 
 @dataclass(frozen=True)
 class Job:
-    """What a build is asked for.
+    """The input and options of a build.
 
     Attributes:
         annotations: annotation files, or folders of them.
-        pictures: where pictures are read from.
+        pictures: the sources of pictures.
         out: folder of the release; a release in it is replaced in one step.
         split: overrides the split that the files name.
         mapping: a file that declares the splits of files; see `annotations.read_mapping`.
         note: a sentence that the card, checksums.json and `mmrel show` carry.
-        shard_bytes: most bytes of pictures in an archive.
-        allow_missing: leave questions out whose picture no source has.
-        drop: kinds of findings of the audit whose questions are left out.
-        hub_eval: write what the Hub's own evaluation needs (see `build.hub_eval`).
-        say: is given a line of text as each step of the build begins.
+        shard_bytes: limit of the bytes of pictures in an archive.
+        allow_missing: leave out questions whose picture no source has.
+        drop: kinds of audit findings whose questions are left out.
+        hub_eval: write eval.yaml and hub_eval/ for the Hub's own evaluation.
+        show_step: called with a line of text when a step of the build begins.
     """
 
     annotations: Sequence[Path]
@@ -67,15 +73,15 @@ class Job:
     allow_missing: bool = False
     drop: Sequence[str] = ()
     hub_eval: bool = False
-    say: Callable[[str], None] = _be_silent
+    show_step: Callable[[str], None] = _show_nothing
 
     @property
-    def work(self) -> Workplace:
-        """The folders beside `out` in which the build goes on."""
-        return make_workplace(self.out)
+    def work(self) -> WorkFolder:
+        """The folder beside `out` in which the release is built."""
+        return find_work_folder(self.out)
 
     def describe(self) -> list[Any]:
-        """Return what a plan depends on; an older plan with the same value can be used again."""
+        """Return everything a plan depends on; a plan with the same value can be resumed."""
         files = find_annotation_files(self.annotations)
         if self.mapping:
             files.append(self.mapping.resolve())
@@ -88,119 +94,120 @@ class Job:
 def build_release(
     job: Job,
     workers: int = 1,
-    progress: Callable[[Iterable[Part], int], Iterable[Part]] = lambda parts, total: parts,
-) -> Built:
+    progress: Progress = _show_no_progress,
+) -> BuildSummary:
     """Build a release from annotation files and pictures.
 
     Args:
         job: what to build.
-        workers: processes that pack shards.
-        progress: wraps the parts as they are finished; its second argument is the bytes of
-            pictures in all of them.
+        workers: number of processes that write shards.
+        progress: wraps the iterator over finished shards; its second argument is the bytes of
+            pictures in all shards.
 
     Raises:
-        InputError: the input cannot be used, or `out` holds something else than a release; `out`
-            is as before. Shards that were finished are not packed again by the next build.
+        InputError: the input is invalid, or `out` is not a release; `out` is unchanged, and the
+            next build reuses finished shards.
     """
     check_out(job.work.out)
     try:
         with closing(open_plan(job)) as plan:
-            shards = plan.shards()
-            job.say(_describe_packing(plan, shards, job.work))
-            packing = pack_shards(plan, shards, job.pictures, job.work, workers)
-            parts = list(progress(packing, sum(shard.size for shard in shards)))
-            job.say("finishing: records, card, audit and checksums")
-            return join_parts(plan, job.work, parts)
+            shards = plan.list_shards()
+            job.show_step(_describe_writing(plan, shards, job.work))
+            written = write_shards(plan, shards, job.pictures, job.work, workers)
+            manifests = list(progress(written, sum(shard.size for shard in shards)))
+            job.show_step("finishing: records, card, audit and checksums")
+            return join_shards(plan, job.work, manifests)
     except InputError:
-        # What was wrong will be mended: the next build looks at everything anew, but for the
-        # shards that are finished.
+        # The next build has other input, so it needs a new plan. It reuses finished shards.
         job.work.plan.unlink(missing_ok=True)
-        if not job.work.parts.is_dir() or not any(job.work.parts.iterdir()):
+        if not job.work.shards.is_dir() or not any(job.work.shards.iterdir()):
             shutil.rmtree(job.work.root, ignore_errors=True)
         raise
 
 
-def build_share(job: Job, share: Share, workers: int = 1) -> list[Part]:
-    """Pack a share of a release's shards: the unit of any scheduler.
+def build_share(job: Job, share: Share, workers: int = 1) -> list[ShardManifest]:
+    """Write a share of the shards of a release, as one task of a scheduler.
 
-    Shares may be packed at once and in any order, by processes that see the same folders; each
-    makes the plan where there is none yet. `finish_release` joins them.
+    Shares may be written in parallel and in any order, by processes that see the same folders. Each
+    process makes the plan if there is none yet. `finish_release` joins the shards.
 
     Raises:
         InputError: see `build_release`.
     """
     number, total = share
     if not 1 <= number <= total:
-        wanted = f"expected a share from 1/{total} to {total}/{total}"
-        raise InputError(f"{wanted}, got {number}/{total}")
+        raise InputError(
+            f"expected a share from 1/{total} to {total}/{total}, got {number}/{total}"
+        )
     check_out(job.work.out)
     with closing(open_plan(job, share)) as plan:
-        shards = share.choose(plan.shards())
-        packing = _describe_packing(plan, shards, job.work)
-        job.say(f"share {number} of {total}: {packing}")
-        return list(pack_shards(plan, shards, job.pictures, job.work, workers))
+        shards = share.choose(plan.list_shards())
+        step = _describe_writing(plan, shards, job.work)
+        job.show_step(f"share {number} of {total}: {step}")
+        return list(write_shards(plan, shards, job.pictures, job.work, workers))
 
 
-def finish_release(out: Path) -> Built:
-    """Join the shares that `build_share` has packed into the release.
+def finish_release(out: Path) -> BuildSummary:
+    """Join the shards that `build_share` has written into the release.
 
     Raises:
-        InputError: shards are missing, or were packed from another plan; `out` is as before.
+        InputError: shards are missing, or were written from another plan; `out` is unchanged.
     """
-    work = make_workplace(out)
+    work = find_work_folder(out)
     check_out(work.out)
     if not work.plan.exists():
-        wanted = "expected the plan of a build, found none"
-        raise InputError(f"{work.plan}: {wanted}; pack it first: mmrel build --shard")
-    with closing(Plan(work.plan, resume=True)) as plan:
-        parts, missing = [], []
-        for shard in plan.shards():
-            part = read_part(plan, shard, work)
-            if part:
-                parts.append(part)
+        raise InputError(
+            f"{work.plan}: expected the plan of a build, got none; run first: mmrel build --shard"
+        )
+    with closing(BuildPlan(work.plan, resume=True)) as plan:
+        manifests: list[ShardManifest] = []
+        missing: list[str] = []
+        for shard in plan.list_shards():
+            manifest = read_manifest(plan, shard, work)
+            if manifest:
+                manifests.append(manifest)
             else:
                 missing.append(shard.name)
         if missing:
-            named = ", ".join(sorted(missing)[:MAX_LISTED_PROBLEMS])
-            number = f"{len(missing)} of {len(missing) + len(parts)}"
+            names = ", ".join(sorted(missing)[:MAX_LISTED_PROBLEMS])
+            total = len(missing) + len(manifests)
             raise InputError(
-                f"{work.root}: expected all shards, {number} are not packed, {named}; "
-                "run their shares again: mmrel build --shard"
+                f"{work.root}: expected all shards, {len(missing)} of {total} are missing, "
+                f"{names}; run their shares again: mmrel build --shard"
             )
-        return join_parts(plan, work, parts)
+        return join_shards(plan, work, manifests)
 
 
-def open_plan(job: Job, share: Share | None = None) -> Plan:
-    """Return the plan of a job: the one of an earlier build with the same inputs, or a new one.
+def open_plan(job: Job, share: Share | None = None) -> BuildPlan:
+    """Open the plan of an interrupted build with the same input, or make a new one.
 
-    A new plan is made aside and moved to its place whole, so that several processes may do this at
-    once.
+    Several processes may do this at once, because a new plan is moved into place when complete.
     """
     work = job.work
-    for folder in (work.parts, work.release):
+    for folder in (work.shards, work.release):
         folder.mkdir(parents=True, exist_ok=True)
     if work.plan.exists():
-        plan = Plan(work.plan, resume=True)
+        plan = BuildPlan(work.plan, resume=True)
         if _is_current(plan, job, share):
-            job.say(f"going on with the build that was stopped: {work.root}")
+            job.show_step(f"resuming the build that was interrupted: {work.root}")
             return plan
         plan.close()
-    with write_atomically(work.plan) as temporary:
-        _make_plan(job, temporary)
-    return Plan(work.plan, resume=True)
+    with write_atomically(work.plan) as path:
+        _make_plan(job, path)
+    return BuildPlan(work.plan, resume=True)
 
 
-def make_workplace(out: Path) -> Workplace:
-    """Return the folders in which the release at `out` is built."""
-    return Workplace(Path(os.path.abspath(out)))
+def find_work_folder(out: Path) -> WorkFolder:
+    """Return the folder in which the release at `out` is built."""
+    return WorkFolder(Path(os.path.abspath(out)))
 
 
-def _is_current(plan: Plan, job: Job, share: Share | None) -> bool:
-    """Return whether a plan can be used again; pictures that were missing may be there now."""
-    described = json.loads(json.dumps(job.describe()))
-    if plan.get_meta("job") != described:
+def _is_current(plan: BuildPlan, job: Job, share: Share | None) -> bool:
+    """Return whether a plan can be resumed; a whole build looks for missing pictures again."""
+    # The stored value has been JSON: its tuples are lists.
+    if plan.get_meta("job") != json.loads(json.dumps(job.describe())):
         return False
-    shards: Sequence[Shard] = plan.shards()
+    shards: Sequence[Shard] = plan.list_shards()
     if share is not None:
         shards = share.choose(shards)
     elif plan.get_meta("missing"):
@@ -209,45 +216,51 @@ def _is_current(plan: Plan, job: Job, share: Share | None) -> bool:
 
 
 def _make_plan(job: Job, path: Path) -> None:
-    with closing(Plan(path)) as plan:
-        job.say(f"reading {len(find_annotation_files(job.annotations))} annotation files")
+    with closing(BuildPlan(path)) as plan:
+        job.show_step(f"reading {len(find_annotation_files(job.annotations))} annotation files")
         described = job.describe()
         plan.add(read_annotations(job.annotations, job.split, job.mapping))
         dropped = drop_questions(plan, job.drop)
-        job.say(f"looking for the pictures of {plan.count_questions()} questions")
+        job.show_step(f"looking for the pictures of {plan.count_questions()} questions")
         job.pictures.prepare(job.work.root)
-        plan.place_pictures(job.pictures, job.shard_bytes, job.allow_missing)
-        plan.set_meta("missing", sum(1 for _ in plan.missing()))
+        plan.assign_shards(job.pictures, job.shard_bytes, job.allow_missing)
+        plan.set_meta("missing", sum(1 for _ in plan.missing_pictures()))
         plan.set_meta("job", described)
         plan.set_meta("note", job.note)
         plan.set_meta("hub eval", job.hub_eval)
         plan.set_meta("left out", _describe_left_out(plan, dropped))
 
 
-def _describe_packing(plan: Plan, shards: Sequence[Shard], work: Workplace) -> str:
-    """Return what will be packed, and how much of it an earlier build has packed already."""
-    questions, pictures = plan.count_placed()
+def _describe_writing(plan: BuildPlan, shards: Sequence[Shard], work: WorkFolder) -> str:
+    """Return a line on the shards to write, and on those that an earlier build has written."""
+    questions, pictures = plan.count_contents()
     size = sum(shard.size for shard in shards)
-    packed = sum(read_part(plan, shard, work) is not None for shard in shards)
-    text = f"{questions} questions about {pictures} pictures; "
-    text += f"packing {len(shards)} shards, {size / 1e6:.1f} MB"
-    if packed:
-        text += f"; {packed} of them are there already, from a build that was stopped"
+    text = (
+        f"{questions} questions about {pictures} pictures; "
+        f"writing {len(shards)} shards, {size / 1e6:.1f} MB"
+    )
+    finished = sum(read_manifest(plan, shard, work) is not None for shard in shards)
+    if finished:
+        text += f"; {finished} of them are already written by a build that was interrupted"
     return text
 
 
-def _describe_left_out(plan: Plan, dropped: dict[str, int]) -> str | None:
-    """Return a sentence on the questions that a release lacks; every number on it carries it."""
+def _describe_left_out(plan: BuildPlan, dropped: dict[str, int]) -> str | None:
+    """Return a sentence on the questions that a release lacks, or None if it lacks none."""
     reasons = []
     for kind, number in dropped.items():
         if number:
             reasons.append(f"{number} questions were dropped ({kind})")
-    counts: dict[str, list[int]] = {}
-    for missing in plan.missing():
-        count = counts.setdefault(missing.domain, [0, 0])
-        count[0] += 1
-        count[1] += missing.questions
-    for domain, (pictures, questions) in sorted(counts.items()):
-        left = f"{questions} {domain} questions are left out"
-        reasons.append(f"{left} because their {pictures} pictures were missing ({MISSING})")
-    return f"Part of the benchmark only: {'; '.join(reasons)}." if reasons else None
+    pictures: Counter[str] = Counter()
+    questions: Counter[str] = Counter()
+    for missing in plan.missing_pictures():
+        pictures[missing.domain] += 1
+        questions[missing.domain] += missing.questions
+    for domain in sorted(pictures):
+        reasons.append(
+            f"{questions[domain]} {domain} questions are left out because their "
+            f"{pictures[domain]} pictures were missing ({MISSING})"
+        )
+    if not reasons:
+        return None
+    return f"Part of the benchmark only: {'; '.join(reasons)}."

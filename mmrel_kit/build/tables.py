@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write the Parquet of a release: a row per question, its picture stored once per row group."""
+"""Write the Parquet files of a release: a row per question, each picture once per row group."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import mmrel
-from mmrel_kit.card.facts import describe_features
+from mmrel_kit.card.stats import describe_features
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from mmrel_kit.pictures.archives import Sample
+    from mmrel_kit.questions.records import Record
 
-# The Hub's viewer fetches whole row groups a hundred rows at a time, at most 300,000,000 stored
-# bytes; readers on top of Arrow fail where a row group's pictures take 2 GiB once each row has its
-# own copy.
+# The Hub's viewer fetches a hundred rows at a time, in whole row groups of at most 300,000,000
+# stored bytes. Readers based on Arrow fail on a row group whose pictures take 2 GiB with one copy
+# per row.
 GROUP_ROWS = 100
 GROUP_STORED_BYTES = 96 << 20
 GROUP_DECODED_BYTES = 256 << 20
-_PLAIN = ("question_id", "question")  # hardly ever twice the same
-_OTHERS = tuple(column for column in mmrel.COLUMNS if column not in _PLAIN)
-_REPEATED = ("image.bytes", "image.path", *_OTHERS)
+_STORED_COLUMNS = ("image.bytes", "image.path", *mmrel.COLUMNS)
+_UNIQUE_COLUMNS = ("question_id", "question")  # values hardly repeat, so they need no dictionary
 
 
 def make_schema(columns: Sequence[str] = mmrel.COLUMNS) -> pa.Schema:
     """Return the Arrow schema of a table with a picture and columns of text.
 
-    Its metadata names `image` a picture to `datasets` and the viewer. The struct is exactly as the
-    viewer expects it.
+    Its metadata makes `datasets` and the viewer treat `image` as a picture. The viewer expects
+    exactly this struct.
     """
     image = pa.struct([pa.field("bytes", pa.binary()), pa.field("path", pa.string())])
     fields = [pa.field("image", image), *(pa.field(column, pa.string()) for column in columns)]
@@ -42,20 +42,21 @@ def make_schema(columns: Sequence[str] = mmrel.COLUMNS) -> pa.Schema:
 
 
 class TableWriter:
-    """Writes the rows of pictures into a Parquet file; row groups are cut between pictures.
+    """Writes pictures and their records to a Parquet file; row groups end between pictures.
 
-    The same pictures give the same bytes.
+    The same input gives the same bytes.
     """
 
     def __init__(self, path: Path) -> None:
         self._schema = make_schema()
-        compression = dict.fromkeys((*_PLAIN, *_REPEATED), "SNAPPY") | {"image.bytes": "NONE"}
+        compression = dict.fromkeys(_STORED_COLUMNS, "SNAPPY")
+        compression["image.bytes"] = "NONE"
         self._writer = pq.ParquetWriter(
             path,
             self._schema,
-            use_dictionary=list(_REPEATED),
+            use_dictionary=[name for name in _STORED_COLUMNS if name not in _UNIQUE_COLUMNS],
             dictionary_pagesize_limit=1 << 30,
-            write_statistics=[name for name in (*_PLAIN, *_REPEATED) if name != "image.bytes"],
+            write_statistics=[name for name in _STORED_COLUMNS if name != "image.bytes"],
             write_page_index=True,
             compression=compression,
         )
@@ -73,13 +74,15 @@ class TableWriter:
             self._writer.close()
 
     def add(self, sample: Sample) -> None:
-        """Add the rows of a picture; one with more than a row group holds is stored again."""
-        most = max(1, min(GROUP_ROWS, GROUP_DECODED_BYTES // max(1, len(sample.data))))
-        for start in range(0, len(sample.records), most):
-            self._add_rows(sample._replace(records=sample.records[start : start + most]))
+        """Add the rows of a picture; they take several row groups if one cannot hold them all."""
+        copies = GROUP_DECODED_BYTES // max(1, len(sample.data))
+        step = max(1, min(GROUP_ROWS, copies))
+        for start in range(0, len(sample.records), step):
+            self._add_rows(sample._replace(records=sample.records[start : start + step]))
 
     def _add_rows(self, sample: Sample) -> None:
-        size, rows = len(sample.data), len(sample.records)
+        size = len(sample.data)
+        rows = len(sample.records)
         is_full = (
             self._rows + rows > GROUP_ROWS
             or self._stored + size > GROUP_STORED_BYTES
@@ -101,8 +104,11 @@ class TableWriter:
 
 def make_table(samples: Sequence[Sample], schema: pa.Schema) -> pa.Table:
     """Return the rows of some pictures as one Arrow table."""
-    records = [record for sample in samples for record in sample.records]
-    pictures = [sample.data for sample in samples for _ in sample.records]
+    records: list[Record] = []
+    pictures: list[bytes] = []
+    for sample in samples:
+        records += sample.records
+        pictures += [sample.data] * len(sample.records)
     paths = [record.image_id for record in records]
     image = pa.StructArray.from_arrays(
         [pa.array(pictures, pa.binary()), pa.array(paths, pa.string())],

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pack shards in one process or in several."""
+"""Write shards in one process or in several."""
 
 from __future__ import annotations
 
@@ -11,73 +11,72 @@ from contextlib import closing, contextmanager
 from multiprocessing import active_children, get_context, parent_process
 from typing import TYPE_CHECKING
 
-from mmrel_kit.build.pack import make_problem, pack_shard
-from mmrel_kit.build.plan import Plan
+from mmrel_kit.build.plan import BuildPlan
+from mmrel_kit.build.shards import make_problem, write_shard
 from mmrel_kit.files import InputError, Problem, raise_problems
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
     from pathlib import Path
 
-    from mmrel_kit.build.pack import Part, Workplace
     from mmrel_kit.build.plan import Shard
+    from mmrel_kit.build.shards import ShardManifest, WorkFolder
     from mmrel_kit.pictures.sources import Pictures
 
 
-def pack_shards(
-    plan: Plan, shards: Sequence[Shard], pictures: Pictures, work: Workplace, workers: int
-) -> Iterator[Part]:
-    """Pack shards and yield each as it is finished; what is wrong with one does not stop others.
+def write_shards(
+    plan: BuildPlan, shards: Sequence[Shard], pictures: Pictures, work: WorkFolder, workers: int
+) -> Iterator[ShardManifest]:
+    """Write shards and yield the manifest of each; a problem in one does not stop the others.
 
     Raises:
-        InputError: after the last shard, with what is wrong with those that could not be packed.
+        InputError: some shards have problems; raised after the last shard, with all of them.
     """
     problems = []
     if workers == 1:
-        packing = _pack_here(plan, shards, pictures, work)
+        results = _write_here(plan, shards, pictures, work)
     else:
-        packing = _pack_in_workers(plan, shards, pictures, work, workers)
-    with closing(packing):
-        for packed in packing:
-            if isinstance(packed, Problem):
-                problems.append(packed)
+        results = _write_in_workers(plan, shards, pictures, work, workers)
+    with closing(results):
+        for result in results:
+            if isinstance(result, Problem):
+                problems.append(result)
             else:
-                yield packed
+                yield result
     raise_problems(problems)
 
 
-def _pack_here(
-    plan: Plan, shards: Sequence[Shard], pictures: Pictures, work: Workplace
-) -> Generator[Part | Problem, None, None]:
+def _write_here(
+    plan: BuildPlan, shards: Sequence[Shard], pictures: Pictures, work: WorkFolder
+) -> Generator[ShardManifest | Problem, None, None]:
     for shard in shards:
         try:
-            part = pack_shard(plan, shard, pictures, work)
+            manifest = write_shard(plan, shard, pictures, work)
         except InputError as error:
             yield make_problem(error)
         else:
-            yield part
+            yield manifest
 
 
-def _pack_in_workers(
-    plan: Plan, shards: Sequence[Shard], pictures: Pictures, work: Workplace, workers: int
-) -> Generator[Part | Problem, None, None]:
-    # Not forked: a copy of a process with threads (Arrow's, a progress bar's) may hang.
+def _write_in_workers(
+    plan: BuildPlan, shards: Sequence[Shard], pictures: Pictures, work: WorkFolder, workers: int
+) -> Generator[ShardManifest | Problem, None, None]:
+    # "spawn", because a fork of a process with threads (Arrow, a progress bar) may hang.
     context = get_context("spawn")
-    started = (plan.path, pictures, work)
     others = active_children()
-    with ProcessPoolExecutor(workers, context, _start_worker, started) as pool:
+    with ProcessPoolExecutor(workers, context, _start_worker, (plan.path, pictures, work)) as pool:
         try:
-            with _holding_back_ctrl_c():  # workers are started here
-                futures = [pool.submit(_pack_in_worker, shard) for shard in shards]
+            with _ctrl_c_blocked():  # `submit` starts the workers
+                futures = [pool.submit(_write_in_worker, shard) for shard in shards]
             for future in as_completed(futures):
                 try:
-                    part = future.result()
+                    manifest = future.result()
                 except InputError as error:
                     yield make_problem(error)
                 else:
-                    yield part
+                    yield manifest
         except (KeyboardInterrupt, GeneratorExit):
-            # Nobody waits for the shards that are being packed; what is half written is not used.
+            # Do not wait for shards that nobody will use; half-written files are ignored.
             for worker in set(active_children()) - set(others):
                 worker.terminate()
             raise
@@ -86,11 +85,11 @@ def _pack_in_workers(
 
 
 @contextmanager
-def _holding_back_ctrl_c() -> Iterator[None]:
-    """Hold Ctrl-C back; processes that are started meanwhile never get it.
+def _ctrl_c_blocked() -> Iterator[None]:
+    """Block Ctrl-C during the block; processes started in it never receive it.
 
-    A terminal sends it to all processes of a command, and a worker would print a traceback. Their
-    parent ends them.
+    A terminal sends Ctrl-C to all processes of a command, and each worker would print a traceback.
+    The parent process ends the workers instead.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
@@ -99,23 +98,23 @@ def _holding_back_ctrl_c() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-_worker: tuple[Plan, Pictures, Workplace]
+_worker: tuple[BuildPlan, Pictures, WorkFolder]
 
 
-def _start_worker(path: Path, pictures: Pictures, work: Workplace) -> None:
+def _start_worker(path: Path, pictures: Pictures, work: WorkFolder) -> None:
     global _worker
-    _worker = Plan(path, resume=True), pictures, work
+    _worker = BuildPlan(path, resume=True), pictures, work
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:
-    """End a worker whose parent was killed; it would wait for work for ever."""
+    """End this worker when its parent is killed; otherwise it would wait for work forever."""
     parent = parent_process()
     if parent:
         parent.join()
         os._exit(1)
 
 
-def _pack_in_worker(shard: Shard) -> Part:
+def _write_in_worker(shard: Shard) -> ShardManifest:
     plan, pictures, work = _worker
-    return pack_shard(plan, shard, pictures, work)
+    return write_shard(plan, shard, pictures, work)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 """Describe a release: README blocks, dataset_infos.json, croissant.json, eval.yaml, contact sheet.
 
-These functions take facts and return text or bytes.
+These functions take statistics and return text or bytes.
 """

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Describe a release in Croissant 1.1 (croissant.json): every data file, every config.
 
-A record set is a config, read from its Parquet files; its field `split` comes from the file's name.
-Paths are relative to croissant.json, so that it describes a clone as well as a repository on the
-Hub.
+Each config is a record set that is read from its Parquet files; the field `split` comes from the
+file name. Paths are relative to croissant.json, so it describes a clone as well as a repository on
+the Hub.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ import mmrel
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from mmrel_kit.card.facts import Facts
+    from mmrel_kit.card.stats import SplitStats
 
 NAME = "croissant.json"
 CC_BY = "https://creativecommons.org/licenses/by/4.0/"
 APACHE = "https://www.apache.org/licenses/LICENSE-2.0"
-# By domain: the licences of its files, that of the annotations first, and its pictures in words.
+# By domain: licences of its files, that of the annotations first, and a phrase for its pictures.
 RIGHTS = {
     "real": ((CC_BY,), "photographs of Visual Genome, which have origins and terms of their own"),
     "sdxl": ((CC_BY, APACHE), "pictures of SPEC, made with SDXL (Apache-2.0)"),
@@ -59,8 +59,8 @@ RESPONSIBLE = {
         "Photographs show people as Visual Genome has them; nobody is named."
     ],
 }  # fmt: skip
-# The words of Croissant's own context, whole, because readers warn of any other.
-_CR = (
+# All words of Croissant's own context, because readers warn about any other context.
+_CR_WORDS = (
     *("citeAs", "column", "equivalentProperty", "extract", "field", "fileProperty"),
     *("fileObject", "fileSet", "format", "includes", "isLiveDataset", "jsonPath"),
     *("key", "md5", "parentField", "path", "recordSet", "references"),
@@ -78,27 +78,25 @@ CONTEXT: dict[str, Any] = {
     "data": {"@id": "cr:data", "@type": "@json"},
     "examples": {"@id": "cr:examples", "@type": "@json"},
     "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
-    **{word: f"cr:{word}" for word in _CR},
+    **{word: f"cr:{word}" for word in _CR_WORDS},
 }
 
 
 def make_croissant(
-    facts: list[Facts],
-    files: Mapping[str, Mapping[str, Any]],
-    note: str | None,
+    stats: list[SplitStats], files: Mapping[str, Mapping[str, Any]], note: str | None
 ) -> str:
     """Return the text of croissant.json.
 
     Args:
-        facts: of all splits of the release.
-        files: sha256 and size of the release's files, by path; those in data/ are described.
-        note: what the release says of itself.
+        stats: of all splits of the release.
+        files: sha256 and size of the files of the release, by path; only data files are described.
+        note: a sentence about the release.
     """
-    domains = sorted({part.domain for part in facts})
-    splits = sorted({part.split for part in facts}, key=mmrel.SPLITS.index)
+    domains = sorted({item.domain for item in stats})
+    splits = sorted({item.split for item in stats}, key=mmrel.SPLITS.index)
     configs = [config for config in mmrel.CONFIGS if config in ("all", *domains)]
     licences = {licence for domain in domains for licence in RIGHTS[domain][0]}
-    # data/<domain>/<file>; data/example.jpg is the card's picture.
+    # data/<domain>/<file>, not data/example.jpg, the picture of the card.
     data_files = [name for name in sorted(files) if re.match("data/.+/", name)]
     description = f"{note} {mmrel.DESCRIPTION}" if note else mmrel.DESCRIPTION
     value = {
@@ -114,15 +112,15 @@ def make_croissant(
         "keywords": ["relations", "hallucination", "multimodal", "benchmark"],
         **{f"rai:{name}": text for name, text in RESPONSIBLE.items()},
         "distribution": [
-            *(_make_file(name, files[name]) for name in data_files),
-            *(_make_tables(config) for config in configs),
+            *(_make_file_object(name, files[name]) for name in data_files),
+            *(_make_file_set(config) for config in configs),
         ],
-        "recordSet": [_make_splits(splits), *(_make_records(config) for config in configs)],
+        "recordSet": [_make_split_set(splits), *(_make_record_set(config) for config in configs)],
     }
     return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
 
 
-def _make_file(name: str, described: Mapping[str, Any]) -> dict[str, Any]:
+def _make_file_object(name: str, entry: Mapping[str, Any]) -> dict[str, Any]:
     _, domain, file = name.split("/")
     encoding, kind = FORMATS[file[file.rindex(".") :]]
     licences, pictures = RIGHTS[domain]
@@ -132,14 +130,14 @@ def _make_file(name: str, described: Mapping[str, Any]) -> dict[str, Any]:
         "name": name,
         "description": f"{kind}; {pictures}.",
         "contentUrl": name,
-        "contentSize": f"{described['size']} B",
+        "contentSize": f"{entry['size']} B",
         "encodingFormat": encoding,
-        "sha256": described["sha256"],
+        "sha256": entry["sha256"],
         "license": list(licences),
     }
 
 
-def _make_tables(config: str) -> dict[str, Any]:
+def _make_file_set(config: str) -> dict[str, Any]:
     return {
         "@type": "cr:FileSet",
         "@id": f"{config}-tables",
@@ -150,7 +148,7 @@ def _make_tables(config: str) -> dict[str, Any]:
     }
 
 
-def _make_splits(splits: list[str]) -> dict[str, Any]:
+def _make_split_set(splits: list[str]) -> dict[str, Any]:
     rows = [{"splits/name": split, "splits/type": SPLIT_TYPES[split]} for split in splits]
     return {
         "@type": "cr:RecordSet",
@@ -167,20 +165,16 @@ def _make_splits(splits: list[str]) -> dict[str, Any]:
     }
 
 
-def _make_records(config: str) -> dict[str, Any]:
-    def read(extract: dict[str, str], transform: dict[str, str] | None = None) -> dict[str, Any]:
-        source: dict[str, Any] = {"fileSet": {"@id": f"{config}-tables"}, "extract": extract}
-        if transform:
-            source["transform"] = transform
-        return source
+def _make_record_set(config: str) -> dict[str, Any]:
+    def extract(source: dict[str, str], **transform: dict[str, str]) -> dict[str, Any]:
+        return {"fileSet": {"@id": f"{config}-tables"}, "extract": source, **transform}
 
     names = "|".join(mmrel.SPLITS)
-    split = read({"fileProperty": "filename"}, {"regex": f"^({names})-"})
-    picture = read({"column": "image"}, {"jsonPath": "bytes"})
+    split = extract({"fileProperty": "filename"}, transform={"regex": f"^({names})-"})
+    picture = extract({"column": "image"}, transform={"jsonPath": "bytes"})
     columns = []
     for column in mmrel.COLUMNS:
-        source = read({"column": column})
-        columns.append(_make_field(config, column, "sc:Text", source))
+        columns.append(_make_field(config, column, "sc:Text", extract({"column": column})))
     kind = "" if config == "all" else f", of the domain {config}: {RIGHTS[config][1]}"
     return {
         "@type": "cr:RecordSet",
@@ -196,10 +190,7 @@ def _make_records(config: str) -> dict[str, Any]:
 
 
 def _make_field(
-    record_set: str,
-    name: str,
-    data_type: str,
-    source: dict[str, Any] | None = None,
+    record_set: str, name: str, data_type: str, source: dict[str, Any] | None = None
 ) -> dict[str, Any]:
     field: dict[str, Any] = {
         "@type": "cr:Field",

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Describe the Hub's own evaluation of a release: eval.yaml (inspect-ai), the config `hub_eval`.
 
-inspect-ai reads a picture from a column of data URIs and scores with a scorer of a fixed list. So
-hub_eval/ holds the yes/no questions once more, with pictures of at most 768 pixels. The reference
-metric remains `relation_accuracy`; the pattern here reads the answers that begin with yes or no.
+inspect-ai reads pictures from a column of data URIs and offers a fixed list of scorers. Therefore
+hub_eval/ holds the yes/no questions again, with pictures of at most 768 pixels a side, and its
+scorer is a pattern that reads answers which begin with yes or no. The reference metric remains
+`relation_accuracy`.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ if TYPE_CHECKING:
 CONFIG = "hub_eval"
 SPLITS = ("test", "adversarial")
 MAX_SIDE = 768  # pixels
-CARD_WIDTH = 120  # characters of a line of the card
-KEPT = ("question_id", "image_id", "pair_id", "domain", "category", "relation")
+CARD_WIDTH = 120  # characters, limit of a line of the card
+METADATA = ("question_id", "image_id", "pair_id", "domain", "category", "relation")
 PATTERN = r"^\W*(?:(?:the )?answer(?: is)?\W*)?(yes|no)\b"
 
 
 def make_eval(splits: Iterable[str]) -> dict[str, Any]:
-    """Return what eval.yaml says: a task for each split."""
+    """Return the content of eval.yaml: one task per split."""
     return {
         "name": "MMRel",
         "description": mmrel.DESCRIPTION,
@@ -36,35 +37,39 @@ def make_eval(splits: Iterable[str]) -> dict[str, Any]:
 
 
 def describe_evaluation(splits: Sequence[str]) -> str:
-    """Return what the card says of eval.yaml and hub_eval/; nothing if there are no splits."""
+    """Return the section of the card on eval.yaml and hub_eval/; empty if there are no splits."""
     if not splits:
         return ""
-    asked = (
+    evaluation = (
         "`eval.yaml` describes an evaluation that [inspect](https://inspect.aisi.org.uk) runs "
         "straight from the Hub: `inspect eval hf/NS/MMRel --model openai/NAME` asks a model the "
         "yes/no questions of this repository, one task for each split "
         f"({', '.join(splits)}), and prints its accuracy. `NS/MMRel` is the name of this "
         "repository."
     )
-    held = (
-        f"The config `{CONFIG}` (folder `{CONFIG}/`) is what that command reads: the same yes/no "
-        f"questions once more, each picture as text (a data URI) of at most {MAX_SIDE} pixels a "
-        "side. It is not more data: do not train on it, and do not add it to the counts above. An "
-        "answer counts where it begins with yes or no. For precision, recall, F1 and pair "
-        "accuracy, and for answers in other words, score with `relation_accuracy`, as above."
+    data = (
+        f"That command reads the config `{CONFIG}` (folder `{CONFIG}/`): the same yes/no questions "
+        f"again, each picture as text (a data URI) of at most {MAX_SIDE} pixels a side. It is not "
+        "more data: do not train on it, and do not add it to the counts above. Only answers that "
+        "begin with yes or no count. For precision, recall, F1 and pair accuracy, and for answers "
+        "in other words, score with `relation_accuracy`, as above."
     )
     wrapper = textwrap.TextWrapper(CARD_WIDTH, break_long_words=False, break_on_hyphens=False)
-    return "\n\n".join(["### Evaluation from the Hub", wrapper.fill(asked), wrapper.fill(held)])
+    return "\n\n".join(
+        ["### Evaluation from the Hub", wrapper.fill(evaluation), wrapper.fill(data)]
+    )
 
 
 def make_config(splits: Iterable[str]) -> list[dict[str, Any]]:
-    """Return the config as the card's YAML lists it; nothing if there are no splits."""
+    """Return the config as the YAML of the card lists it; empty if there are no splits."""
     files = [{"split": split, "path": f"{CONFIG}/{split}-*.parquet"} for split in splits]
-    return [{"config_name": CONFIG, "data_files": files}] if files else []
+    if not files:
+        return []
+    return [{"config_name": CONFIG, "data_files": files}]
 
 
 def find_splits(root: Path) -> list[str]:
-    """Return the splits of `hub_eval` that a release has."""
+    """Return the splits that hub_eval/ of a release has."""
     return [split for split in SPLITS if any(root.glob(f"{CONFIG}/{split}-*.parquet"))]
 
 
@@ -78,7 +83,7 @@ def _make_task(split: str) -> dict[str, Any]:
             "input": "input",
             "input_image": "image",
             "target": "target",
-            "metadata": list(KEPT),
+            "metadata": list(METADATA),
         },
         "solvers": [{"name": "generate"}],
         "scorers": [scorer],

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Write the card of a release and dataset_infos.json; the template is this project's README.md.
 
-The card is the README with its YAML and its generated blocks (`<!-- counts:begin -->` …
-`<!-- counts:end -->`) made anew, and without what is about the source repository alone
-(`<!-- project:begin -->` … `<!-- project:end -->`).
+The card is the README with new YAML and new generated blocks (`<!-- counts:begin -->` …
+`<!-- counts:end -->`), without the parts about the source repository (`<!-- project:begin -->` …
+`<!-- project:end -->`).
 """
 
 from __future__ import annotations
@@ -14,34 +14,28 @@ import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import mmrel
-from mmrel_kit.card.facts import describe_features, merge_facts
 from mmrel_kit.card.hub_eval import describe_evaluation, make_config
-from mmrel_kit.card.paper import make_paper_blocks
+from mmrel_kit.card.published import make_published_blocks
+from mmrel_kit.card.stats import describe_features, merge_stats
 from mmrel_kit.files import PROJECT, InputError, escape_markdown
 from mmrel_kit.pictures.validate import check_picture
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mmrel_kit.card.facts import Facts
+    from mmrel_kit.card.stats import SplitStats
 
 TEMPLATE = PROJECT / "README.md"
-_FRONT = re.compile(r"\A---\n(.*?)---\n", re.DOTALL)
+_FRONT_MATTER = re.compile(r"\A---\n(.*?)---\n", re.DOTALL)
 _BLOCK = re.compile(
-    r"<!-- (?P<name>(?!project)\w+):begin -->(?P<content>.*?)<!-- (?P=name):end -->",
-    re.DOTALL,
+    r"<!-- (?P<name>(?!project)\w+):begin -->(?P<content>.*?)<!-- (?P=name):end -->", re.DOTALL
 )
 _PROJECT = re.compile(r"<!-- project:begin -->.*?<!-- project:end -->\n*", re.DOTALL)
-# The Hub's names for sizes, and the number of rows below which each is right.
-_SIZES = (
-    (1_000, "n<1K"),
-    (10_000, "1K<n<10K"),
-    (100_000, "10K<n<100K"),
-    (1_000_000, "100K<n<1M"),
-)
+# The Hub's size categories, each with the number of rows below which it applies.
+_SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 _LARGEST = "n>1M"
 
-# The address of this package's source. It is not published yet: set it here, and nowhere else.
+# The address of the source repository. It is not published yet: set it here, and nowhere else.
 SOURCE = "ADDRESS-OF-THE-SOURCE"
 INSTALL = f"""\
 The source has no published address yet; {SOURCE} stands for it.
@@ -50,47 +44,52 @@ The source has no published address yet; {SOURCE} stands for it.
 git clone {SOURCE} MMRel && pip install ./MMRel
 ```"""
 EXAMPLE = "data/example.jpg"  # the picture of the row that the card shows
-EXAMPLE_SIDE = 384  # pixels of its longer side, at most
-ROW = (
+EXAMPLE_SIDE = 384  # pixels, limit of its longer side
+EXAMPLE_COLUMNS = (
     *("question", "instruction", "answer", "task", "category"),
     *("subject", "relation", "object", "domain", "image_id"),
 )
 
 
-class Generated(NamedTuple):
-    """What is generated in a card: its YAML, and its blocks by name."""
+class CardContent(NamedTuple):
+    """The generated parts of a card: its YAML, and its blocks by name."""
 
-    front: str
+    front_matter: str
     blocks: dict[str, str]
 
 
 # --- Features, splits and sizes ---
 
 
-def make_infos(facts: list[Facts]) -> dict[str, dict[str, Any]]:
-    """Return the splits and sizes of each config, as dataset_infos.json and the card say them."""
+def make_config_infos(stats: list[SplitStats]) -> dict[str, dict[str, Any]]:
+    """Return the splits and sizes of each config, for dataset_infos.json and the card."""
     infos = {}
     for config in mmrel.CONFIGS:
-        chosen = [part for part in facts if config in ("all", part.domain)]
+        chosen = [item for item in stats if config in ("all", item.domain)]
+        if not chosen:
+            continue
         splits: dict[str, dict[str, Any]] = {}
-        for part in chosen:
-            empty = {"name": part.split, "num_bytes": 0, "num_examples": 0}
-            info = splits.setdefault(part.split, empty)
-            info["num_bytes"] += part.num_bytes
-            info["num_examples"] += part.rows
-        if splits:
-            infos[config] = {
-                "splits": {split: splits[split] for split in mmrel.SPLITS if split in splits},
-                "download_size": sum(part.table_bytes for part in chosen),
-                "dataset_size": sum(part.num_bytes for part in chosen),
-            }
+        for split in mmrel.SPLITS:
+            of_split = [item for item in chosen if item.split == split]
+            if of_split:
+                splits[split] = {
+                    "name": split,
+                    "num_bytes": sum(item.num_bytes for item in of_split),
+                    "num_examples": sum(item.rows for item in of_split),
+                }
+        infos[config] = {
+            "splits": splits,
+            "download_size": sum(item.table_bytes for item in chosen),
+            "dataset_size": sum(item.num_bytes for item in chosen),
+        }
     return infos
 
 
-def make_dataset_infos(facts: list[Facts]) -> str:
+def make_dataset_infos(stats: list[SplitStats]) -> str:
     """Return the text of dataset_infos.json."""
-    infos = {
-        config: {
+    infos = {}
+    for config, info in make_config_infos(stats).items():
+        infos[config] = {
             "description": mmrel.DESCRIPTION,
             "citation": mmrel.CITATION,
             "homepage": mmrel.HOMEPAGE,
@@ -101,26 +100,24 @@ def make_dataset_infos(facts: list[Facts]) -> str:
             "config_name": config,
             **info,
         }
-        for config, info in make_infos(facts).items()
-    }
     return json.dumps(infos, indent=2) + "\n"
 
 
-def make_front_matter(facts: list[Facts], hub_eval: Sequence[str] = ()) -> dict[str, Any]:
-    """Return the YAML on top of the card, which the Hub shows and `load_dataset` obeys.
+def make_front_matter(stats: list[SplitStats], hub_eval: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the YAML at the top of the card, which the Hub shows and `load_dataset` obeys.
 
     Args:
-        facts: of all splits of the release.
-        hub_eval: splits of the config for the Hub's own evaluation, where there is one.
+        stats: of all splits of the release.
+        hub_eval: splits of the config for the Hub's own evaluation; empty without one.
     """
-    infos = make_infos(facts)
+    infos = make_config_infos(stats)
     configs = [_describe_files(config, list(info["splits"])) for config, info in infos.items()]
     return {
         "pretty_name": "MMRel",
         "license": mmrel.LICENSE,
         "language": ["en"],
         "task_categories": ["visual-question-answering", "image-text-to-text"],
-        "size_categories": [_name_size(sum(part.rows for part in facts))],
+        "size_categories": [_name_size(sum(item.rows for item in stats))],
         "tags": ["relations", "hallucination", "multimodal", "benchmark"],
         "configs": configs + make_config(hub_eval),
         "dataset_info": [_describe_config(config, info) for config, info in infos.items()],
@@ -135,22 +132,21 @@ def _name_size(rows: int) -> str:
 
 
 def _describe_files(config: str, splits: list[str]) -> dict[str, Any]:
-    """Return a config's tables, one glob for each split."""
-    described: dict[str, Any] = {"config_name": config}
+    """Return the entry of a config under `configs`: its Parquet files, one glob per split."""
+    entry: dict[str, Any] = {"config_name": config}
     folder = config
     if config == "all":
-        described["default"] = True
+        entry["default"] = True
         folder = "*"
-    files = []
-    for split in splits:
-        files.append({"split": split, "path": f"data/{folder}/{split}-*.parquet"})
-    described["data_files"] = files
-    return described
+    entry["data_files"] = [
+        {"split": split, "path": f"data/{folder}/{split}-*.parquet"} for split in splits
+    ]
+    return entry
 
 
 def _describe_config(config: str, info: dict[str, Any]) -> dict[str, Any]:
-    """Return a config's features, splits and sizes."""
-    # A list of its own for each config: YAML would write a shared one once and refer to it.
+    """Return the entry of a config under `dataset_info`: its features, splits and sizes."""
+    # Each config needs its own list: YAML would write a shared list once and refer to it.
     features = [{"name": "image", "dtype": "image"}]
     features += [{"name": name, "dtype": "string"} for name in mmrel.COLUMNS]
     return {
@@ -165,24 +161,25 @@ def _describe_config(config: str, info: dict[str, Any]) -> dict[str, Any]:
 # --- Blocks ---
 
 
-def make_counts_table(facts: list[Facts]) -> str:
+def make_counts_table(stats: list[SplitStats]) -> str:
     """Return a Markdown table of pictures and questions per domain and split."""
-    kinds = (*mmrel.CATEGORIES, *mmrel.TASKS)
     heads = ["domain", "split", "pictures", "questions", *mmrel.CATEGORIES, "yes/no", "open-ended"]
     rule = f"| --- | --- |{' ---: |' * (len(heads) - 2)}"
     lines = [f"| {' | '.join(heads)} |", rule]
-    for part in [*facts, *_add_up(facts)]:
-        numbers = [part.pictures, part.rows, *(_count(part, kind) for kind in kinds)]
-        cells = [part.domain, part.split, *(f"{number:,}" for number in numbers)]
+    for item in [*stats, *_make_total(stats)]:
+        numbers = [item.pictures, item.rows]
+        for kind in (*mmrel.CATEGORIES, *mmrel.TASKS):
+            numbers.append(_count_questions(item, kind))
+        cells = [item.domain, item.split, *(f"{number:,}" for number in numbers)]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def make_row(record: dict[str, Any]) -> str:
-    """Return one row as the card shows it, under its picture."""
+    """Return the example row of the card, below its picture."""
     picture = f"![The picture of the question below]({EXAMPLE})"
     lines = [picture, "", "| column | value |", "| --- | --- |"]
-    for name in ROW:
+    for name in EXAMPLE_COLUMNS:
         if record[name] is not None:
             lines.append(f"| `{name}` | {escape_markdown(record[name])} |")
     return "\n".join(lines)
@@ -191,8 +188,12 @@ def make_row(record: dict[str, Any]) -> str:
 def make_example_picture(data: bytes, where: str) -> bytes:
     """Return a picture as a small JPEG.
 
+    Args:
+        data: bytes of the picture.
+        where: name of the picture, for errors.
+
     Raises:
-        InputError: the picture is damaged; `where` names it.
+        InputError: the picture is damaged.
     """
     picture = check_picture(data, where).convert("RGB")
     picture.thumbnail((EXAMPLE_SIDE, EXAMPLE_SIDE))
@@ -201,76 +202,76 @@ def make_example_picture(data: bytes, where: str) -> bytes:
     return buffer.getvalue()
 
 
-def _count(facts: Facts, word: str) -> int:
-    return sum(number for kind, number in facts.counts.items() if word in kind.split())
+def _count_questions(item: SplitStats, category_or_task: str) -> int:
+    return sum(count for kind, count in item.counts.items() if category_or_task in kind.split())
 
 
-def _add_up(facts: list[Facts]) -> list[Facts]:
-    """Return a row that adds up all domains and splits; none for no splits."""
-    whole = merge_facts(part._replace(domain="all", split=mmrel.SPLITS[0]) for part in facts)
-    return [part._replace(split="") for part in whole]
+def _make_total(stats: list[SplitStats]) -> list[SplitStats]:
+    """Return the sum of all domains and splits as one item; empty if there are no splits."""
+    total = merge_stats(item._replace(domain="all", split=mmrel.SPLITS[0]) for item in stats)
+    return [item._replace(split="") for item in total]
 
 
 # --- The card ---
 
 
-def generate(
-    facts: list[Facts],
+def make_card_content(
+    stats: list[SplitStats],
     note: str | None,
-    made: dict[str, str],
+    other_blocks: dict[str, str],
     hub_eval: Sequence[str] = (),
-) -> Generated:
+) -> CardContent:
     """Return the generated parts of a card.
 
     Args:
-        facts: of all splits of the release.
-        note: what the release says of itself, above everything else.
-        made: the blocks that others make: `audit` and `sizes`, and `row` (see `make_row`).
-        hub_eval: splits of the config for the Hub's own evaluation, where there is one.
+        stats: of all splits of the release.
+        note: a sentence about the release, shown above everything else.
+        other_blocks: blocks made elsewhere: `audit` and `sizes`, and `row` (see `make_row`).
+        hub_eval: splits of the config for the Hub's own evaluation; empty without one.
     """
     import yaml
 
-    front = make_front_matter(facts, hub_eval)
+    front_matter = make_front_matter(stats, hub_eval)
     blocks = {
         "note": f"> {note}" if note else "",
         "version": f"Version {mmrel.__version__}.",
         "install": INSTALL,
-        "counts": make_counts_table(facts),
-        **make_paper_blocks(),
+        "counts": make_counts_table(stats),
+        **make_published_blocks(),
         "evaluation": describe_evaluation(hub_eval),
     }
-    text = yaml.safe_dump(front, sort_keys=False, allow_unicode=True, width=120)
-    return Generated(text, blocks | made)
+    text = yaml.safe_dump(front_matter, sort_keys=False, allow_unicode=True, width=120)
+    return CardContent(text, blocks | other_blocks)
 
 
-def read_generated(card: str) -> Generated:
+def read_card(card: str) -> CardContent:
     """Return the generated parts of a card."""
-    match = _FRONT.match(card)
+    match = _FRONT_MATTER.match(card)
     blocks = {block["name"]: block["content"].strip("\n") for block in _BLOCK.finditer(card)}
-    return Generated(match[1] if match else "", blocks)
+    return CardContent(match[1] if match else "", blocks)
 
 
-def fill_template(text: str, generated: Generated, of_project: bool = False) -> str:
-    """Return a card with its YAML and its generated blocks made anew.
+def render_card(template: str, content: CardContent, keep_project: bool = False) -> str:
+    """Return a card with new YAML and new generated blocks.
 
     Args:
-        text: the template, or a card made from it before.
-        generated: what to put there.
-        of_project: keep what is about the source repository.
+        template: the template, or a card made from it.
+        content: the new YAML and blocks.
+        keep_project: keep the parts about the source repository.
 
     Raises:
-        InputError: the template and the generated parts do not name the same blocks.
+        InputError: template and content have different blocks.
     """
 
     def make_block(match: re.Match[str]) -> str:
         name = match["name"]
-        return f"<!-- {name}:begin -->\n{generated.blocks[name]}\n<!-- {name}:end -->"
+        return f"<!-- {name}:begin -->\n{content.blocks[name]}\n<!-- {name}:end -->"
 
-    body = _FRONT.sub("", text)
-    if not of_project:
+    body = _FRONT_MATTER.sub("", template)
+    if not keep_project:
         body = _PROJECT.sub("", body)
     names = [match["name"] for match in _BLOCK.finditer(body)]
-    if sorted(names) != sorted(generated.blocks):
-        expected, got = ", ".join(generated.blocks), ", ".join(names)
+    if sorted(names) != sorted(content.blocks):
+        expected, got = ", ".join(content.blocks), ", ".join(names)
         raise InputError(f"{TEMPLATE}: expected the blocks {expected}, got {got}")
-    return f"---\n{generated.front}---\n{_BLOCK.sub(make_block, body)}"
+    return f"---\n{content.front_matter}---\n{_BLOCK.sub(make_block, body)}"

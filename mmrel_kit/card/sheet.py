@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Draw a contact sheet of a release, for people to look at."""
+"""Draw a contact sheet of a release: pictures with their questions and answers."""
 
 from __future__ import annotations
 
@@ -18,17 +18,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-SIDE = 240  # pixels, width of a tile and most height of its picture
-TEXT_WIDTH = 40  # characters of a line below a picture
+# In pixels.
+SIDE = 240  # width of a tile, limit of its picture's height
 FONT_SIZE = 11
-LINE = 14
-GAP = 12
-PADDING = 5  # pixels between a picture and the text below it
+LINE_HEIGHT = 14
+GAP = 12  # between tiles
+PADDING = 5  # between a picture and the text below it
+
+TEXT_WIDTH = 40  # characters of a line below a picture
 COLUMNS = 6
 
 
 class Tile(NamedTuple):
-    """A picture and the text above and below it."""
+    """A picture with the text above (`title`) and below it (`lines`)."""
 
     title: str
     image: Image.Image
@@ -36,8 +38,8 @@ class Tile(NamedTuple):
 
     @property
     def height(self) -> int:
-        """Pixels that the tile takes, with the gap below it."""
-        return LINE + self.image.height + PADDING + LINE * len(self.lines) + GAP
+        """Height of the tile in pixels, with the gap below it."""
+        return LINE_HEIGHT + self.image.height + PADDING + LINE_HEIGHT * len(self.lines) + GAP
 
 
 def draw_sheet(
@@ -51,11 +53,11 @@ def draw_sheet(
     Args:
         root: folder of a release.
         out: the PNG.
-        per_split: pictures of each domain and split, taken at even distances.
-        advance: is called with the bytes of each picture that was read.
+        per_split: number of pictures of each domain and split, evenly spaced.
+        advance: called with the bytes of each picture that was read.
 
     Raises:
-        ReleaseError: there is no release, or it is broken.
+        ReleaseError: there is no valid release in `root`.
         InputError: a picture is damaged.
     """
     tiles = list(_choose_tiles(mmrel.Release(root), per_split, advance))
@@ -77,24 +79,22 @@ def _draw_tile(sheet: Image.Image, tile: Tile, x: int, y: int) -> None:
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(FONT_SIZE)
     draw.text((x, y), tile.title, fill="black", font=font)
-    sheet.paste(tile.image, (x, y + LINE + 2))
-    below = y + LINE + tile.image.height + PADDING
+    sheet.paste(tile.image, (x, y + LINE_HEIGHT + 2))
+    below = y + LINE_HEIGHT + tile.image.height + PADDING
     for number, line in enumerate(tile.lines):
-        draw.text((x, below + number * LINE), line, fill="#333333", font=font)
+        draw.text((x, below + number * LINE_HEIGHT), line, fill="#333333", font=font)
 
 
 def _choose_tiles(
-    release: mmrel.Release,
-    per_split: int,
-    advance: Callable[[int], object],
+    release: mmrel.Release, per_split: int, advance: Callable[[int], object]
 ) -> Iterator[Tile]:
     for split, names in release.archives("all").items():
         for domain in sorted({name.split("/")[1] for name in names}):
             archives = [name for name in names if name.split("/")[1] == domain]
             count = sum(1 for _ in read_archives(release, archives))
-            wanted = {(2 * index + 1) * count // (2 * per_split) for index in range(per_split)}
+            chosen = {(2 * index + 1) * count // (2 * per_split) for index in range(per_split)}
             for index, (records, data) in enumerate(read_archives(release, archives)):
-                if index in wanted:
+                if index in chosen:
                     yield _make_tile(f"{domain} / {split}", records, data)
                 advance(len(data))
 
@@ -106,4 +106,6 @@ def _make_tile(title: str, records: list[dict[str, Any]], data: bytes) -> Tile:
     for record in records:
         lines += textwrap.wrap(f"{record['question']} {record['answer'].upper()}", TEXT_WIDTH)
     style = records[0]["style"]
-    return Tile(f"{title} / {style}" if style else title, image, lines)
+    if style:
+        title += f" / {style}"
+    return Tile(title, image, lines)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Check a release against the contract and against what the Hub's viewer needs.
+"""Check a release against its contract and the requirements of the Hub's viewer.
 
-Checks yield problems; they change nothing.
+Checks yield problems and change nothing.
 """

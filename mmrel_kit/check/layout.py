@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Check which files a release has: those of checksums.json, unchanged, in the contract's places."""
+"""Check that a release has the files of checksums.json, unchanged, at the contract's paths."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _DATA_FILE = re.compile(
 
 
 def find_files(root: Path) -> set[str]:
-    """Return the files of a folder by their paths, without checksums.json and hidden ones."""
-    found = {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()}
-    return {name for name in found if not name.startswith(".") and name != INDEX}
+    """Return the relative paths of all files in a folder but checksums.json and hidden files."""
+    names = {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()}
+    return {name for name in names if not name.startswith(".") and name != INDEX}
 
 
 def group_splits(names: Iterable[str]) -> dict[tuple[str, str], list[str]]:
-    """Return the data files of each domain and split, sorted; other files are left out."""
+    """Return the sorted data files of each domain and split; ignore other files."""
     splits: dict[tuple[str, str], list[str]] = {}
     for name in sorted(names):
         match = _DATA_FILE.fullmatch(name)
@@ -38,47 +38,44 @@ def group_splits(names: Iterable[str]) -> dict[tuple[str, str], list[str]]:
 
 
 def is_data_file(name: str) -> bool:
-    """Return whether a path is that of the records, an archive or a table of a split."""
+    """Return whether a path names the JSON lines, an archive or a table of a split."""
     return _DATA_FILE.fullmatch(name) is not None
 
 
 def check_layout(
-    root: Path,
-    files: Mapping[str, Mapping[str, Any]],
-    found: set[str],
+    root: Path, listed: Mapping[str, Mapping[str, Any]], existing: set[str]
 ) -> Iterator[Problem]:
     """Compare the files of a release with checksums.json and the layout.
 
     Args:
         root: folder of the release.
-        files: what checksums.json says of each file.
-        found: the files that are there.
+        listed: the entries of checksums.json, by path.
+        existing: paths of the files that exist.
     """
-    for name in found - files.keys():
-        message = f"{INDEX} does not list it; take it away or build the release again"
-        yield Problem(name, message)
-    for name in (set(REQUIRED) - files.keys()) | (files.keys() - found):
-        yield Problem(name, f"missing; {INDEX} or the layout of a release wants it")
-    for name in found & files.keys():
-        yield from _check_content(root, name, files[name])
-        yield from _check_place(name)
+    for name in existing - listed.keys():
+        yield Problem(name, f"{INDEX} does not list it; delete it or build the release again")
+    for name in (set(REQUIRED) - listed.keys()) | (listed.keys() - existing):
+        yield Problem(name, f"missing; {INDEX} or the layout of a release requires it")
+    for name in existing & listed.keys():
+        yield from _check_content(root, name, listed[name])
+        yield from _check_path(name)
     for name in SCHEMAS:
-        if name in found and (root / name).read_bytes() != (PROJECT / name).read_bytes():
+        if name in existing and (root / name).read_bytes() != (PROJECT / name).read_bytes():
             message = f"differs from the contract of this package ({mmrel.__version__})"
             yield Problem(name, message)
 
 
-def _check_content(root: Path, name: str, listed: Mapping[str, Any]) -> Iterator[Problem]:
+def _check_content(root: Path, name: str, entry: Mapping[str, Any]) -> Iterator[Problem]:
     got = describe_file(root / name)
-    size, sha256 = listed["size"], listed["sha256"]
+    size, sha256 = entry["size"], entry["sha256"]
     if (got["sha256"], got["size"]) != (sha256, size):
         yield Problem(name, f"expected {size} bytes, sha256 {sha256}; got {got}")
 
 
-def _check_place(name: str) -> Iterator[Problem]:
+def _check_path(name: str) -> Iterator[Problem]:
     if name.startswith("data/") and name != EXAMPLE and not is_data_file(name):
         expected = "data/<domain>/<split>.jsonl, -00000.tar or -00000-of-00001.parquet"
         yield Problem(name, f"expected {expected}")
     if "/" not in name and name.endswith(".py"):
-        message = "a script at the top stops load_dataset on datasets >= 4; it belongs in loader/"
+        message = "a script at the top stops load_dataset on datasets >= 4; move it to loader/"
         yield Problem(name, message)

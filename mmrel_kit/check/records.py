@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Check what a schema cannot say of a record: unique ids, its group, its question, its relation."""
+"""Check what a schema cannot express: unique ids, pair ids, questions that match their fields."""
 
 from __future__ import annotations
 
@@ -12,39 +12,41 @@ from mmrel_kit.questions.taxonomy import find_misfit
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-EXAMPLES = 3  # of the warning that counts questions
+EXAMPLES = 3  # questions that the warning about relations quotes
 
 
-class SeenQuestions:
-    """The questions of a release that were checked so far: their ids, and impossible relations."""
+class RecordChecker:
+    """Checks the records of a release one by one, and counts impossible relations."""
 
     def __init__(self) -> None:
-        self._places: dict[str, str] = {}
+        self._places: dict[str, str] = {}  # file and line by question_id
         self._misfits = 0
         self._examples: list[str] = []
 
     def check(self, where: str, record: dict[str, Any]) -> Iterator[Problem]:
-        """Yield what is wrong with a record that follows the schema.
+        """Yield the problems of a record that follows the schema.
 
         Args:
             where: file and line of the record.
             record: its JSON object.
         """
-        first = self._places.setdefault(record["question_id"], where)
+        id_ = record["question_id"]
+        first = self._places.setdefault(id_, where)
         if first != where:
-            message = f"question_id {record['question_id']!r} stands already at {first}"
-            yield Problem(where, message)
+            yield Problem(where, f"question_id {id_!r} is already used at {first}")
         self._count_misfit(where, record)
         if record["task"] == "discriminative":
-            yield from _check_group(where, record)
+            yield from _check_pair_id(where, record)
             yield from _check_question(where, record)
 
-    def find_misfits(self) -> Iterator[Problem]:
-        """Warn of relations that their category cannot have; `audit` counts the same ones."""
+    def warn_misfits(self) -> Iterator[Problem]:
+        """Warn about relations that are impossible in their category, as `audit` counts them."""
         if self._misfits:
-            message = f"{self._misfits} questions with a relation of another category, for example "
-            message += ", ".join(self._examples)
-            message += "; mmrel build --drop impossible_triplet leaves them out"
+            message = (
+                f"{self._misfits} questions with a relation of another category, for example "
+                f"{', '.join(self._examples)}; "
+                "mmrel build --drop impossible_triplet leaves them out"
+            )
             yield Problem("data", message, is_warning=True)
 
     def _count_misfit(self, where: str, record: dict[str, Any]) -> None:
@@ -56,22 +58,23 @@ class SeenQuestions:
             self._examples.append(f"{where}: {record['question'][:120]!r}")
 
 
-def _check_group(where: str, record: dict[str, Any]) -> Iterator[Problem]:
-    subject, object_ = record["subject"], record["object"]
-    expected = make_pair_id(record["image_id"], record["category"], subject, object_)
+def _check_pair_id(where: str, record: dict[str, Any]) -> Iterator[Problem]:
+    expected = make_pair_id(
+        record["image_id"], record["category"], record["subject"], record["object"]
+    )
     if record["pair_id"] != expected:
-        message = f"field pair_id: expected {expected!r} for this picture and objects"
-        yield Problem(where, message)
+        yield Problem(where, f"field pair_id: expected {expected!r} for this picture and objects")
 
 
 def _check_question(where: str, record: dict[str, Any]) -> Iterator[Problem]:
-    triplet = record["subject"], record["relation"], record["object"]
+    """Compare a question, parsed, with category and triplet of its record."""
     try:
-        reading = parse_question(record["question"])
+        parsed = parse_question(record["question"])
     except InputError as error:
         yield Problem(where, f"field question: {error}")
         return
-    read = (reading.category, reading.subject, reading.relation, reading.object)
-    if read != (record["category"], *triplet):
-        message = f"field question: reads as {tuple(reading)}, the record says {triplet}"
+    got = (parsed.category, parsed.subject, parsed.relation, parsed.object)
+    triplet = (record["subject"], record["relation"], record["object"])
+    if got != (record["category"], *triplet):
+        message = f"field question: reads as {tuple(parsed)}, the record has {triplet}"
         yield Problem(where, message)

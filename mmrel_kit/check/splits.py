@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compare the three faces of a split row for row, and look at each of its pictures once."""
+"""Compare the three formats of a split row by row, and decode each of its pictures once."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 import mmrel
-from mmrel_kit.build.archive import describe_merge, sample_key
-from mmrel_kit.card.facts import Facts, count_picture, make_facts
-from mmrel_kit.check.faces import Entry, Face, read_archives, read_lines
+from mmrel_kit.build.archive import describe_key_clash, make_sample_key
+from mmrel_kit.card.stats import SplitStats, count_picture, make_stats
+from mmrel_kit.check.formats import FormatReader, PictureEntry, read_archives, read_lines
 from mmrel_kit.check.tables import read_tables
 from mmrel_kit.files import Problem
 from mmrel_kit.pictures.archives import Sample
@@ -21,60 +21,62 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from mmrel_kit.check.records import SeenQuestions
-    from mmrel_kit.check.viewer import Statistics
+    from mmrel_kit.check.records import RecordChecker
+    from mmrel_kit.check.viewer import ViewerStatistics
 
 EXIF_ORIENTATION = 0x0112
 
 
-class Split:
-    """A split of a domain: its JSON lines, archives and tables, read side by side.
+class SplitChecker:
+    """Checks a split of a domain: its JSON lines, archives and tables, read side by side.
 
     Attributes:
         domain: of the pictures.
         name: of the split.
-        is_whole: whether `check` has read all faces to their ends and found the same in them.
+        is_complete: whether `check` has read all formats to their ends without a difference.
     """
 
-    def __init__(self, domain: str, name: str, root: Path, names: Sequence[str]) -> None:
+    def __init__(self, domain: str, name: str, root: Path, files: Sequence[str]) -> None:
         self.domain = domain
         self.name = name
-        self.is_whole = False
+        self.is_complete = False
         self._root = root
         self._stem = f"data/{domain}/{name}"
-        self._names = names
-        self._archives = [file for file in names if file.endswith(".tar")]
-        self._tables = [file for file in names if file.endswith(".parquet")]
+        self._files = files
+        self._archives = [file for file in files if file.endswith(".tar")]
+        self._tables = [file for file in files if file.endswith(".parquet")]
         self._counts: Counter[str] = Counter()
-        self._images: dict[str, str] = {}  # by their names to WebDataset readers
+        self._images: dict[str, str] = {}  # image_id by the key that WebDataset readers use
 
     def check(
         self,
-        files: Mapping[str, Mapping[str, Any]],
-        questions: SeenQuestions,
-        statistics: Statistics,
+        listed: Mapping[str, Mapping[str, Any]],
+        records: RecordChecker,
+        statistics: ViewerStatistics,
         advance: Callable[[int], object],
     ) -> Iterator[Problem]:
-        """Read the split, one picture in memory, and yield what is wrong in it.
+        """Read the split, one picture in memory, and yield its problems.
 
         Args:
-            files: what checksums.json says of each file of the release.
-            questions: those of other splits that were checked; these are added.
+            listed: the entries of checksums.json, by path.
+            records: checks the records; shared by all splits.
             statistics: of the columns; the rows of this split are added.
-            advance: is called with the bytes of each picture that was checked.
+            advance: called with the bytes of each checked picture.
         """
-        expected = self._list_faces()
-        if sorted(expected) != sorted(self._names):
-            message = f"expected the faces {', '.join(expected)}, got {', '.join(self._names)}"
+        expected = self._list_files()
+        if sorted(expected) != sorted(self._files):
+            message = f"expected the files {', '.join(expected)}, got {', '.join(self._files)}"
             yield Problem(self._stem, message)
             return
-        lines = Face(expected[0], read_lines(self._root, expected[0], questions))
-        archives = Face(self._archives[0], read_archives(self._root, self._archives, files))
-        tables = Face(self._tables[0], read_tables(self._root, self._tables))
-        faces = (lines, archives, tables)
+        lines = FormatReader(expected[0], read_lines(self._root, expected[0], records))
+        archives = FormatReader(
+            self._archives[0], read_archives(self._root, self._archives, listed)
+        )
+        tables = FormatReader(self._tables[0], read_tables(self._root, self._tables))
+        readers = (lines, archives, tables)
         while True:
-            for face in faces:
-                yield from face.advance()
+            for reader in readers:
+                yield from reader.advance()
             if not (lines.entry and archives.entry and tables.entry):
                 break
             difference = _find_difference(lines.entry, archives.entry, tables.entry)
@@ -83,53 +85,54 @@ class Split:
                 return
             yield from self._check_picture(lines.entry, archives.entry, statistics)
             advance(len(archives.entry.data or b""))
-        if any(face.is_broken for face in faces):
+        if any(reader.is_broken for reader in readers):
             return
-        ended = [face.name for face in faces if face.entry is None]
-        self.is_whole = len(ended) == len(faces)
-        if not self.is_whole:
-            expectation = "expected the same pictures in all three faces"
-            yield Problem(self._stem, f"{expectation}, {', '.join(ended)} ends before")
+        ended = [reader.name for reader in readers if reader.entry is None]
+        self.is_complete = len(ended) == len(readers)
+        if not self.is_complete:
+            message = "expected the same pictures in all three formats, got fewer in"
+            yield Problem(self._stem, f"{message} {', '.join(ended)}")
 
-    def make_facts(self) -> Facts:
-        """Return what the card says of the split, once it was checked."""
+    def make_stats(self) -> SplitStats:
+        """Return the statistics of the split, which `check` has counted."""
         table_bytes = sum((self._root / name).stat().st_size for name in self._tables)
-        return make_facts(self.domain, self.name, self._counts, table_bytes)
+        return make_stats(self.domain, self.name, self._counts, table_bytes)
 
-    def _list_faces(self) -> list[str]:
+    def _list_files(self) -> list[str]:
+        """Return the files that a split with so many archives has."""
         count = max(1, len(self._archives))
         archives = [f"{self._stem}-{number:05d}.tar" for number in range(count)]
         tables = [f"{self._stem}-{number:05d}-of-{count:05d}.parquet" for number in range(count)]
         return [f"{self._stem}.jsonl", *archives, *tables]
 
     def _check_picture(
-        self,
-        lines: Entry,
-        archived: Entry,
-        statistics: Statistics,
+        self, lines: PictureEntry, archived: PictureEntry, statistics: ViewerStatistics
     ) -> Iterator[Problem]:
-        """Check a picture that all faces agree on, and count it."""
+        """Check a picture that is the same in all formats, and count it."""
         if any(record["domain"] != self.domain for record in lines.records):
             yield Problem(lines.where, f"field domain: expected {self.domain!r}")
         records = [Record(**record) for record in lines.records]
         picture = Sample(records[0].image_id, archived.data or b"", records)
-        yield from self._check_name(lines.where, picture.image_id)
+        yield from self._check_key(lines.where, picture.image_id)
         yield from self._check_pixels(archived.where, picture.data, statistics)
         for record in records:
             statistics.add_row(self.domain, self.name, record)
         count_picture(picture, self._counts)
 
-    def _check_name(self, where: str, image_id: str) -> Iterator[Problem]:
-        key = sample_key(image_id)
-        twin = self._images.get(key)
-        if twin is None:
+    def _check_key(self, where: str, image_id: str) -> Iterator[Problem]:
+        """Check that WebDataset readers do not merge the picture with an earlier one."""
+        key = make_sample_key(image_id)
+        earlier = self._images.get(key)
+        if earlier is None:
             self._images[key] = image_id
-        elif twin == image_id:
-            yield Problem(where, f"expected all questions of {image_id!r} to stand together")
+        elif earlier == image_id:
+            yield Problem(where, f"expected the questions of {image_id!r} in consecutive lines")
         else:
-            yield Problem(where, describe_merge(image_id, twin))
+            yield Problem(where, describe_key_clash(image_id, earlier))
 
-    def _check_pixels(self, where: str, data: bytes, statistics: Statistics) -> Iterator[Problem]:
+    def _check_pixels(
+        self, where: str, data: bytes, statistics: ViewerStatistics
+    ) -> Iterator[Problem]:
         image = decode_picture(data, where)
         if isinstance(image, Problem):
             yield image
@@ -140,8 +143,10 @@ class Split:
             yield Problem(where, message, is_warning=True)
 
 
-def _find_difference(lines: Entry, archived: Entry, rows: Entry) -> Problem | None:
-    """Return where the faces say something else of a picture, or None."""
+def _find_difference(
+    lines: PictureEntry, archived: PictureEntry, rows: PictureEntry
+) -> Problem | None:
+    """Return the first difference between the three formats of a picture, or None."""
     if lines.records != archived.records:
         return Problem(archived.where, f"the records differ from {lines.where}")
     for record, row in zip_longest(lines.records, rows.records):
@@ -149,11 +154,10 @@ def _find_difference(lines: Entry, archived: Entry, rows: Entry) -> Problem | No
             expected, got = len(lines.records), len(rows.records)
             message = f"expected {expected} rows as {lines.where} has records, got {got}"
             return Problem(rows.where, message)
-        wanted = {column: record[column] for column in mmrel.COLUMNS}
+        texts = {column: record[column] for column in mmrel.COLUMNS}
         image = {"bytes": archived.data, "path": record["image_id"]}
-        if row == {"image": image, **wanted}:
+        if row == {"image": image, **texts}:
             continue
-        differing = [name for name in wanted if not row or wanted[name] != row[name]] or ["image"]
-        message = f"column {', '.join(differing)} differs from {lines.where}"
-        return Problem(rows.where, message)
+        differing = [name for name in texts if not row or texts[name] != row[name]] or ["image"]
+        return Problem(rows.where, f"column {', '.join(differing)} differs from {lines.where}")
     return None

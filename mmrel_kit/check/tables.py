@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Read the Parquet files of a split, picture by picture, and check what the Hub's viewer needs."""
+"""Read the Parquet files of a split, picture by picture, and check the viewer's requirements."""
 
 from __future__ import annotations
 
@@ -10,26 +10,27 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mmrel_kit.build.tables import GROUP_DECODED_BYTES, GROUP_ROWS, GROUP_STORED_BYTES, make_schema
-from mmrel_kit.check.faces import Break, Entry
+from mmrel_kit.check.formats import PictureEntry, Unreadable
 from mmrel_kit.files import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from mmrel_kit.check.faces import Found
+    from mmrel_kit.check.formats import ReadItem
 
-# What pyarrow's ParquetFile.read() can hold of a file once each row has its picture.
+# pyarrow's ParquetFile.read() fails on a file with more bytes of pictures, one copy per row.
 FILE_DECODED_BYTES = 1 << 31
-STORED_SHARE = 1.05  # of GROUP_STORED_BYTES; the pictures alone are bounded, the rest comes on top
+# GROUP_STORED_BYTES limits the pictures of a row group; its other columns may add this much.
+STORED_TOLERANCE = 1.05
 
 
-def read_tables(root: Path, names: Sequence[str]) -> Iterator[Found]:
+def read_tables(root: Path, names: Sequence[str]) -> Iterator[ReadItem]:
     """Read the Parquet files of a split, one row group in memory.
 
     Args:
         root: folder of the release.
-        names: the files, from there.
+        names: the files, relative to it.
     """
     for name in names:
         try:
@@ -38,37 +39,39 @@ def read_tables(root: Path, names: Sequence[str]) -> Iterator[Found]:
                 if not schema.equals(make_schema(), check_metadata=True):
                     got = schema.to_string()[:400]
                     message = f"expected the columns and metadata of a release, got {got}"
-                    yield Break(Problem(name, message))
+                    yield Unreadable(Problem(name, message))
                     return
                 yield from _check_groups(name, file)
                 yield from _read_rows(name, file)
         except (pa.ArrowException, OSError) as error:
-            yield Break(Problem(name, f"expected a readable Parquet file: {str(error)[:200]}"))
+            yield Unreadable(Problem(name, f"expected a readable Parquet file: {str(error)[:200]}"))
             return
 
 
 def _check_groups(name: str, file: pq.ParquetFile) -> Iterator[Problem]:
-    """Check the row groups, from the footer of the file."""
+    """Check the row groups by the footer of the file."""
     for index in range(file.num_row_groups):
         group = file.metadata.row_group(index)
         where = f"{name}: row group {index}"
         columns = [group.column(number) for number in range(group.num_columns)]
         stored = sum(column.total_compressed_size for column in columns)
-        if group.num_rows > GROUP_ROWS or stored > GROUP_STORED_BYTES * STORED_SHARE:
-            expected = f"at most {GROUP_ROWS} rows and {GROUP_STORED_BYTES} bytes"
-            got = f"{group.num_rows} rows and {stored} bytes"
-            yield Problem(where, f"expected {expected}, got {got}")
+        if group.num_rows > GROUP_ROWS or stored > GROUP_STORED_BYTES * STORED_TOLERANCE:
+            message = (
+                f"expected at most {GROUP_ROWS} rows and {GROUP_STORED_BYTES} bytes, "
+                f"got {group.num_rows} rows and {stored} bytes"
+            )
+            yield Problem(where, message)
         if not all(column.has_offset_index for column in columns):
-            message = "expected a page index, got none; write it with write_page_index"
+            message = "expected a page index, got none; write the file with write_page_index"
             yield Problem(where, message)
         picture = next(column for column in columns if column.path_in_schema == "image.bytes")
         if not picture.has_dictionary_page:
-            message = "expected a dictionary of the pictures, got them once per row"
+            message = "expected a dictionary page of the pictures, got a copy in each row"
             yield Problem(where, message)
 
 
-def _read_rows(name: str, file: pq.ParquetFile) -> Iterator[Entry | Problem]:
-    """Read the rows by picture; a picture with very many of them spans several row groups."""
+def _read_rows(name: str, file: pq.ParquetFile) -> Iterator[PictureEntry | Problem]:
+    """Read the rows of each picture; those of one picture may span several row groups."""
     decoded = 0
     where = name
     pending: list[dict[str, Any]] = []
@@ -81,39 +84,38 @@ def _read_rows(name: str, file: pq.ParquetFile) -> Iterator[Entry | Problem]:
         pending += rows
         groups = _group_rows(pending)
         for group in groups[:-1]:
-            yield Entry(where, group)
+            yield PictureEntry(where, group)
         pending = groups[-1] if groups else []
     if pending:
-        yield Entry(where, pending)
+        yield PictureEntry(where, pending)
     if decoded >= FILE_DECODED_BYTES:
-        message = f"{decoded} bytes once decoded; readers that take a file whole fail from 2 GiB on"
+        message = f"{decoded} bytes once decoded; reading a file at once fails from 2 GiB on"
         yield Problem(name, message, is_warning=True)
 
 
 def _check_group(
-    where: str,
-    rows: list[dict[str, Any]],
-    size: int,
-    before: list[dict[str, Any]],
+    where: str, rows: list[dict[str, Any]], size: int, before: list[dict[str, Any]]
 ) -> Iterator[Problem]:
     """Check one row group.
 
     Args:
-        where: which it is.
+        where: name of the row group.
         rows: its rows.
-        size: bytes of their pictures, each with its own copy.
+        size: bytes of their pictures, one copy per row.
         before: the rows of the last picture before it.
     """
+    if not rows:
+        return
     pictures = [row["image_id"] for row in rows]
     if size > GROUP_DECODED_BYTES and len(set(pictures)) > 1:
         expected = f"at most {GROUP_DECODED_BYTES} bytes of pictures once decoded"
         yield Problem(where, f"expected {expected}, got {size}")
-    is_cut = bool(before and pictures) and before[-1]["image_id"] == pictures[0]
-    if is_cut and pictures[0] != pictures[-1]:
-        message = f"expected row groups cut between pictures, {pictures[0]!r} stands on both sides"
+    continues_picture = bool(before) and before[-1]["image_id"] == pictures[0]
+    if continues_picture and pictures[0] != pictures[-1]:
+        message = f"expected row groups cut between pictures, got {pictures[0]!r} on both sides"
         yield Problem(where, message)
 
 
 def _group_rows(rows: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
-    """Return the rows of each picture, of neighbours alone."""
+    """Group consecutive rows of the same picture."""
     return [list(group) for _, group in groupby(rows, key=lambda row: row["image_id"])]

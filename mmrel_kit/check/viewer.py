@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Predict the columns for which the Hub's dataset viewer cannot compute its statistics.
+"""Predict for which columns the Hub's dataset viewer fails to compute statistics.
 
 The viewer draws a histogram of the lengths of each text column and of the widths of each image
-column, for every split of every config. Its bins are wrong where the longest value is exactly one
-longer than the shortest, and the error takes the statistics of the whole split with it. Text
-columns of few distinct values are drawn as labels, by their values, and never fail
-(huggingface/dataset-viewer, `libcommon.statistics_utils`, as of August 2026).
+column, for every split of every config. If the longest value is exactly one longer than the
+shortest, its bins are wrong, and it shows no statistics of the whole split. Text columns with few
+distinct values are drawn as labels, by value, and never fail (huggingface/dataset-viewer,
+`libcommon.statistics_utils`, as of August 2026).
 """
 
 from __future__ import annotations
@@ -24,43 +24,49 @@ if TYPE_CHECKING:
 
     from mmrel_kit.questions.records import Record
 
-# A text column is a label with at most ALWAYS_LABELS distinct values (null is one), or with at most
-# MAX_LABELS that are also at most this share of the rows.
+# A text column is drawn as labels if it has at most ALWAYS_LABELS distinct values (null is one), or
+# at most MAX_LABELS that are at most MAX_LABEL_SHARE of the rows.
 ALWAYS_LABELS = 10
 MAX_LABELS = 1000
 MAX_LABEL_SHARE = 0.2
-MAX_ROW = 2000  # characters of a row's text, up to which the viewer shows all of the first hundred
-ALL = "all"  # the config that holds the rows of every domain
+MAX_ROW = 2000  # characters; with longer rows the viewer shows fewer than the first hundred
+ALL = "all"  # the config with the rows of all domains
 
 
-class Failure(NamedTuple):
-    """A column whose values differ in length, or width, by exactly one."""
+class HistogramFailure(NamedTuple):
+    """A column whose values differ in length or width by exactly one.
+
+    Attributes:
+        unit: `characters` or `pixels`.
+        least: the smallest length or width.
+        most: the largest one.
+    """
 
     config: str
     split: str
     column: str
-    unit: str  # characters, or pixels
+    unit: str
     least: int
     most: int
 
     def __str__(self) -> str:
         return (
             f"column {self.column}: values of {self.least} and {self.most} {self.unit}; the Hub's "
-            "viewer shows no statistics of a split where they differ by exactly 1; give all of "
-            "them one length"
+            "viewer shows no statistics of a split whose values differ by exactly 1; give all "
+            "values the same length"
         )
 
 
 @dataclasses.dataclass
 class _Column:
-    """What decides on the histogram of a column.
+    """The values that decide whether the histogram of a column fails.
 
     Attributes:
-        unit: of the lengths.
-        rows: how many there are.
-        least: the least length, None before there is one.
-        most: the greatest length.
-        values: distinct values of text, up to one more than `MAX_LABELS`.
+        unit: `characters` or `pixels`.
+        rows: number of rows.
+        least: the smallest length; None while there is none.
+        most: the largest length; None while there is none.
+        values: distinct texts, at most `MAX_LABELS` + 1; empty for pictures.
     """
 
     unit: str
@@ -70,12 +76,12 @@ class _Column:
     values: set[str | None] = dataclasses.field(default_factory=set)
 
     def add(self, length: int | None) -> None:
-        """Count a row; the length is None where the row has no value."""
+        """Count a row; its length is None if it has no value."""
         self.rows += 1
         self._stretch(length)
 
     def add_value(self, value: str | None) -> None:
-        """Remember a distinct value, as long as the column may still be a label."""
+        """Add a distinct value, while the column can still be drawn as labels."""
         if len(self.values) <= MAX_LABELS:
             self.values.add(value)
 
@@ -87,7 +93,7 @@ class _Column:
         self._stretch(other.most)
 
     def is_label(self) -> bool:
-        """Return whether the viewer draws the values themselves; never true for pictures."""
+        """Return whether the viewer draws the values as labels; never true for pictures."""
         if not self.values:
             return False
         distinct = len(self.values)
@@ -104,8 +110,8 @@ class _Column:
             self.most = length
 
 
-class Statistics:
-    """Collects lengths of text and widths of pictures by config, split and column.
+class ViewerStatistics:
+    """Collects lengths of texts and widths of pictures by config, split and column.
 
     Attributes:
         longest_row: characters of the longest row.
@@ -124,51 +130,53 @@ class Statistics:
         self.longest_row = max(self.longest_row, length)
 
     def add_text(self, config: str, split: str, column: str, value: str | None) -> None:
-        """Add a row's text."""
-        found = self._find(config, split, column, "characters")
-        found.add(None if value is None else len(value))
-        found.add_value(value)
+        """Add one text of a row."""
+        lengths = self._get_column(config, split, column, "characters")
+        lengths.add(None if value is None else len(value))
+        lengths.add_value(value)
 
     def add_width(self, config: str, split: str, column: str, width: int) -> None:
-        """Add the width of a row's picture, in pixels."""
-        self._find(config, split, column, "pixels").add(width)
+        """Add the width of the picture of a row, in pixels."""
+        self._get_column(config, split, column, "pixels").add(width)
 
-    def unite(self, configs: tuple[str, ...]) -> None:
-        """Add the config `all`, which holds the rows of some configs."""
-        for (config, split, column), found in list(self._columns.items()):
-            if config in configs:
-                self._find(ALL, split, column, found.unit).merge(found)
+    def add_config_all(self) -> None:
+        """Add the config `all`, which has the rows of all domains."""
+        for (config, split, column), lengths in list(self._columns.items()):
+            if config in mmrel.DOMAINS:
+                self._get_column(ALL, split, column, lengths.unit).merge(lengths)
 
-    def find_failures(self) -> Iterator[Failure]:
+    def find_failures(self) -> Iterator[HistogramFailure]:
         """Yield the columns that break the statistics of their split."""
-        for (config, split, column), found in sorted(self._columns.items()):
-            if found.least is None or found.most is None or found.is_label():
+        for (config, split, column), lengths in sorted(self._columns.items()):
+            least, most = lengths.least, lengths.most
+            if least is None or most is None or lengths.is_label():
                 continue
-            if found.most - found.least == 1:
-                yield Failure(config, split, column, found.unit, found.least, found.most)
+            if most - least == 1:
+                yield HistogramFailure(config, split, column, lengths.unit, least, most)
 
-    def _find(self, config: str, split: str, column: str, unit: str) -> _Column:
+    def _get_column(self, config: str, split: str, column: str, unit: str) -> _Column:
         key = (config, split, column)
-        found = self._columns.get(key)
-        if found is None:
-            found = self._columns[key] = _Column(unit)
-        return found
+        if key not in self._columns:
+            self._columns[key] = _Column(unit)
+        return self._columns[key]
 
 
-def check_values(root: Path, statistics: Statistics) -> Iterator[Problem]:
-    """Warn of what the viewer's statistics and preview cannot show.
+def check_values(root: Path, statistics: ViewerStatistics) -> Iterator[Problem]:
+    """Warn about what the viewer's statistics and preview cannot show.
 
     Args:
         root: folder of the release.
-        statistics: of the rows of all domains; the other configs are added.
+        statistics: of the rows of all domains; the configs `all` and `hub_eval` are added.
     """
-    statistics.unite(mmrel.DOMAINS)
+    statistics.add_config_all()
     for split, column, text in read_texts(root):
         statistics.add_text(CONFIG, split, column, text)
     for failure in statistics.find_failures():
         where = f"config {failure.config}, split {failure.split}"
         yield Problem(where, str(failure), is_warning=True)
     if statistics.longest_row > MAX_ROW:
-        message = f"a row has {statistics.longest_row} characters"
-        message += f"; from {MAX_ROW} on the viewer shows fewer rows"
+        message = (
+            f"a row has {statistics.longest_row} characters; "
+            f"if one has more than {MAX_ROW}, the viewer shows fewer rows"
+        )
         yield Problem("data", message, is_warning=True)

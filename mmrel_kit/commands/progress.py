@@ -11,7 +11,7 @@ from tqdm import tqdm
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from mmrel_kit.build.pack import Part
+    from mmrel_kit.build.shards import ShardManifest
 
 
 def make_bar(total: int) -> tqdm[Any]:
@@ -27,8 +27,8 @@ def track_bytes(sizes: Iterator[int], total: int) -> Iterator[int]:
             bar.update(size)
 
 
-def track_shards(parts: Iterable[Part], total: int) -> Iterator[Part]:
-    """Yield finished shards, and show the bytes of their pictures."""
+def track_shards(parts: Iterable[ShardManifest], total: int) -> Iterator[ShardManifest]:
+    """Yield shards as they are packed, and show the bytes of their pictures."""
     with make_bar(total) as bar:
         for part in parts:
             yield part

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The verbs of maintainers: fetch, build, finish, check, audit, sheet, push, verify."""
+"""The verbs for maintainers: fetch, build, finish, check, audit, sheet, push, verify."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import mmrel
 from mmrel_kit.audit.findings import audit_release
 from mmrel_kit.audit.kinds import DROPPABLE
 from mmrel_kit.audit.render import render_blocks, render_json, render_text
-from mmrel_kit.build.finish import renew_card
+from mmrel_kit.build.finish import update_card
 from mmrel_kit.build.job import Job, build_release, build_share, finish_release
 from mmrel_kit.card.sheet import draw_sheet
 from mmrel_kit.check.release import check_release, check_sample
@@ -26,19 +26,21 @@ from mmrel_kit.pictures.upstream import check_downloads, format_downloads
 if TYPE_CHECKING:
     import argparse
 
-    from mmrel_kit.build.finish import Built
+    from mmrel_kit.build.finish import BuildSummary
 
-# How to go on after Ctrl-C, where the command does not start again from the beginning.
-RESUMES_BUILD = "the same command goes on where this one stopped; shards that are packed stay"
-RESUMES_FINISH = "shards that are packed stay; run the same command again"
-RESUMES_PUSH = "the same command goes on: it looks first, and what has arrived is not sent again"
+# The advice after Ctrl-C for commands that resume.
+RESUMES_BUILD = "the same command goes on where this one stopped; finished shards are kept"
+RESUMES_FINISH = "finished shards are kept; run the same command again"
+RESUMES_PUSH = "the same command goes on; files that have arrived are not sent again"
 
 
 def fetch(args: argparse.Namespace) -> int:
-    """List what MMRel is made from, where to get it, and whether the files in a folder are whole."""
+    """List the sources of MMRel, where to get them, and which are complete in a folder."""
     if not args.folder.is_dir():
-        wanted = "expected a folder of downloads, found no folder"
-        raise InputError(f"{args.folder}: {wanted}; make it, or check its path")
+        raise InputError(
+            f"{args.folder}: expected a folder of downloads, got no folder; "
+            "make it or check its path"
+        )
     downloads = check_downloads(args.folder, track_bytes)
     print(format_downloads(downloads, args.folder))
     return 1 if any(download.status.startswith("expected") for download in downloads) else 0
@@ -56,45 +58,49 @@ def build(args: argparse.Namespace) -> int:
         allow_missing=args.allow_missing,
         drop=args.drop,
         hub_eval=args.hub_eval,
-        say=_say,
+        show_step=_print_step,
     )
     if args.shard:
-        parts = build_share(job, args.shard, args.workers)
-        finish = f"mmrel finish --out {args.out}"
-        print(f"{len(parts)} shards packed; when all shares are: {finish}")
+        manifests = build_share(job, args.shard, args.workers)
+        print(
+            f"{len(manifests)} shards written; when all shares are written, run: "
+            f"mmrel finish --out {args.out}"
+        )
         return 0
-    built = build_release(job, args.workers, track_shards)
-    _print_built(built, args.out)
+    summary = build_release(job, args.workers, track_shards)
+    _print_summary(summary, args.out)
     return 0
 
 
 def finish(args: argparse.Namespace) -> int:
-    """Join the shards that `build --shard` has packed into the release."""
-    _print_built(finish_release(args.out), args.out)
+    """Join the shards that `build --shard` has written into the release."""
+    _print_summary(finish_release(args.out), args.out)
     return 0
 
 
 def check(args: argparse.Namespace) -> int:
-    """Check a release against the contract; exit status 1 where something is wrong."""
+    """Check a release against its contract; exit status 1 if there are problems."""
     if not args.release.is_dir():
-        wanted = "expected the folder of a release, found no folder"
-        raise InputError(f"{args.release}: {wanted}; check its path")
-    checking = check_sample if args.sample else check_release
+        raise InputError(
+            f"{args.release}: expected the folder of a release, got no folder; check its path"
+        )
+    run_checks = check_sample if args.sample else check_release
     with make_bar(count_archive_bytes(args.release)) as bar:
-        problems = checking(args.release, bar.update)
+        problems = run_checks(args.release, bar.update)
     for problem in problems:
         print(problem)
-    wrong = sum(not problem.is_warning for problem in problems)
-    print(f"{args.release}: {wrong} problems, {len(problems) - wrong} warnings")
-    return 1 if wrong else 0
+    warnings = sum(problem.is_warning for problem in problems)
+    errors = len(problems) - warnings
+    print(f"{args.release}: {errors} problems, {warnings} warnings")
+    return 1 if errors else 0
 
 
 def audit(args: argparse.Namespace) -> int:
     """List known issues of a release's questions and pictures, and differences from the paper."""
-    found = audit_release(args.release, thorough=not args.quick, progress=track_bytes)
-    print(render_json(found) if args.json else render_text(found))
+    report = audit_release(args.release, thorough=not args.quick, progress=track_bytes)
+    print(render_json(report) if args.json else render_text(report))
     if args.card:
-        renew_card(args.release, render_blocks(found))
+        update_card(args.release, render_blocks(report))
     return 0
 
 
@@ -107,8 +113,8 @@ def sheet(args: argparse.Namespace) -> int:
 
 
 def push(args: argparse.Namespace) -> int:
-    """Publish a release on the Hugging Face Hub: all of it in one commit, or nothing."""
-    done = hub_push.push(
+    """Publish a release on the Hugging Face Hub in one commit."""
+    result = hub_push.push(
         args.release,
         args.repo_id,
         private=args.private,
@@ -118,29 +124,22 @@ def push(args: argparse.Namespace) -> int:
         dry_run=args.dry_run,
         show=print,
     )
-    print(done)
+    print(result)
     return 0
 
 
 def verify(args: argparse.Namespace) -> int:
-    """Prove what stands on the Hub: every file, and every config and split by loading it."""
-    found = hub_verify.verify(
-        args.release,
-        args.repo_id,
-        revision=args.revision,
-        deep=args.deep,
-    )
-    print(found)
-    return 0 if found.is_good else 1
+    """Compare a repository on the Hub with a release: every file, and every config and split."""
+    result = hub_verify.verify(args.release, args.repo_id, revision=args.revision, deep=args.deep)
+    print(result)
+    return 0 if result.is_good else 1
 
 
 def add_verbs(verbs: Verbs) -> None:
-    """Add the verbs of maintainers."""
+    """Add the verbs for maintainers."""
     _add_fetch(verbs)
     _add_build(verbs)
-    finishing = verbs.add("finish", finish, "--out release", RESUMES_FINISH)
-    same = "the same as that of build --shard"
-    finishing.add_argument("--out", type=parse_path, required=True, metavar="DIR", help=same)
+    _add_finish(verbs)
     _add_check(verbs)
     _add_audit(verbs)
     _add_sheet(verbs)
@@ -150,111 +149,119 @@ def add_verbs(verbs: Verbs) -> None:
 
 def _add_fetch(verbs: Verbs) -> None:
     add = verbs.add("fetch", fetch, "downloads").add_argument
-    where = "where the files are (the current folder)"
-    add("folder", type=parse_path, nargs="?", default=Path(), metavar="DIR", help=where)
+    folder = "folder of the downloaded files (default: the current folder)"
+    add("folder", type=parse_path, nargs="?", default=Path(), metavar="DIR", help=folder)
 
 
 def _add_build(verbs: Verbs) -> None:
     example = "--annotations json/ --images pictures/ --out release"
     add = verbs.add("build", build, example, RESUMES_BUILD).add_argument
-    files = "POPE/VCD-shaped .json or .jsonl files, LLaVA conversations, records of the contract, or folders of them"
-    places = (
-        "where pictures are: a folder, .zip, .tar, .parquet (the DALL-E re-release) or "
-        "hf://datasets/OWNER/NAME[@REVISION] that holds vg/, SPEC/, Dall-E_generated/, or one of a "
-        "domain: real=images.zip real=images2.zip …"
+    annotations = (
+        "POPE/VCD-shaped .json or .jsonl files, LLaVA conversations, records of the contract, or "
+        "folders of them"
     )
-    splits = '{"part2*.json": "train", …}: splits of files'
-    note = "a sentence that the card and every listing of the release carry"
-    evaluation = "add what 'inspect eval hf/NS/NAME' needs: eval.yaml and hub_eval/"
-    share = "pack the Ith of N shares alone, for a scheduler; then run finish"
     add(
         "--annotations", type=parse_path, nargs="+", required=True, metavar="FILE_OR_DIR",
-        help=files,
+        help=annotations,
     )  # fmt: skip
-    add("--images", nargs="+", required=True, metavar="[DOMAIN=]SOURCE", help=places)
+    images = (
+        "sources of pictures: a folder, .zip, .tar, .parquet (the DALL-E re-release) or "
+        "hf://datasets/OWNER/NAME[@REVISION] that contains vg/, SPEC/, Dall-E_generated/, or a "
+        "source of one domain: real=images.zip real=images2.zip …"
+    )
+    add("--images", nargs="+", required=True, metavar="[DOMAIN=]SOURCE", help=images)
     add("--out", type=parse_path, required=True, metavar="DIR", help="folder of the release")
-    add("--split", choices=mmrel.SPLITS, help="overrides what the files say")
-    add("--mapping", type=parse_path, metavar="FILE.json", help=splits)
-    add("--note", help=note)
+    split = "split of all questions, whatever records and file names say"
+    add("--split", choices=mmrel.SPLITS, help=split)
+    mapping = 'splits of files, such as {"part2*.json": "train"}'
+    add("--mapping", type=parse_path, metavar="FILE.json", help=mapping)
+    add("--note", help="a sentence that the card and every listing of the release show")
     missing = "leave out questions whose picture is missing"
     add("--allow-missing", action="store_true", help=missing)
-    findings = "findings of the audit to leave out"
-    add("--drop", nargs="+", default=(), choices=DROPPABLE, help=findings)
+    kinds = "kinds of audit findings whose questions are left out"
+    add("--drop", nargs="+", default=(), choices=DROPPABLE, help=kinds)
+    evaluation = "write eval.yaml and hub_eval/ for 'inspect eval hf/NS/NAME'"
     add("--hub-eval", action="store_true", help=evaluation)
-    processes = "processes that pack shards (%(default)s)"
+    processes = "number of processes that write shards (%(default)s)"
     add("--workers", type=parse_positive, default=1, metavar="N", help=processes)
+    share = "write only the Ith of N shares, as a task of a scheduler; then run finish"
     add("--shard", type=parse_share, metavar="I/N", help=share)
+
+
+def _add_finish(verbs: Verbs) -> None:
+    add = verbs.add("finish", finish, "--out release", RESUMES_FINISH).add_argument
+    out = "the same folder as for build --shard"
+    add("--out", type=parse_path, required=True, metavar="DIR", help=out)
 
 
 def _add_check(verbs: Verbs) -> None:
     add = verbs.add("check", check, "release").add_argument
     _add_folder(add)
-    sample = "check the sample of the source repository, which DIR is a clone of"
+    sample = "check the sample in DIR, a clone of the source repository"
     add("--sample", action="store_true", help=sample)
 
 
 def _add_audit(verbs: Verbs) -> None:
     add = verbs.add("audit", audit, "release --json").add_argument
     _add_folder(add)
-    add("--json", action="store_true", help="a list of {kind, count, examples, action}")
-    add("--card", action="store_true", help="put what is found into the release's card")
-    quick = "look at the questions only, not into the pictures"
-    add("--quick", action="store_true", help=quick)
+    add("--json", action="store_true", help="print a list of {kind, count, examples, action}")
+    add("--card", action="store_true", help="write the findings into the card of the release")
+    add("--quick", action="store_true", help="check only the questions, not the pictures")
 
 
 def _add_sheet(verbs: Verbs) -> None:
     add = verbs.add("sheet", sheet, "release --out sheet.png").add_argument
     _add_folder(add)
     add("--out", type=parse_path, required=True, metavar="FILE.png", help="the PNG to write")
-    number = "of each domain and split (%(default)s)"
+    number = "number of pictures of each domain and split (%(default)s)"
     add("--pictures", type=parse_positive, default=2, metavar="N", help=number)
 
 
 def _add_push(verbs: Verbs) -> None:
     example = "release --repo-id NS/MMRel --tag v1.0.0"
     add = verbs.add("push", push, example, RESUMES_PUSH).add_argument
-    release = "a release, as `mmrel build` writes it"
-    repository = "the dataset repository; made if missing"
-    pull = "open a pull request instead of committing to main"
-    title = "title of the commit (name and version of the release)"
-    add("release", type=parse_path, metavar="DIR", help=release)
+    add("release", type=parse_path, metavar="DIR", help="a release that `mmrel build` has written")
+    repository = "the dataset repository; created if missing"
     add("--repo-id", required=True, metavar="NS/NAME", help=repository)
     add("--private", action="store_true", help="make a new repository private")
+    pull = "open a pull request instead of committing to main"
     add("--create-pr", action="store_true", help=pull)
-    add("--tag", metavar="vX.Y.Z", help="name the published revision")
+    add("--tag", metavar="vX.Y.Z", help="tag of the published revision")
+    title = "title of the commit (default: name and version of the release)"
     add("--message", help=title)
-    add("--dry-run", action="store_true", help="show the plan and stop")
+    add("--dry-run", action="store_true", help="show the changes and stop")
 
 
 def _add_verify(verbs: Verbs) -> None:
     add = verbs.add("verify", verify, "release --repo-id NS/MMRel --deep").add_argument
-    deep = "read and hash every file, not only its metadata"
     add("release", type=parse_path, metavar="DIR", help="the release that was published")
     add("--repo-id", required=True, metavar="NS/NAME", help="the dataset repository")
     revision = "branch, tag or commit (%(default)s)"
     add("--revision", default="main", metavar="R", help=revision)
-    add("--deep", action="store_true", help=deep)
+    add("--deep", action="store_true", help="read and hash every file, not only its metadata")
 
 
 def _add_folder(add: Any) -> None:
     add("release", type=parse_path, metavar="DIR", help="folder of the release")
 
 
-def _print_built(built: Built, out: Path) -> None:
-    """Print what a build made, and which yes/no questions have no partner."""
+def _print_summary(summary: BuildSummary, out: Path) -> None:
+    """Print the sizes of a release, and how many yes/no questions have a partner."""
     rows = [("domain", "split", "pictures", "questions")]
-    for part in built.facts:
-        rows.append((part.domain, part.split, str(part.pictures), str(part.rows)))
+    for stats in summary.stats:
+        rows.append((stats.domain, stats.split, str(stats.pictures), str(stats.rows)))
     print(format_table(rows, left=2))
-    if built.left_out:
-        print(f"\n{built.left_out}")
-    if built.assumed:
-        print("\nin 'test', as neither records nor the file's name say a split", end="")
-        print(" (--split or --mapping do):")
-        for file, questions in sorted(built.assumed.items()):
+    if summary.left_out:
+        print(f"\n{summary.left_out}")
+    if summary.assumed:
+        print(
+            "\nin 'test', as neither the records nor the file name give a split "
+            "(set it with --split or --mapping):"
+        )
+        for file, questions in sorted(summary.assumed.items()):
             print(f"  {file}: {questions} questions")
-    print("\nyes/no questions of one picture and pair of objects (nothing was repaired):")
-    for (split, category), pairs in sorted(built.pairs.items()):
+    print("\nyes/no questions by picture and pair of objects (nothing was repaired):")
+    for (split, category), pairs in sorted(summary.pairs.items()):
         parts = [f"{pairs.complete} of {pairs.groups} groups with a yes and a no"]
         singles = pairs.no_partner_yes + pairs.no_partner_no
         if singles:
@@ -268,6 +275,6 @@ def _print_built(built: Built, out: Path) -> None:
     print(f"\nwritten to {out}; check it with: mmrel check {out}")
 
 
-def _say(text: str) -> None:
-    """Print a step of a build; standard output is for the summary."""
+def _print_step(text: str) -> None:
+    """Print a step of a build to standard error; standard output is for the summary."""
     print(text, file=sys.stderr, flush=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Publish a release on the Hub in one commit, and verify what was published.
+"""Publish a release on the Hub in one commit, and verify the published repository.
 
-Every call has a time-out, bounded retries and a readable error.
+Every call has a time-out, limited retries and a readable error.
 """

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Hub calls with time-outs, retries and readable errors.
 
-huggingface_hub gives its API calls no time-out, and repeats few of them after a fault. `bounded`
-adds the time-outs, `insist` the repeats, and `explain` turns what is left into one of two
-exceptions, whose message says what was being done, what came back and what to do. No message and
-no log line carries the token or a signed address.
+huggingface_hub gives its API calls no time-out, and retries few of them. `hub_session` adds
+time-outs, and `call_with_retries` adds retries and turns the last failure into a `HubError`, whose
+message gives the step, the answer of the Hub and what to do. No message and no log line contains
+the token or a signed address.
 """
 
 from __future__ import annotations
@@ -27,63 +27,60 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]
     enable_progress_bars,
 )
 
-from mmrel_kit.failures import (
-    FAILURES,
-    TRANSPORT_ERRORS,
-    describe,
-    find_status,
-    httpx,
-    redact,
-)
+from mmrel_kit.failures import FAILURES, TRANSPORT_ERRORS, describe, find_status, httpx, redact
 
 try:
     from huggingface_hub import set_client_factory
     from huggingface_hub.utils._http import default_client_factory
 except ImportError:
-    pass  # huggingface_hub < 1.0 uses requests and cannot be given time-outs; `bounded` refuses it
+    pass  # huggingface_hub < 1.0 uses requests, without time-outs; `hub_session` refuses it
 
 T = TypeVar("T")
 
-PASSING_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
-NO_ROOM_STATUS = frozenset({413, 507})
-_NO_ROOM_WORDS = re.compile(r"quota|storage (limit|exceeded)|out of (space|storage)", re.IGNORECASE)
-REFUSED_STATUS = frozenset({400, 401, 403, 404, 413, 422, 507})  # nothing was done, for certain
-CONNECT_TIMEOUT = 10.0  # seconds; a host that takes longer is not there
+TRANSIENT_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
+STORAGE_FULL_STATUS = frozenset({413, 507})
+_STORAGE_FULL_WORDS = re.compile(
+    r"quota|storage (limit|exceeded)|out of (space|storage)", re.IGNORECASE
+)
+REFUSED_STATUS = frozenset(
+    {400, 401, 403, 404, 413, 422, 507}
+)  # the call certainly changed nothing
+CONNECT_TIMEOUT = 10.0  # seconds; a host that takes longer is taken for unreachable
 _HTTP_LOGGERS = ("huggingface_hub.utils._http", "httpx", "httpx2")
 _logger = logging.getLogger(__name__)
 
 
 class HubError(ConnectionError):
-    """The Hub could not be brought to do what was asked."""
+    """A call to the Hub failed."""
 
 
 class ConflictError(HubError):
-    """Somebody else changed the repository, or a tag names another revision."""
+    """Somebody else changed the repository, or a tag points to another revision."""
 
 
 class Step(NamedTuple):
-    """One kind of call, for messages.
+    """A kind of call, as error messages describe it.
 
     Attributes:
-        doing: what it does.
-        needs: the permission that it needs.
-        then: what to do when it failed.
+        action: what the call does.
+        permission: the permission that the token needs.
+        advice: what to do if the call fails.
     """
 
-    doing: str
-    needs: str
-    then: str = "try again later"
+    action: str
+    permission: str
+    advice: str = "try again later"
 
 
 READ = "read access to the repository"
-_NAMESPACE = "for a fine-grained token: of that namespace's repositories"
-WRITE = f"write access to the contents of the repository ({_NAMESPACE})"
+WRITE = (
+    "write access to the contents of the repository "
+    "(for a fine-grained token: of that namespace's repositories)"
+)
+CREATE_REPOSITORIES = "the right to create repositories in that namespace (role write)"
 WHOAMI = Step("asking whom the token belongs to", WRITE)
 LOOK = Step("looking at the repository", READ)
-CREATE = Step(
-    "creating the repository",
-    "the right to create repositories in that namespace (role write)",
-)
+CREATE = Step("creating the repository", CREATE_REPOSITORIES)
 SEND = Step("sending the files", WRITE)
 COMMIT = Step(
     "committing the release",
@@ -94,14 +91,14 @@ TAG = Step("tagging the release", WRITE, "push again to tag it")
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
-    """How long to wait for the Hub.
+class RetryPolicy:
+    """Time-out and retries of calls to the Hub.
 
     Attributes:
-        tries: how often a call is made before it counts as failed, at least 1.
-        first_wait: seconds between the first two tries; each further wait is twice as long.
+        tries: number of attempts before a call fails, at least 1.
+        first_wait: seconds between the first two attempts; each further wait is twice as long.
         longest_wait: seconds; if the Hub asks for a longer wait (`Retry-After`), the call fails.
-        timeout: seconds that a call may be silent: sending a piece, or waiting for one.
+        timeout: seconds without progress in sending or receiving after which an attempt fails.
     """
 
     tries: int = 6
@@ -110,11 +107,11 @@ class Patience:
     timeout: float = 120.0
 
 
-PATIENCE = Patience()
+RETRY_POLICY = RetryPolicy()
 
 
 class _Cleaner(logging.Filter):
-    """Cleans what the HTTP client logs; it names whole addresses."""
+    """Removes secrets from log lines of the HTTP client, which contain whole addresses."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         record.msg, record.args = redact(record.getMessage()), ()
@@ -122,17 +119,16 @@ class _Cleaner(logging.Filter):
 
 
 @contextmanager
-def bounded(timeout: float) -> Iterator[None]:
-    """Give all calls of huggingface_hub a time-out and clean logs while the block runs.
+def hub_session(timeout: float) -> Iterator[None]:
+    """Give calls of huggingface_hub in the block a time-out, and remove secrets from its logs.
 
-    Its progress bars are shown on a terminal alone.
+    Its progress bars are shown only on a terminal.
 
     Raises:
-        HubError: huggingface_hub is too old to be given time-outs.
+        HubError: huggingface_hub is too old for time-outs.
     """
     if httpx is None:
-        advice = "pip install -U huggingface_hub"
-        raise HubError(f"this needs huggingface_hub 1.0 or later: {advice}")
+        raise HubError("this needs huggingface_hub 1.0 or later: pip install -U huggingface_hub")
 
     def make_client() -> Any:
         client = default_client_factory()
@@ -145,7 +141,7 @@ def bounded(timeout: float) -> Iterator[None]:
         logger.addFilter(cleaner)
     set_client_factory(make_client)
     try:
-        with _limited_bars():
+        with _bars_only_on_terminal():
             yield
     finally:
         set_client_factory(default_client_factory)
@@ -154,8 +150,8 @@ def bounded(timeout: float) -> Iterator[None]:
 
 
 @contextmanager
-def _limited_bars() -> Iterator[None]:
-    """Turn progress bars off while the block runs, unless standard error is a terminal."""
+def _bars_only_on_terminal() -> Iterator[None]:
+    """Turn off progress bars in the block, unless standard error is a terminal."""
     is_terminal = sys.stderr is not None and sys.stderr.isatty()
     if is_terminal or are_progress_bars_disabled():
         yield
@@ -167,28 +163,28 @@ def _limited_bars() -> Iterator[None]:
         enable_progress_bars()
 
 
-def insist(
+def call_with_retries(
     step: Step,
     call: Callable[[], T],
     repo_id: str,
-    patience: Patience,
-    find: Callable[[], T | None] | None = None,
+    policy: RetryPolicy,
+    find_result: Callable[[], T | None] | None = None,
 ) -> T:
-    """Make a call until it succeeds, is refused, or has been tried often enough.
+    """Repeat a call until it succeeds, is refused, or has used up its attempts.
 
     Args:
-        step: what the call is for.
-        call: the call; safe to repeat, or made so by `find`.
+        step: the kind of call.
+        call: the call; must be safe to repeat, if only thanks to `find_result`.
         repo_id: the repository, for messages.
-        patience: how often and how long.
-        find: called after every failure that leaves doubt, since a call whose answer was lost may
-            have worked; returns what the call would have returned, or None if it left no trace.
+        policy: time-out and retries.
+        find_result: called after a failure that may hide a success, because its answer was lost;
+            returns the result of the call, or None if it changed nothing.
 
     Returns:
-        What `call` or `find` returned.
+        The result of `call` or `find_result`.
 
     Raises:
-        HubError: the call failed for good; its message is one sentence.
+        HubError: the call failed; the message is one sentence.
     """
     tries = 0
     while True:
@@ -199,97 +195,101 @@ def insist(
             raise
         except FAILURES as error:
             failure: BaseException = error
-        if find and find_status(failure) not in REFUSED_STATUS:
-            result = find()
+        if find_result and find_status(failure) not in REFUSED_STATUS:
+            result = find_result()
             if result is not None:
                 return result
-        wait = max(_asked_wait(failure), patience.first_wait * 2 ** (tries - 1))
-        is_last = tries >= patience.tries or wait > patience.longest_wait
-        if is_last or not is_passing(failure):
-            explain(step, failure, repo_id, tries, patience)
-        _logger.info("%s: %s; trying again in %g s", step.doing, describe(failure), wait)
+        backoff = policy.first_wait * 2 ** (tries - 1)
+        wait = max(_read_retry_after(failure), backoff)
+        is_last = tries >= policy.tries or wait > policy.longest_wait
+        if is_last or not is_transient(failure):
+            raise_hub_error(step, failure, repo_id, tries, policy)
+        _logger.info("%s: %s; trying again in %g s", step.action, describe(failure), wait)
         time.sleep(wait)
 
 
 def list_files(api: HfApi, repo_id: str, revision: str) -> dict[str, Any]:
-    """Return what the Hub knows of each file at a revision: `size`, `blob_id`, `lfs` or None."""
+    """Return the metadata of each file at a revision: `size`, `blob_id`, and `lfs` or None."""
     tree = api.list_repo_tree(repo_id, recursive=True, revision=revision, repo_type="dataset")
     return {entry.path: entry for entry in tree if hasattr(entry, "blob_id")}
 
 
-def explain(
-    step: Step,
-    failure: BaseException,
-    repo_id: str,
-    tries: int,
-    patience: Patience,
+def raise_hub_error(
+    step: Step, failure: BaseException, repo_id: str, tries: int, policy: RetryPolicy
 ) -> NoReturn:
-    """Raise the exception that says in one sentence what failed.
+    """Raise a `HubError` that describes a failure in one sentence.
 
-    The failure itself is left out of the chain: its text may name signed addresses, or repeat what
-    a server said.
+    The failure itself is not chained, because its text may contain signed addresses or a long
+    answer of the server.
 
     Raises:
         HubError: always.
     """
-    what = describe(failure, patience.timeout)
-    start = f"{step.doing} failed for {repo_id}: {what}"
-    advice = _advise(step, failure, what)
-    if advice:
-        raise HubError(f"{start}: {advice}") from None
-    asked = _asked_wait(failure)
-    if asked > patience.longest_wait:
-        raise HubError(f"{start}, and asks to wait {asked:g} s; try again after that") from None
-    raise HubError(f"{start} ({tries} {'try' if tries == 1 else 'tries'}); {step.then}") from None
+    answer = describe(failure, policy.timeout)
+    start = f"{step.action} failed for {repo_id}: {answer}"
+    refusal = _explain_refusal(step, failure, answer)
+    if refusal:
+        raise HubError(f"{start}: {refusal}") from None
+    retry_after = _read_retry_after(failure)
+    if retry_after > policy.longest_wait:
+        raise HubError(
+            f"{start}, and asks to wait {retry_after:g} s; try again after that"
+        ) from None
+    counted = "1 try" if tries == 1 else f"{tries} tries"
+    raise HubError(f"{start} ({counted}); {step.advice}") from None
 
 
-def _advise(step: Step, failure: BaseException, what: str) -> str | None:
-    """Return why an answer refuses a call, and what to do; None if it does not."""
+def _explain_refusal(step: Step, failure: BaseException, answer: str) -> str | None:
+    """Return the reason for a refusal, and what to do; None if the failure is no refusal."""
     status = find_status(failure)
-    may_mean_quota = status in (None, 400, 403) and _NO_ROOM_WORDS.search(what)
-    if status in NO_ROOM_STATUS or may_mean_quota:
-        return "there is no room for it; free space or raise the quota of the namespace"
+    may_mean_quota = status in (None, 400, 403) and _STORAGE_FULL_WORDS.search(answer)
+    if status in STORAGE_FULL_STATUS or may_mean_quota:
+        return "there is no room for the files; free space or raise the quota of the namespace"
     if status == 401:
-        login = f"log in with `hf auth login` or set HF_TOKEN to one with {step.needs}"
-        return f"the token is missing, mistyped or expired; {login}"
+        return (
+            "the token is missing, mistyped or expired; log in with `hf auth login` or set "
+            f"HF_TOKEN to one with {step.permission}"
+        )
     if status == 403:
-        return f"the token lacks {step.needs}"
+        return f"the token lacks {step.permission}"
     if status == 404:
         return f"there is no such repository or revision, or the token lacks {READ}"
     return None
 
 
-def is_passing(failure: BaseException) -> bool:
-    """Return whether the same call may work a little later."""
+def is_transient(failure: BaseException) -> bool:
+    """Return whether the same call may succeed a little later."""
     status = find_status(failure)
     if status is not None:
-        return status in PASSING_STATUS or _is_expired_address(failure)
+        return status in TRANSIENT_STATUS or _is_expired_address(failure)
     cause = failure.__cause__ if isinstance(failure, RuntimeError) else None
     failure = cause or failure
     if isinstance(failure, OfflineModeIsEnabled):
         return False
-    passing = (ConnectionError, TimeoutError, json.JSONDecodeError, *TRANSPORT_ERRORS)
-    return isinstance(failure, passing)
+    transient = (ConnectionError, TimeoutError, json.JSONDecodeError, *TRANSPORT_ERRORS)
+    return isinstance(failure, transient)
 
 
 def _is_expired_address(failure: BaseException) -> bool:
-    """Return whether the file store refused a signed address; the next try is given a new one."""
+    """Return whether the file store refused a signed address; the next attempt gets a new one."""
     cause = failure.__cause__ if isinstance(failure, RuntimeError) else None
     if not isinstance(cause, HfHubHTTPError) or cause.response.status_code != 403:
         return False
     return bool(cause.response.request.method == "PUT")
 
 
-def _asked_wait(failure: BaseException) -> float:
-    """Return the seconds that the Hub asks to wait, 0 when it does not say.
+def _read_retry_after(failure: BaseException) -> float:
+    """Return the seconds that the Hub asks to wait, 0 if it does not ask.
 
-    It is one more than asked, as its clock may round.
+    One second is added, because the Hub may round down.
     """
     cause = failure.__cause__ if isinstance(failure, RuntimeError) else failure
     if not isinstance(cause, HfHubHTTPError):
         return 0.0
     headers = cause.response.headers
-    asked = re.fullmatch(r"\s*(\d+)\s*", headers.get("Retry-After") or "")
-    limit = re.search(r";\s*r\s*=\s*0\s*;\s*t\s*=\s*(\d+)", headers.get("RateLimit") or "")
-    found = asked or (limit if cause.response.status_code == 429 else None)
-    return float(found[1]) + 1 if found else 0.0
+    match = re.fullmatch(r"\s*(\d+)\s*", headers.get("Retry-After") or "")
+    if not match and cause.response.status_code == 429:
+        # No requests remain (r=0) for t seconds.
+        rate_limit = headers.get("RateLimit") or ""
+        match = re.search(r";\s*r\s*=\s*0\s*;\s*t\s*=\s*(\d+)", rate_limit)
+    return float(match[1]) + 1 if match else 0.0

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,40 +17,40 @@ from mmrel_kit.files import INDEX, InputError, describe_file, read_chunks
 
 
 class Checksum(NamedTuple):
-    """What checksums.json says of a file: hexadecimal SHA-256, and size in bytes."""
+    """The entry of a file in checksums.json: hexadecimal SHA-256, and size in bytes."""
 
     sha256: str
     size: int
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """The repository on the Hub at one revision.
+class RemoteState:
+    """A repository on the Hub at one revision.
 
     Attributes:
-        revision: the commit that was looked at.
+        revision: id of the commit.
         private: whether only members see the repository.
-        files: what the Hub knows of each file (`size`, `blob_id`, and `lfs` for an LFS file).
-        ours: the files that the release there lists as its own; empty if there is no release.
+        files: metadata of each file: `size`, `blob_id`, and `lfs` for an LFS file.
+        release_files: files that the published release lists; empty if none is published.
     """
 
     revision: str
     private: bool
     files: Mapping[str, Any]
-    ours: frozenset[str]
+    release_files: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
 class PushPlan:
-    """What a push changes; paths are sorted.
+    """The changes of a push, as sorted paths.
 
     Attributes:
         added: files that the repository lacks.
-        changed: files that differ there.
-        removed: files of the release there that the new one lacks.
-        unchanged: files that are there already.
+        changed: files with other content in the repository.
+        removed: files of the published release that the new one lacks.
+        unchanged: files with the same content in the repository.
         to_send: bytes of all added and changed files.
-        parent: the revision that it builds on; None if the repository is to be made.
+        parent: the revision that the push builds on; None if the repository must be created.
     """
 
     added: tuple[str, ...]
@@ -62,52 +62,55 @@ class PushPlan:
 
     @property
     def is_empty(self) -> bool:
-        """Whether the repository holds the release already."""
+        """Whether the repository already holds the release."""
         return not (self.added or self.changed or self.removed)
 
     def __str__(self) -> str:
-        signs = (("+", self.added), ("~", self.changed), ("-", self.removed))
-        lines = [f"{sign} {path}" for sign, paths in signs for path in paths]
-        kinds = ("added", "changed", "removed", "unchanged")
-        counts = ", ".join(f"{len(getattr(self, kind))} {kind}" for kind in kinds)
-        return "\n".join([*lines, f"{counts}; {self.to_send:,} bytes to send"])
+        lines = []
+        for sign, paths in (("+", self.added), ("~", self.changed), ("-", self.removed)):
+            lines += [f"{sign} {path}" for path in paths]
+        lines.append(
+            f"{len(self.added)} added, {len(self.changed)} changed, {len(self.removed)} removed, "
+            f"{len(self.unchanged)} unchanged; {self.to_send:,} bytes to send"
+        )
+        return "\n".join(lines)
 
 
 def check_name(repo_id: str) -> None:
-    """Refuse a repository name that the Hub does not take.
+    """Check that a name is valid for a repository on the Hub.
 
     Raises:
-        InputError: with the reason.
+        InputError: it is not.
     """
     try:
         validate_repo_id(repo_id)
     except HFValidationError as error:
-        raise InputError(f"{repo_id!r} is no name for a repository: {error}") from None
+        raise InputError(f"{repo_id!r} is not a valid repository name: {error}") from None
     if "/" not in repo_id:
         raise InputError(f"expected NAMESPACE/NAME for the repository, got {repo_id!r}")
 
 
 def read_index(
-    root: Path,
-    check: Callable[[Path], Sequence[object]] | None = None,
+    root: Path, check: Callable[[Path], Sequence[object]] | None = None
 ) -> dict[str, Any]:
     """Return the checksums.json of a release.
 
     Args:
         root: folder of the release.
-        check: returns what is wrong with the release; None skips that.
+        check: returns the problems of the release; None skips the check.
 
     Raises:
-        InputError: there is no release, or something is wrong with it; with all problems.
+        InputError: there is no release, or it has problems; lists all of them.
     """
     path = root / INDEX
     if not path.is_file():
-        raise InputError(f"no release in {root}: there is no {INDEX}; `mmrel build` makes one")
+        raise InputError(f"no release in {root}: there is no {INDEX}; `mmrel build` writes one")
     problems = check(root) if check else ()
     if problems:
-        listed = "\n".join(f"  {problem}" for problem in problems)
-        count = f"{len(problems)} problem(s)"
-        raise InputError(f"the release in {root} has {count}, nothing was sent:\n{listed}")
+        lines = "\n".join(f"  {problem}" for problem in problems)
+        raise InputError(
+            f"the release in {root} has {len(problems)} problem(s), nothing was sent:\n{lines}"
+        )
     try:
         return mmrel.parse_index(path.read_bytes())
     except mmrel.ReleaseError as error:
@@ -115,92 +118,104 @@ def read_index(
 
 
 def list_release(root: Path, index: Mapping[str, Any]) -> dict[str, Checksum]:
-    """Return all files of a release, checksums.json included.
+    """Return the checksums of all files of a release, including checksums.json.
 
     Args:
         root: folder of the release.
-        index: its checksums.json, whose hashes are taken for those of the files.
+        index: its checksums.json.
     """
-    described = {**index["files"], INDEX: describe_file(root / INDEX)}
-    return {path: Checksum(file["sha256"], file["size"]) for path, file in described.items()}
+    entries = {**index["files"], INDEX: describe_file(root / INDEX)}
+    return {path: Checksum(entry["sha256"], entry["size"]) for path, entry in entries.items()}
 
 
-def refuse_script(repo_id: str, paths: Mapping[str, object], where: str) -> None:
-    """Refuse a file that makes datasets >= 4 take the repository for a script and stop.
+def check_no_script(repo_id: str, paths: Iterable[str], where: str) -> None:
+    """Check that datasets >= 4 does not take the repository for a script, which it refuses.
 
-    It looks for `<name>.py` at the top, `<name>` as the user typed it; the Hub takes any casing.
+    It looks for `<name>.py` at the top, in any casing that a user may type for the name.
 
     Raises:
         InputError: there is such a file.
     """
     script = f"{repo_id.split('/')[-1]}.py".lower()
-    traps = [path for path in paths if path.lower() == script]
-    if traps:
-        raise InputError(
-            f"{where} has {traps[0]} at its top, so datasets >= 4 could not load {repo_id}: "
-            "move the file into a folder or publish under another name"
-        )
+    for path in paths:
+        if path.lower() == script:
+            raise InputError(
+                f"{where} has {path} at its top, so datasets >= 4 could not load {repo_id}: "
+                "move the file into a folder or publish under another name"
+            )
 
 
-def make_plan(root: Path, release: Mapping[str, Checksum], standing: Standing | None) -> PushPlan:
+def make_plan(root: Path, release: Mapping[str, Checksum], state: RemoteState | None) -> PushPlan:
     """Compare a release with its repository.
 
-    Files of the release there that the new one lacks are removed; files of others stay.
+    Files of the published release that the new one lacks are removed; all other files are kept.
+
+    Args:
+        root: folder of the release.
+        release: checksums of its files.
+        state: the repository; None if it does not exist.
     """
-    there = standing.files if standing else {}
-    ours = standing.ours if standing else frozenset()
-    added = sorted(release.keys() - there.keys())
-    common = sorted(release.keys() & there.keys())
-    changed = [path for path in common if not is_same(root / path, release[path], there[path])]
-    removed = sorted((ours & there.keys()) - release.keys())
-    unchanged = sorted(set(common) - set(changed))
+    remote_files = state.files if state else {}
+    published = state.release_files if state else frozenset()
+    added = sorted(release.keys() - remote_files.keys())
+    changed: list[str] = []
+    unchanged: list[str] = []
+    for path in sorted(release.keys() & remote_files.keys()):
+        if is_same(root / path, release[path], remote_files[path]):
+            unchanged.append(path)
+        else:
+            changed.append(path)
+    removed = sorted((published & remote_files.keys()) - release.keys())
     return PushPlan(
         added=tuple(added),
         changed=tuple(changed),
         removed=tuple(removed),
         unchanged=tuple(unchanged),
         to_send=sum(release[path].size for path in [*added, *changed]),
-        parent=standing.revision if standing else None,
+        parent=state.revision if state else None,
     )
 
 
 def is_same(path: Path, checksum: Checksum, remote: Any) -> bool:
-    """Return whether a file of the Hub has this content.
+    """Return whether a file on the Hub has the content of a file of the release.
 
-    LFS files show their SHA-256, all others git's id.
+    The Hub shows the SHA-256 of LFS files, and the git id of all others.
     """
     if remote.lfs:
         return bool(remote.lfs.sha256 == checksum.sha256)
-    return bool(remote.size == checksum.size and remote.blob_id == git_id(path))
+    return bool(remote.size == checksum.size and remote.blob_id == hash_git_blob(path))
 
 
-def git_id(path: Path) -> str:
-    """Return the id that git gives a file: SHA-1 of its size and content."""
+def hash_git_blob(path: Path) -> str:
+    """Return the git id of a file: SHA-1 of its size and content."""
     digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
     for piece in read_chunks(path):
         digest.update(piece)
     return digest.hexdigest()
 
 
-def check_standing(
+def check_repository(
     repo_id: str,
-    standing: Standing | None,
+    state: RemoteState | None,
     release: Mapping[str, Checksum],
     private: bool,
     create_pr: bool,
 ) -> None:
-    """Refuse a repository that cannot take the release as asked.
+    """Check that a repository can take the release with these options.
 
     Raises:
-        InputError: with what to do.
+        InputError: it cannot.
     """
-    if standing is None:
+    if state is None:
         if create_pr:
-            hint = "push without --create-pr"
-            raise InputError(f"there is no {repo_id} to open a pull request for: {hint}")
+            raise InputError(
+                f"there is no {repo_id} to open a pull request for: push without --create-pr"
+            )
         return
-    if private and not standing.private:
-        hint = "change that in its settings, or push without --private"
-        raise InputError(f"{repo_id} exists and is public: {hint}")
-    stays = {path: None for path in standing.files if path not in standing.ours - release.keys()}
-    refuse_script(repo_id, stays, f"{repo_id} on the Hub")
+    if private and not state.private:
+        raise InputError(
+            f"{repo_id} exists and is public: change that in its settings, or push without "
+            "--private"
+        )
+    kept = state.files.keys() - (state.release_files - release.keys())
+    check_no_script(repo_id, sorted(kept), f"{repo_id} on the Hub")

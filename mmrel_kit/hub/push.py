@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Publish a release on the Hugging Face Hub: all of it in one commit, or nothing.
 
-`push` makes a plan (`plan`) and sends the files that differ; no branch moves for that, and a later
-run does not send again what has arrived. One commit on top of the revision that the plan was made
-for then shows them all. Its description carries a mark, so that a commit whose answer was lost is
-recognised and not made twice. Its parent is given, so that the Hub refuses it when somebody else
-was faster. `verify` proves afterwards what the repository holds.
+`push` makes a plan (`plan`) and uploads the files that differ; this changes no branch, and a later
+run does not upload them again. Then one commit publishes all of them. Its description contains a
+mark, so that a commit whose answer was lost is recognised and not made twice. It names its parent,
+so that the Hub refuses it if somebody else has committed since the plan was made. `verify` checks
+the repository afterwards.
 """
 
 from __future__ import annotations
@@ -18,29 +18,29 @@ from huggingface_hub import HfApi
 
 from mmrel_kit.files import InputError
 from mmrel_kit.hub import calls
-from mmrel_kit.hub.calls import ConflictError, Patience
+from mmrel_kit.hub.calls import ConflictError, RetryPolicy
 from mmrel_kit.hub.plan import (
     PushPlan,
     check_name,
-    check_standing,
+    check_no_script,
+    check_repository,
     list_release,
     make_plan,
     read_index,
-    refuse_script,
 )
 from mmrel_kit.hub.repository import Repository
 
 
 @dataclass(frozen=True, slots=True)
-class Push:
-    """How a push ended.
+class PushResult:
+    """The outcome of a push.
 
     Attributes:
-        plan: what was planned.
+        plan: the changes.
         revision: the commit that holds the release; None after a dry run without a repository.
-        url: where to look at it: the commit, or the pull request.
+        url: address of the commit or the pull request.
         committed: whether this push made that commit.
-        is_dry_run: whether it was stopped after the plan.
+        is_dry_run: whether the push ended after the plan.
     """
 
     plan: PushPlan
@@ -52,13 +52,14 @@ class Push:
     def __str__(self) -> str:
         if self.is_dry_run:
             return "dry run: nothing was changed"
-        done = "published" if self.committed else "nothing to do, it stands"
-        return f"{done} at {self.url}"
+        if self.committed:
+            return f"published at {self.url}"
+        return f"nothing to do, already published at {self.url}"
 
 
 def check_without_warnings(root: Path) -> Sequence[object]:
-    """Return the problems of a release that forbid publishing it."""
-    from mmrel_kit.check.release import check_release  # here, as --help does without pyarrow
+    """Return the problems that forbid publishing a release."""
+    from mmrel_kit.check.release import check_release  # here, so that --help needs no pyarrow
 
     return [problem for problem in check_release(root) if not problem.is_warning]
 
@@ -74,53 +75,58 @@ def push(
     dry_run: bool = False,
     check: Callable[[Path], Sequence[object]] = check_without_warnings,
     show: Callable[[PushPlan], object] = lambda plan: None,
-    patience: Patience = calls.PATIENCE,
-) -> Push:
+    policy: RetryPolicy = calls.RETRY_POLICY,
+) -> PushResult:
     """Publish the release in `root` as the dataset `repo_id`.
 
     Args:
         root: a release, as `mmrel build` writes it.
-        repo_id: `NAMESPACE/NAME`; made if there is no such repository.
-        private: make a new repository private; refused if the repository exists and is public.
+        repo_id: `NAMESPACE/NAME`; created if it does not exist.
+        private: create a private repository; an error if the repository exists and is public.
         create_pr: open a pull request instead of committing to `main`.
-        tag: name for the published revision, such as `v1.0.0`; it must not name another one.
+        tag: tag of the published revision, such as `v1.0.0`; must not point to another revision.
         message: title of the commit; default: name and version of the release.
-        dry_run: make the plan and stop.
-        check: returns what is wrong with a release; default: `mmrel check`, without its warnings.
-        show: called with the plan before anything is changed.
-        patience: time-outs and repeats.
+        dry_run: stop after the plan.
+        check: returns the problems of a release; default: `mmrel check` without its warnings.
+        show: called with the plan before anything changes.
+        policy: time-out and retries.
 
     Raises:
-        InputError: the release or the name is refused; nothing was changed.
-        HubError: the Hub refused or failed; `main` is as it was, unless the message says otherwise.
+        InputError: the release or an option is invalid; nothing was changed.
+        HubError: the Hub refused or failed; `main` is unchanged, unless the message says otherwise.
     """
     if create_pr and tag:
-        reason = "--tag names a commit on main, which a pull request is not yet"
-        raise InputError(f"{reason}: tag after merging it")
+        raise InputError(
+            "--tag names a commit on main, which a pull request is not yet: tag after merging it"
+        )
     check_name(repo_id)
     index = read_index(root, check)
     release = list_release(root, index)
-    refuse_script(repo_id, release, "the release")
-    with calls.bounded(patience.timeout):
-        hub = Repository(HfApi(library_name="mmrel"), repo_id, create_pr, patience)
+    check_no_script(repo_id, release, "the release")
+    with calls.hub_session(policy.timeout):
+        repository = Repository(HfApi(library_name="mmrel"), repo_id, create_pr, policy)
         if not dry_run:
-            hub.check_token()
-        standing = hub.look()
-        check_standing(repo_id, standing, release, private, create_pr)
-        plan = make_plan(root, release, standing)
-        tagged = hub.find_tag(tag) if tag and standing else None
+            repository.check_token()
+        state = repository.fetch_state()
+        check_repository(repo_id, state, release, private, create_pr)
+        plan = make_plan(root, release, state)
+        tagged = repository.find_tag(tag) if tag and state else None
         if tagged and (tagged != plan.parent or not plan.is_empty):
-            where = f"tag {tag} of {repo_id} stands at {tagged}"
-            raise ConflictError(f"{where}, not at this release: choose another tag")
+            raise ConflictError(
+                f"tag {tag} of {repo_id} points to {tagged}, not to this release: choose another "
+                "tag"
+            )
         show(plan)
         if dry_run:
-            return Push(plan, plan.parent, hub.url("tree/main"), committed=False, is_dry_run=True)
+            url = repository.url("tree/main")
+            return PushResult(plan, plan.parent, url, committed=False, is_dry_run=True)
         if plan.is_empty:
-            done = Push(plan, plan.parent, hub.url(f"tree/{plan.parent}"), committed=False)
+            url = repository.url(f"tree/{plan.parent}")
+            result = PushResult(plan, plan.parent, url, committed=False)
         else:
             title = message or f"Publish {index.get('name')} {index.get('version')}"
-            revision, url = hub.publish(root, release, plan, title, private)
-            done = Push(plan, revision, url, committed=True)
+            revision, url = repository.publish(root, release, plan, title, private)
+            result = PushResult(plan, revision, url, committed=True)
         if tag and not tagged:
-            hub.tag(tag, str(done.revision))
-        return done
+            repository.tag(tag, str(result.revision))
+        return result

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The repository that a push goes to: what it holds, one commit, one tag."""
+"""Read the repository of a push, commit to it and tag it."""
 
 from __future__ import annotations
 
@@ -17,71 +17,76 @@ from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundErro
 import mmrel
 from mmrel_kit.files import INDEX, InputError
 from mmrel_kit.hub import calls
-from mmrel_kit.hub.calls import ConflictError, HubError, Patience
-from mmrel_kit.hub.plan import Checksum, PushPlan, Standing
+from mmrel_kit.hub.calls import ConflictError, HubError, RetryPolicy
+from mmrel_kit.hub.plan import Checksum, PushPlan, RemoteState
 
 T = TypeVar("T")
 
-SEND_TRIES = 3  # huggingface_hub and hf_xet themselves send each object up to six times
-PULLS_LOOKED_AT = 10  # a pull request whose answer was lost is among the newest
+SEND_TRIES = 3  # fewer, because huggingface_hub and hf_xet send each object up to six times
+CHECKED_PULLS = 10  # a pull request whose answer was lost is among the newest
 
 
 class Repository:
-    """A dataset repository, as one push uses it; each call is repeated as `patience` says.
+    """The dataset repository of one push.
 
     Args:
-        api: the Hub's client.
+        api: client of the Hub.
         repo_id: `NAMESPACE/NAME`.
         create_pr: whether the push opens a pull request.
-        patience: time-outs and repeats.
+        policy: time-out and retries.
     """
 
-    def __init__(self, api: HfApi, repo_id: str, create_pr: bool, patience: Patience) -> None:
+    def __init__(self, api: HfApi, repo_id: str, create_pr: bool, policy: RetryPolicy) -> None:
         self.repo_id = repo_id
         self._api = api
         self._create_pr = create_pr
-        self._patience = patience
+        self._policy = policy
         self._mark = f"mmrel-push: {uuid.uuid4().hex}"
 
     def url(self, page: str) -> str:
         """Return the address of a page of the repository."""
         return f"{self._api.endpoint}/datasets/{self.repo_id}/{page}"
 
-    # --- What it holds ---
+    # --- Reading ---
 
     def check_token(self) -> None:
-        """Refuse a token that the Hub does not know, or that may only read.
+        """Check that the Hub knows the token and that it may write.
 
         Raises:
-            HubError: with what is missing.
+            HubError: there is no token, or it may not write.
         """
         if not get_token():
-            needed = f"log in with `hf auth login` or set HF_TOKEN to one with {calls.WRITE}"
-            raise HubError(f"no token for {self.repo_id}: {needed}")
-        user = self._insist(calls.WHOAMI, self._api.whoami)
+            raise HubError(
+                f"no token for {self.repo_id}: log in with `hf auth login` or set HF_TOKEN to one "
+                f"with {calls.WRITE}"
+            )
+        user = self._call(calls.WHOAMI, self._api.whoami)
         role = user.get("auth", {}).get("accessToken", {}).get("role")
         if role == "read" and not self._create_pr:
-            needed = f"publishing {self.repo_id} needs {calls.WRITE}"
-            raise HubError(f"the token may only read; {needed}")
+            raise HubError(
+                f"the token may only read; publishing {self.repo_id} needs {calls.WRITE}"
+            )
 
-    def look(self) -> Standing | None:
-        """Return what `main` holds; None if there is no repository that the token may see."""
+    def fetch_state(self) -> RemoteState | None:
+        """Return the state of `main`; None if the token may see no such repository."""
         info = self._find_info("main")
         if info is None:
             return None
         revision = str(info.sha)
         list_files = partial(calls.list_files, self._api, self.repo_id, revision)
-        files = self._insist(calls.LOOK, list_files)
-        ours = self._read_ours(revision) if INDEX in files else frozenset()
-        return Standing(revision, bool(info.private), files, ours)
+        files = self._call(calls.LOOK, list_files)
+        release_files: frozenset[str] = frozenset()
+        if INDEX in files:
+            release_files = self._list_release_files(revision)
+        return RemoteState(revision, bool(info.private), files, release_files)
 
     def find_tag(self, tag: str) -> str | None:
-        """Return the revision that a tag names, or None."""
+        """Return the revision that a tag points to, or None."""
         info = self._find_info(tag)
         return str(info.sha) if info else None
 
     def _find_info(self, revision: str) -> Any:
-        """Return what the Hub says of a revision; None if it or the repository does not exist."""
+        """Return the metadata of a revision; None if it or the repository does not exist."""
 
         def call() -> Any:
             try:
@@ -89,33 +94,29 @@ class Repository:
             except (RepositoryNotFoundError, RevisionNotFoundError):
                 return None
 
-        return self._insist(calls.LOOK, call)
+        return self._call(calls.LOOK, call)
 
-    def _read_ours(self, revision: str) -> frozenset[str]:
-        """Return the files that the release at a revision lists as its own.
+    def _list_release_files(self, revision: str) -> frozenset[str]:
+        """Return the files of the release at a revision.
 
         Raises:
-            InputError: its checksums.json is not that of a release.
+            InputError: the checksums.json there is not that of a release.
         """
         with tempfile.TemporaryDirectory() as folder:
 
             def download() -> str:
                 return self._api.hf_hub_download(
-                    self.repo_id,
-                    INDEX,
-                    repo_type="dataset",
-                    revision=revision,
-                    local_dir=folder,
+                    self.repo_id, INDEX, repo_type="dataset", revision=revision, local_dir=folder
                 )
 
-            text = Path(self._insist(calls.LOOK, download)).read_bytes()
+            text = Path(self._call(calls.LOOK, download)).read_bytes()
         try:
             return frozenset(mmrel.parse_index(text)["files"]) | {INDEX}
         except mmrel.ReleaseError:
-            where = f"{INDEX} of {self.repo_id} at {revision}"
             raise InputError(
-                f"{where} is none of ours, so it is not known which files an older release left: "
-                "remove it there, or push to another repository"
+                f"{INDEX} of {self.repo_id} at {revision} is not that of a release of MMRel, so "
+                "the files of an older release are unknown: remove it there, or push to another "
+                "repository"
             ) from None
 
     # --- Publishing ---
@@ -128,13 +129,13 @@ class Repository:
         title: str,
         private: bool,
     ) -> tuple[str, str]:
-        """Carry out a plan; return the id and the address of the commit.
+        """Publish the changes of a plan; return the id and the address of the commit.
 
         Args:
             root: folder of the release.
-            release: its files.
-            plan: what to change.
-            title: of the commit.
+            release: checksums of its files.
+            plan: the changes.
+            title: title of the commit.
             private: whether a new repository is private.
 
         Raises:
@@ -142,31 +143,29 @@ class Repository:
         """
         parent = plan.parent or self._create(private)
         paths = plan.added + plan.changed
-        changes = [_make_addition(root, path, release[path]) for path in paths]
-        self._insist(calls.SEND, lambda: self._send(changes), tries=SEND_TRIES)
+        additions = [_make_addition(root, path, release[path]) for path in paths]
+        self._call(calls.SEND, lambda: self._send(additions), tries=SEND_TRIES)
         removals = [CommitOperationDelete(path, is_folder=False) for path in plan.removed]
-        return self._commit([*changes, *removals], parent, title)
+        return self._commit([*additions, *removals], parent, title)
 
     def _create(self, private: bool) -> str:
-        """Make the repository; return its first revision."""
+        """Create the repository; return its first revision."""
 
         def call() -> None:
             self._api.create_repo(
-                self.repo_id,
-                repo_type="dataset",
-                private=private or None,
-                exist_ok=True,
+                self.repo_id, repo_type="dataset", private=private or None, exist_ok=True
             )
 
-        self._insist(calls.CREATE, call)
+        self._call(calls.CREATE, call)
         info = self._find_info("main")
         if info is None:
-            problem = f"{self.repo_id} was made, but the Hub does not show it yet"
-            raise HubError(f"{problem}: push again")
+            raise HubError(
+                f"{self.repo_id} was created, but the Hub does not show it yet: push again"
+            )
         return str(info.sha)
 
     def _send(self, additions: list[CommitOperationAdd]) -> None:
-        """Send the objects that the Hub lacks; a .gitignore of the repository hides none."""
+        """Upload the objects that the Hub lacks, whatever a .gitignore of the repository says."""
         self._api.preupload_lfs_files(
             self.repo_id,
             additions,
@@ -177,14 +176,14 @@ class Repository:
         )
 
     def _commit(self, operations: list[Any], parent: str, title: str) -> tuple[str, str]:
-        """Make the commit, exactly once; return its id and address.
+        """Make the commit exactly once; return its id and address.
 
-        The parent keeps a second one off `main`. Nothing keeps off a second pull request, so that
-        is tried once.
+        On `main`, the parent prevents a second commit. Nothing prevents a second pull request, so
+        there is only one attempt to open one.
         """
 
         def call() -> tuple[str, str]:
-            made = self._api.create_commit(
+            commit = self._api.create_commit(
                 self.repo_id,
                 operations,
                 commit_message=title,
@@ -193,50 +192,52 @@ class Repository:
                 create_pr=self._create_pr,
                 parent_commit=parent,
             )
-            return made.oid, made.pr_url or made.commit_url
+            return commit.oid, commit.pr_url or commit.commit_url
 
-        def find() -> tuple[str, str] | None:
+        def find_result() -> tuple[str, str] | None:
             try:
-                return self._find_pull() if self._create_pr else self._find_commit(parent)
+                if self._create_pr:
+                    return self._find_pull()
+                return self._find_commit(parent)
             except ConflictError:
                 raise
             except HubError as error:
-                problem = f"no clear answer to the commit, and {error}"
-                raise HubError(f"{problem}; {calls.COMMIT.then}") from None
+                raise HubError(
+                    f"no clear answer to the commit, and {error}; {calls.COMMIT.advice}"
+                ) from None
 
-        return self._insist(calls.COMMIT, call, find, tries=1 if self._create_pr else None)
+        tries = 1 if self._create_pr else None
+        return self._call(calls.COMMIT, call, find_result, tries)
 
     def _find_commit(self, parent: str) -> tuple[str, str] | None:
-        """Return a doubtful commit if `main` has it after all.
+        """Return the commit of this push if `main` has it although its answer was lost.
 
         Raises:
-            ConflictError: `main` has somebody else's instead.
+            ConflictError: `main` has a commit of somebody else instead.
         """
         commits = self._list_commits("main")
         for commit in commits:
             if self._mark in commit.message:
                 return commit.commit_id, self.url(f"commit/{commit.commit_id}")
         if commits[0].commit_id != parent:
-            where = f"{self.repo_id} is at {commits[0].commit_id}, no longer at {parent}"
             raise ConflictError(
-                f"{where} where this push began: somebody else has committed, and nothing was "
-                "changed; look at it and push again"
+                f"{self.repo_id} is at {commits[0].commit_id}, no longer at {parent} where this "
+                "push began: somebody else has committed, and nothing was changed; look at it and "
+                "push again"
             )
         return None
 
     def _find_pull(self) -> tuple[str, str] | None:
-        """Return a doubtful pull request if it was opened after all."""
+        """Return the pull request of this push if it was opened although its answer was lost."""
 
         def call() -> Any:
             return self._api.list_repo_refs(
-                self.repo_id,
-                repo_type="dataset",
-                include_pull_requests=True,
+                self.repo_id, repo_type="dataset", include_pull_requests=True
             )
 
-        refs = self._insist(calls.LOOK, call)
-        numbers = [int(pull.ref.split("/")[-1]) for pull in refs.pull_requests or []]
-        for number in sorted(numbers, reverse=True)[:PULLS_LOOKED_AT]:
+        refs = self._call(calls.LOOK, call)
+        numbers = sorted(int(pull.ref.split("/")[-1]) for pull in refs.pull_requests or [])
+        for number in reversed(numbers[-CHECKED_PULLS:]):
             for commit in self._list_commits(f"refs/pr/{number}"):
                 if self._mark in commit.message:
                     return commit.commit_id, self.url(f"discussions/{number}")
@@ -246,20 +247,17 @@ class Repository:
         """Return the history of a branch or pull request, newest first."""
 
         def call() -> list[Any]:
-            return list(
-                self._api.list_repo_commits(
-                    self.repo_id,
-                    repo_type="dataset",
-                    revision=revision,
-                )
+            commits = self._api.list_repo_commits(
+                self.repo_id, repo_type="dataset", revision=revision
             )
+            return list(commits)
 
-        return self._insist(calls.LOOK, call)
+        return self._call(calls.LOOK, call)
 
     # --- Tagging ---
 
     def tag(self, tag: str, revision: str) -> None:
-        """Name the published revision.
+        """Tag the published revision.
 
         Raises:
             HubError: the release is published, but without the tag.
@@ -269,33 +267,37 @@ class Repository:
             self._api.create_tag(self.repo_id, tag=tag, revision=revision, repo_type="dataset")
             return True
 
-        def find() -> bool | None:
+        def find_result() -> bool | None:
             target = self.find_tag(tag)
-            if target not in (None, revision):
-                raise ConflictError(f"somebody else has put it at {target}")
-            return target == revision or None
+            if target is None:
+                return None
+            if target != revision:
+                raise ConflictError(f"somebody else has set it to {target}")
+            return True
 
         try:
-            self._insist(calls.TAG, call, find)
+            self._call(calls.TAG, call, find_result)
         except HubError as error:
-            problem = f"the release stands whole at {revision}, but has no tag {tag}"
-            raise type(error)(f"{problem}: {error}") from None
+            raise type(error)(
+                f"the release is completely published at {revision}, but has no tag {tag}: {error}"
+            ) from None
 
-    def _insist(
+    def _call(
         self,
         step: calls.Step,
         call: Callable[[], T],
-        find: Callable[[], T | None] | None = None,
+        find_result: Callable[[], T | None] | None = None,
         tries: int | None = None,
     ) -> T:
-        """Call `calls.insist` for this repository, with at most so many tries."""
-        most = self._patience.tries
-        patience = replace(self._patience, tries=most if tries is None else min(tries, most))
-        return calls.insist(step, call, self.repo_id, patience, find)
+        """Call `call_with_retries` for this repository; `tries` may lower those of the policy."""
+        policy = self._policy
+        if tries is not None:
+            policy = replace(policy, tries=min(tries, policy.tries))
+        return calls.call_with_retries(step, call, self.repo_id, policy, find_result)
 
 
 def _make_addition(root: Path, path: str, checksum: Checksum) -> CommitOperationAdd:
-    """Return the operation that adds a file; its hash is given, so that no client reads it."""
+    """Return the operation that adds a file, with its hash, so that the client need not hash it."""
     addition = CommitOperationAdd(path, str(root / path))
     addition.upload_info.sha256 = bytes.fromhex(checksum.sha256)
     return addition

@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import upload
 from mmrel_kit.build.finish import make_index
-from mmrel_kit.card.readme import fill_template, read_generated
+from mmrel_kit.card.readme import read_card, render_card
 from mmrel_kit.files import SCHEMAS
 from mmrel_kit.questions.records import Triplet, make_question
 from tests.drawing.draw_manners import MANNERS, paint
@@ -223,8 +223,8 @@ def make_placed_index(release: Path) -> str:
 
 def make_readme(release: Path) -> str:
     """Return this repository's README.md with the generated blocks of a release's card."""
-    generated = read_generated((release / "README.md").read_text("utf-8"))
-    return fill_template((REPOSITORY / "README.md").read_text("utf-8"), generated, of_project=True)
+    generated = read_card((release / "README.md").read_text("utf-8"))
+    return render_card((REPOSITORY / "README.md").read_text("utf-8"), generated, keep_project=True)
 
 
 def place_sample(release: Path) -> None:

@@ -46,7 +46,7 @@ class Case:
         outcome: "published", "as before", or "untagged": published, but the command failed because
             the tag could not be created.
         says: text that the command's error contains.
-        patience: overrides of the client's PATIENCE.
+        policy: overrides of the client's POLICY.
         meanwhile: what another person does on the Hub during the push.
     """
 
@@ -55,7 +55,7 @@ class Case:
     xet: bool
     outcome: str = "published"
     says: str = ""
-    patience: dict[str, float] = field(default_factory=dict)
+    policy: dict[str, float] = field(default_factory=dict)
     meanwhile: Callable[[LoopbackHub], None] | None = None
 
 
@@ -124,7 +124,7 @@ def _lasting_cases_of(xet: bool) -> list[Case]:
             xet,
             "as before",
             says="somebody else",
-            patience={"timeout": 9},
+            policy={"timeout": 9},
             meanwhile=commit_meanwhile,
         ),
         Case("kill -9 while sending", (), xet),
@@ -132,9 +132,9 @@ def _lasting_cases_of(xet: bool) -> list[Case]:
     ]
 
 
-def _fails(step: str, kind: str, xet: bool, says: str, title: str = "", **patience: float) -> Case:
+def _fails(step: str, kind: str, xet: bool, says: str, title: str = "", **policy: float) -> Case:
     title = title or f"{step} {kind} for ever"
-    return Case(title, (Rule(step, kind, FOREVER),), xet, "as before", says, patience)
+    return Case(title, (Rule(step, kind, FOREVER),), xet, "as before", says, policy)
 
 
 def commit_meanwhile(hub: LoopbackHub) -> None:
@@ -171,7 +171,7 @@ def run_case(case: Case) -> Result:
             before = len(hub.repo(REPO).history())
         meanwhile = threading.Thread(target=case.meanwhile or (lambda hub: None), args=(hub,))
         meanwhile.start()
-        done = client.run("push", new, REPO, "--tag", "v1.1.0", **case.patience)
+        done = client.run("push", new, REPO, "--tag", "v1.1.0", **case.policy)
         seconds = time.perf_counter() - start
         meanwhile.join()
         problem = find_problem(hub, case, new, before, done)

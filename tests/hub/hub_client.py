@@ -23,7 +23,7 @@ from tests.hub.loopback_hub import TOKEN, LoopbackHub
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
-PATIENCE = {"tries": 3, "first_wait": 0.1, "longest_wait": 10.0, "timeout": 1.0}  # seconds
+POLICY = {"tries": 3, "first_wait": 0.1, "longest_wait": 10.0, "timeout": 1.0}  # seconds
 
 
 @dataclass
@@ -70,13 +70,13 @@ class Client:
         return environment | self.settings
 
     def start(
-        self, command: str, root: Path, repo_id: str, *options: str, **patience: float
+        self, command: str, root: Path, repo_id: str, *options: str, **policy: float
     ) -> subprocess.Popen[str]:
-        """Start `push` or `verify`; `patience` overrides values of PATIENCE."""
+        """Start `push` or `verify`; `policy` overrides values of POLICY."""
         program = [sys.executable, "-m", "tests.hub.hub_client"]
         arguments = [command, str(root), "--repo-id", repo_id, *options]
         return subprocess.Popen(
-            [*program, json.dumps({**PATIENCE, **patience}), *arguments],
+            [*program, json.dumps({**POLICY, **policy}), *arguments],
             env=self.environment(),
             cwd=self.home,
             text=True,
@@ -85,10 +85,10 @@ class Client:
         )
 
     def run(
-        self, command: str, root: Path, repo_id: str = "ns/MMRel", *options: str, **patience: float
+        self, command: str, root: Path, repo_id: str = "ns/MMRel", *options: str, **policy: float
     ) -> subprocess.CompletedProcess[str]:
         """Run `push` or `verify` and capture its output."""
-        process = self.start(command, root, repo_id, *options, **patience)
+        process = self.start(command, root, repo_id, *options, **policy)
         stdout, stderr = process.communicate(timeout=300)
         return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 
@@ -115,13 +115,13 @@ class Client:
 
 
 def main(argv: list[str]) -> int:
-    """Run `push` or `verify`; the first argument is the patience as JSON."""
+    """Run `push` or `verify`; the first argument is the policy as JSON."""
     # Imported here because they read their settings when imported.
-    from mmrel_kit.hub.calls import Patience
+    from mmrel_kit.hub.calls import RetryPolicy
     from mmrel_kit.hub.push import push
     from mmrel_kit.hub.verify import verify
 
-    patience, command, *arguments = argv
+    policy, command, *arguments = argv
     parser = argparse.ArgumentParser(prog=f"mmrel {command}")
     parser.add_argument("release", type=Path)
     parser.add_argument("--repo-id")
@@ -140,7 +140,7 @@ def main(argv: list[str]) -> int:
         del options["run"]
         root = options.pop("release")
         repo_id = options.pop("repo_id")
-        options["patience"] = Patience(**json.loads(patience))
+        options["policy"] = RetryPolicy(**json.loads(policy))
         if command == "push":
             print(push(root, repo_id, check=lambda root: [], show=print, **options))
             return 0

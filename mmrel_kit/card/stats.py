@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Count what a release holds: what its card, dataset_infos.json and croissant.json say of it."""
+"""Count the contents of a release for its card, dataset_infos.json and croissant.json."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from mmrel_kit.pictures.archives import Sample
 
 
-class Facts(NamedTuple):
-    """What the card says of a part of a split: a shard, or all shards of a split together.
+class SplitStats(NamedTuple):
+    """Statistics of a split of a domain, or of one of its shards.
 
     Attributes:
         domain: of the pictures.
-        split: that it belongs to.
+        split: name of the split.
         rows: number of questions.
         pictures: number of pictures.
         num_bytes: bytes of all rows, each with its own copy of the picture.
@@ -35,8 +35,8 @@ class Facts(NamedTuple):
     table_bytes: int
     counts: dict[str, int]
 
-    def add(self, other: Facts) -> Facts:
-        """Return the facts of this part and another one of the same split together."""
+    def add(self, other: SplitStats) -> SplitStats:
+        """Return the sum with the statistics of another shard."""
         return self._replace(
             rows=self.rows + other.rows,
             pictures=self.pictures + other.pictures,
@@ -46,22 +46,21 @@ class Facts(NamedTuple):
         )
 
 
-def merge_facts(facts: Iterable[Facts]) -> list[Facts]:
-    """Return the facts of whole splits from those of their shards, by domain and split."""
-    merged: dict[tuple[str, str], Facts] = {}
-    for part in facts:
-        key = part.domain, part.split
-        whole = merged.get(key, Facts(*key, 0, 0, 0, 0, {}))
-        merged[key] = whole.add(part)
+def merge_stats(stats: Iterable[SplitStats]) -> list[SplitStats]:
+    """Sum the statistics of shards to those of whole splits, sorted by domain and split."""
+    merged: dict[tuple[str, str], SplitStats] = {}
+    for item in stats:
+        key = item.domain, item.split
+        merged[key] = merged[key].add(item) if key in merged else item
     return sorted(merged.values(), key=_rank)
 
 
-def _rank(facts: Facts) -> tuple[str, int]:
-    return facts.domain, mmrel.SPLITS.index(facts.split)
+def _rank(item: SplitStats) -> tuple[str, int]:
+    return item.domain, mmrel.SPLITS.index(item.split)
 
 
 def count_picture(picture: Sample, counts: Counter[str]) -> None:
-    """Add a picture and its questions to the counts that `make_facts` needs."""
+    """Add a picture and its questions to the counts that `make_stats` reads."""
     counts["pictures"] += 1
     for record in picture.records:
         counts["rows"] += 1
@@ -71,9 +70,9 @@ def count_picture(picture: Sample, counts: Counter[str]) -> None:
         counts[f"{record.category} {record.task}"] += 1
 
 
-def make_facts(domain: str, split: str, counts: Counter[str], table_bytes: int) -> Facts:
-    """Return the facts of what `count_picture` counted."""
-    return Facts(
+def make_stats(domain: str, split: str, counts: Counter[str], table_bytes: int) -> SplitStats:
+    """Return the statistics that `count_picture` has counted."""
+    return SplitStats(
         domain=domain,
         split=split,
         rows=counts["rows"],
@@ -85,7 +84,7 @@ def make_facts(domain: str, split: str, counts: Counter[str], table_bytes: int) 
 
 
 def list_categories(kinds: Iterable[str]) -> list[str]:
-    """Return the categories of some kinds of questions, in the paper's order.
+    """Return the categories among some kinds of questions, in the paper's order.
 
     >>> list_categories(["action discriminative", "spatial generative"])
     ['spatial', 'action']
@@ -95,9 +94,9 @@ def list_categories(kinds: Iterable[str]) -> list[str]:
 
 
 def describe_features(columns: Sequence[str] = mmrel.COLUMNS) -> dict[str, Any]:
-    """Return a picture and columns of text as `datasets` describes them in JSON.
+    """Return a picture and columns of text in the JSON form of `datasets.Features`.
 
-    Only types that datasets 3.6 knows are used.
+    It uses only types that datasets 3.6 knows.
     """
     texts = {name: {"dtype": "string", "_type": "Value"} for name in columns}
     return {"image": {"_type": "Image"}, **texts}

@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write the paper's numbers as tables of Markdown: sizes of the benchmark, and scores of models."""
+"""Write the paper's numbers as Markdown tables: sizes of the benchmark, and scores of models."""
 
 from __future__ import annotations
 
 import mmrel
 from mmrel_kit.questions.published import PublishedFigures, read_published
 
-ACCURACY, F1 = 0, 3  # of the four scores of a model and cell
+ACCURACY, F1 = 0, 3  # indices into the four scores of a model and cell
 
 
-def make_paper_blocks() -> dict[str, str]:
-    """Return the blocks of a card that show the paper's numbers: `paper_sizes`, `paper_scores`."""
+def make_published_blocks() -> dict[str, str]:
+    """Return the blocks of a card with the paper's numbers: `paper_sizes`, `paper_scores`."""
     paper = read_published()
     return {"paper_sizes": make_size_table(paper), "paper_scores": make_score_table(paper)}
 
@@ -22,15 +22,9 @@ def make_size_table(paper: PublishedFigures) -> str:
         f"| --- |{' ---: |' * (len(mmrel.CATEGORIES) + 1)}",
     ]
     for domain in mmrel.DOMAINS:
-        cells = []
-        for category in mmrel.CATEGORIES:
-            numbers = []
-            for task in mmrel.TASKS:
-                if category in paper.whole[task][domain]:
-                    numbers.append(f"{paper.whole[task][domain][category]:.2f}")
-            cells.append(" + ".join(numbers))
-        lines.append(f"| {domain} | {' | '.join(cells)} | {_make_sum(paper, domain)} |")
-    lines.append(f"| all |{' |' * len(mmrel.CATEGORIES)} {_make_sum(paper, 'all')} |")
+        cells = [_format_sizes(paper, domain, category) for category in mmrel.CATEGORIES]
+        lines.append(f"| {domain} | {' | '.join(cells)} | {_format_sums(paper, domain)} |")
+    lines.append(f"| all |{' |' * len(mmrel.CATEGORIES)} {_format_sums(paper, 'all')} |")
     return "\n".join(lines)
 
 
@@ -45,5 +39,10 @@ def make_score_table(paper: PublishedFigures) -> str:
     return "\n".join(lines)
 
 
-def _make_sum(paper: PublishedFigures, domain: str) -> str:
+def _format_sizes(paper: PublishedFigures, domain: str, category: str) -> str:
+    sizes = [paper.whole[task][domain].get(category) for task in mmrel.TASKS]
+    return " + ".join(f"{size:.2f}" for size in sizes if size is not None)
+
+
+def _format_sums(paper: PublishedFigures, domain: str) -> str:
     return " + ".join(f"{paper.sums[task][domain]:.2f}" for task in mmrel.TASKS)

@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Write one shard of a release: its archive, table and records, and a manifest of them."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import PIL
+import pyarrow
+
+import mmrel
+from mmrel_kit.build.archive import ArchiveWriter
+from mmrel_kit.build.tables import TableWriter
+from mmrel_kit.card.stats import SplitStats, count_picture, list_categories, make_stats
+from mmrel_kit.files import (
+    InputError,
+    Problem,
+    describe_file,
+    make_json,
+    raise_problems,
+    write_atomically,
+    write_bytes,
+)
+from mmrel_kit.pictures.archives import Sample
+from mmrel_kit.pictures.validate import decode_picture
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from mmrel_kit.build.plan import BuildPlan, PlannedPicture, Shard
+    from mmrel_kit.pictures.sources import Pictures
+
+
+class ShardManifest(NamedTuple):
+    """The contents of a finished shard.
+
+    Attributes:
+        name: of the shard.
+        fingerprint: hash of its input, and the versions of what wrote it.
+        size: bytes of its pictures.
+        stats: statistics of its questions and pictures.
+        files: sha256 and size of its files, by path in the release.
+    """
+
+    name: str
+    fingerprint: str
+    size: int
+    stats: SplitStats
+    files: dict[str, dict[str, Any]]
+
+
+class WorkFolder(NamedTuple):
+    """The folder `<out>.partial`, in which a release is built.
+
+    Attributes:
+        out: folder of the finished release.
+    """
+
+    out: Path
+
+    @property
+    def root(self) -> Path:
+        """`<out>.partial`."""
+        return self.out.with_name(self.out.name + ".partial")
+
+    @property
+    def plan(self) -> Path:
+        """The file of the plan.
+
+        The number changes with its tables, so that a build resumes only from a plan it can read.
+        """
+        return self.root / "plan-2.sqlite"
+
+    @property
+    def shards(self) -> Path:
+        """The records and the manifest of each finished shard."""
+        return self.root / "parts"
+
+    @property
+    def release(self) -> Path:
+        """The unfinished release, which is moved to `out` at the end."""
+        return self.root / "release"
+
+    def manifest(self, shard: Shard) -> Path:
+        """Return the path of a shard's manifest."""
+        return self.shards / f"{shard.name}.json"
+
+
+def write_shard(
+    plan: BuildPlan, shard: Shard, pictures: Pictures, work: WorkFolder
+) -> ShardManifest:
+    """Write the archive, table and records of a shard, unless they are written already.
+
+    Every picture is decoded once to check it; its bytes are not changed. The three files are
+    written side by side and then moved into place, the manifest last, so a process that is killed
+    leaves no half-written shard.
+
+    Raises:
+        InputError: pictures of the shard cannot be opened; lists all of them.
+    """
+    finished = read_manifest(plan, shard, work)
+    if finished:
+        return finished
+    stem = f"data/{shard.domain}/{shard.split}-{shard.index:05d}"
+    archive = f"{stem}.tar"
+    table = f"{stem}-of-{shard.count:05d}.parquet"
+    with (
+        write_atomically(work.release / archive) as archive_path,
+        write_atomically(work.release / table) as table_path,
+        write_atomically(work.shards / f"{shard.name}.jsonl") as lines_path,
+    ):
+        samples = _read_samples(plan, shard, pictures)
+        counts = _write_files(samples, archive_path, table_path, lines_path)
+        files = {archive: describe_file(archive_path), table: describe_file(table_path)}
+    files[archive]["categories"] = list_categories(counts)
+    stats = make_stats(shard.domain, shard.split, counts, files[table]["size"])
+    fingerprint = _make_fingerprint(plan, shard)
+    manifest = ShardManifest(shard.name, fingerprint, shard.size, stats, files)
+    write_bytes(work.manifest(shard), json.dumps(manifest).encode())
+    return manifest
+
+
+def read_manifest(plan: BuildPlan, shard: Shard, work: WorkFolder) -> ShardManifest | None:
+    """Return the manifest of a finished shard.
+
+    None if the shard is not written, or was written from other input or by other versions.
+    """
+    try:
+        text = work.manifest(shard).read_text("utf-8")
+        name, fingerprint, size, stats, files = json.loads(text)
+        manifest = ShardManifest(name, fingerprint, size, SplitStats(*stats), files)
+        for path, entry in files.items():
+            if (work.release / path).stat().st_size != entry["size"]:
+                return None
+    except (OSError, ValueError, TypeError):
+        return None
+    return manifest if fingerprint == _make_fingerprint(plan, shard) else None
+
+
+def make_problem(error: InputError) -> Problem:
+    """Split the message of an error into place and message."""
+    where, _, message = str(error).partition(": ")
+    return Problem(where, message)
+
+
+def list_versions() -> dict[str, str]:
+    """Return the versions of the software that writes a release."""
+    return {
+        "mmrel": mmrel.__version__,
+        "pillow": PIL.__version__,
+        "pyarrow": pyarrow.__version__,
+    }
+
+
+def _write_files(
+    samples: Iterator[Sample | Problem], archive_path: Path, table_path: Path, lines_path: Path
+) -> Counter[str]:
+    """Write archive, table and records side by side, with one picture in memory.
+
+    Returns:
+        The counts of `count_picture`.
+
+    Raises:
+        InputError: there are problems among the samples; lists all of them.
+    """
+    counts: Counter[str] = Counter()
+    problems: list[Problem] = []
+    with (
+        ArchiveWriter(archive_path) as archive,
+        TableWriter(table_path) as table,
+        open(lines_path, "w", encoding="utf-8", newline="\n") as lines,
+    ):
+        for sample in samples:
+            if isinstance(sample, Problem):
+                problems.append(sample)
+                continue
+            count_picture(sample, counts)
+            records = [make_json(record.to_json()) for record in sample.records]
+            archive.add(sample.image_id, records, sample.data)
+            table.add(sample)
+            lines.writelines(record + "\n" for record in records)
+    raise_problems(problems)
+    return counts
+
+
+def _read_samples(plan: BuildPlan, shard: Shard, pictures: Pictures) -> Iterator[Sample | Problem]:
+    for planned in plan.read(shard):
+        try:
+            yield _read_sample(planned, pictures)
+        except InputError as error:
+            yield make_problem(error)
+        except OSError as error:
+            yield Problem(_describe_picture(planned), str(error))
+
+
+def _read_sample(planned: PlannedPicture, pictures: Pictures) -> Sample | Problem:
+    """Read a picture and decode it once to check it.
+
+    Raises:
+        InputError: it cannot be read.
+        OSError: it cannot be read.
+    """
+    where = _describe_picture(planned)
+    expected = planned.location.size
+    data = pictures.read(planned.location)
+    if len(data) != expected:
+        message = f"expected {expected} bytes as planned, got {len(data)}; build again"
+        return Problem(where, message)
+    image = decode_picture(data, where)
+    if isinstance(image, Problem):
+        return image
+    return Sample(planned.image_id, data, planned.records)
+
+
+def _describe_picture(planned: PlannedPicture) -> str:
+    return f"{planned.records[0].source}: picture {planned.image_id!r}"
+
+
+def _make_fingerprint(plan: BuildPlan, shard: Shard) -> str:
+    return f"{plan.make_fingerprint(shard)} {list_versions()}"
