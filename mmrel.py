@@ -72,8 +72,8 @@ DESCRIPTION = (
 CITATION = """\
 @article{nie2024mmrel,
   title = {MMRel: Benchmarking Relation Understanding in Multi-Modal Large Language Models},
-  author = {Nie, Jiahao and Zhang, Gongjie and An, Wenbin and Tan, Yap-Peng and Kot, Alex C.
-    and Lu, Shijian},
+  author = {Nie, Jiahao and Zhang, Gongjie and An, Wenbin and Tan, Yap-Peng and Kot, Alex C. \
+and Lu, Shijian},
   journal = {arXiv preprint arXiv:2406.09121}, year = {2024}}"""
 
 _ARCHIVE = re.compile(r"data/(?P<domain>\w+)/(?P<split>\w+)-[0-9]{5}\.tar")

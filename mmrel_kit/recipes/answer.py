@@ -82,7 +82,7 @@ def make_requests(release: mmrel.Release, chosen: Selection) -> Iterator[endpoin
 def ask(
     asking: endpoint.Endpoint, release: mmrel.Release, chosen: Selection, total: int
 ) -> dict[str, Any]:
-    """Ask all questions; return rows of the answer file by question_id, as far as there are replies."""
+    """Ask all questions; return the rows of the answer file so far, by question_id."""
     rows: dict[str, Any] = {}
     try:
         if asking.store.count(asking.url, asking.model):
