@@ -17,17 +17,29 @@ import mmrel
 from tests.helpers.edit_release import list_problems, read_tar, seal, write_tar
 
 
-@pytest.mark.parametrize(
-    "categories", [None, [], ["action"], ["spatial", "action", "comparative"], "spatial", 3]
-)
-def test_categories_that_an_archive_does_not_hold(release: Path, categories: Any) -> None:
+def list_problems_with_categories(release: Path, name: str, categories: Any) -> str:
     index = json.loads((release / "checksums.json").read_text())
-    name = "data/real/test-00000.tar"
     assert index["files"][name]["categories"] == ["spatial"]
     index["files"][name]["categories"] = categories
     (release / "checksums.json").write_text(json.dumps(index))
+    return list_problems(release)
+
+
+@pytest.mark.parametrize("categories", [["action"], ["spatial", "action", "comparative"]])
+def test_categories_that_an_archive_does_not_hold(release: Path, categories: list[str]) -> None:
+    name = "data/real/test-00000.tar"
     expected = f"expected the categories {categories} that checksums.json lists, got ['spatial']"
-    assert f"{name}: {expected}" in list_problems(release)
+    assert f"{name}: {expected}" in list_problems_with_categories(release, name, categories)
+
+
+@pytest.mark.parametrize("categories", [None, [], ["spacial"], "spatial", 3])
+def test_categories_that_do_not_exist(release: Path, categories: Any) -> None:
+    # Such an archive was left out by a filter, without an error.
+    name = "data/real/test-00000.tar"
+    expected = "checksums.json: expected version, note, and the sha256 and size of each file"
+    assert expected in list_problems_with_categories(release, name, categories)
+    with pytest.raises(mmrel.ReleaseError, match="checksums.json"):
+        mmrel.load("real", root=release, categories=["spatial"], streaming=True)
 
 
 def test_names_that_agree_up_to_the_first_dot(release: Path) -> None:

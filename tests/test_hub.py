@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pytest
 
+from mmrel_kit.failures import redact
 from mmrel_kit.files import InputError
 from mmrel_kit.hub import calls as hub_calls
 from mmrel_kit.hub import plan as hub_plan
@@ -337,7 +338,7 @@ def test_messages_and_logs_are_clean(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", "not-of-the-usual-form")
-    cleaned = hub_calls.clean(
+    cleaned = redact(
         "GET https://store/x?signature=secret with not-of-the-usual-form or hf_abcdefghij"
     )
     assert cleaned == "GET https://store/x?… with <token> or <token>"

@@ -53,7 +53,7 @@ class PackShare:
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
         done = subprocess.run([*command, "--shard", share], env=environment, check=False)
         if done.returncode:
-            raise InputError(f"share {share} was not packed; its log says why")
+            raise InputError(f"share {share} was not written; its log says why")
         return data
 
 
