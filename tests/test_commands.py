@@ -25,13 +25,22 @@ from tests.helpers.verbs import list_verbs
 pytestmark = pytest.mark.commands
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 DOORS = ("mmrel.py", "relation_accuracy.py", "upload.py")
 # Every module that an extra brings, those of the tests' oracles among them.
 EXTRAS = sorted(name for name, source in extras.SOURCES.items() if source != ".")
 ALONE = "; install what it needs: pip install datasets jsonschema pillow"  # mmrel.py
 ORACLES = ("evaluate", "krippendorff", "scipy", "sklearn", "statsmodels")
+
+
+@pytest.fixture(autouse=True)
+def heed_ctrl_c() -> Iterator[None]:
+    """Let Ctrl-C through where these tests run in the background of a script, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
 
 # Runs commands one after the other in one process in which some modules are not installed:
 # [[words, …], [module, …]] -> [[status, standard output, standard error], …].

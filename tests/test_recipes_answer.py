@@ -10,8 +10,8 @@ import socket
 import sqlite3
 import subprocess
 import sys
-import tarfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from mmrel_kit import cli
 from mmrel_kit.recipes.questions import read_pictures
 from mmrel_kit.scoring.report import read_answers
 from tests.conftest import REPOSITORY
+from tests.helpers.edit_release import edit_index, read_tar, write_tar
 from tests.helpers.fake_model import answer_prompt, make_answers, read_records
 from tests.helpers.stub_endpoint import Fault, StubEndpoint, StubReply, StubRequest
 from tests.hub.hub_client import Client
@@ -48,6 +49,14 @@ def read(folder: Path) -> list[dict[str, Any]]:
 
 def coverage(folder: Path) -> dict[str, Any]:
     return json.loads((folder / "report.json").read_text())["coverage"]
+
+
+def rewrite_archive(release: Path, change: Callable[[str, bytes], tuple[str, bytes]]) -> None:
+    """Change the members of real/test's archive; the index states the new size."""
+    path = release / "data" / "real" / "test-00000.tar"
+    write_tar(path, [change(name, data) for name, data in read_tar(path)])
+    size = path.stat().st_size
+    edit_index(release, lambda index: index["files"]["data/real/test-00000.tar"].update(size=size))
 
 
 def talk(request: StubRequest) -> str:
@@ -308,21 +317,12 @@ def test_answers_of_no_endpoint_stay_as_they_are(built: Path, tmp_path: Path, li
 
 def test_a_path_that_leads_out_of_its_folder_is_refused(release: Path) -> None:
     """Inspect's task writes pictures under their image_id, which comes from an archive."""
-    path = release / "data" / "real" / "test-00000.tar"
-    with tarfile.open(path) as archive:
-        members = []
-        for member in archive:
-            file = archive.extractfile(member)
-            assert file
-            members.append((member, file.read()))
-    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as archive:
-        for member, data in members:
-            member.name = member.name.replace("vg/", "../")
-            changed = data.replace(b'"vg/', b'"../') if member.name.endswith(".json") else data
-            archive.addfile(member, io.BytesIO(changed))
-    index = json.loads((release / "checksums.json").read_text())
-    index["files"]["data/real/test-00000.tar"]["size"] = path.stat().st_size
-    (release / "checksums.json").write_text(json.dumps(index))
+
+    def lead_out(name: str, data: bytes) -> tuple[str, bytes]:
+        changed = data.replace(b'"vg/', b'"../') if name.endswith(".json") else data
+        return name.replace("vg/", "../"), changed
+
+    rewrite_archive(release, lead_out)
     with pytest.raises(mmrel.ReleaseError, match="field image_id"):
         list(read_pictures(mmrel.Release(str(release)), "real", "test"))
 
@@ -532,20 +532,10 @@ def test_half_a_surrogate_pair_in_a_question_is_one_line(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    path = release / "data" / "real" / "test-00000.tar"
-    with tarfile.open(path) as archive:
-        members = []
-        for member in archive:
-            file = archive.extractfile(member)
-            assert file
-            members.append((member, file.read()))
-    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as archive:
-        for member, data in members:
-            broken = data.replace(b" in the image?", rb" in \ud800 im?")  # of the same length
-            archive.addfile(member, io.BytesIO(broken))
-    index = json.loads((release / "checksums.json").read_text())
-    index["files"]["data/real/test-00000.tar"]["size"] = path.stat().st_size
-    (release / "checksums.json").write_text(json.dumps(index))
+    def break_surrogate(name: str, data: bytes) -> tuple[str, bytes]:
+        return name, data.replace(b" in the image?", rb" in \ud800 im?")  # of the same length
+
+    rewrite_archive(release, break_surrogate)
     with StubEndpoint(talk) as stub:
         assert run(command(stub, release, tmp_path, "--config", "real")) == 1
     told = capsys.readouterr().err

@@ -178,8 +178,8 @@ def _add_build(verbs: Verbs) -> None:
     add("--note", help="a sentence that the card and every listing of the release show")
     missing = "leave out questions whose picture is missing"
     add("--allow-missing", action="store_true", help=missing)
-    kinds = "kinds of audit findings whose questions are left out"
-    add("--drop", nargs="+", default=(), choices=DROPPABLE, help=kinds)
+    kinds = f"leave out questions with these findings of the audit: {', '.join(DROPPABLE)}"
+    add("--drop", nargs="+", default=(), choices=DROPPABLE, metavar="KIND", help=kinds)
     evaluation = "write eval.yaml and hub_eval/ for 'inspect eval hf/NS/NAME'"
     add("--hub-eval", action="store_true", help=evaluation)
     processes = "number of processes that write shards (%(default)s)"
