@@ -140,11 +140,13 @@ class MMRel(datasets.GeneratorBasedBuilder):  # type: ignore[misc]
         return datasets.DatasetInfo(DESCRIPTION, CITATION, HOMEPAGE, LICENSE, make_features())
 
     def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
+        shards = self.release.archives(self.config.name, self.config.categories)
+        paths = {split: list(map(self.release.path, names)) for split, names in shards.items()}
+        with _hub_failures_as_release_errors(self.release.root):
+            paths = dl_manager.download(paths)  # all at once, so that they are fetched in parallel
         generators = []
-        for split, names in self.release.archives(self.config.name, self.config.categories).items():
-            with _hub_failures_as_release_errors(self.release.root):
-                paths = dl_manager.download([self.release.path(name) for name in names])
-            archives = list(zip(names, paths, strict=True))
+        for split, names in shards.items():
+            archives = list(zip(names, paths[split], strict=True))
             generators.append(datasets.SplitGenerator(split, gen_kwargs={"archives": archives}))
         return generators
 

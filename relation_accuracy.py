@@ -26,8 +26,9 @@ __version__ = "1.0.0"
 DOMAINS = ("real", "sdxl", "dalle")
 SPLITS = ("train", "test", "adversarial")
 CATEGORIES = ("spatial", "action", "comparative")
-TASKS = ("discriminative", "generative", "both")
+# The labels of a task's questions; an open-ended question is "open".
 LABELS = {"discriminative": ("yes", "no"), "generative": ("open",), "both": ("yes", "no", "open")}
+TASKS = tuple(LABELS)
 GROUPINGS = ("cell", "domain", "category", "split", "style", "relation")
 MEANS = ("accuracy", "precision", "recall", "f1", "pair_accuracy")
 # What harnesses write in place of an answer when the request failed: lmms-eval 0.7, VLMEvalKit.
@@ -231,10 +232,10 @@ def index_questions(rows: Iterable[tuple[str, Any]]) -> dict[str, Question]:
     """
     questions: dict[str, Question] = {}
     groups: dict[Group, Group] = {}  # equal groups share one object
+    keys = ("question_id", "image_id", "pair_id", *Group._fields)
     for where, row in rows:
         if not isinstance(row, Mapping) or not isinstance(row.get("answer"), str):
             _fail(where, "a record with question_id and, as text, answer", row)
-        keys = ("question_id", "image_id", "pair_id", *Group._fields)
         identifier, image_id, pair_id, *names = [_take_text(row, key, where) for key in keys]
         is_open = row.get("task") == "generative"
         label = "open" if is_open else row["answer"].strip().casefold()
@@ -260,7 +261,8 @@ def _take_text(row: Mapping[str, Any], key: str, where: str) -> Any:
 
 def _fail(where: str, wanted: str, got: object, advice: str = "") -> NoReturn:
     got = _list(got) if isinstance(got, list) else f"{type(got).__name__} {repr(got)[:60]}"
-    raise AnswerError(f"{where}: expected {wanted}; got {got}{advice and f': {advice}'}")
+    message = f"{where}: expected {wanted}; got {got}"
+    raise AnswerError(f"{message}: {advice}" if advice else message)
 
 
 def _list(names: list[Any]) -> str:
@@ -284,6 +286,13 @@ class Scores:
     unknown: int = 0  # answers to no known question
     set_aside: int = 0  # answers to questions that were not asked
 
+    @property
+    def judge_name(self) -> str:
+        """The name of what judges open-ended answers."""
+        if self.judge is None:
+            return "taxonomy 1.0"
+        return getattr(self.judge, "__name__", type(self.judge).__name__)
+
     def read(self, question: Question, answer: str | None) -> Row:
         """Return the row of a question and the answer to it."""
         if answer is None or answer.lstrip().startswith(FAILED):
@@ -291,10 +300,10 @@ class Scores:
         if question.label != "open":
             return Row(question, self.reader.read(answer, question.label) or "unread")
         if self.judge is None:
-            self.judge = _import_kit("scoring.open_ended", "an open-ended answer").TaxonomyJudge()
+            self.judge = _import_kit("scoring.open_ended", "an open-ended answer").load_judge()
         verdict = self.judge(answer, question.record)
         if verdict not in ("correct", "incorrect", None):
-            _fail("judge", "correct, incorrect or None", verdict)
+            _fail(f"judge {self.judge_name}", "correct, incorrect or None", verdict)
         return Row(question, verdict or "unread")
 
 
@@ -505,14 +514,12 @@ def report(
         notes.append(f"partial: {not_answered} and do not count")
     coverage = {"questions": scores.asked, "answered": answered, "missing": missing}
     coverage |= {"unknown": scores.unknown, "set_aside": scores.set_aside, "silent": silent}
-    judge = scores.judge
-    judge_name = getattr(judge, "__name__", type(judge).__name__) if judge else "taxonomy 1.0"
     return {
         **result,
         "notes": notes,
         "coverage": {**coverage, "share": divide(answered, scores.asked)},
         "reader": {"name": reader.name, "version": reader.version, "positive": reader.positive},
-        "open_reader": judge_name if result["open_ended"] else None,
+        "open_reader": scores.judge_name if result["open_ended"] else None,
         "package": {"name": "mmrel", "version": __version__},
         "release": dict(release) if release else None,
         "run": dict(run or {}),
@@ -549,6 +556,8 @@ def compute(
     >>> compute(predictions=["Yes.", "There is no dog"], references=["yes", "yes"])["accuracy"]
     0.5
     """
+    if task not in TASKS:
+        raise AnswerError(f"expected a task out of {', '.join(TASKS)}; got {task!r}")
     answers, records = _list_rows(predictions), _list_rows(references)
     if not any(isinstance(answer, Mapping) for answer in answers):
         if len(answers) != len(records):

@@ -154,6 +154,9 @@ def test_tasks_are_never_mixed() -> None:
     assert (both["n"], both["accuracy"], both["open_ended"]["n"]) == (1, 1.0, 1)
     with pytest.raises(metric.AnswerError, match="task"):
         metric.compute(predictions(0), references[:1], task="generative")
+    # A mistyped task was taken for yes/no questions, later it was a KeyError.
+    with pytest.raises(metric.AnswerError, match="expected a task out of discriminative"):
+        metric.compute(predictions(0), references[:1], task="generativ")
 
 
 def test_judge_is_named_and_checked() -> None:
@@ -166,7 +169,9 @@ def test_judge_is_named_and_checked() -> None:
         predictions(0, answer="?"), references, task="generative", judge=lenient
     )
     assert (result["open_ended"]["accuracy"], result["open_reader"]) == (1.0, "lenient")
-    with pytest.raises(metric.AnswerError, match="correct, incorrect or None"):
+    with pytest.raises(
+        metric.AnswerError, match="judge <lambda>: expected correct, incorrect or None"
+    ):
         metric.compute(
             predictions(0), references, task="generative", judge=lambda answer, row: "fine"
         )

@@ -257,5 +257,11 @@ def test_merging_a_question_twice_or_other_readers_is_an_error() -> None:
         merge_scores([first, second])
     with pytest.raises(metric.AnswerError, match="read alike"):
         merge_scores([first, metric.Scores(READERS["vcd"])])
+    named = metric.Scores(judge=lambda answer, row: "correct")
+    other = metric.Scores(judge=TaxonomyJudge())
+    with pytest.raises(metric.AnswerError, match="read alike.*<lambda>.*taxonomy 1.0"):
+        merge_scores([named, other])
+    # A part without an open-ended answer has not loaded the taxonomy; it was read alike.
+    assert merge_scores([metric.Scores(), other]).rows == {}
     with pytest.raises(metric.AnswerError, match="none that was scored before"):
         metric.match(answers, questions, first, lambda question: True)

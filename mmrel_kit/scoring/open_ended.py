@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 import re
@@ -47,6 +48,12 @@ class TaxonomyJudge:
     def __call__(self, answer: str, record: Mapping[str, Any]) -> str | None:
         """Return "correct", "incorrect", or None for no answer; see `read_relation`."""
         return read_relation(answer, record, self.lexicons)
+
+
+@functools.cache
+def load_judge() -> TaxonomyJudge:
+    """Return the judge by this package's taxonomy, which is read once."""
+    return TaxonomyJudge()
 
 
 def make_figures(counts: Counter[Any]) -> dict[str, Any]:

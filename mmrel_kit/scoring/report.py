@@ -131,18 +131,19 @@ def score_answers(
 
 
 def merge_scores(parts: Iterable[Scores]) -> Scores:
-    """Return the scores of all parts of a run, such as those of several processes.
+    """Return the scores of all parts of a run, of which there is one at least.
 
     Raises:
         AnswerError: a question is in two parts, or they were not read alike.
     """
-    parts = iter(parts)
-    first = next(parts)
+    first, *others = parts
     merged = dataclasses.replace(first, rows=dict(first.rows))
-    for part in parts:
-        if part.reader.name != merged.reader.name or type(part.judge) is not type(merged.judge):
-            names = f"{merged.reader.name} and {part.reader.name}"
-            raise AnswerError(f"expected parts that were read alike; got readers {names}")
+    for part in others:
+        mine, theirs = ((scores.reader.name, scores.judge_name) for scores in (merged, part))
+        if mine != theirs:
+            raise AnswerError(
+                f"expected parts that were read alike; got {mine} and {theirs}: read them again"
+            )
         both = sorted(merged.rows.keys() & part.rows.keys())
         if both:
             got = f"{len(both):,} in both, such as {both[0]!r}"
