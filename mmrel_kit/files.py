@@ -81,6 +81,12 @@ class Share(NamedTuple):
 # --- Problems ---
 
 
+def make_problem(error: Exception) -> Problem:
+    """Return the problem of an error whose message is `where: message`."""
+    where, _, message = str(error).partition(": ")
+    return Problem(where, message)
+
+
 def raise_problems(problems: Sequence[Problem | str]) -> None:
     """Raise an `InputError` that lists the first problems and counts all, if there are any."""
     if not problems:

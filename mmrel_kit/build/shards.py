@@ -19,6 +19,7 @@ from mmrel_kit.files import (
     Problem,
     describe_file,
     make_json,
+    make_problem,
     raise_problems,
     write_atomically,
     write_bytes,
@@ -138,12 +139,6 @@ def read_manifest(plan: BuildPlan, shard: Shard, work: WorkFolder) -> ShardManif
     except (OSError, ValueError, TypeError):
         return None
     return manifest if fingerprint == _make_fingerprint(plan, shard) else None
-
-
-def make_problem(error: InputError) -> Problem:
-    """Split the message of an error into place and message."""
-    where, _, message = str(error).partition(": ")
-    return Problem(where, message)
 
 
 def list_versions() -> dict[str, str]:

@@ -12,8 +12,8 @@ from multiprocessing import active_children, get_context, parent_process
 from typing import TYPE_CHECKING
 
 from mmrel_kit.build.plan import BuildPlan
-from mmrel_kit.build.shards import make_problem, write_shard
-from mmrel_kit.files import InputError, Problem, raise_problems
+from mmrel_kit.build.shards import write_shard
+from mmrel_kit.files import InputError, Problem, make_problem, raise_problems
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import mmrel
 from mmrel_kit.card.stats import list_categories
-from mmrel_kit.files import INDEX, RELEASE_RULES, Problem, Value, scan_json
+from mmrel_kit.files import INDEX, RELEASE_RULES, Problem, Value, make_problem, scan_json
 from mmrel_kit.questions.records import check_record
 
 if TYPE_CHECKING:
@@ -116,8 +116,7 @@ def read_archives(
                     kinds.update(str(record.get("category")) for record in records)
                     yield PictureEntry(f"{name}:{records[0].get('image_id')}", records, data)
         except mmrel.ReleaseError as error:
-            where, _, message = str(error).partition(": ")
-            yield Unreadable(Problem(where, message))
+            yield Unreadable(make_problem(error))
             return
         expected = files[name].get("categories")
         got = list_categories(kinds)
