@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import mmrel
-from benchmarks.measuring import ROOT, Usage, make_markdown, make_parser, run_measured
+from benchmarks.measuring import ROOT, ResourceUsage, make_markdown, make_parser, run_measured
 from benchmarks.standin import list_images
 
 MEASURED = """
@@ -100,7 +100,7 @@ def measure_repeated(table: pq.ParquetFile) -> int:
     return int(sink.size())
 
 
-def print_steps(floor: dict[str, float], steps: dict[str, Usage], workers: int) -> None:
+def print_steps(floor: dict[str, float], steps: dict[str, ResourceUsage], workers: int) -> None:
     """Print time and memory of each step, and compare the build with sha256sum and tar."""
     rows = [[name, f"{seconds:.1f}", "", ""] for name, seconds in floor.items()]
     for name, step in steps.items():

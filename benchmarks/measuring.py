@@ -37,7 +37,7 @@ def make_parser(doc: str | None) -> argparse.ArgumentParser:
 # --- Clocks and memory ---
 
 
-class Usage(NamedTuple):
+class ResourceUsage(NamedTuple):
     """Time and memory of a process.
 
     Attributes:
@@ -79,7 +79,7 @@ def report_usage(start: float) -> None:
     """Print the usage of this process since `start` of `time.perf_counter`, for `run_measured`."""
     seconds = time.perf_counter() - start
     children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    print("\n" + json.dumps(Usage(seconds, read_peak() / 1024, children / 1024)))
+    print("\n" + json.dumps(ResourceUsage(seconds, read_peak() / 1024, children / 1024)))
 
 
 def run_python(
@@ -111,7 +111,7 @@ def run_python(
 
 def run_measured(
     code: str, *arguments: str, environment: dict[str, str] | None = None
-) -> tuple[Usage, str]:
+) -> tuple[ResourceUsage, str]:
     """Run code that ends with `report_usage`; return its usage and its output before that.
 
     Raises:
@@ -119,7 +119,7 @@ def run_measured(
     """
     printed = run_python("-c", code, *arguments, environment=environment)
     output, _, usage = printed.rstrip("\n").rpartition("\n")
-    return Usage(*json.loads(usage)), output
+    return ResourceUsage(*json.loads(usage)), output
 
 
 # --- Paired runs ---

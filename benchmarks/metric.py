@@ -50,7 +50,7 @@ Members = dict[tuple[str, str], list[int]]  # (grouping, name) -> row numbers of
 Count = Callable[[], dict[Any, Any]]
 
 
-class Drawn(NamedTuple):
+class DrawnAnswers(NamedTuple):
     """Questions with their ids and answers."""
 
     identifiers: list[str]
@@ -58,11 +58,11 @@ class Drawn(NamedTuple):
     answers: list[str]
 
 
-def draw(number: int) -> Drawn:
+def draw(number: int) -> DrawnAnswers:
     """Draw questions, two or three per pair and six per picture, and answers, as in MMRel."""
     rng = random.Random(20261124)
     groups: dict[Group, Group] = {}
-    drawn = Drawn([], [], [])
+    drawn = DrawnAnswers([], [], [])
     while len(drawn.questions) < number:
         start = len(drawn.questions)
         pair, picture = f"{start:016x}", f"vg/VG_100K/{start // 6}.jpg"
@@ -100,7 +100,7 @@ def list_members(questions: Sequence[Question]) -> Members:
     return members
 
 
-def prepare_scikit_learn(drawn: Drawn, members: Members) -> Count:
+def prepare_scikit_learn(drawn: DrawnAnswers, members: Members) -> Count:
     """Prepare scikit-learn's table, from arrays of small integers, its fastest form."""
     import numpy as np
     from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support
@@ -124,7 +124,7 @@ def prepare_scikit_learn(drawn: Drawn, members: Members) -> Count:
     return count
 
 
-def prepare_lmms_eval(drawn: Drawn, members: Members) -> Count:
+def prepare_lmms_eval(drawn: DrawnAnswers, members: Members) -> Count:
     """Prepare the table of lmms-eval's pope, from what its process_results returns."""
     package = importlib.util.find_spec("lmms_eval")
     if package is None or not package.submodule_search_locations:

@@ -61,7 +61,7 @@ CANVAS = 2400  # pixels of a texture's side; pictures are cut from textures
 BATCH = 50  # pictures that a worker draws at once
 
 
-class Drawn(NamedTuple):
+class PictureToDraw(NamedTuple):
     """A picture to draw: its path, which is also its seed, and its width and height in pixels."""
 
     path: str
@@ -107,7 +107,7 @@ def count_questions(domain: str, category: str) -> list[int]:
     return counts
 
 
-def draw_batch(batch: Sequence[Drawn]) -> list[tuple[str, bytes]]:
+def draw_batch(batch: Sequence[PictureToDraw]) -> list[tuple[str, bytes]]:
     """Draw pictures, each a part of a texture; the path seeds it, so that no two are the same."""
     made = []
     for path, (width, height) in batch:
@@ -144,7 +144,7 @@ def _make_canvas(seed: int, is_png: bool) -> Image.Image:
 
 def _write_questions(
     folder: Path, copies: int, pixels: dict[str, tuple[int, int]]
-) -> Iterator[Drawn]:
+) -> Iterator[PictureToDraw]:
     """Write the questions of all cells; yield their pictures."""
     with ExitStack() as stack:
         files: dict[str, TextIO] = {}
@@ -154,7 +154,7 @@ def _write_questions(
         for domain, categories in read_published().whole["discriminative"].items():
             for category in categories:
                 for path in _write_cell(files, domain, category, copies):
-                    yield Drawn(path, pixels[domain])
+                    yield PictureToDraw(path, pixels[domain])
 
 
 def _write_cell(files: dict[str, TextIO], domain: str, category: str, copies: int) -> Iterator[str]:

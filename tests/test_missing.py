@@ -15,18 +15,17 @@ from mmrel_kit.files import InputError
 from mmrel_kit.pictures.sources import PictureSources
 
 
+def make_command(sources: Path, out: Path, *domains: str) -> list[str]:
+    """Return a build's arguments, with the pictures of some domains alone."""
+    images = [f"{domain}={sources}" for domain in domains]
+    annotations = str(sources / "json")
+    return ["build", "--annotations", annotations, "--out", str(out), "--images", *images]
+
+
 def test_missing_pictures_are_listed(
     sources: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = [
-        "--annotations",
-        sources / "json",
-        "--images",
-        f"real={sources}",
-        "--out",
-        tmp_path / "out",
-    ]
-    assert upload.main(["build", *map(str, arguments)]) == 1
+    assert upload.main(make_command(sources, tmp_path / "out", "real")) == 1
     printed = capsys.readouterr().err
     assert (
         "picture 'Dall-E_generated/action/16.png' is missing" not in printed
@@ -43,20 +42,9 @@ def test_missing_pictures_are_listed(
 def test_a_release_without_missing_pictures_says_so(
     sources: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = [
-        "--annotations",
-        sources / "json",
-        "--images",
-        f"real={sources}",
-        f"dalle={sources}",
-    ]
     out = tmp_path / "out"
-    assert (
-        upload.main(
-            ["build", *map(str, arguments), "--out", str(out), "--note", "N.", "--allow-missing"]
-        )
-        == 0
-    )
+    command = make_command(sources, out, "real", "dalle")
+    assert upload.main([*command, "--note", "N.", "--allow-missing"]) == 0
     sentence = (
         "Part of the benchmark only: 48 sdxl questions are left out because their 16 pictures were "
         "missing"

@@ -27,12 +27,12 @@ def track_bytes(sizes: Iterator[int], total: int) -> Iterator[int]:
             bar.update(size)
 
 
-def track_shards(parts: Iterable[ShardManifest], total: int) -> Iterator[ShardManifest]:
-    """Yield shards as they are packed, and show the bytes of their pictures."""
+def track_shards(shards: Iterable[ShardManifest], total: int) -> Iterator[ShardManifest]:
+    """Yield shards as they are written, and show the bytes of their pictures."""
     with make_bar(total) as bar:
-        for part in parts:
-            yield part
-            bar.update(part.size)
+        for shard in shards:
+            yield shard
+            bar.update(shard.size)
 
 
 def count_archive_bytes(release: str | Path) -> int:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mmrel_kit.commands.options import Verbs
 
 RESUMES_ANSWER = "every reply is kept; the same command goes on where this one stopped"
-RESUMES_CLUSTER = "shards that are packed stay; the same command packs the rest"
+RESUMES_CLUSTER = "finished shards are kept; the same command writes the others"
 
 
 def answer(args: argparse.Namespace) -> int:
