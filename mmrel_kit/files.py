@@ -468,6 +468,18 @@ def format_table(rows: Sequence[Sequence[str]], left: int = 1) -> str:
     return "\n".join(lines)
 
 
+def format_markdown(rows: Sequence[Sequence[str]], sides: str) -> str:
+    """Format a table in Markdown; the first row is its head.
+
+    Args:
+        rows: the cells.
+        sides: a letter for each column, "l" to align it to the left, "r" to the right.
+    """
+    head, *others = rows
+    rule = ["---:" if side == "r" else "---" for side in sides]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, rule, *others))
+
+
 def escape_markdown(text: str) -> str:
     """Escape all characters with a meaning in Markdown or HTML."""
     return "".join(f"&#{ord(mark)};" if mark in "<>&`*_[]|\\" else mark for mark in text)

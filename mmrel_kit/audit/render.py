@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from mmrel_kit.audit.kinds import KINDS
-from mmrel_kit.files import escape_markdown, format_table
+from mmrel_kit.files import escape_markdown, format_markdown, format_table
 
 if TYPE_CHECKING:
     from mmrel_kit.audit.findings import Audit
@@ -51,15 +51,11 @@ def render_text(audit: Audit) -> str:
 def _render_findings(audit: Audit) -> str:
     lines = ["No issues were found."]
     if audit.findings:
-        lines = [
-            "| finding | count | what it means | what is done about it |",
-            "| --- | ---: | --- | --- |",
-        ]
+        rows = [("finding", "count", "what it means", "what is done about it")]
         for finding in audit.findings:
             meaning = MEANINGS[finding.kind]
-            row = f"| `{finding.kind}` | {finding.count:,} | {meaning} | {finding.action} |"
-            lines.append(row)
-        lines += ["", "For example:", ""]
+            rows.append((f"`{finding.kind}`", f"{finding.count:,}", meaning, finding.action))
+        lines = [format_markdown(rows, "lrll"), "", "For example:", ""]
         for finding in audit.findings:
             for example in finding.examples[:CARD_EXAMPLES]:
                 lines.append(f"- `{finding.kind}`: {escape_markdown(example)}")
@@ -72,13 +68,9 @@ def _render_findings(audit: Audit) -> str:
 def _render_sizes(audit: Audit) -> str:
     lines = []
     for table in audit.tables:
-        lines += [
-            f"<details><summary>{table.title}</summary>",
-            "",
-            "| questions | paper (thousands) | this release |",
-            "| --- | ---: | ---: |",
-        ]
+        rows = [("questions", "paper (thousands)", "this release")]
         for row in table.rows:
-            lines.append(f"| {row.name} | {row.published:.2f} | {row.here:,} |")
+            rows.append((row.name, f"{row.published:.2f}", f"{row.here:,}"))
+        lines += [f"<details><summary>{table.title}</summary>", "", format_markdown(rows, "lrr")]
         lines += ["", "</details>", ""]
     return "\n".join(lines).strip()

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import mmrel
+from mmrel_kit.files import format_markdown
 from mmrel_kit.questions.published import PublishedFigures, read_published
 
 ACCURACY, F1 = 0, 3  # indices into the four scores of a model and cell
@@ -17,26 +18,22 @@ def make_published_blocks() -> dict[str, str]:
 
 def make_size_table(paper: PublishedFigures) -> str:
     """Return thousands of questions by domain and category, yes/no + open-ended."""
-    lines = [
-        f"| domain | {' | '.join(mmrel.CATEGORIES)} | all |",
-        f"| --- |{' ---: |' * (len(mmrel.CATEGORIES) + 1)}",
-    ]
+    rows = [["domain", *mmrel.CATEGORIES, "all"]]
     for domain in mmrel.DOMAINS:
-        cells = [_format_sizes(paper, domain, category) for category in mmrel.CATEGORIES]
-        lines.append(f"| {domain} | {' | '.join(cells)} | {_format_sums(paper, domain)} |")
-    lines.append(f"| all |{' |' * len(mmrel.CATEGORIES)} {_format_sums(paper, 'all')} |")
-    return "\n".join(lines)
+        sizes = [_format_sizes(paper, domain, category) for category in mmrel.CATEGORIES]
+        rows.append([domain, *sizes, _format_sums(paper, domain)])
+    rows.append(["all", *[""] * len(mmrel.CATEGORIES), _format_sums(paper, "all")])
+    return format_markdown(rows, "l" + "r" * (len(rows[0]) - 1))
 
 
 def make_score_table(paper: PublishedFigures) -> str:
     """Return accuracy / F1 by model and cell, in percent."""
     cells = list(next(iter(paper.scores.values())))
-    names = [cell.replace("/", " ") for cell in cells]
-    lines = [f"| model | {' | '.join(names)} |", f"| --- |{' --- |' * len(cells)}"]
+    rows = [["model", *(cell.replace("/", " ") for cell in cells)]]
     for model, scores in paper.scores.items():
         pairs = [f"{scores[cell][ACCURACY]:.2f} / {scores[cell][F1]:.2f}" for cell in cells]
-        lines.append(f"| {model} | {' | '.join(pairs)} |")
-    return "\n".join(lines)
+        rows.append([model, *pairs])
+    return format_markdown(rows, "l" * len(rows[0]))
 
 
 def _format_sizes(paper: PublishedFigures, domain: str, category: str) -> str:

@@ -17,7 +17,7 @@ import mmrel
 from mmrel_kit.card.hub_eval import describe_evaluation, make_config
 from mmrel_kit.card.published import make_published_blocks
 from mmrel_kit.card.stats import describe_features, merge_stats
-from mmrel_kit.files import PROJECT, InputError, escape_markdown
+from mmrel_kit.files import PROJECT, InputError, escape_markdown, format_markdown
 from mmrel_kit.pictures.validate import check_picture
 
 if TYPE_CHECKING:
@@ -164,25 +164,23 @@ def _describe_config(config: str, info: dict[str, Any]) -> dict[str, Any]:
 def make_counts_table(stats: list[SplitStats]) -> str:
     """Return a Markdown table of pictures and questions per domain and split."""
     heads = ["domain", "split", "pictures", "questions", *mmrel.CATEGORIES, "yes/no", "open-ended"]
-    rule = f"| --- | --- |{' ---: |' * (len(heads) - 2)}"
-    lines = [f"| {' | '.join(heads)} |", rule]
+    rows = [heads]
     for item in [*stats, *_make_total(stats)]:
         numbers = [item.pictures, item.rows]
         for kind in (*mmrel.CATEGORIES, *mmrel.TASKS):
             numbers.append(_count_questions(item, kind))
-        cells = [item.domain, item.split, *(f"{number:,}" for number in numbers)]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        rows.append([item.domain, item.split, *(f"{number:,}" for number in numbers)])
+    return format_markdown(rows, "ll" + "r" * (len(heads) - 2))
 
 
 def make_row(record: dict[str, Any]) -> str:
     """Return the example row of the card, below its picture."""
     picture = f"![The picture of the question below]({EXAMPLE})"
-    lines = [picture, "", "| column | value |", "| --- | --- |"]
+    rows = [("column", "value")]
     for name in EXAMPLE_COLUMNS:
         if record[name] is not None:
-            lines.append(f"| `{name}` | {escape_markdown(record[name])} |")
-    return "\n".join(lines)
+            rows.append((f"`{name}`", escape_markdown(record[name])))
+    return f"{picture}\n\n{format_markdown(rows, 'll')}"
 
 
 def make_example_picture(data: bytes, where: str) -> bytes:
