@@ -64,6 +64,18 @@ class Verbs:
         return parser
 
 
+def add_release(parser: ArgumentParser) -> None:
+    """Add the options that name a release: --root, --repo-id and --revision."""
+    import mmrel
+
+    add: Any = parser.add_argument
+    default = "the drawn sample, or the release of this file"
+    where = f"folder of a release, or {mmrel.HUB}NS/NAME[@REVISION] ({default})"
+    add("--root", metavar="RELEASE", help=where)
+    add("--repo-id", metavar="NS/NAME", help="a release on the Hub")
+    add("--revision", metavar="REV", help="branch, tag or commit of --repo-id (main)")
+
+
 def add_questions(parser: ArgumentParser, splits: Sequence[str]) -> None:
     """Add the options that choose questions: --config, --task and, if there are splits, --split."""
     import mmrel
