@@ -3,13 +3,12 @@
 
     rows = mmrel.load("real", split="test")
 
-`load` works on every version of `datasets` from 3.6 on; `python mmrel.py real` shows what it loads.
-The file works when it is copied alone: it needs `datasets` and `jsonschema`.
+`load` works on every version of `datasets` from 3.6 on. Copied alone, this file needs `datasets`
+and `jsonschema`. The command `python mmrel.py real` shows what is loaded; it needs `mmrel_kit`.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import dataclasses
 import hashlib
@@ -19,24 +18,33 @@ import logging
 import os
 import re
 import sys
-from collections import Counter
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-NEEDED = "pip install datasets jsonschema pillow"
 
-try:  # this takes seconds; Ctrl-C meanwhile ends the command in one line too
-    import datasets
-    import fsspec
-    import huggingface_hub
-    from huggingface_hub import errors
-except (KeyboardInterrupt, ImportError) as error:
-    if __name__ != "__main__":
-        raise
-    if isinstance(error, ImportError):
-        sys.exit(f"mmrel.py: {error}; install what it needs: {NEEDED}")
-    print("mmrel.py: stopped; run the same command again", file=sys.stderr)
-    sys.exit(130)
+def _run() -> None:
+    """Run this file as the command `mmrel show`."""
+    given = sys.argv[1:]
+    if given[:1] != ["show"]:
+        given = ["show", *given]
+    try:
+        cli = importlib.import_module("mmrel_kit.cli")
+    except ModuleNotFoundError as error:
+        if error.name != "mmrel_kit":
+            raise
+        advice = "use a clone of MMRel, or run 'pip install .' in one"
+        sys.exit(f"mmrel.py: the command needs the package mmrel_kit: {advice}")
+    cli.guard_start("mmrel.py")
+    sys.exit(cli.main(given, verbs=("show",), prog="mmrel.py"))
+
+
+if __name__ == "__main__":
+    _run()  # before the imports that take seconds, so that Ctrl-C then ends in one line too
+
+import datasets  # noqa: E402
+import fsspec  # noqa: E402
+import huggingface_hub  # noqa: E402
+from huggingface_hub import errors  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -738,76 +746,3 @@ def _hub_failures_as_release_errors(path: str) -> Iterator[None]:
         reason = re.sub(r"\?[^\s'\"]+", "?…", line)[:300]  # a query may hold a signature
         problem = f"was not downloaded before and cannot be read now ({reason})"
         raise ReleaseError(f"{path} {problem}; check the network and retry") from error
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Show what a config holds; `python mmrel.py show real` and `python mmrel.py real` do."""
-    given = list(sys.argv[1:] if argv is None else argv)
-    if given[:1] == ["show"]:
-        given = given[1:]
-    parser = argparse.ArgumentParser(prog="mmrel.py", description=show.__doc__)
-    add_arguments(parser)
-    try:
-        try:
-            return show(parser.parse_args(given))
-        finally:
-            print(end="", flush=True)  # argparse's help, too
-    except KeyboardInterrupt:
-        print("mmrel.py: stopped; the same command starts again", file=sys.stderr)
-        return 130
-    except BrokenPipeError:  # the reader, `head` for example, has seen enough
-        pass
-    except ImportError as error:
-        print(f"mmrel.py: {error}; install what it needs: {NEEDED}", file=sys.stderr)
-    except (OSError, ValueError) as error:
-        print(f"mmrel.py: {error}", file=sys.stderr)
-    try:
-        print(end="", flush=True)
-    except OSError:  # Python would report at its end what cannot be written
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 1
-
-
-def add_release_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options that name a release, which `find_release` takes."""
-    default = "the drawn sample, or the release of this file"
-    where = f"folder of a release, or {HUB}NS/NAME[@REVISION] ({default})"
-    parser.add_argument("--root", metavar="RELEASE", help=where)
-    parser.add_argument("--repo-id", metavar="NS/NAME", help="a release on the Hub")
-    parser.add_argument(
-        "--revision", metavar="REV", help="branch, tag or commit of --repo-id (main)"
-    )
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `show`."""
-    parser.add_argument("config", nargs="?", default="all", choices=CONFIGS, help="(%(default)s)")
-    add_release_arguments(parser)
-
-
-def show(args: argparse.Namespace) -> int:
-    """Show what a config holds: counts, three questions with their answers, and their source."""
-    make_validator({})  # a missing package is an error before the work
-    importlib.import_module("PIL.Image")
-    release = Release(find_release(args.root, args.repo_id, args.revision))
-    loaded = load(args.config, root=release.root)
-    if release.note:
-        print(release.note)
-    print(f"MMRel {release.version}, config {args.config}, from {release.root}")
-    print(f"checksums.json sha256 {release.sha256}\n")
-    heads = ("pictures", "questions", *CATEGORIES, *TASKS, "yes", "no")
-    print(f"{'split':<11}" + "".join(f"  {head}" for head in heads))
-    for split, rows in loaded.items():
-        counts = Counter(rows["category"]) + Counter(rows["task"]) + Counter(rows["answer"])
-        counts.update(questions=len(rows), pictures=len(set(rows["image_id"])))
-        print(f"{split:<11}" + "".join(f"{counts[head]:>{len(head) + 2}}" for head in heads))
-    rows = next(iter(loaded.values()))
-    for row in rows.select(sorted({0, len(rows) // 2, len(rows) - 1})):
-        width, height = row["image"].size
-        print(f"\n{row['image_id']} ({width} x {height})")
-        print(f"  {row['question']} {row['instruction'] or ''}\n  -> {row['answer']}")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -17,7 +17,6 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -134,7 +133,7 @@ def find_reader(name: str) -> Reader:
         return WORDS
     readers: dict[str, Reader] = _import_kit("scoring.readers", f"the reader {name!r}").READERS
     if name not in readers:
-        raise AnswerError(f"expected a reader out of {', '.join(readers)}; got {name!r}")
+        _fail("reader", f"one of {', '.join(readers)}", name)
     return readers[name]
 
 
@@ -143,7 +142,7 @@ def _import_kit(module: str, wanted: str) -> Any:
     try:
         return importlib.import_module(f"mmrel_kit.{module}")
     except ModuleNotFoundError as error:
-        if error.name and error.name.partition(".")[0] != "mmrel_kit":
+        if error.name != "mmrel_kit":
             raise
         missing = f"{wanted} needs the package mmrel_kit, which is not beside {Path(__file__).name}"
         advice = "use a clone of MMRel, or run 'pip install .' in one"
@@ -153,100 +152,79 @@ def _import_kit(module: str, wanted: str) -> Any:
 # --- Match answers and questions by id ---
 
 
-class Group(NamedTuple):
-    """What a question is counted under; None where its record does not say."""
-
-    split: str | None
-    domain: str | None
-    category: str | None
-    style: str | None
-    relation: str | None
-
-    @property
-    def cell(self) -> str | None:
-        """Domain and category, a cell of the paper's table: "real/spatial"."""
-        return f"{self.domain}/{self.category}" if self.domain and self.category else None
-
-
 class Question(NamedTuple):
-    """What the metric needs of a record; the label is yes, no, or open if it is open-ended."""
+    """What the metric needs of a record."""
 
-    label: str
-    group: Group
+    label: str  # yes or no; open if it is open-ended
+    groups: tuple[tuple[str, str], ...]  # (grouping, name) of all that it counts in
+    pair: tuple[str | None, str] | None  # split and pair_id
     image_id: str | None
-    pair_id: str | None
     record: Mapping[str, Any]
 
 
 class Row(NamedTuple):
-    """A question and the reply to it: yes or no; correct or incorrect if it is open-ended.
-
-    It is `unread` where an answer holds no reply, and `silent` where no answer came.
-    """
+    """A question and the reply to it."""
 
     question: Question
-    reply: str
+    reply: str  # yes or no; correct or incorrect; unread in the answer; silent: no answer came
 
 
 def collect_answers(rows: Iterable[tuple[str, Any]]) -> dict[str, str | None]:
     """Return answers by question_id, None where none came.
 
-    Args:
-        rows: where each object is, for errors, and the object: its id is `question_id` (in AMBER
-            `id`), its answer the one of `answer`, `response` and `prediction`, else `text`.
-
-    Raises:
-        AnswerError: an object has no id, no answer or several; a question is answered twice.
+    `rows` are pairs of where an object is, for errors, and the object. Its id is `question_id` (in
+    AMBER `id`), its answer the one of `answer`, `response` and `prediction`, else `text`.
     """
     answers: dict[str, str | None] = {}
-    repeated = []
     for where, row in rows:
         if not isinstance(row, Mapping):
             _fail(where, "an object with question_id and answer", row)
-        identifier = _take_text(row, "question_id" if "question_id" in row else "id", where)
+        name = _take_text(row, "question_id" if "question_id" in row else "id", where)
         keys = [key for key in ("answer", "response", "prediction") if key in row] or ["text"]
-        if identifier is None or keys[0] not in row:
-            _fail(where, "question_id and answer (response, prediction, text)", list(row))
-        if len(keys) > 1:
-            _fail(where, "one answer", keys, "leave only the model's")
+        if name is None or len(keys) > 1 or keys[0] not in row:
+            wanted = "question_id and one of answer, response, prediction, text"
+            _fail(where, wanted, list(row))
         answer = row[keys[0]]
         if not isinstance(answer, (str, type(None))):
             _fail(where, "what the model wrote, as text, or null", answer)
-        if identifier in answers:
-            repeated.append(f"{identifier} at {where}")
-        answers[identifier] = answer
-    if repeated:
-        _fail("answers", "no second one to a question", repeated, "leave one of each")
+        if name in answers:
+            _fail(where, "no second answer to a question", name, "leave one of each")
+        answers[name] = answer
     return answers
 
 
 def index_questions(rows: Iterable[tuple[str, Any]]) -> dict[str, Question]:
     """Return questions by question_id.
 
-    Args:
-        rows: where each record of the contract is, for errors, and the record; `question_id` and
-            `answer` are needed, and `task` of an open-ended question.
-
-    Raises:
-        AnswerError: a record has no id or no label, or an id comes twice.
+    `rows` are pairs of where a record of the contract is, for errors, and the record. It needs
+    `question_id` and `answer`, and `task` if it is open-ended.
     """
     questions: dict[str, Question] = {}
-    groups: dict[Group, Group] = {}  # equal groups share one object
-    keys = ("question_id", "image_id", "pair_id", *Group._fields)
     for where, row in rows:
         if not isinstance(row, Mapping) or not isinstance(row.get("answer"), str):
             _fail(where, "a record with question_id and, as text, answer", row)
-        identifier, image_id, pair_id, *names = [_take_text(row, key, where) for key in keys]
+        name, image_id, pair_id, split, *names = [_take_text(row, key, where) for key in _KEYS]
         is_open = row.get("task") == "generative"
         label = "open" if is_open else row["answer"].strip().casefold()
-        if identifier is None or not (is_open or label in ("yes", "no")):
+        if name is None or not (is_open or label in ("yes", "no")):
             _fail(where, "question_id, and the label yes or no unless the task is generative", row)
-        if identifier in questions:
-            _fail(where, "no question_id twice", identifier)
-        group = Group(*names)
-        group = groups.setdefault(group, group)
-        questions[identifier] = Question(label, group, image_id, pair_id, row)
+        if name in questions:
+            _fail(where, "no question_id twice", name)
+        pair = None if pair_id is None else (split, pair_id)
+        questions[name] = Question(label, _list_groups(split, *names), pair, image_id, row)
     return questions
+
+
+_KEYS = ("question_id", "image_id", "pair_id", "split", "domain", "category", "style", "relation")
+
+
+@lru_cache(maxsize=4096)
+def _list_groups(*names: str | None) -> tuple[tuple[str, str], ...]:
+    """Return the grouping and name of all that a question counts in; equal ones are one object."""
+    split, domain, category, style, relation = names
+    cell = f"{domain}/{category}" if domain and category else None
+    named = zip(GROUPINGS, (cell, domain, category, split, style, relation), strict=True)
+    return (("all", "all"), *((grouping, name) for grouping, name in named if name is not None))
 
 
 def _take_text(row: Mapping[str, Any], key: str, where: str) -> Any:
@@ -286,25 +264,19 @@ class Scores:
     unknown: int = 0  # answers to no known question
     set_aside: int = 0  # answers to questions that were not asked
 
-    @property
-    def judge_name(self) -> str:
-        """The name of what judges open-ended answers."""
-        if self.judge is None:
-            return "taxonomy 1.0"
-        return getattr(self.judge, "__name__", type(self.judge).__name__)
-
     def read(self, question: Question, answer: str | None) -> Row:
         """Return the row of a question and the answer to it."""
         if answer is None or answer.lstrip().startswith(FAILED):
-            return Row(question, "silent")
-        if question.label != "open":
-            return Row(question, self.reader.read(answer, question.label) or "unread")
-        if self.judge is None:
-            self.judge = _import_kit("scoring.open_ended", "an open-ended answer").load_judge()
-        verdict = self.judge(answer, question.record)
-        if verdict not in ("correct", "incorrect", None):
-            _fail(f"judge {self.judge_name}", "correct, incorrect or None", verdict)
-        return Row(question, verdict or "unread")
+            reply = "silent"
+        elif question.label == "open":
+            reply = _open_ended().judge_answer(answer, question.record, self.judge) or "unread"
+        else:
+            reply = self.reader.read(answer, question.label) or "unread"
+        return Row(question, reply)
+
+
+def _open_ended() -> Any:
+    return _import_kit("scoring.open_ended", "an open-ended answer")
 
 
 def is_correct(label: str, reply: str) -> bool:
@@ -341,13 +313,13 @@ def match(
             only where all of them are.
     """
     chosen = {name: question for name, question in questions.items() if asked(question)}
-    if questions and not chosen:
-        _fail("questions", "some of the task, config and split chosen", list(questions))
     again = [name for name in chosen if name in scores.rows]
-    if again:
-        _fail("questions", "none that was scored before", again)
     missing = [name for name in chosen if name not in answers]
     unknown = [name for name in answers if name not in questions]
+    if questions and not chosen:
+        _fail("questions", "some of the task, config and split chosen", list(questions))
+    if again:
+        _fail("questions", "none that was scored before", again)
     if chosen and len(missing) == len(chosen):
         wanted = f"some to the {len(chosen):,} questions asked, such as {missing[0]!r}"
         _fail("answers", wanted, list(answers), "give the answers to these questions")
@@ -355,9 +327,8 @@ def match(
         faults = {"missing": missing, "unknown": unknown}
         got = "; ".join(f"{fault} {_list(names)}" for fault, names in faults.items() if names)
         advice = "give them all, or score what is there with --partial (partial=True)"
-        raise AnswerError(
-            f"expected an answer to each of {len(chosen):,} questions; {got}: {advice}"
-        )
+        wanted = f"expected an answer to each of {len(chosen):,} questions"
+        raise AnswerError(f"{wanted}; got {got}: {advice}")
     for name, question in chosen.items():
         if name in answers:
             scores.rows[name] = scores.read(question, answers[name])
@@ -379,39 +350,25 @@ def tally(rows: Iterable[Row]) -> dict[tuple[str, str], Counter[Any]]:
     outcomes = []
     pairs = defaultdict(list)
     for question, reply in rows:
-        outcome = question.group, question.label, reply
+        outcome = question.groups, question.label, reply
         outcomes.append(outcome)
-        if question.pair_id is not None and question.label != "open":
-            pairs[question.group.split, question.pair_id].append(outcome)
+        if question.pair is not None and question.label != "open":
+            pairs[question.pair].append(outcome)
     tallies: defaultdict[tuple[str, str], Counter[Any]] = defaultdict(Counter)
-    for (group, label, reply), number in Counter(outcomes).items():
-        for name in _list_names(group):
-            tallies[name][label, reply] += number
+    for (groups, label, reply), number in Counter(outcomes).items():
+        for group in groups:
+            tallies[group][label, reply] += number
     for pair, number in Counter(map(tuple, pairs.values())).items():
         if len({label for _, label, _ in pair}) < 2:
             continue
         is_right = all(is_correct(label, reply) for _, label, reply in pair)
-        groups = [group for group, label, _ in pair if label == "yes"]
-        for name in set(chain.from_iterable(map(_list_names, groups))):
-            tallies[name]["pairs"] += number
-            tallies[name]["right pairs"] += number * is_right
-        for group, _, _ in pair:
-            for name in _list_names(group):
-                tallies[name]["paired"] += number
+        for group in set().union(*(groups for groups, label, _ in pair if label == "yes")):
+            tallies[group]["pairs"] += number
+            tallies[group]["right pairs"] += number * is_right
+        for groups, _, _ in pair:
+            for group in groups:
+                tallies[group]["paired"] += number
     return tallies
-
-
-def _list_names(group: Group) -> list[tuple[str, str]]:
-    """Return the grouping and name of all that a group counts in."""
-    names = [(grouping, getattr(group, grouping)) for grouping in GROUPINGS]
-    return [("all", "all"), *(name for name in names if name[1] is not None)]
-
-
-def _rank(name: tuple[str, str]) -> list[tuple[int, str]]:
-    """Return the place of a grouping and name in the paper's order."""
-    order = (*DOMAINS, *CATEGORIES, *SPLITS)
-    parts = name[1].split("/")
-    return [(order.index(part) if part in order else len(order), part) for part in parts]
 
 
 def yes_no_figures(counts: Counter[Any], reader: Reader = WORDS) -> dict[str, Any]:
@@ -452,12 +409,19 @@ def divide(part: int, whole: int) -> float | None:
 
 
 def tabulate(
-    tallies: dict[tuple[str, str], Counter[Any]], figures: Callable[[Counter[Any]], dict[str, Any]]
+    tallies: Mapping[tuple[str, str], Counter[Any]],
+    figures: Callable[[Counter[Any]], dict[str, Any]],
 ) -> dict[str, Any]:
-    """Return the figures of all questions and, under `by`, of each group of each grouping."""
+    """Return the figures of all questions and, under `by`, of each group in the paper's order."""
+    order = (*DOMAINS, *CATEGORIES, *SPLITS)
+
+    def rank(group: tuple[str, str]) -> list[tuple[int, str]]:
+        parts = group[1].split("/")
+        return [(order.index(part) if part in order else len(order), part) for part in parts]
+
     by: dict[str, dict[str, Any]] = {grouping: {} for grouping in GROUPINGS}
     result = figures(tallies.get(("all", "all"), Counter()))
-    for grouping, name in sorted(tallies, key=_rank):
+    for grouping, name in sorted(tallies, key=rank):
         part = figures(tallies[grouping, name])
         if part["n"] and grouping != "all":
             by[grouping][name] = part
@@ -479,8 +443,7 @@ def make_figures(scores: Scores) -> dict[str, Any]:
         result["macro"][name] = sum(values) / len(values) if is_defined else None
     result["open_ended"] = None
     if any(row.question.label == "open" for row in scores.rows.values()):
-        open_ended = _import_kit("scoring.open_ended", "an open-ended answer")
-        result["open_ended"] = tabulate(tallies, open_ended.make_figures)
+        result["open_ended"] = tabulate(tallies, _open_ended().make_figures)
     return result
 
 
@@ -494,7 +457,7 @@ def report(
     `release` is what was scored (see `mmrel_kit.scoring.release`), `run` what the caller states.
     """
     result = make_figures(scores)
-    answered, reader = len(scores.rows), scores.reader
+    reader, answered = scores.reader, len(scores.rows)
     missing = scores.asked - answered
     silent = sum(row.reply == "silent" for row in scores.rows.values())
     notes = []
@@ -510,8 +473,8 @@ def report(
     if silent:
         notes.append(f"{silent:,} answers are null or failed requests: ask these questions again")
     if missing:
-        not_answered = f"{missing:,} of {scores.asked:,} questions are not answered"
-        notes.append(f"partial: {not_answered} and do not count")
+        unanswered = f"{missing:,} of {scores.asked:,} questions are not answered"
+        notes.append(f"partial: {unanswered} and do not count")
     coverage = {"questions": scores.asked, "answered": answered, "missing": missing}
     coverage |= {"unknown": scores.unknown, "set_aside": scores.set_aside, "silent": silent}
     return {
@@ -519,7 +482,7 @@ def report(
         "notes": notes,
         "coverage": {**coverage, "share": divide(answered, scores.asked)},
         "reader": {"name": reader.name, "version": reader.version, "positive": reader.positive},
-        "open_reader": scores.judge_name if result["open_ended"] else None,
+        "open_reader": _open_ended().name_judge(scores.judge) if result["open_ended"] else None,
         "package": {"name": "mmrel", "version": __version__},
         "release": dict(release) if release else None,
         "run": dict(run or {}),
@@ -557,7 +520,7 @@ def compute(
     0.5
     """
     if task not in TASKS:
-        raise AnswerError(f"expected a task out of {', '.join(TASKS)}; got {task!r}")
+        _fail("task", f"one of {', '.join(TASKS)}", task)
     answers, records = _list_rows(predictions), _list_rows(references)
     if not any(isinstance(answer, Mapping) for answer in answers):
         if len(answers) != len(records):
@@ -572,12 +535,8 @@ def compute(
     asked_labels = LABELS[task]
     match(collected, questions, scores, lambda question: question.label in asked_labels, partial)
     result = report(scores, run=run)
-    paired = [question for question in questions.values() if question.pair_id]
-    if hasattr(references, "split") and any(question.group.split is None for question in paired):
-        result["notes"].append(
-            "the references do not say the split of each question: a pair_id that is in two splits"
-            " counts as one pair; give the dict of all splits to keep them apart"
-        )
+    if hasattr(references, "with_format"):
+        result["notes"] += _import_kit("scoring.datasets", "a dataset").list_notes(records)
     return result
 
 

@@ -26,7 +26,7 @@ import relation_accuracy
 from benchmarks.measuring import time_cpu
 from mmrel_kit.files import format_table
 from mmrel_kit.questions.published import read_published
-from relation_accuracy import GROUPINGS, Group, Question, Row, Scores
+from relation_accuracy import Question, Row, Scores, index_questions
 
 PAPER = read_published()
 # Thousands of yes/no questions in the paper's cells and in its splits.
@@ -61,21 +61,22 @@ class DrawnAnswers(NamedTuple):
 def draw(number: int) -> DrawnAnswers:
     """Draw questions, two or three per pair and six per picture, and answers, as in MMRel."""
     rng = random.Random(20261124)
-    groups: dict[Group, Group] = {}
-    drawn = DrawnAnswers([], [], [])
-    while len(drawn.questions) < number:
-        start = len(drawn.questions)
+    records: list[dict[str, str | None]] = []
+    answers = []
+    while len(records) < number:
+        start = len(records)
         pair, picture = f"{start:016x}", f"vg/VG_100K/{start // 6}.jpg"
-        for label, group in _draw_pair(rng):
-            drawn.identifiers.append(f"q{len(drawn.questions):08d}")
-            group = groups.setdefault(group, group)
-            drawn.questions.append(Question(label, group, picture, pair, {}))
-            drawn.answers.append(label if rng.random() < 0.8 else rng.choice(("yes", "no")))
-    return drawn
+        for record in _draw_pair(rng):
+            name = f"q{len(records):08d}"
+            records.append({**record, "question_id": name, "pair_id": pair, "image_id": picture})
+            right = str(record["answer"])
+            answers.append(right if rng.random() < 0.8 else rng.choice(("yes", "no")))
+    questions = index_questions(("drawn", record) for record in records)
+    return DrawnAnswers(list(questions), list(questions.values()), answers)
 
 
-def _draw_pair(rng: random.Random) -> Iterator[tuple[str, Group]]:
-    """Yield the label and the group of each question of a pair."""
+def _draw_pair(rng: random.Random) -> Iterator[dict[str, str | None]]:
+    """Yield the records of a pair of questions, without their ids."""
     domain, category = rng.choices(list(CELLS), list(CELLS.values()))[0].split("/")
     split = rng.choices(list(SPLITS), list(SPLITS.values()))[0]
     style = rng.choice(STYLES) if domain == "dalle" else None
@@ -86,17 +87,22 @@ def _draw_pair(rng: random.Random) -> Iterator[tuple[str, Group]]:
         named = relation
         if label == "no" and category == "action":
             named = VERBS[verb - rng.randint(1, 3)]
-        yield label, Group(split, domain, category, style, named)
+        yield {
+            "answer": label,
+            "split": split,
+            "domain": domain,
+            "category": category,
+            "style": style,
+            "relation": named,
+        }
 
 
 def list_members(questions: Sequence[Question]) -> Members:
     """List the questions of every group."""
-    members: Members = {("all", "all"): list(range(len(questions)))}
-    for grouping in GROUPINGS:
-        for row, question in enumerate(questions):
-            name = getattr(question.group, grouping)
-            if name is not None:
-                members.setdefault((grouping, name), []).append(row)
+    members: Members = {}
+    for row, question in enumerate(questions):
+        for group in question.groups:
+            members.setdefault(group, []).append(row)
     return members
 
 

@@ -7,7 +7,7 @@ import pytest
 
 import relation_accuracy as metric
 from mmrel_kit.scoring import compare
-from tests.helpers.metric import draw_pairs, record, scores_of
+from tests.helpers.metric import draw_pairs, make_scores, record
 
 
 def test_scipy_agrees_on_mcnemar() -> None:
@@ -23,7 +23,7 @@ def test_scipy_agrees_on_mcnemar() -> None:
 
 
 def test_comparison() -> None:
-    good, bad = scores_of(draw_pairs(200, 0.8, seed=5)), scores_of(draw_pairs(200, 0.5, seed=6))
+    good, bad = make_scores(draw_pairs(200, 0.8, seed=5)), make_scores(draw_pairs(200, 0.5, seed=6))
     compared = compare.compare(good, bad)
     difference = metric.make_figures(good)["accuracy"] - metric.make_figures(bad)["accuracy"]
     assert compared["accuracy"]["difference"] == pytest.approx(difference)
@@ -36,7 +36,7 @@ def test_comparison() -> None:
     assert same["f1"] == {"difference": 0.0, "interval": [0.0, 0.0]}
     assert (same["mcnemar"]["only_first"], same["mcnemar"]["p"]) == (0, 1.0)
     with pytest.raises(metric.AnswerError, match="same questions"):
-        compare.compare(good, scores_of(draw_pairs(199, 0.5, seed=6)))
+        compare.compare(good, make_scores(draw_pairs(199, 0.5, seed=6)))
 
 
 def test_blind_baselines_by_hand() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 import relation_accuracy as metric
 from mmrel_kit.scoring import intervals
-from tests.helpers.metric import draw_pairs, scores_of
+from tests.helpers.metric import draw_pairs, make_scores
 
 
 def test_statsmodels_agrees_on_wilson() -> None:
@@ -22,7 +22,7 @@ def test_statsmodels_agrees_on_wilson() -> None:
 def test_bootstrap_is_as_wide_as_theory_says() -> None:
     # A picture is right as a whole: pair accuracy varies like a share of 400 pictures, not of 800
     # pairs.
-    scores = scores_of(draw_pairs(400, 0.7, seed=3))
+    scores = make_scores(draw_pairs(400, 0.7, seed=3))
     low, high = intervals.all_intervals(scores)["all"]["pair_accuracy"]  # type: ignore[misc]
     share = metric.make_figures(scores)["pair_accuracy"]
     half = 1.96 * (share * (1 - share) / 400) ** 0.5
@@ -33,7 +33,7 @@ def test_bootstrap_is_as_wide_as_theory_says() -> None:
 def test_bootstrap_covers_the_truth() -> None:
     covered = 0
     for seed in range(40):
-        low, high = intervals.all_intervals(scores_of(draw_pairs(60, 0.6, seed, each=2)))["all"][
+        low, high = intervals.all_intervals(make_scores(draw_pairs(60, 0.6, seed, each=2)))["all"][
             "pair_accuracy"
         ]  # type: ignore[misc]
         covered += low <= 0.6 <= high
@@ -45,19 +45,19 @@ def test_bootstrap_covers_the_truth() -> None:
 def test_intervals_do_not_depend_on_the_order_and_are_null_without_pictures() -> None:
     rows = draw_pairs(30, 0.5, seed=1)
     assert (
-        intervals.all_intervals(scores_of(rows))["all"]
-        == intervals.all_intervals(scores_of(rows[::-1]))["all"]
+        intervals.all_intervals(make_scores(rows))["all"]
+        == intervals.all_intervals(make_scores(rows[::-1]))["all"]
     )
     bare = [({**row, "image_id": None}, answer) for row, answer in rows]
-    found = intervals.all_intervals(scores_of(bare))["all"]
+    found = intervals.all_intervals(make_scores(bare))["all"]
     assert (found["f1"], found["pair_accuracy"]) == (None, None)
     assert found["accuracy"] is not None
     one = [({**row, "image_id": "0"}, answer) for row, answer in rows]
-    assert intervals.all_intervals(scores_of(one))["all"]["f1"] is None
+    assert intervals.all_intervals(make_scores(one))["all"]["f1"] is None
 
 
 def test_the_counts_of_pictures_add_up() -> None:
-    scores = scores_of(draw_pairs(30, 0.5, seed=2))
+    scores = make_scores(draw_pairs(30, 0.5, seed=2))
     pictures = intervals.count_by_picture(scores.rows.values()).values()
     frozen = [intervals.freeze(tallies["all", "all"]) for tallies in pictures]
     total = intervals.sum_counts((counts, 1) for counts in frozen)

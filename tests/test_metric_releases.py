@@ -22,14 +22,14 @@ from tests.helpers.metric import (
     ROOT,
     Captured,
     Patch,
-    answers_at,
-    as_files,
     make_small_release,
     python,
-    release_at,
+    read_release_files,
     run,
     score,
     start,
+    write_answers,
+    write_release,
 )
 from tests.hub.loopback_hub import LoopbackHub, Rule
 
@@ -57,7 +57,7 @@ def hub(release: Path, tmp_path: Path) -> Iterator[LoopbackHub]:
     """A Hub that holds the small release as NS/MMRel."""
     with LoopbackHub(tmp_path / "hub") as hub:
         hub.create("NS/MMRel")
-        hub.commit("NS/MMRel", as_files(release))
+        hub.commit("NS/MMRel", read_release_files(release))
         yield hub
     assert hub.external == []
     assert hub.leaks == []
@@ -68,7 +68,7 @@ def test_a_release_on_the_hub_is_scored_by_its_records_alone(
     hub: LoopbackHub, release: Path, tmp_path: Path, verb: str
 ) -> None:
     # A release on the Hub had to be downloaded first, with all of its pictures.
-    answers = answers_at(tmp_path / "a.jsonl", {**GOOD, "q9": "above", "q20": "yes"})
+    answers = write_answers(tmp_path / "a.jsonl", {**GOOD, "q9": "above", "q20": "yes"})
     command = [verb, answers, "--task", "both"]
     expected = start(hub, tmp_path, *command, "--root", str(release))
     assert expected.returncode == 0, expected.stderr
@@ -97,11 +97,11 @@ def test_a_release_on_the_hub_is_scored_by_its_records_alone(
 def test_a_revision_stays_what_it_is(hub: LoopbackHub, release: Path, tmp_path: Path) -> None:
     repo = hub.repo("NS/MMRel")
     commit = repo.tags["v1.0.0"] = repo.branches["main"]
-    command = [answers_at(tmp_path / "a.jsonl", GOOD), "--repo-id", "NS/MMRel"]
+    command = [write_answers(tmp_path / "a.jsonl", GOOD), "--repo-id", "NS/MMRel"]
     before = start(hub, tmp_path, *command)
     lines = (release / "data/real/test.jsonl").read_text().splitlines()[:2]
-    release_at(release, {"data/real/test.jsonl": [json.loads(line) for line in lines]}, "Half.")
-    hub.commit("NS/MMRel", as_files(release))
+    write_release(release, {"data/real/test.jsonl": [json.loads(line) for line in lines]}, "Half.")
+    hub.commit("NS/MMRel", read_release_files(release))
     for revision in ("v1.0.0", commit):
         done = start(hub, tmp_path, *command, "--revision", revision)
         assert (done.returncode, done.stdout) == (0, before.stdout), done.stderr
@@ -126,7 +126,7 @@ def test_releases_that_cannot_be_fetched(
     hub: LoopbackHub, tmp_path: Path, arguments: list[str], settings: dict[str, str], message: str
 ) -> None:
     hub.create("NS/Empty")
-    done = start(hub, tmp_path, answers_at(tmp_path / "a.jsonl", GOOD), *arguments, **settings)
+    done = start(hub, tmp_path, write_answers(tmp_path / "a.jsonl", GOOD), *arguments, **settings)
     assert (done.returncode, done.stdout) == (1, "")
     assert message in done.stderr
     assert done.stderr.count("\n") == 1, done.stderr
@@ -160,14 +160,14 @@ def test_wrong_names_of_releases(arguments: list[str], message: str, capsys: Cap
 
 def test_a_hub_that_answers_with_an_error(hub: LoopbackHub, tmp_path: Path) -> None:
     hub.rules.append(Rule("resolve", "500", times=99))
-    done = start(hub, tmp_path, answers_at(tmp_path / "a.jsonl", GOOD), "--repo-id", "NS/MMRel")
+    done = start(hub, tmp_path, write_answers(tmp_path / "a.jsonl", GOOD), "--repo-id", "NS/MMRel")
     assert (done.returncode, done.stdout) == (1, "")
     assert "NS/MMRel/checksums.json was not downloaded before and cannot be read now" in done.stderr
     assert done.stderr.count("\n") == 1, done.stderr
 
 
 def test_files_on_the_hub_that_differ_from_its_checksums(hub: LoopbackHub, tmp_path: Path) -> None:
-    command = [answers_at(tmp_path / "a.jsonl", GOOD), "--repo-id", "NS/MMRel"]
+    command = [write_answers(tmp_path / "a.jsonl", GOOD), "--repo-id", "NS/MMRel"]
     assert start(hub, tmp_path, *command).returncode == 0
     (copy,) = (tmp_path / "home").rglob("snapshots/*/data/real/test.jsonl")
     copy.write_bytes(b"damaged")
@@ -202,7 +202,7 @@ def test_a_release_needs_datasets(tmp_path: Path) -> None:
 def test_a_root_is_the_root(
     release: Path, tmp_path: Path, monkeypatch: Patch, capsys: Captured
 ) -> None:
-    answers = answers_at(tmp_path / "a.jsonl", GOOD)
+    answers = write_answers(tmp_path / "a.jsonl", GOOD)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     outputs = set()
@@ -225,7 +225,7 @@ def test_a_root_is_the_root(
 
 def test_a_hostile_index(release: Path, tmp_path: Path, capsys: Captured) -> None:
     # A note that is no text was a traceback, an escape sequence went to the terminal.
-    answers = answers_at(tmp_path / "a.jsonl", GOOD)
+    answers = write_answers(tmp_path / "a.jsonl", GOOD)
     stated = json.loads((release / "checksums.json").read_text())
     listed = {"data/real/test.jsonl": 1}
     changes = ({"note": 5}, {"version": ["1"]}, {"files": []}, {"files": listed})

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mmrel_kit.questions.published import read_published
-from tests.helpers.metric import answers_at, draw_pairs, release_at, report
+from tests.helpers.metric import draw_pairs, report, write_answers, write_release
 
 
 def test_published_rows() -> None:
@@ -40,12 +40,14 @@ def release(tmp_path: Path) -> Path:
         files[f"data/real/{split}.jsonl"] = [
             {**row, "question_id": split + row["question_id"]} for row in rows
         ]
-    return release_at(tmp_path / "release", files)
+    return write_release(tmp_path / "release", files)
 
 
 def test_command(release: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    good = answers_at(tmp_path / "good", {f"testq{at}": ("yes", "no")[at % 2] for at in range(40)})
-    yes = answers_at(tmp_path / "yes", {f"testq{at}": "Yes" for at in range(40)})
+    good = write_answers(
+        tmp_path / "good", {f"testq{at}": ("yes", "no")[at % 2] for at in range(40)}
+    )
+    yes = write_answers(tmp_path / "yes", {f"testq{at}": "Yes" for at in range(40)})
     target = str(tmp_path / "f.json")
     options = ["--against", yes, "--baselines", "--published", "--json", target]
     assert report(good, "--root", str(release), *options) == 0
@@ -64,7 +66,7 @@ def test_command(release: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 def test_plot(release: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("matplotlib")
-    answers = answers_at(tmp_path / "a", {f"testq{at}": "Yes" for at in range(40)})
+    answers = write_answers(tmp_path / "a", {f"testq{at}": "Yes" for at in range(40)})
     picture = tmp_path / "f.png"
     assert report(answers, "--root", str(release), "--plot", str(picture)) == 0
     assert picture.read_bytes().startswith(b"\x89PNG")

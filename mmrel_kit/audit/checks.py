@@ -81,7 +81,7 @@ def find_blind_baselines(audited: AuditInput) -> Iterator[str]:
     questions, _ = load_release(audited.release)
     splits: dict[str, list[Question]] = {}
     for question in questions.values():
-        splits.setdefault(str(question.group.split), []).append(question)
+        splits.setdefault(str(question.record.get("split")), []).append(question)
     for split, asked in sorted(splits.items()):
         cells: dict[str, dict[str, float]] = {}
         learnt = splits.get(LEARN_FROM[split], [])

@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import importlib
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import mmrel
-from mmrel_kit.files import PROJECT
+from mmrel_kit.commands.options import add_release
+from mmrel_kit.files import PROJECT, format_table
 from mmrel_kit.recipes import FOLDER
 
 if TYPE_CHECKING:
@@ -27,7 +30,27 @@ PATHS = {
 
 def show(args: argparse.Namespace) -> int:
     """Show what a config contains: counts, three questions with their answers, and their source."""
-    return mmrel.show(args)
+    mmrel.make_validator({})  # a missing package is an error before the work
+    importlib.import_module("PIL.Image")
+    release = mmrel.Release(mmrel.find_release(args.root, args.repo_id, args.revision))
+    loaded = mmrel.load(args.config, root=release.root)
+    if release.note:
+        print(release.note)
+    print(f"MMRel {release.version}, config {args.config}, from {release.root}")
+    print(f"checksums.json sha256 {release.sha256}\n")
+    heads = ("pictures", "questions", *mmrel.CATEGORIES, *mmrel.TASKS, "yes", "no")
+    table = [["split", *heads]]
+    for split, rows in loaded.items():
+        counts = Counter(rows["category"]) + Counter(rows["task"]) + Counter(rows["answer"])
+        counts.update(questions=len(rows), pictures=len(set(rows["image_id"])))
+        table.append([split, *(str(counts[head]) for head in heads)])
+    print(format_table(table))
+    rows = next(iter(loaded.values()))
+    for row in rows.select(sorted({0, len(rows) // 2, len(rows) - 1})):
+        width, height = row["image"].size
+        print(f"\n{row['image_id']} ({width} x {height})")
+        print(f"  {row['question']} {row['instruction'] or ''}\n  -> {row['answer']}")
+    return 0
 
 
 def path(args: argparse.Namespace) -> int:
@@ -39,6 +62,10 @@ def path(args: argparse.Namespace) -> int:
 
 def add_verbs(verbs: Verbs) -> None:
     """Add the verbs."""
-    mmrel.add_arguments(verbs.add("show", show, "real"))
+    parser = verbs.add("show", show, "real")
+    parser.add_argument(
+        "config", nargs="?", default="all", choices=mmrel.CONFIGS, help="(%(default)s)"
+    )
+    add_release(parser)
     uses = "; ".join(f"{name}: {use}" for name, (_, use) in PATHS.items())
     verbs.add("path", path, "lmms-eval").add_argument("name", choices=PATHS, help=uses)

@@ -64,6 +64,17 @@ class Verbs:
         return parser
 
 
+def add_release(parser: ArgumentParser) -> None:
+    """Add the options that name a release, which `mmrel.find_release` takes."""
+    import mmrel
+
+    where = f"folder of a release, or {mmrel.HUB}NS/NAME[@REVISION] (the drawn sample)"
+    parser.add_argument("--root", metavar="RELEASE", help=where)
+    parser.add_argument("--repo-id", metavar="NS/NAME", help="a release on the Hub")
+    revision = "branch, tag or commit of --repo-id (main)"
+    parser.add_argument("--revision", metavar="REV", help=revision)
+
+
 def add_questions(parser: ArgumentParser, splits: Sequence[str]) -> None:
     """Add the options that choose questions: --config, --task and, if there are splits, --split."""
     import mmrel

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import mmrel
 from mmrel_kit import endpoint
-from mmrel_kit.commands.options import add_questions, parse_path, parse_positive
+from mmrel_kit.commands.options import add_questions, add_release, parse_path, parse_positive
 from mmrel_kit.commands.progress import count_archive_bytes, make_bar
 from mmrel_kit.files import PROJECT, InputError
 from mmrel_kit.recipes import answer as answering
@@ -96,7 +96,7 @@ def add_verbs(verbs: Verbs) -> None:
 def _add_answer(verbs: Verbs) -> None:
     example = "--root mmrel --base-url http://127.0.0.1:8000/v1 --model NAME --out answers.jsonl"
     parser = verbs.add("answer", answer, example, RESUMES_ANSWER)
-    mmrel.add_release_arguments(parser)
+    add_release(parser)
     add_questions(parser, mmrel.SPLITS)
     add = parser.add_argument
     add("--out", type=parse_path, required=True, metavar="FILE", help="answer file, JSON lines")
@@ -125,7 +125,7 @@ def _add_finetune(verbs: Verbs) -> None:
     add("--model", required=True, help="name on the Hub, or a folder")
     add("--data", required=True, metavar="EXPORT", help="folder of mmrel export --format trl")
     add("--out", type=parse_path, required=True, metavar="FOLDER", help="adapter and answer files")
-    mmrel.add_release_arguments(parser)
+    add_release(parser)
     add_questions(parser, mmrel.SPLITS)
     add("--steps", type=int, default=500, help="training steps (%(default)s)")
     add("--batch-size", type=int, default=8, help="samples per step (%(default)s)")

@@ -8,7 +8,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import mmrel
-from mmrel_kit.commands.options import add_questions, parse_path
+from mmrel_kit.commands.options import add_questions, add_release, parse_path
 from mmrel_kit.files import escape_unprintable
 from mmrel_kit.scoring.readers import READERS
 
@@ -76,7 +76,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     given = "JSON lines or array of question_id and answer"
     several = "- is standard input; several files are shards of one"
     add("answers", nargs="+", metavar="ANSWERS", help=f"{given}; {several}")
-    mmrel.add_release_arguments(parser)
+    add_release(parser)
     add_questions(parser, ("all", *mmrel.SPLITS))
     reading = "how a yes/no answer is read (%(default)s)"
     add("--reader", default="words", choices=READERS, help=reading)

@@ -144,10 +144,10 @@ def _guess_by_relation(questions: Sequence[Question], learnt: Iterable[Question]
     for question in learnt:
         if question.label != "open":
             vote = 1 if question.label == "yes" else -1
-            balance[question.group.relation] += vote
+            balance[question.record.get("relation")] += vote
             balance[None] += vote
     guesses = []
     for question in questions:
-        votes = balance[question.group.relation] or balance[None]
+        votes = balance[question.record.get("relation")] or balance[None]
         guesses.append("yes" if votes >= 0 else "no")
     return guesses

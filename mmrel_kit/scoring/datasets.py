@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 
@@ -23,3 +23,14 @@ def list_rows(rows: Any, split: str | None = None) -> list[Any]:
     named = re.fullmatch(r"(\w+)(?:\[[^\]+]*\])?", split or str(rows.split or ""))
     stated = {"split": named[1]} if named else {}
     return [{**stated, **row} for row in rows]
+
+
+def list_notes(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return a note for the report if rows with a pair_id do not say their split."""
+    for row in rows:
+        if row.get("pair_id") is not None and row.get("split") is None:
+            return [
+                "the references do not say the split of each question: a pair_id that is in two"
+                " splits counts as one pair; give the dict of all splits to keep them apart"
+            ]
+    return []

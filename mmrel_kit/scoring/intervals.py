@@ -97,11 +97,11 @@ def resample(
     for _ in range(DRAWS):
         chosen = rng.choices(ordered, k=len(ordered))
         drawn.append(figures(Counter(chosen)))
-    found = []
+    intervals = []
     for values in zip(*drawn, strict=True):
         defined = sorted(value for value in values if value is not None)
-        found.append(_middle(defined))
-    return found
+        intervals.append(_middle(defined))
+    return intervals
 
 
 def _middle(values: Sequence[float]) -> Interval | None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mmrel_kit.questions.taxonomy import Vocabulary, inflections, read_taxonomy
-from relation_accuracy import divide, fold_text, split_words, take_reply
+from relation_accuracy import AnswerError, Judge, divide, fold_text, split_words, take_reply
 
 # Phrases that hold a relation's word and name no relation of the two objects.
 _PLACES = (
@@ -51,9 +51,28 @@ class TaxonomyJudge:
 
 
 @functools.cache
-def load_judge() -> TaxonomyJudge:
+def _load_judge() -> TaxonomyJudge:
     """Return the judge by this package's taxonomy, which is read once."""
     return TaxonomyJudge()
+
+
+def judge_answer(answer: str, record: Mapping[str, Any], judge: Judge | None = None) -> str | None:
+    """Return the verdict of a judge, or of the taxonomy, on an answer.
+
+    Raises:
+        AnswerError: the judge returns something else than a verdict.
+    """
+    verdict = (judge or _load_judge())(answer, record)
+    if verdict not in ("correct", "incorrect", None):
+        wanted = f"judge {name_judge(judge)}: expected correct, incorrect or None"
+        raise AnswerError(f"{wanted}; got {type(verdict).__name__} {verdict!r:.60}")
+    return verdict
+
+
+def name_judge(judge: Judge | None) -> str:
+    """Return the name by which a report names a judge."""
+    judge = judge or _load_judge()
+    return getattr(judge, "__name__", type(judge).__name__)
 
 
 def make_figures(counts: Counter[Any]) -> dict[str, Any]:

@@ -107,16 +107,16 @@ def find_records(release: mmrel.Release, config: str = "all", split: str = "all"
     Raises:
         ReleaseError: there are none.
     """
-    found = {}
+    files = {}
     for name in sorted(release.files):
         parts = _RECORDS.fullmatch(name)
         if parts and config in ("all", parts[1]) and split in ("all", parts[2]):
-            found[name] = parts[2]
-    if not found:
+            files[name] = parts[2]
+    if not files:
         wanted = f"records of config {config} and split {split}"
         where = f"{release.root}/{INDEX}"
         raise mmrel.ReleaseError(f"expected {wanted}; {where} lists none: choose others")
-    return found
+    return files
 
 
 def describe_release(release: mmrel.Release, config: str, split: str) -> dict[str, Any]:
@@ -175,11 +175,11 @@ def _is_on_hub(release: mmrel.Release) -> bool:
 def _read_file(release: mmrel.Release, name: str, split: str) -> Iterator[Value]:
     """Yield the records of a file with the split, which only its name states."""
     path = fetch_file(release, name)
-    for found in scan_json(path, rules=RELEASE_RULES):
-        if isinstance(found, Problem):
-            raise mmrel.ReleaseError(f"{found}; fetch the release again")
-        if not isinstance(found.value, dict):
-            got = make_json(found.value)[:80]
-            problem = f"{found.where}: expected a record, got {got}"
+    for item in scan_json(path, rules=RELEASE_RULES):
+        if isinstance(item, Problem):
+            raise mmrel.ReleaseError(f"{item}; fetch the release again")
+        if not isinstance(item.value, dict):
+            got = make_json(item.value)[:80]
+            problem = f"{item.where}: expected a record, got {got}"
             raise mmrel.ReleaseError(f"{problem}; fetch the release again")
-        yield Value(found.where, {**found.value, "split": split})
+        yield Value(item.where, {**item.value, "split": split})

@@ -15,7 +15,7 @@ import relation_accuracy
 from mmrel_kit.files import ANSWER_RULES, Value, read_json, write_bytes
 from mmrel_kit.questions.published import read_published
 from mmrel_kit.scoring.compare import LEARN_FROM, score_baselines
-from mmrel_kit.scoring.open_ended import TaxonomyJudge
+from mmrel_kit.scoring.open_ended import TaxonomyJudge, name_judge
 from mmrel_kit.scoring.release import TAXONOMY, load_release
 from relation_accuracy import (
     LABELS,
@@ -48,8 +48,8 @@ class Selection(NamedTuple):
 
     def holds(self, question: Question) -> bool:
         """Return whether a question is asked."""
-        is_of_config = self.config in ("all", question.group.domain)
-        is_of_split = self.split in ("all", question.group.split)
+        is_of_config = self.config in ("all", question.record.get("domain"))
+        is_of_split = self.split in ("all", question.record.get("split"))
         return is_of_config and is_of_split and question.label in LABELS[self.task]
 
 
@@ -139,7 +139,7 @@ def merge_scores(parts: Iterable[Scores]) -> Scores:
     first, *others = parts
     merged = dataclasses.replace(first, rows=dict(first.rows))
     for part in others:
-        mine, theirs = ((scores.reader.name, scores.judge_name) for scores in (merged, part))
+        mine, theirs = ((scores.reader.name, name_judge(scores.judge)) for scores in (merged, part))
         if mine != theirs:
             raise AnswerError(
                 f"expected parts that were read alike; got {mine} and {theirs}: read them again"

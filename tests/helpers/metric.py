@@ -33,7 +33,7 @@ def record(number: int, answer: str, **keys: Any) -> dict[str, Any]:
     return {"question_id": f"q{number}", "answer": answer, **keys}
 
 
-def release_at(
+def write_release(
     root: Path, records: dict[str, list[dict[str, Any]]], note: str | None = None
 ) -> Path:
     """Write the record files of a release, its schemas and its checksums.json.
@@ -72,10 +72,10 @@ def make_small_release(tmp_path: Path) -> Path:
         record(21, "no", **bite, pair_id="p0"),
     ]
     files = {"data/real/test.jsonl": real, "data/dalle/adversarial.jsonl": dalle}
-    return release_at(tmp_path / "release", files, "A drawn sample, not the benchmark")
+    return write_release(tmp_path / "release", files, "A drawn sample, not the benchmark")
 
 
-def answers_at(path: Path, answers: dict[Any, Any], key: str = "answer") -> str:
+def write_answers(path: Path, answers: dict[Any, Any], key: str = "answer") -> str:
     """Write answers by question id as JSON lines, and return the path."""
     rows = [{"question_id": name, key: answer} for name, answer in answers.items()]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -104,7 +104,7 @@ def run(release: Path, *arguments: str, capsys: pytest.CaptureFixture[str]) -> t
     return status, captured.out, captured.err
 
 
-def as_files(release: Path) -> dict[str, bytes | None]:
+def read_release_files(release: Path) -> dict[str, bytes | None]:
     """Return the files of a release by path, with an archive that scoring must not download."""
     files: dict[str, bytes | None] = {
         "README.md": b"a card",
@@ -127,7 +127,7 @@ def python(folder: Path, environment: dict[str, str], *arguments: str) -> Done:
     return subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True)
 
 
-def scores_of(rows: list[tuple[dict[str, Any], str]]) -> metric.Scores:
+def make_scores(rows: list[tuple[dict[str, Any], str]]) -> metric.Scores:
     """Score references with their answers."""
     questions = metric.index_questions((str(at), row) for at, (row, _) in enumerate(rows))
     scores = metric.Scores()
