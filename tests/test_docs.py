@@ -89,14 +89,14 @@ CASES = [
         is_long=True,
     ),
     Case("hf download NS/MMRel --repo-type dataset --local-dir mmrel", "mmrel"),
-    Case("from datasets import load_dataset\n\n# NS stands", "Is there a"),
+    Case("from datasets import load_dataset\n\n# NS is", "Is there a"),
     Case("import mmrel\n\nrows =", "10 Is a"),
     Case("from datasets import load_dataset\n\nonly =", "{'spatial'}"),
     Case("mmrel score answers.jsonl --repo-id NS/MMRel --split test", "GPT-4o", is_long=True),
     Case(
         "from datasets import load_dataset\nfrom relation_accuracy import compute", "0.5 0.0 0.66"
     ),
-    Case("import mmrel\nfrom relation_accuracy import compute", "0.", needs="transformers"),
+    Case("import mmrel\nfrom mmrel_kit.questions.records", "0.", needs="transformers"),
     Case("mmrel answer --root mmrel --base-url", "64 of 64 answered"),
     Case("MMREL_RELEASE=NS/MMRel python -m lmms_eval", "mmrel_accuracy", needs="lmms_eval"),
     Case("export LOCAL_BASE_URL=http://127.0.0.1:8000/v1", "pair_accuracy", needs="inspect_ai"),

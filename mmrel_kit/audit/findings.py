@@ -32,9 +32,7 @@ if TYPE_CHECKING:
     from mmrel_kit.audit.kinds import Kind
     from mmrel_kit.questions.published import Comparison
 
-QUICK_REMARK = (
-    "pictures were compared by their paths alone, and no answers were guessed from questions alone"
-)
+QUICK_REMARK = "pictures were compared by their paths alone, and blind baselines were not run"
 _RECORDS = re.compile(r"data/\w+/(\w+)\.jsonl")
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 CONFIG = "hub_eval"
 SPLITS = ("test", "adversarial")
 MAX_SIDE = 768  # pixels
-CARD_WIDTH = 120  # characters, limit of a line of the card
+CARD_WIDTH = 100  # characters, limit of a line of the card
 METADATA = ("question_id", "image_id", "pair_id", "domain", "category", "relation")
 PATTERN = r"^\W*(?:(?:the )?answer(?: is)?\W*)?(yes|no)\b"
 

@@ -38,7 +38,7 @@ _LARGEST = "n>1M"
 # The address of the source repository. It is not published yet: set it here, and nowhere else.
 SOURCE = "ADDRESS-OF-THE-SOURCE"
 INSTALL = f"""\
-The source has no published address yet; {SOURCE} stands for it.
+The source repository has no public address yet. Replace `{SOURCE}` with its address.
 
 ```bash
 git clone {SOURCE} MMRel && pip install ./MMRel
