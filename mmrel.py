@@ -196,7 +196,7 @@ class Release:
             self.schema: dict[str, Any] = json.loads(schema)
         except (ValueError, RecursionError) as error:
             problem = f"invalid checksums.json or schema/record.schema.json: {error}"
-            raise ReleaseError(f"{self.root}: {problem}; download the release again") from None
+            raise ReleaseError(f"{self.root}: {problem}; fetch the release again") from None
         self.version: str = index["version"]
         self.note: str | None = index["note"]
         self.files: dict[str, dict[str, Any]] = index["files"]
