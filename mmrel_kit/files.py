@@ -151,8 +151,8 @@ def scan_json(
 ) -> Iterator[Value | Problem]:
     """Yield the JSON values of a file, one per line or the elements of one array, and problems.
 
-    Memory stays constant. Reading goes on after an invalid line, and ends at an invalid element of
-    an array or at bytes that are not UTF-8.
+    Memory stays constant. Reading continues after an invalid line, and ends at an invalid element
+    of an array or at bytes that are not UTF-8.
 
     Args:
         source: a path, or an open binary file; UTF-8, with or without a byte order mark.

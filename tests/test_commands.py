@@ -346,7 +346,7 @@ class Session:
 
 
 BUILD = "upload.py build --annotations json --images pictures --out out"
-RESUMES = "the same command goes on where this one stopped"
+RESUMES = "the same command resumes where this one stopped"
 STARTS_AGAIN = "the same command starts again"
 NOT_BEGUN = "run the same command again"
 ENDPOINT = "--base-url http://127.0.0.1:PORT/v1 --model m --concurrency 2"
@@ -372,7 +372,7 @@ ENDPOINT = "--base-url http://127.0.0.1:PORT/v1 --model m --concurrency 2"
         ("mmrel answer --out x", "import:datasets", NOT_BEGUN),
         ("mmrel cluster local", "import:datasets", NOT_BEGUN),
         # The server that never answers is the Hub, or the endpoint of a model.
-        ("mmrel push release --repo-id ns/MMRel", "", "the same command goes on"),
+        ("mmrel push release --repo-id ns/MMRel", "", "the same command resumes"),
         ("mmrel verify release --repo-id ns/MMRel", "", STARTS_AGAIN),
         (f"mmrel answer --root release --out a.jsonl {ENDPOINT}", "", RESUMES),
         (f"mmrel label generate wishes.jsonl --images new --out g.jsonl {ENDPOINT}", "", RESUMES),
@@ -442,7 +442,7 @@ def test_ctrl_c_ends_the_verifying_page(workplace: Path) -> None:
     result = session.end()
     assert (result.status, result.err) == (
         130,
-        "mmrel label verify: stopped; every decision is kept; the same command goes on\n",
+        "mmrel label verify: stopped; every decision is kept; the same command resumes\n",
     )
 
 

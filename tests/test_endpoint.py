@@ -41,18 +41,18 @@ def make(stub: StubEndpoint, folder: Path, **options: object) -> Endpoint:
 def ask(
     stub: StubEndpoint, folder: Path, count: int = 1, **options: object
 ) -> tuple[list[endpoint.Reply], Endpoint]:
-    asking = make(stub, folder, **options)
-    replies = list(asking.ask(Request(str(n), f"question {n}") for n in range(count)))
-    asking.close()
-    return replies, asking
+    client = make(stub, folder, **options)
+    replies = list(client.ask(Request(str(n), f"question {n}") for n in range(count)))
+    client.close()
+    return replies, client
 
 
 def test_replies_come_with_the_ids_of_their_requests(tmp_path: Path) -> None:
     with StubEndpoint(lambda request: request.prompt[-1]) as stub:
-        replies, asking = ask(stub, tmp_path, 9)
+        replies, client = ask(stub, tmp_path, 9)
     assert {reply.request.id: reply.text for reply in replies} == {str(n): str(n) for n in range(9)}
     assert not any(reply.from_store or reply.failure for reply in replies)
-    assert (asking.answers, asking.usage.requests, asking.stop_reason) == (9, 9, None)
+    assert (client.answers, client.usage.requests, client.stop_reason) == (9, 9, None)
 
 
 def test_a_picture_is_encoded_once_for_all_its_questions(
@@ -63,9 +63,9 @@ def test_a_picture_is_encoded_once_for_all_its_questions(
     monkeypatch.setattr(base64, "b64encode", lambda data: encoded.append(data) or encode(data))
     picture = Attachment(PNG + b"pixels")
     with StubEndpoint() as stub:
-        asking = make(stub, tmp_path, concurrency=1)
-        list(asking.ask(Request(str(n), f"question {n}", picture) for n in range(5)))
-        asking.close()
+        client = make(stub, tmp_path, concurrency=1)
+        list(client.ask(Request(str(n), f"question {n}", picture) for n in range(5)))
+        client.close()
     assert encoded == [picture.data]
     assert [request.picture for request in stub.requests] == [picture.data] * 5
     content = stub.requests[0].body["messages"][0]["content"]
@@ -81,19 +81,19 @@ def test_no_more_is_in_flight_than_allowed_and_requests_are_drawn_as_needed(tmp_
             yield Request(str(n), f"question {n}")
 
     with StubEndpoint(fault=lambda request: Fault(delay=0.02)) as stub:
-        asking = make(stub, tmp_path, concurrency=3)
-        for seen, _ in enumerate(asking.ask(requests()), 1):
+        client = make(stub, tmp_path, concurrency=3)
+        for seen, _ in enumerate(client.ask(requests()), 1):
             assert len(drawn) <= seen + 3 + 2  # those in flight, and those that came together
-        asking.close()
+        client.close()
     assert stub.most_in_flight <= 3
 
 
 def test_the_same_is_never_sent_twice(tmp_path: Path) -> None:
     with StubEndpoint() as stub:
         ask(stub, tmp_path, 5)
-        replies, asking = ask(stub, tmp_path, 6)
+        replies, client = ask(stub, tmp_path, 6)
         assert len(stub.requests) == 6
-        assert (asking.from_store, asking.answers, asking.usage.requests) == (5, 6, 1)
+        assert (client.from_store, client.answers, client.usage.requests) == (5, 6, 1)
         assert {reply.text for reply in replies} == {"yes"}
         ask(
             stub, tmp_path, 5, parameters={"temperature": 1}
@@ -103,18 +103,18 @@ def test_the_same_is_never_sent_twice(tmp_path: Path) -> None:
 
 def test_repeats_of_a_question_are_kept_apart(tmp_path: Path) -> None:
     with StubEndpoint(lambda request: f"answer {request.attempt}") as stub:
-        asking = make(stub, tmp_path, concurrency=1)
-        replies = list(asking.ask(Request("a", "same", repeat=n) for n in range(3)))
-        asking.close()
+        client = make(stub, tmp_path, concurrency=1)
+        replies = list(client.ask(Request("a", "same", repeat=n) for n in range(3)))
+        client.close()
     assert [reply.text for reply in replies] == ["answer 1", "answer 2", "answer 3"]
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
 def test_a_busy_endpoint_is_asked_again(tmp_path: Path, status: int) -> None:
     with StubEndpoint(fault=lambda request: Fault(status) if request.attempt < 3 else None) as stub:
-        replies, asking = ask(stub, tmp_path, 2)
+        replies, client = ask(stub, tmp_path, 2)
     assert [reply.text for reply in replies] == ["yes", "yes"]
-    assert asking.usage.requests == len(stub.requests) == 6
+    assert client.usage.requests == len(stub.requests) == 6
 
 
 @pytest.mark.parametrize("after", ["0.3", "date"])
@@ -181,15 +181,15 @@ def test_what_goes_wrong_is_a_failure_with_its_reason(
     with StubEndpoint(
         fault=lambda request: fault if request.prompt == "question 0" else None
     ) as stub:
-        replies, asking = ask(stub, tmp_path, 2, timeout=0.2 if fault.delay or fault.drip else 5)
+        replies, client = ask(stub, tmp_path, 2, timeout=0.2 if fault.delay or fault.drip else 5)
     by_id = {reply.request.id: reply for reply in replies}
     assert (by_id["0"].text, by_id["0"].failure) == (None, failure)
     assert by_id["1"].text == "yes"
-    assert asking.failures == {failure: 1}
+    assert client.failures == {failure: 1}
     assert sum(request.prompt == "question 0" for request in stub.requests) == sent
-    asking.store = endpoint.Store(asking.path)
-    assert f"1 x {failure}" in asking.format_report()
-    asking.store.close()
+    client.store = endpoint.Store(client.path)
+    assert f"1 x {failure}" in client.format_report()
+    client.store.close()
 
 
 def test_failures_are_asked_again_in_the_next_run_and_refusals_are_not(tmp_path: Path) -> None:
@@ -201,14 +201,14 @@ def test_failures_are_asked_again_in_the_next_run_and_refusals_are_not(tmp_path:
 
     with StubEndpoint(fault=fault) as stub:
         ask(stub, tmp_path, 3)
-        replies, asking = ask(stub, tmp_path, 3)
+        replies, client = ask(stub, tmp_path, 3)
     assert len(stub.requests) == 4
     assert {reply.request.id: reply.failure for reply in replies} == {
         "0": "HTTP 400",
         "1": "refusal",
         "2": None,
     }
-    assert asking.from_store == 2
+    assert client.from_store == 2
 
 
 def test_every_raw_reply_is_kept(tmp_path: Path) -> None:
@@ -227,17 +227,17 @@ def test_every_raw_reply_is_kept(tmp_path: Path) -> None:
 
 def test_the_budget_of_requests_stops_cleanly_and_counts_all_runs(tmp_path: Path) -> None:
     with StubEndpoint() as stub:
-        replies, asking = ask(stub, tmp_path, 10, budget=Budget(requests=4))
+        replies, client = ask(stub, tmp_path, 10, budget=Budget(requests=4))
         assert (len(replies), len(stub.requests)) == (4, 4)
-        assert asking.stop_reason == "the budget of 4 requests is spent; raise it to go on"
-        replies, asking = ask(stub, tmp_path, 10, budget=Budget(requests=7))
-        assert (len(replies), len(stub.requests), asking.from_store) == (7, 7, 4)
+        assert client.stop_reason == "the budget of 4 requests is spent; raise it to continue"
+        replies, client = ask(stub, tmp_path, 10, budget=Budget(requests=7))
+        assert (len(replies), len(stub.requests), client.from_store) == (7, 7, 4)
 
 
 @pytest.mark.parametrize("concurrency", [1, 4])
 def test_the_budget_of_tokens_is_not_overdrawn(tmp_path: Path, concurrency: int) -> None:
     with StubEndpoint(lambda request: "one two three") as stub:  # 2 + 3 tokens a request
-        replies, asking = ask(
+        replies, client = ask(
             stub,
             tmp_path,
             20,
@@ -246,26 +246,26 @@ def test_the_budget_of_tokens_is_not_overdrawn(tmp_path: Path, concurrency: int)
             concurrency=concurrency,
         )
     assert len(replies) == 6
-    assert asking.usage.tokens == sum(stub.tokens) == 30
-    assert asking.stop_reason == "the budget of 32 tokens is spent; raise it to go on"
+    assert client.usage.tokens == sum(stub.tokens) == 30
+    assert client.stop_reason == "the budget of 32 tokens is spent; raise it to continue"
 
 
 def test_the_report_equals_the_endpoint_s_own_count(tmp_path: Path) -> None:
     with StubEndpoint(
         fault=lambda request: Fault(500) if request.number % 3 == 0 else None
     ) as stub:
-        replies, asking = ask(stub, tmp_path, 30, retries=9, prices=Prices(1_000_000, 2_000_000))
+        replies, client = ask(stub, tmp_path, 30, retries=9, prices=Prices(1_000_000, 2_000_000))
     assert len(replies) == 30
-    assert asking.usage.requests == len(stub.requests)
-    assert [asking.usage.prompt_tokens, asking.usage.completion_tokens] == stub.tokens
-    assert asking.prices.cost(asking.usage) == stub.tokens[0] + 2 * stub.tokens[1]
+    assert client.usage.requests == len(stub.requests)
+    assert [client.usage.prompt_tokens, client.usage.completion_tokens] == stub.tokens
+    assert client.prices.cost(client.usage) == stub.tokens[0] + 2 * stub.tokens[1]
 
 
 def test_an_endpoint_that_is_down_stops_the_run(tmp_path: Path) -> None:
     with StubEndpoint(fault=lambda request: Fault(503)) as stub:
-        replies, asking = ask(stub, tmp_path, 200, retries=0)
+        replies, client = ask(stub, tmp_path, 200, retries=0)
     assert len(replies) < 30
-    assert (asking.stop_reason or "").startswith(
+    assert (client.stop_reason or "").startswith(
         "20 requests in a row failed, the last with: HTTP 503"
     )
 
@@ -282,11 +282,11 @@ def test_progress_and_report_say_what_happened(
     monkeypatch.setattr(sys, "stderr", terminal)
     with StubEndpoint(fault=lambda request: Fault(delay=0.15)) as stub:  # tqdm draws each 0.1 s
         ask(stub, tmp_path, 2)
-        asking = make(stub, tmp_path, prices=Prices(10, 10), concurrency=1)
-        for _ in asking.ask(Request(str(n), f"question {n}") for n in range(5)):
-            asking.show_progress(total=9)
-        report = asking.format_report()
-        asking.close()
+        client = make(stub, tmp_path, prices=Prices(10, 10), concurrency=1)
+        for _ in client.ask(Request(str(n), f"question {n}") for n in range(5)):
+            client.show_progress(total=9)
+        report = client.format_report()
+        client.close()
     progress = terminal.getvalue()
     assert " 5/9 [" in progress
     assert "replies/s, cost 0.0001]" in progress
@@ -298,9 +298,9 @@ def test_progress_and_report_say_what_happened(
 
 def test_pictures_are_drawn_through_the_images_endpoint(tmp_path: Path) -> None:
     with StubEndpoint(lambda request: PNG) as stub:
-        asking = make(stub, tmp_path, kind="images", parameters={"size": "64x64"})
-        (reply,) = asking.ask([Request("a", "a crocodile")])
-        asking.close()
+        client = make(stub, tmp_path, kind="images", parameters={"size": "64x64"})
+        (reply,) = client.ask([Request("a", "a crocodile")])
+        client.close()
     assert base64.b64decode(reply.text or "") == PNG
     assert stub.requests[0].body == {"model": "model", "prompt": "a crocodile", "size": "64x64"}
 
@@ -318,8 +318,8 @@ KILLED = """
 import sys
 from pathlib import Path
 from mmrel_kit.endpoint import Endpoint, Request
-asking = Endpoint(sys.argv[1], "model", Path(sys.argv[2]), concurrency=4)
-for reply in asking.ask(Request(str(n), f"question {n}") for n in range(60)):
+client = Endpoint(sys.argv[1], "model", Path(sys.argv[2]), concurrency=4)
+for reply in client.ask(Request(str(n), f"question {n}") for n in range(60)):
     print(reply.request.id, flush=True)
 """
 
@@ -337,10 +337,10 @@ def test_after_kill_9_at_most_the_requests_in_flight_are_repeated(tmp_path: Path
             process.send_signal(signal.SIGKILL)
         before = len(stub.requests)
         assert 20 <= before < 60
-        replies, asking = ask(stub, tmp_path, 60)
+        replies, client = ask(stub, tmp_path, 60)
     assert len({reply.request.id for reply in replies}) == 60
     assert len(stub.requests) - 60 <= 4
-    assert asking.answers == 60
+    assert client.answers == 60
 
 
 # ---- endpoints are kept apart
@@ -353,17 +353,17 @@ def ask_at(
     **options: object,
 ) -> tuple[list[endpoint.Reply], Endpoint]:
     given: dict[str, object] = {"store": folder / "replies.sqlite", "retries": 2} | options
-    asking = Endpoint(url, "model", **given)  # type: ignore[arg-type]
-    replies = list(asking.ask(Request(prompt, prompt) for prompt in prompts))
-    asking.close()
-    return replies, asking
+    client = Endpoint(url, "model", **given)  # type: ignore[arg-type]
+    replies = list(client.ask(Request(prompt, prompt) for prompt in prompts))
+    client.close()
+    return replies, client
 
 
 def test_another_endpoint_s_replies_are_not_taken(tmp_path: Path) -> None:
     """The endpoint was not part of a reply's key: the second endpoint was never asked."""
     with StubEndpoint(lambda request: "yes") as first, StubEndpoint(lambda request: "no") as second:
         assert ask_at(first.url, tmp_path, "q")[0][0].text == "yes"
-        replies, asking = ask_at(second.url, tmp_path, "q", budget=Budget(requests=1))
+        replies, client = ask_at(second.url, tmp_path, "q", budget=Budget(requests=1))
         assert (replies[0].text, replies[0].from_store) == ("no", False)
         assert ask_at(f"{first.url}/", tmp_path, "q")[0][0].from_store
     assert (len(first.requests), len(second.requests)) == (1, 1)
@@ -457,14 +457,14 @@ def closed_port() -> Iterator[int]:
 def test_an_endpoint_that_was_never_reached_stops_the_run(tmp_path: Path, closed_port: int) -> None:
     """Each request was sent again five times with growing waits, and the address was not named."""
     url = f"http://127.0.0.1:{closed_port}/v1"
-    asking = Endpoint(url, "model", tmp_path / "replies.sqlite", concurrency=4)
-    assert list(asking.ask(Request(str(n), f"question {n}") for n in range(50))) == []
-    assert asking.usage.requests <= 4  # those in flight
-    report = asking.format_report(50).splitlines()[0]
-    asking.close()
+    client = Endpoint(url, "model", tmp_path / "replies.sqlite", concurrency=4)
+    assert list(client.ask(Request(str(n), f"question {n}") for n in range(50))) == []
+    assert client.usage.requests <= 4  # those in flight
+    report = client.format_report(50).splitlines()[0]
+    client.close()
     assert report == "0 of 50 answered, 0 failed, 50 not asked"
-    assert (asking.stop_reason or "").startswith(f"{url} cannot be reached: ")
-    assert "refused" in (asking.stop_reason or "")
+    assert (client.stop_reason or "").startswith(f"{url} cannot be reached: ")
+    assert "refused" in (client.stop_reason or "")
 
 
 def test_a_host_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -472,10 +472,10 @@ def test_a_host_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.M
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", find_nothing)
-    replies, asking = ask_at("http://mmrel.invalid:8000/v1", tmp_path, "q")
-    assert (replies, asking.usage.requests) == ([], 1)
-    assert (asking.stop_reason or "").startswith("http://mmrel.invalid:8000/v1 cannot be reached: ")
-    assert "Name or service not known" in (asking.stop_reason or "")
+    replies, client = ask_at("http://mmrel.invalid:8000/v1", tmp_path, "q")
+    assert (replies, client.usage.requests) == ([], 1)
+    assert (client.stop_reason or "").startswith("http://mmrel.invalid:8000/v1 cannot be reached: ")
+    assert "Name or service not known" in (client.stop_reason or "")
 
 
 def test_a_run_survives_a_short_outage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -490,19 +490,19 @@ def test_a_run_survives_a_short_outage(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(Sender, "_create", fail)
     with StubEndpoint() as stub:
-        replies, asking = ask(stub, tmp_path, 5, concurrency=1, retries=5)
+        replies, client = ask(stub, tmp_path, 5, concurrency=1, retries=5)
     assert not outage
-    assert ([reply.text for reply in replies], asking.stop_reason) == (["yes"] * 5, None)
+    assert ([reply.text for reply in replies], client.stop_reason) == (["yes"] * 5, None)
 
 
 def test_after_a_stop_the_replies_of_before_still_come(tmp_path: Path) -> None:
     """Replies that were kept were left out after the first question that was not."""
     with StubEndpoint(fault=lambda request: Fault(400) if request.number == 1 else None) as stub:
         ask(stub, tmp_path, 6, concurrency=1)
-        asking = make(stub, tmp_path, budget=Budget(requests=6))
-        replies = list(asking.ask(Request(str(n), f"question {n}") for n in range(6)))
-        report = asking.format_report(6).splitlines()[0]
-        asking.close()
+        client = make(stub, tmp_path, budget=Budget(requests=6))
+        replies = list(client.ask(Request(str(n), f"question {n}") for n in range(6)))
+        report = client.format_report(6).splitlines()[0]
+        client.close()
     assert [reply.request.id for reply in replies] == ["1", "2", "3", "4", "5"]
     assert report == "5 of 6 answered, 0 failed, 1 not asked (5 replies kept from before)"
 
@@ -511,13 +511,13 @@ def test_after_a_stop_the_replies_of_before_still_come(tmp_path: Path) -> None:
 def test_a_run_without_an_answer_says_what_the_endpoint_said(tmp_path: Path, status: int) -> None:
     body = b'{"error": {"message": "no model\\u001b[2J of  that name"}}'
     with StubEndpoint(fault=lambda request: Fault(status, body=body)) as stub:
-        asking = make(stub, tmp_path, concurrency=1)
-        list(asking.ask([Request("a", "a"), Request("b", "b")]))
-        report = asking.format_report(2)
-        asking.close()
+        client = make(stub, tmp_path, concurrency=1)
+        list(client.ask([Request("a", "a"), Request("b", "b")]))
+        report = client.format_report(2)
+        client.close()
     last = f"HTTP {status}: no model [2J of that name"
     none = f"none of 2 requests was answered, the last with: {last}"
-    assert asking.stop_reason == f"{none}; the endpoint is {stub.url}"
+    assert client.stop_reason == f"{none}; the endpoint is {stub.url}"
     assert report.splitlines()[:2] == ["0 of 2 answered, 2 failed", f"  2 x {last}"]
 
 
@@ -527,8 +527,8 @@ def test_single_requests_that_are_refused_stop_nothing(tmp_path: Path) -> None:
 
     with StubEndpoint(fault=fault) as stub:
         ask(stub, tmp_path, 3)
-        replies, asking = ask(stub, tmp_path, 3)
-    assert (asking.stop_reason, asking.answers, asking.failures) == (None, 2, {"HTTP 400": 1})
+        replies, client = ask(stub, tmp_path, 3)
+    assert (client.stop_reason, client.answers, client.failures) == (None, 2, {"HTTP 400": 1})
     assert len(replies) == 3
 
 
@@ -540,10 +540,10 @@ def test_reasoning_and_why_it_stopped_come_with_the_reply(tmp_path: Path, field:
     said = StubReply("Yes.", "length", {field: "The dog sits."})
     with StubEndpoint(lambda request: said) as stub:
         for is_kept in (False, True):
-            (reply,), asking = ask(stub, tmp_path)
+            (reply,), client = ask(stub, tmp_path)
             assert (reply.text, reply.failure, reply.from_store) == ("Yes.", None, is_kept)
             assert (reply.reasoning, reply.finish_reason) == ("The dog sits.", "length")
-            assert asking.cut_off == 1
+            assert client.cut_off == 1
     assert len(stub.requests) == 1
 
 
@@ -560,9 +560,9 @@ def test_reasoning_alone_is_no_answer_and_is_not_asked_again(
         lambda request: StubReply(content, finish_reason, {"reasoning": "Hm."})
     ) as stub:
         for _ in range(2):
-            (reply,), asking = ask(stub, tmp_path)
+            (reply,), client = ask(stub, tmp_path)
             assert (reply.text, reply.failure, reply.reasoning) == (None, failure, "Hm.")
-            assert (asking.answers, asking.failures) == (0, {failure: 1})
+            assert (client.answers, client.failures) == (0, {failure: 1})
     assert len(stub.requests) == 1
 
 
@@ -611,8 +611,8 @@ def test_a_count_of_tokens_that_is_none(tmp_path: Path, usage: dict[str, object]
     """SQLite refused an integer of more than 64 bits, with a traceback."""
     body = json.dumps({"choices": [{"message": {"content": "yes"}}], "usage": usage}).encode()
     with StubEndpoint(fault=lambda request: Fault(body=body)) as stub:
-        (reply,), asking = ask(stub, tmp_path)
-    assert (reply.text, asking.usage.tokens) == ("yes", 0)
+        (reply,), client = ask(stub, tmp_path)
+    assert (reply.text, client.usage.tokens) == ("yes", 0)
 
 
 @pytest.mark.parametrize("status", [200, 401])
@@ -622,10 +622,10 @@ def test_the_secret_is_written_nowhere(tmp_path: Path, status: int) -> None:
     body = json.dumps({"error": f"bad key {secret}", "choices": [choice]})
     with StubEndpoint(fault=lambda request: Fault(status, body=body.encode())) as stub:
         address = stub.url.replace("http://", "http://ann:pass-word@") + "?key=pass-word"
-        asking = Endpoint(address, "model", tmp_path / "replies.sqlite", api_key=secret)
-        replies = list(asking.ask([Request("a", "a")]))
-        told = f"{replies} {asking.format_report(1)} {asking.stop_reason}"
-        asking.close()
+        client = Endpoint(address, "model", tmp_path / "replies.sqlite", api_key=secret)
+        replies = list(client.ask([Request("a", "a")]))
+        told = f"{replies} {client.format_report(1)} {client.stop_reason}"
+        client.close()
     written = b"".join(path.read_bytes() for path in tmp_path.iterdir())
     assert len(stub.requests) == 1
     assert secret not in told

@@ -200,7 +200,7 @@ def test_an_endpoint_that_is_down_leaves_what_can_be_gone_on_with(
         answered = [row for row in read(tmp_path) if row["answer"] is not None]
         assert len(answered) == 40
         err = capsys.readouterr().err
-        assert f"HTTP 503: fault; the endpoint is {stub.url}; the same command goes on" in err
+        assert f"HTTP 503: fault; the endpoint is {stub.url}; the same command resumes" in err
         before, stub.fault = len(stub.requests), lambda request: None
         assert run(command(stub, built, tmp_path, *more)) == 0
         assert len(stub.requests) - before == len(read_records(built, "test")) - 40

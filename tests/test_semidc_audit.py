@@ -70,9 +70,9 @@ def damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project
     with monkeypatch.context() as patch, stub:
         patch.setattr(semidc_words, "tidy_name", old_tidy_name)
         store = tmp_path / "replies.sqlite"
-        asking = Endpoint(stub.url, "m", store, parameters=PARAMETERS, retries=0, concurrency=1)
-        proposals = propose(candidates, "action", asking, images, drops)
-        asking.close()
+        client = Endpoint(stub.url, "m", store, parameters=PARAMETERS, retries=0, concurrency=1)
+        proposals = propose(candidates, "action", client, images, drops)
+        client.close()
         write_proposals(tmp_path / "proposals.jsonl", proposals)
         project = Project(tmp_path / "project.sqlite", make=True)
         project.set_people(1)

@@ -56,7 +56,7 @@ def test_the_commands_lead_from_pictures_to_records(
         assert status == 1
         kept = f"1 replies of 'm' at {stub.url} are in {tmp_path / 'r.sqlite'} (asked before)"
         assert out.startswith(f"{kept}; none of them is asked again\n")
-        assert err == "stopped: the budget of 2 requests is spent; raise it to go on\n"
+        assert err == "stopped: the budget of 2 requests is spent; raise it to continue\n"
         run_label(capsys, *words)
     project = Project(tmp_path / "p.sqlite", make=True)
     project.set_people(1)

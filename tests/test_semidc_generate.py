@@ -28,9 +28,9 @@ def test_drawn_pictures_are_kept_by_their_content(tmp_path: Path) -> None:
     with StubEndpoint(
         lambda request: b"no picture" if "abstract" in request.prompt else png.getvalue()
     ) as stub:
-        asking = Endpoint(stub.url, "painter", tmp_path / "r.sqlite", kind="images", concurrency=1)
-        proposals = generate(drawings, asking, tmp_path, drops)
-        asking.close()
+        client = Endpoint(stub.url, "painter", tmp_path / "r.sqlite", kind="images", concurrency=1)
+        proposals = generate(drawings, client, tmp_path, drops)
+        client.close()
     assert [Path(p.image_id).name.partition("_")[2] for p in proposals] == [
         "oil-painting.png",
         "watercolor.png",

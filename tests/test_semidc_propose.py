@@ -46,9 +46,9 @@ def run_at(stub: StubEndpoint, folder: Path, category: str = "spatial", **option
         Candidate(draw_picture(images, image_id), 200, 200, things) for image_id in (FIRST, SECOND)
     ]
     store, settings = folder / "replies.sqlite", {"retries": 0, "concurrency": 1}
-    asking = Endpoint(stub.url, "m", store, parameters=PARAMETERS, **settings)
-    proposals = propose(candidates, category, asking, images, drops, **options)
-    asking.close()
+    client = Endpoint(stub.url, "m", store, parameters=PARAMETERS, **settings)
+    proposals = propose(candidates, category, client, images, drops, **options)
+    client.close()
     return proposals, drops
 
 

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 ABOUT = "Collect relations semi-automatically: a model proposes them, people verify them."
 # What happens after Ctrl-C if the same command is run again.
-RESUMES_ASKING = "every reply is kept; the same command goes on where this one stopped"
-RESUMES_VERIFY = "every decision is kept; the same command goes on"
+RESUMES_ASKING = "every reply is kept; the same command resumes where this one stopped"
+RESUMES_VERIFY = "every decision is kept; the same command resumes"
 RESUMES_DEMO = "start it again, with --out in another folder"
 HOLDS_IMAGES = "folder that holds vg/, SPEC/ …"
 PORT = 8008

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from mmrel_kit.commands.options import Verbs
 
-RESUMES_ANSWER = "every reply is kept; the same command goes on where this one stopped"
+RESUMES_ANSWER = "every reply is kept; the same command resumes where this one stopped"
 RESUMES_CLUSTER = "finished shards are kept; the same command writes the others"
 
 

@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from mmrel_kit.build.finish import BuildSummary
 
 # The advice after Ctrl-C for commands that resume.
-RESUMES_BUILD = "the same command goes on where this one stopped; finished shards are kept"
+RESUMES_BUILD = "the same command resumes where this one stopped; finished shards are kept"
 RESUMES_FINISH = "finished shards are kept; run the same command again"
-RESUMES_PUSH = "the same command goes on; files that have arrived are not sent again"
+RESUMES_PUSH = "the same command resumes; files that have arrived are not sent again"
 
 
 def fetch(args: argparse.Namespace) -> int:

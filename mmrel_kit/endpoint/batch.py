@@ -347,7 +347,7 @@ class Endpoint:
                 return False
             limit = self._find_limit(1)
             if limit:
-                self.stop_reason = f"the budget of {limit} is spent; raise it to go on"
+                self.stop_reason = f"the budget of {limit} is spent; raise it to continue"
                 return False
             self._in_flight += 1
             self.usage = self.usage._replace(requests=self.usage.requests + 1)

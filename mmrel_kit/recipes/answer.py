@@ -80,30 +80,30 @@ def make_requests(release: mmrel.Release, chosen: Selection) -> Iterator[endpoin
 
 
 def ask(
-    asking: endpoint.Endpoint, release: mmrel.Release, chosen: Selection, total: int
+    client: endpoint.Endpoint, release: mmrel.Release, chosen: Selection, total: int
 ) -> dict[str, Any]:
     """Ask all questions; return the rows of the answer file so far, by question_id."""
     rows: dict[str, Any] = {}
     try:
-        if asking.store.count(asking.url, asking.model):
+        if client.store.count(client.url, client.model):
             for request in make_requests(release, chosen):
-                stored = asking.find_reply(request)
+                stored = client.find_reply(request)
                 if stored:
-                    rows[request.id] = make_row(stored, asking)
-            path = endpoint.replace_surrogates(str(asking.path))
+                    rows[request.id] = make_row(stored, client)
+            path = endpoint.replace_surrogates(str(client.path))
             kept = f"{len(rows)} of {total} replies come from {path} (asked before)"
             print(f"{kept}; {total - len(rows)} are to be asked", flush=True)
         if len(rows) < total:
             left = (request for request in make_requests(release, chosen) if request.id not in rows)
-            for reply in asking.ask(itertools.takewhile(lambda _: not asking.stop_reason, left)):
-                rows[reply.request.id] = make_row(reply, asking)
-                asking.show_progress(total)
+            for reply in client.ask(itertools.takewhile(lambda _: not client.stop_reason, left)):
+                rows[reply.request.id] = make_row(reply, client)
+                client.show_progress(total)
     except KeyboardInterrupt:
-        asking.stop_reason = INTERRUPTED
+        client.stop_reason = INTERRUPTED
     return rows
 
 
-def make_row(reply: endpoint.Reply, asking: endpoint.Endpoint) -> dict[str, Any]:
+def make_row(reply: endpoint.Reply, client: endpoint.Endpoint) -> dict[str, Any]:
     """Return a row of the answer file: the answer, and everything it depends on."""
     row = {"question_id": reply.request.id, "answer": reply.text}
     if reply.failure:
@@ -114,11 +114,11 @@ def make_row(reply: endpoint.Reply, asking: endpoint.Endpoint) -> dict[str, Any]
         row["reasoning"] = reply.reasoning
     return {
         **row,
-        "model": asking.model,
-        "endpoint": asking.url,
+        "model": client.model,
+        "endpoint": client.url,
         "prompt": reply.request.prompt,
         "picture": describe_picture(reply.request.picture),
-        "decoding": make_decoding(asking.parameters),
+        "decoding": make_decoding(client.parameters),
     }
 
 
@@ -145,7 +145,7 @@ def answer(release: mmrel.Release, chosen: Selection, target: Target, output: Ou
         output: the files to write.
 
     Returns:
-        0; or 1, without a score, if asking stopped before the end.
+        0; or 1, without a score, if the run stopped before the end.
 
     Raises:
         InputError: there are no such questions, a setting is invalid, or nothing was answered.
@@ -156,31 +156,31 @@ def answer(release: mmrel.Release, chosen: Selection, target: Target, output: Ou
     if not ids:
         wanted = f"expected questions of the task {chosen.task} in {chosen.config}/{chosen.split}"
         raise InputError(f"{release.root}: {wanted}, found none; choose others")
-    asking = _connect(target, output, len(ids))
+    client = _connect(target, output, len(ids))
     try:
-        rows = ask(asking, release, chosen, len(ids))
-        print(asking.format_report(len(ids)))
+        rows = ask(client, release, chosen, len(ids))
+        print(client.format_report(len(ids)))
     finally:
-        asking.close()
+        client.close()
     answers = {name: row["answer"] for name, row in rows.items()}
     is_answered = any(text is not None for text in answers.values())
     path = endpoint.replace_surrogates(str(output.answers))
     if is_answered:
         write_json_lines(output.answers, [rows[name] for name in ids if name in rows])
         print(f"the answers are in {path}")
-    if asking.stop_reason == INTERRUPTED:
+    if client.stop_reason == INTERRUPTED:
         raise KeyboardInterrupt  # the command says how to continue
     if not is_answered:
-        reason = asking.stop_reason or "every request failed"
-        if asking.cut_off:
-            reason += f", {asking.cut_off} cut off: {RAISE_LIMIT}"
+        reason = client.stop_reason or "every request failed"
+        if client.cut_off:
+            reason += f", {client.cut_off} cut off: {RAISE_LIMIT}"
         raise InputError(f"{reason}; {path} is not written")
-    if asking.stop_reason or len(rows) < len(ids):
-        reason = asking.stop_reason or "replies are missing"
-        advice = "the same command goes on where this one stopped"
+    if client.stop_reason or len(rows) < len(ids):
+        reason = client.stop_reason or "replies are missing"
+        advice = "the same command resumes where this one stopped"
         print(f"stopped: {reason}; {advice}", file=sys.stderr)
         return 1
-    report = _make_report(release, chosen, answers, asking)
+    report = _make_report(release, chosen, answers, client)
     print(f"\n{heading(report)}\n\n{table(report)}")
     if output.report:
         write_report(report, output.report)
@@ -204,18 +204,18 @@ def _make_report(
     release: mmrel.Release,
     chosen: Selection,
     answers: dict[str, str | None],
-    asking: endpoint.Endpoint,
+    client: endpoint.Endpoint,
 ) -> dict[str, Any]:
     run = {
-        "model": asking.model,
-        "endpoint": asking.url,
+        "model": client.model,
+        "endpoint": client.url,
         "prompt": PROMPT,
-        "decoding": json.dumps({**make_decoding(asking.parameters), "pictures": AS_IS}),
-        "cut_off": asking.cut_off,
+        "decoding": json.dumps({**make_decoding(client.parameters), "pictures": AS_IS}),
+        "cut_off": client.cut_off,
     }
     notes = []
-    if asking.cut_off:
-        cut_off = f"{asking.cut_off} answers were cut off (finish_reason length)"
+    if client.cut_off:
+        cut_off = f"{client.cut_off} answers were cut off (finish_reason length)"
         notes.append(f"{cut_off}: {RAISE_LIMIT}")
     return make_report(release, chosen, answers, run, notes)
 
