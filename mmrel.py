@@ -3,8 +3,8 @@
 
     rows = mmrel.load("real", split="test")
 
-`load` works on every version of `datasets` from 3.6 on. Copied alone, this file needs `datasets`
-and `jsonschema`. The command `python mmrel.py real` shows what is loaded; it needs `mmrel_kit`.
+`load` works on every version of `datasets` from 3.6 on. The file works when it is copied alone: it
+needs `datasets` and `jsonschema`. The command `python mmrel.py real` needs the package `mmrel_kit`.
 """
 
 from __future__ import annotations
@@ -21,34 +21,28 @@ import sys
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-
-def _run() -> None:
-    """Run this file as the command `mmrel show`."""
-    given = sys.argv[1:]
-    if given[:1] != ["show"]:
-        given = ["show", *given]
+if __name__ == "__main__":  # the command; it starts before the imports below, which take seconds
     try:
         cli = importlib.import_module("mmrel_kit.cli")
     except ModuleNotFoundError as error:
-        if error.name != "mmrel_kit":
-            raise
-        advice = "use a clone of MMRel, or run 'pip install .' in one"
-        sys.exit(f"mmrel.py: the command needs the package mmrel_kit: {advice}")
+        sys.exit(f"mmrel.py: {error}, which the command needs; run 'pip install .' in a clone")
     cli.guard_start("mmrel.py")
-    sys.exit(cli.main(given, verbs=("show",), prog="mmrel.py"))
+    arguments = sys.argv[1:]
+    if arguments[:1] != ["show"]:
+        arguments = ["show", *arguments]
+    sys.exit(cli.main(arguments, verbs=("show",), prog="mmrel.py"))
 
-
-if __name__ == "__main__":
-    _run()  # before the imports that take seconds, so that Ctrl-C then ends in one line too
-
-import datasets  # noqa: E402
-import fsspec  # noqa: E402
-import huggingface_hub  # noqa: E402
-from huggingface_hub import errors  # noqa: E402
+import datasets
+import fsspec
+import huggingface_hub as hub
+from huggingface_hub import errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from typing import Any, BinaryIO
+
+    Record = dict[str, Any]
+    StrPath = str | os.PathLike[str]
 
 __version__ = "1.0.0"
 
@@ -84,14 +78,12 @@ CITATION = """\
 and Lu, Shijian},
   journal = {arXiv preprint arXiv:2406.09121}, year = {2024}}"""
 
-_ARCHIVE = re.compile(r"data/(?P<domain>\w+)/(?P<split>\w+)-[0-9]{5}\.tar")
 _NO_PATH = re.compile(r"[\\\x00-\x1f\x7f\ud800-\udfff]")  # characters that no path may contain
 _REPO_ID = r"[\w.-]+/[\w.-]+"
 _HUB_ADDRESS = re.compile(rf"{HUB}({_REPO_ID})(?:@(.+))?")
-# Of the Hub's client: answers, no network, and broken connections (httpx's, from version 1 on).
-_HTTPX = getattr(huggingface_hub.utils, "httpx", None)
-_HTTP_ERRORS = (_HTTPX.HTTPError,) if _HTTPX else ()
-_HUB_FAILURES = (errors.HfHubHTTPError, OSError, *_HTTP_ERRORS)
+_HUB_FAILURES: tuple[type[Exception], ...] = (OSError,)
+if hasattr(hub.utils, "httpx"):  # from version 1 on
+    _HUB_FAILURES += (hub.utils.httpx.HTTPError,)
 _ANY_LENGTH = 1 << 40  # stands for the length of a split that is not counted yet
 _logger = logging.getLogger(__name__)
 
@@ -104,6 +96,7 @@ class ReleaseError(ValueError):
 class MMRelConfig(datasets.BuilderConfig):  # type: ignore[misc]
     """A domain, or all; `categories` and `tasks` choose questions, None chooses all."""
 
+    version: datasets.Version = datasets.Version(__version__)
     categories: Sequence[str] | None = None
     tasks: Sequence[str] | None = None
 
@@ -115,11 +108,8 @@ class MMRel(datasets.GeneratorBasedBuilder):  # type: ignore[misc]
     that this file belongs to. `datasets` before 4.0 passes the folder of the script.
     """
 
-    VERSION = datasets.Version(__version__)
     BUILDER_CONFIG_CLASS = MMRelConfig
-    BUILDER_CONFIGS = [
-        MMRelConfig(name=name, version=datasets.Version(__version__)) for name in CONFIGS
-    ]
+    BUILDER_CONFIGS = [MMRelConfig(name) for name in CONFIGS]
     DEFAULT_CONFIG_NAME = "all"
     # Rows in memory while the Arrow cache is written; a DALL-E picture has 1.5 MB.
     DEFAULT_WRITER_BATCH_SIZE = 100
@@ -134,8 +124,12 @@ class MMRel(datasets.GeneratorBasedBuilder):  # type: ignore[misc]
         if config not in (None, *CONFIGS):
             raise ValueError(f"expected a config among {', '.join(CONFIGS)}, got {config!r}")
         for name, known in (("categories", CATEGORIES), ("tasks", TASKS)):
-            if kwargs.get(name) is not None:
-                kwargs[name] = _parse_choice(name, kwargs[name], known)
+            values = kwargs.pop(name, None)
+            if values is not None:
+                chosen = {values} if isinstance(values, str) else set(values)
+                if not chosen or not chosen <= set(known):
+                    raise ValueError(f"expected {name} among {', '.join(known)}, got {values!r}")
+                kwargs[name] = tuple(value for value in known if value in chosen)
         super().__init__(*args, **kwargs)
         self.info.features = make_features()  # those from an existing cache are plain ones
 
@@ -148,19 +142,17 @@ class MMRel(datasets.GeneratorBasedBuilder):  # type: ignore[misc]
         return datasets.DatasetInfo(DESCRIPTION, CITATION, HOMEPAGE, LICENSE, make_features())
 
     def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
-        shards = self.release.archives(self.config.name, self.config.categories)
+        shards = self.release.archives(self.config.name, self.config.categories or ())
         paths = {split: list(map(self.release.path, names)) for split, names in shards.items()}
         with _hub_failures_as_release_errors(self.release.root):
             paths = dl_manager.download(paths)  # all at once, so that they are fetched in parallel
         generators = []
         for split, names in shards.items():
             archives = list(zip(names, paths[split], strict=True))
-            generators.append(datasets.SplitGenerator(split, gen_kwargs={"archives": archives}))
+            generators.append(datasets.SplitGenerator(split, {"archives": archives}))
         return generators
 
-    def _generate_examples(
-        self, archives: list[tuple[str, str]]
-    ) -> Iterator[tuple[str, dict[str, Any]]]:
+    def _generate_examples(self, archives: list[tuple[str, str]]) -> Iterator[tuple[str, Record]]:
         validate = make_validator(self.release.schema)
         for archive, path in archives:
             size = self.release.files[archive]["size"]
@@ -172,18 +164,10 @@ class MMRel(datasets.GeneratorBasedBuilder):  # type: ignore[misc]
                         row = {"image": image, **{name: record[name] for name in COLUMNS}}
                         yield record["question_id"], row
 
-    def _is_chosen(self, record: dict[str, Any]) -> bool:
+    def _is_chosen(self, record: Record) -> bool:
         categories, tasks = self.config.categories, self.config.tasks
-        if categories and record.get("category") not in categories:
-            return False
-        return not tasks or record.get("task") in tasks
-
-
-def _parse_choice(name: str, values: Sequence[str], known: tuple[str, ...]) -> tuple[str, ...]:
-    chosen = {values} if isinstance(values, str) else set(values)
-    if not chosen or not chosen <= set(known):
-        raise ValueError(f"expected {name} among {', '.join(known)}, got {values!r}")
-    return tuple(value for value in known if value in chosen)
+        is_of_category = not categories or record.get("category") in categories
+        return is_of_category and (not tasks or record.get("task") in tasks)
 
 
 class Release:
@@ -197,16 +181,13 @@ class Release:
         root: an absolute folder, or `hf://datasets/NS/NAME@COMMIT`.
         version: of the package that built the release.
         note: a sentence about the release, or None.
-        files: path -> `sha256` and `size` in bytes, as checksums.json has them.
+        files: path -> `sha256` and `size` in bytes, as in checksums.json.
         categories: path -> categories of the questions in the file.
-        sha256: of checksums.json, which names the content of the release.
+        sha256: of checksums.json, which identifies the content of the release.
         schema: of the records.
-
-    Raises:
-        ReleaseError: there is no release at `root`, or it cannot be read or reached.
     """
 
-    def __init__(self, root: str | os.PathLike[str]) -> None:
+    def __init__(self, root: StrPath) -> None:
         self.root = _find_root(os.fspath(root))
         text, schema = self._read("checksums.json"), self._read("schema/record.schema.json")
         self.sha256 = hashlib.sha256(text).hexdigest()
@@ -214,8 +195,8 @@ class Release:
             index = parse_index(text)
             self.schema: dict[str, Any] = json.loads(schema)
         except (ValueError, RecursionError) as error:
-            where = f"{self.root}: checksums.json or schema/record.schema.json"
-            raise ReleaseError(f"{where}: {error}; fetch it again") from None
+            problem = f"invalid checksums.json or schema/record.schema.json: {error}"
+            raise ReleaseError(f"{self.root}: {problem}; fetch the release again") from None
         self.version: str = index["version"]
         self.note: str | None = index["note"]
         self.files: dict[str, dict[str, Any]] = index["files"]
@@ -234,52 +215,35 @@ class Release:
 
     def path(self, name: str) -> str:
         """Return the path of a file of the release; an address if it is only on the Hub."""
-        if "://" not in self.root:
-            return os.path.join(self.root, *name.split("/"))
         address = parse_hub_address(self.root)
-        if address:
-            repo_id, commit = address
-            cached = huggingface_hub.try_to_load_from_cache(
-                repo_id, name, revision=commit, repo_type="dataset"
-            )
-            if isinstance(cached, str):
-                return cached
-        return f"{self.root}/{name}"
+        cached = _find_in_cache(*address, name) if address else None
+        return cached if isinstance(cached, str) else f"{self.root}/{name}"
 
-    def archives(
-        self, config: str, categories: Sequence[str] | None = None
-    ) -> dict[str, list[str]]:
-        """Return the archives of a config by split, in order, that have some `categories`.
-
-        Raises:
-            ReleaseError: the config has none.
-        """
-        by_split: dict[str, list[str]] = {split: [] for split in SPLITS}
-        domains = set()
-        for name in sorted(self.files):
-            match = _ARCHIVE.fullmatch(name)
-            if match:
-                domains.add(match["domain"])
-                if config in ("all", match["domain"]) and match["split"] in by_split:
-                    by_split[match["split"]].append(name)
-        if not any(by_split.values()):
-            present = ", ".join(sorted(domains)) or "none"
-            problem = f"no archives for {config!r}; domains present: {present}"
-            raise ReleaseError(f"{self.root} has {problem}")
+    def archives(self, config: str, categories: Sequence[str] = ()) -> dict[str, list[str]]:
+        """Return the archives of a config by split, in order, that have some `categories`."""
+        domain = r"\w+" if config == "all" else re.escape(config)
         wanted = set(categories or CATEGORIES)
-        chosen = {}
-        for split, names in by_split.items():
+        by_split = {}
+        for split in SPLITS:
+            pattern = re.compile(rf"data/{domain}/{split}-[0-9]{{5}}\.tar")
+            names = sorted(filter(pattern.fullmatch, self.files))
             if names:
-                holding = [name for name in names if self.categories[name] & wanted]
-                chosen[split] = holding or names[:1]  # `datasets` needs one for a split
-        return chosen
+                chosen = [name for name in names if self.categories[name] & wanted]
+                by_split[split] = chosen or names[:1]  # `datasets` needs one for a split
+        if not by_split:
+            domains = re.findall(r"^data/(\w+)/.+\.tar$", "\n".join(self.files), re.MULTILINE)
+            present = ", ".join(sorted(set(domains))) or "none"
+            raise ReleaseError(
+                f"{self.root} has no archives for {config!r}; domains present: {present}"
+            )
+        return by_split
 
 
 def load(
     name: str = "all",
     split: Any = None,
     streaming: bool = False,
-    root: str | os.PathLike[str] | None = None,
+    root: StrPath | None = None,
     repo_id: str | None = None,
     revision: str | None = None,
     categories: Sequence[str] | None = None,
@@ -318,12 +282,9 @@ def load(
         advice = "share a stream over the workers of a DataLoader instead"
         raise ValueError(f"num_proc= is for the plain load; {advice}")
     filters = {"categories": categories, "tasks": tasks}
+    folder = find_release(root, repo_id, revision)
     builder = MMRel(
-        config_name=name,
-        dataset_name="mmrel",
-        base_path=find_release(root, repo_id, revision),
-        cache_dir=cache_dir,
-        **{key: values for key, values in filters.items() if values is not None},
+        config_name=name, dataset_name="mmrel", base_path=folder, cache_dir=cache_dir, **filters
     )
     present = list(builder.release.archives(name))
     if split is None:
@@ -332,11 +293,10 @@ def load(
         splits = list(split) if isinstance(split, (list, tuple)) else [split]
     # All splits are parsed first: one that does not exist is an error before anything is read.
     instructions = [_parse_split(part, present, builder) for part in splits]
-    if streaming:
-        loaded = [_stream(builder, instruction) for instruction in instructions]
-    else:
+    if not streaming:
         _prepare(builder, num_proc)
-        loaded = [_read_cache(builder, instruction) for instruction in instructions]
+    read = _stream if streaming else _read_cache
+    loaded = [read(builder, instruction) for instruction in instructions]
     if split is None:
         by_name = datasets.IterableDatasetDict if streaming else datasets.DatasetDict
         return by_name(zip(present, loaded, strict=True))
@@ -344,19 +304,16 @@ def load(
 
 
 def _parse_split(split: Any, present: Sequence[str], builder: MMRel) -> datasets.ReadInstruction:
-    """Return what `split` asks for; ReleaseError if the release does not have it."""
     text = "+".join(present) if str(split) == "all" else str(split)
     try:
         instruction = datasets.ReadInstruction.from_spec(text)
-        parts = instruction.to_absolute(dict.fromkeys((*SPLITS, *present), _ANY_LENGTH))
-    except (ValueError, AssertionError):
-        wanted = f"a split among {', '.join(present)}, several ('train+test', 'all') or a slice"
-        raise ReleaseError(f"expected {wanted} ('test[:10]'), got {text[:200]!r}") from None
-    for part in parts:
-        if part.splitname not in present:
-            missing = f"no split {part.splitname!r} of {builder.config.name!r}"
-            where = builder.release.root
-            raise ReleaseError(f"{where} has {missing}; present: {', '.join(present)}")
+        instruction.to_absolute(dict.fromkeys(present, _ANY_LENGTH))
+    except ValueError:
+        raise ReleaseError(
+            f"{builder.release.root}: expected a split among {', '.join(present)} of "
+            f"{builder.config.name!r}, several ('train+test', 'all') or a slice ('test[:10]'), "
+            f"got {text[:200]!r}"
+        ) from None
     return instruction
 
 
@@ -366,10 +323,11 @@ def _stream(builder: MMRel, instruction: datasets.ReadInstruction) -> datasets.I
     archives = builder.release.archives(builder.config.name)
     wanted = set(builder.config.categories or CATEGORIES)
     for part in instruction.to_absolute(dict.fromkeys(archives, _ANY_LENGTH)):
-        if part.from_ or part.to not in (None, _ANY_LENGTH):
-            got = f"got {str(instruction)!r}: a stream has no slices"
-            advice = "use .skip(N) and .take(N), or streaming=False"
-            raise ValueError(f"expected whole splits such as 'train+test', {got}; {advice}")
+        if (part.from_, part.to) != (0, _ANY_LENGTH):
+            raise ValueError(
+                f"expected whole splits such as 'train+test', got {str(instruction)!r}: a stream "
+                "has no slices; use .skip(N) and .take(N), or streaming=False"
+            )
         if not any(builder.release.categories[name] & wanted for name in archives[part.splitname]):
             _warn_of_no_questions(builder, part.splitname)
         streams.append(builder.as_streaming_dataset(split=part.splitname))
@@ -394,16 +352,13 @@ def _prepare(builder: MMRel, num_proc: int | None) -> None:
 def _read_cache(builder: MMRel, instruction: datasets.ReadInstruction) -> datasets.Dataset:
     """Return rows from the cache, or no rows, which `datasets` would refuse."""
     counts = {name: info.num_examples for name, info in builder.info.splits.items()}
-    rows = 0
-    for part in instruction.to_absolute(counts):
+    parts = instruction.to_absolute(counts)
+    for part in parts:
         if not counts[part.splitname]:
             _warn_of_no_questions(builder, part.splitname)
-        end = counts[part.splitname] if part.to is None else part.to
-        rows += max(0, end - (part.from_ or 0))
-    if rows:
+    if any(part.from_ < part.to for part in parts):
         return builder.as_dataset(split=instruction)
-    features = builder.info.features
-    split = datasets.Split(str(instruction))
+    features, split = make_features(), datasets.Split(str(instruction))
     return datasets.Dataset.from_dict({name: [] for name in features}, features, split=split)
 
 
@@ -420,12 +375,17 @@ def make_features() -> datasets.Features:
 
 
 class _Features(datasets.Features):  # type: ignore[misc]
+    """Features that pass on rows that are encoded already.
+
+    `datasets` takes longer to inspect the values of a row than to read it, and takes a file at
+    `image_id` in the current folder for the picture.
+    """
+
     def __reduce__(self) -> tuple[Any, ...]:
         return _Features, (dict(self),)
 
-    def encode_example(self, example: dict[str, Any]) -> dict[str, Any]:
-        # Rows are encoded already. Inspecting each value takes longer than reading it, and would
-        # take a file at `image_id` in the current folder for the picture.
+    def encode_example(self, example: Record) -> Record:
+        """Encode a row unless its values are bytes of a picture and strings."""
         has_all = example.keys() == self.keys()
         if has_all and all(_is_encoded(example[name], self[name]) for name in self):
             return example
@@ -440,14 +400,11 @@ def _is_encoded(value: Any, feature: Any) -> bool:
 
 
 def parse_index(text: bytes) -> dict[str, Any]:
-    """Parse checksums.json.
+    """Parse checksums.json; anything else is a ReleaseError.
 
     Returns:
         `version`, `note` (text or None), and `files`: path -> `sha256`, `size` in bytes, and of
         archives `categories`.
-
-    Raises:
-        ReleaseError: it is something else.
     """
     try:
         index: dict[str, Any] = json.loads(text)
@@ -457,9 +414,10 @@ def parse_index(text: bytes) -> dict[str, Any]:
         for name, file in index["files"].items():
             _check_entry(name, file)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        wanted = "version, note, and the sha256 and size of each file"
-        got = f"{type(error).__name__}: {error}"
-        raise ReleaseError(f"expected {wanted}, got {got}") from None
+        raise ReleaseError(
+            "expected version, note, and the sha256 and size of each file, "
+            f"got {type(error).__name__}: {error}"
+        ) from None
     return index
 
 
@@ -492,29 +450,24 @@ def make_validator(schema: dict[str, Any]) -> Callable[[Any], str | None]:
         for error in validator.iter_errors(record):
             field = "/".join(map(str, getattr(error, path_of)))
             problems.append((field, error.message[:300]))
-        return "field {}: {}".format(*min(problems))
+        field, message = min(problems)
+        return f"field {field}: {message}"
 
     return validate
 
 
 def read_archive(
-    file: BinaryIO,
-    name: str,
-    size: int,
-    is_chosen: Callable[[dict[str, Any]], bool] = lambda record: True,
-) -> Iterator[tuple[list[dict[str, Any]], bytes]]:
+    file: BinaryIO, name: str, size: int, is_chosen: Callable[[Record], bool] = lambda record: True
+) -> Iterator[tuple[list[Record], bytes]]:
     """Yield the records and the bytes of each picture of a WebDataset shard, in constant memory.
 
-    Only what a release contains is read: regular files and PAX long names.
+    Regular files and PAX long names are supported; anything else is a ReleaseError.
 
     Args:
         file: the archive; it is read once, forwards.
-        name: what errors call it.
+        name: the archive's name in errors.
         size: bytes of the whole archive.
         is_chosen: chooses records; a picture without any is skipped, unread where `file` can seek.
-
-    Raises:
-        ReleaseError: the archive is truncated, damaged, or not a series of records and pictures.
     """
     while True:
         header = _read_header(file, name, MAX_RECORDS_BYTES)
@@ -524,14 +477,16 @@ def read_archive(
         records = _read_records(file, f"{name}:{member}", length)
         picture, length = _read_header(file, name, MAX_PICTURE_BYTES) or (None, 0)
         if picture is None or any(record.get("image_id") != picture for record in records):
-            wanted = f"the picture {records[0].get('image_id')!r} next"
-            raise ReleaseError(f"{name}:{member}: expected {wanted}, got {picture or 'the end'!r}")
+            expected, got = records[0].get("image_id"), picture or "the end"
+            raise ReleaseError(
+                f"{name}:{member}: expected the picture {expected!r} next, got {got!r}"
+            )
         chosen = [record for record in records if is_chosen(record)]
         if chosen:
             yield chosen, _read(file, f"{name}:{picture}", length)
         else:
             _skip(file, f"{name}:{picture}", length)
-    # A block of zeros ends an archive wherever it is, so the size tells whether this is the end.
+    # A block of zeros ends an archive wherever it is, so the size must show that this is the end.
     end = file.tell() + TAR_BLOCK
     end += -end % TAR_RECORD
     if end != size:
@@ -552,13 +507,9 @@ def open_file(path: str) -> BinaryIO:
 def _read_header(
     file: BinaryIO, archive: str, limit: int, long_name: str = ""
 ) -> tuple[str, int] | None:
-    """Read the header of a member; return its name and size, or None at the end.
+    """Read the header of a member of at most `limit` bytes; return its name and size.
 
-    Args:
-        file: the archive, before a header.
-        archive: what errors call it.
-        limit: most bytes of the member.
-        long_name: the name that a PAX header before this one states.
+    Return None at the end of the archive. `long_name` is the name in a PAX header before this one.
     """
     block = _read(file, archive, TAR_BLOCK)
     if not long_name and not any(block):
@@ -574,8 +525,10 @@ def _read_header(
         return _read_header(file, archive, limit, long_name)
     name = long_name or block[:100].rstrip(b"\0").decode(errors="replace")
     if kind != b"0" or not 0 <= size <= limit:
-        wanted, got = f"a regular file of at most {limit} bytes", f"{size} bytes of type {kind!r}"
-        raise ReleaseError(f"{archive}:{name}: expected {wanted}, got {got}")
+        raise ReleaseError(
+            f"{archive}:{name}: expected a regular file of at most {limit} bytes, "
+            f"got {size} bytes of type {kind!r}"
+        )
     return name, size
 
 
@@ -597,7 +550,7 @@ def _skip(file: BinaryIO, where: str, size: int) -> None:
         _read(file, where, size)
 
 
-def _read_records(file: BinaryIO, where: str, size: int) -> list[dict[str, Any]]:
+def _read_records(file: BinaryIO, where: str, size: int) -> list[Record]:
     data = _read(file, where, size)
     try:
         records = json.loads(data)
@@ -605,14 +558,12 @@ def _read_records(file: BinaryIO, where: str, size: int) -> list[dict[str, Any]]
         records = None
     is_list = isinstance(records, list) and len(records) > 0
     if not is_list or not all(isinstance(record, dict) for record in records):
-        wanted = "a JSON array of records before each picture"
-        raise ReleaseError(f"{where}: expected {wanted}, got {ascii(data[:60])}")
+        expected = "a JSON array of records before each picture"
+        raise ReleaseError(f"{where}: expected {expected}, got {ascii(data[:60])}")
     return records  # type: ignore[no-any-return]
 
 
-def _check_record(
-    record: dict[str, Any], archive: str, validate: Callable[[Any], str | None]
-) -> None:
+def _check_record(record: Record, archive: str, validate: Callable[[Any], str | None]) -> None:
     problem = validate(record)
     domain = archive.split("/")[1]
     if not problem and record["domain"] != domain:
@@ -623,37 +574,19 @@ def _check_record(
 
 
 def find_release(
-    root: str | os.PathLike[str] | None = None,
-    repo_id: str | None = None,
-    revision: str | None = None,
+    root: StrPath | None = None, repo_id: str | None = None, revision: str | None = None
 ) -> str:
-    """Return the root of the release that the arguments name, for `Release`.
-
-    Args:
-        root: see `Release`; without it and `repo_id` it is the release that this file belongs to.
-        repo_id: a release on the Hub, `NS/NAME`.
-        revision: branch, tag or commit of `repo_id`.
-
-    Raises:
-        ReleaseError: there is none, or the arguments contradict each other.
-    """
+    """Return the root of the release that the arguments name, as `load` and `Release` take them."""
     if (root is not None and repo_id is not None) or (revision is not None and repo_id is None):
-        wanted = (
-            "root= (--root), or repo_id= (--repo-id) with or without its revision= (--revision)"
+        raise ReleaseError(
+            "expected root= (--root), or repo_id= (--repo-id) with or without its revision= "
+            "(--revision); leave out what does not belong"
         )
-        raise ReleaseError(f"expected {wanted}; leave out what does not belong")
-    if repo_id is not None:
-        if not re.fullmatch(_REPO_ID, repo_id):
-            raise ReleaseError(f"expected repo_id to be NS/NAME, got {repo_id[:200]!r}")
-        return _find_on_hub(f"{HUB}{repo_id}" if revision is None else f"{HUB}{repo_id}@{revision}")
-    if root is not None:
-        return _find_root(os.fspath(root))
-    try:
-        return _find_root(_release_of_script(HERE))
-    except ReleaseError as error:
-        folder = "the folder of one (root=, --root)"
-        advice = f"name {folder} or its repository on the Hub (repo_id=, --repo-id)"
-        raise ReleaseError(f"{error}, or {advice}") from None
+    if repo_id is None:
+        return _find_root(_release_of_script(HERE) if root is None else os.fspath(root))
+    if not re.fullmatch(_REPO_ID, repo_id):
+        raise ReleaseError(f"expected repo_id to be NS/NAME, got {repo_id[:200]!r}")
+    return _find_root(f"{HUB}{repo_id}" if revision is None else f"{HUB}{repo_id}@{revision}")
 
 
 def parse_hub_address(address: str) -> tuple[str, str | None] | None:
@@ -680,28 +613,26 @@ def _release_of_script(folder: str) -> str:
 def _find_root(root: str) -> str:
     """Return the release at `root`: an absolute folder, or an address pinned to a commit."""
     if root.startswith("hf://"):
-        return _find_on_hub(root)
+        address = parse_hub_address(root)
+        if address is None:
+            expected = f"{HUB}NS/NAME or {HUB}NS/NAME@REVISION"
+            raise ReleaseError(f"expected {expected}, got {root[:200]!r}")
+        # The Hub's cache has a folder for each commit; all files are read from this one.
+        commit = os.path.basename(os.path.dirname(_download(*address, "checksums.json")))
+        return f"{HUB}{address[0]}@{commit}"
     if "://" in root:
         return root.rstrip("/")
     folder = os.path.abspath(os.path.expanduser(root))
-    is_folder = bool(root) and os.path.isdir(folder)
-    if is_folder and os.path.isfile(os.path.join(folder, "checksums.json")):
+    if root and os.path.isfile(os.path.join(folder, "checksums.json")):
         return folder
-    wanted = "a release, a folder with checksums.json and data/"
-    got = f"the folder {folder!r} without one" if is_folder else f"{root!r}, which is no folder"
-    raise ReleaseError(f"expected {wanted}, got {got}; check its path")
+    raise ReleaseError(
+        f"expected a release, a folder with checksums.json and data/, got {root!r}; "
+        "name one (root=, --root) or a repository on the Hub (repo_id=, --repo-id)"
+    )
 
 
-def _find_on_hub(address: str) -> str:
-    """Return an address on the Hub, pinned to the commit that its revision names now."""
-    parsed = parse_hub_address(address)
-    if parsed is None:
-        wanted = f"{HUB}NS/NAME or {HUB}NS/NAME@REVISION"
-        raise ReleaseError(f"expected {wanted}, got {address[:200]!r}")
-    repo_id, revision = parsed
-    index = _download(repo_id, revision, "checksums.json")
-    # The folder of the Hub's cache is called after the commit. All files are read from this one.
-    return f"{HUB}{repo_id}@{os.path.basename(os.path.dirname(index))}"
+def _find_in_cache(repo_id: str, revision: str | None, name: str) -> Any:
+    return hub.try_to_load_from_cache(repo_id, name, revision=revision, repo_type="dataset")
 
 
 def _download(repo_id: str, revision: str | None, name: str) -> str:
@@ -709,16 +640,10 @@ def _download(repo_id: str, revision: str | None, name: str) -> str:
     repository = f"{repo_id}@{revision}" if revision else repo_id
     with _hub_failures_as_release_errors(f"{HUB}{repository}/{name}"):
         try:
-            cached = huggingface_hub.try_to_load_from_cache(
-                repo_id, name, revision=revision, repo_type="dataset"
-            )
-            if cached is None:
+            if _find_in_cache(repo_id, revision, name) is None:
                 # Without a network this fails at once; a download retries for half a minute.
-                hub = huggingface_hub.HfApi()
-                hub.dataset_info(repo_id, revision=revision, timeout=CONNECT_SECONDS)
-            return huggingface_hub.hf_hub_download(
-                repo_id, name, repo_type="dataset", revision=revision
-            )
+                hub.HfApi().dataset_info(repo_id, revision=revision, timeout=CONNECT_SECONDS)
+            return hub.hf_hub_download(repo_id, name, revision=revision, repo_type="dataset")
         except errors.HFValidationError:
             problem = f"expected repo_id to be NS/NAME, got {repo_id[:200]!r}"
         except errors.RepositoryNotFoundError:

@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import sqlite3
@@ -199,19 +200,57 @@ def test_a_missing_extra_is_one_line_that_names_it(workplace: Path) -> None:
 
 def test_missing_pillow_is_one_line(tmp_path: Path) -> None:
     # `datasets` does not bring it, and `python mmrel.py real` printed a table and a traceback.
-    asked = ["mmrel.py real", "upload.py check x", "mmrel export --out x"]
-    results = run_without(tmp_path, ["PIL"], asked)
-    for name, result in zip(("mmrel.py", "upload.py", "mmrel"), results, strict=True):
+    names = {
+        "mmrel.py show": "mmrel.py real",
+        "upload.py": "upload.py check x",
+        "mmrel": "mmrel export --out x",
+    }
+    results = run_without(tmp_path, ["PIL"], list(names.values()))
+    for name, result in zip(names, results, strict=True):
         line = f"{name}: Pillow is not installed; install what it needs: pip install .\n"
         assert (result.status, result.out, result.err) == (1, "", line)
 
 
-@pytest.mark.parametrize("missing", [["datasets"], ["jsonschema", "jsonschema_rs"]])
-def test_what_mmrel_py_needs_is_one_line(tmp_path: Path, missing: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("prog", "missing"),
+    [("mmrel.py", ["datasets"]), ("mmrel.py show", ["jsonschema", "jsonschema_rs"])],
+)
+def test_what_mmrel_py_needs_is_one_line(tmp_path: Path, prog: str, missing: list[str]) -> None:
     (result,) = run_without(tmp_path, missing, ["mmrel.py real"])
-    line = f"{missing[0]} is not installed; install what it needs: pip install .\n"
-    assert (result.status, result.out) == (1, "")
-    assert re.fullmatch(rf"mmrel\.py( show)?: {line}", result.err)
+    line = f"{prog}: {missing[0]} is not installed; install what it needs: pip install .\n"
+    assert (result.status, result.out, result.err) == (1, "", line)
+
+
+def test_mmrel_py_copied_alone_loads_and_names_what_its_command_needs(tmp_path: Path) -> None:
+    shutil.copy(REPOSITORY / "mmrel.py", tmp_path)
+    load = f"mmrel.load('real', split='test', root={str(REPOSITORY)!r})"
+    loading = ["-c", f"import mmrel; print(len({load}))"]
+    results = []
+    for words in (loading, ["mmrel.py", "real"]):
+        environment = {**make_environment(), "PYTHONPATH": ""}
+        command = [sys.executable, *words]
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True
+        )
+        results.append(done)
+    loaded, refused = results
+    assert (loaded.returncode, loaded.stdout) == (0, "42\n"), loaded.stderr
+    assert refused.returncode == 1
+    (line,) = refused.stderr.splitlines()
+    needed = "No module named 'mmrel_kit', which the command needs"
+    assert line == f"mmrel.py: {needed}; run 'pip install .' in a clone"
+
+
+@pytest.mark.parametrize(
+    ("door", "verbs"),
+    [
+        ("mmrel.py", ("show",)),
+        ("relation_accuracy.py", ("score", "report")),
+        ("upload.py", upload.VERBS),
+    ],
+)
+def test_a_door_imports_the_module_with_its_verbs(door: str, verbs: tuple[str, ...]) -> None:
+    assert {name for name, _ in list_verbs(cli.make_parser(door, verbs))} == set(verbs)
 
 
 @pytest.mark.parametrize(

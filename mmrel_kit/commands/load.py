@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import importlib
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import mmrel
 from mmrel_kit.commands.options import add_release
-from mmrel_kit.files import PROJECT, format_table
+from mmrel_kit.files import PROJECT
 from mmrel_kit.recipes import FOLDER
 
 if TYPE_CHECKING:
@@ -39,12 +39,11 @@ def show(args: argparse.Namespace) -> int:
     print(f"MMRel {release.version}, config {args.config}, from {release.root}")
     print(f"checksums.json sha256 {release.sha256}\n")
     heads = ("pictures", "questions", *mmrel.CATEGORIES, *mmrel.TASKS, "yes", "no")
-    table = [["split", *heads]]
+    print(f"{'split':<11}" + "".join(f"  {head}" for head in heads))
     for split, rows in loaded.items():
         counts = Counter(rows["category"]) + Counter(rows["task"]) + Counter(rows["answer"])
         counts.update(questions=len(rows), pictures=len(set(rows["image_id"])))
-        table.append([split, *(str(counts[head]) for head in heads)])
-    print(format_table(table))
+        print(f"{split:<11}" + "".join(f"{counts[head]:>{len(head) + 2}}" for head in heads))
     rows = next(iter(loaded.values()))
     for row in rows.select(sorted({0, len(rows) // 2, len(rows) - 1})):
         width, height = row["image"].size
@@ -63,9 +62,8 @@ def path(args: argparse.Namespace) -> int:
 def add_verbs(verbs: Verbs) -> None:
     """Add the verbs."""
     parser = verbs.add("show", show, "real")
-    parser.add_argument(
-        "config", nargs="?", default="all", choices=mmrel.CONFIGS, help="(%(default)s)"
-    )
+    add: Any = parser.add_argument
+    add("config", nargs="?", default="all", choices=mmrel.CONFIGS, help="domain (%(default)s)")
     add_release(parser)
     uses = "; ".join(f"{name}: {use}" for name, (_, use) in PATHS.items())
     verbs.add("path", path, "lmms-eval").add_argument("name", choices=PATHS, help=uses)

@@ -65,14 +65,15 @@ class Verbs:
 
 
 def add_release(parser: ArgumentParser) -> None:
-    """Add the options that name a release, which `mmrel.find_release` takes."""
+    """Add the options that name a release: --root, --repo-id and --revision."""
     import mmrel
 
-    where = f"folder of a release, or {mmrel.HUB}NS/NAME[@REVISION] (the drawn sample)"
-    parser.add_argument("--root", metavar="RELEASE", help=where)
-    parser.add_argument("--repo-id", metavar="NS/NAME", help="a release on the Hub")
-    revision = "branch, tag or commit of --repo-id (main)"
-    parser.add_argument("--revision", metavar="REV", help=revision)
+    add: Any = parser.add_argument
+    default = "the drawn sample, or the release of this file"
+    where = f"folder of a release, or {mmrel.HUB}NS/NAME[@REVISION] ({default})"
+    add("--root", metavar="RELEASE", help=where)
+    add("--repo-id", metavar="NS/NAME", help="a release on the Hub")
+    add("--revision", metavar="REV", help="branch, tag or commit of --repo-id (main)")
 
 
 def add_questions(parser: ArgumentParser, splits: Sequence[str]) -> None:
