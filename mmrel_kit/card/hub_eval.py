@@ -2,7 +2,7 @@
 """Describe the Hub's own evaluation of a release: eval.yaml (inspect-ai), the config `hub_eval`.
 
 inspect-ai reads pictures from a column of data URIs and offers a fixed list of scorers. Therefore
-hub_eval/ holds the yes/no questions again, with pictures of at most 768 pixels a side, and its
+hub_eval/ contains the yes/no questions again, with pictures of at most 768 pixels a side, and its
 scorer is a pattern that reads answers which begin with yes or no. The reference metric remains
 `relation_accuracy`.
 """
@@ -50,9 +50,9 @@ def describe_evaluation(splits: Sequence[str]) -> str:
     data = (
         f"That command reads the config `{CONFIG}` (folder `{CONFIG}/`): the same yes/no questions "
         f"again, each picture as text (a data URI) of at most {MAX_SIDE} pixels a side. It is not "
-        "more data: do not train on it, and do not add it to the counts above. Only answers that "
-        "begin with yes or no count. For precision, recall, F1 and pair accuracy, and for answers "
-        "in other words, score with `relation_accuracy`, as above."
+        "more data: do not train on it, and do not add it to the counts of this card. Only answers "
+        "that begin with yes or no count. For precision, recall, F1 and pair accuracy, and for "
+        "answers in other words, score with `relation_accuracy`, as above."
     )
     wrapper = textwrap.TextWrapper(CARD_WIDTH, break_long_words=False, break_on_hyphens=False)
     return "\n\n".join(
