@@ -627,7 +627,7 @@ def _find_root(root: str) -> str:
         return folder
     raise ReleaseError(
         f"expected a release, a folder with checksums.json and data/, got {root!r}; "
-        "name one (root=, --root) or a repository on the Hub (repo_id=, --repo-id)"
+        "name the folder of one (root=, --root) or its repository on the Hub (repo_id=, --repo-id)"
     )
 
 
