@@ -626,8 +626,9 @@ def _find_root(root: str) -> str:
     if root and os.path.isfile(os.path.join(folder, "checksums.json")):
         return folder
     raise ReleaseError(
-        f"expected a release, a folder with checksums.json and data/, got {root!r}; check its path, "
-        "or name the folder of one (root=, --root) or its repository on the Hub (repo_id=, --repo-id)"
+        f"expected a release, a folder with checksums.json and data/, got {root!r}; check its "
+        "path, or name the folder of one (root=, --root) or its repository on the Hub (repo_id=, "
+        "--repo-id)"
     )
 
 
