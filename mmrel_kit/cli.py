@@ -185,9 +185,7 @@ def make_parser(
 
 
 def main(
-    argv: Sequence[str] | None = None,
-    verbs: Collection[str] | None = None,
-    prog: str = "mmrel",
+    argv: Sequence[str] | None = None, verbs: Collection[str] | None = None, prog: str = "mmrel"
 ) -> int:
     """Run a verb and return the exit status.
 

@@ -92,9 +92,7 @@ class Job:
 
 
 def build_release(
-    job: Job,
-    workers: int = 1,
-    progress: Progress = _show_no_progress,
+    job: Job, workers: int = 1, progress: Progress = _show_no_progress
 ) -> BuildSummary:
     """Build a release from annotation files and pictures.
 

@@ -143,11 +143,7 @@ def read_manifest(plan: BuildPlan, shard: Shard, work: WorkFolder) -> ShardManif
 
 def list_versions() -> dict[str, str]:
     """Return the versions of the software that writes a release."""
-    return {
-        "mmrel": mmrel.__version__,
-        "pillow": PIL.__version__,
-        "pyarrow": pyarrow.__version__,
-    }
+    return {"mmrel": mmrel.__version__, "pillow": PIL.__version__, "pyarrow": pyarrow.__version__}
 
 
 def _write_files(

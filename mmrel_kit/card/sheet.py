@@ -43,10 +43,7 @@ class Tile(NamedTuple):
 
 
 def draw_sheet(
-    root: Path,
-    out: Path,
-    per_split: int = 2,
-    advance: Callable[[int], object] = lambda _: None,
+    root: Path, out: Path, per_split: int = 2, advance: Callable[[int], object] = lambda _: None
 ) -> None:
     """Draw pictures of every domain and split with their questions and answers into a PNG.
 

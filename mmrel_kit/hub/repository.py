@@ -122,12 +122,7 @@ class Repository:
     # --- Publishing ---
 
     def publish(
-        self,
-        root: Path,
-        release: Mapping[str, Checksum],
-        plan: PushPlan,
-        title: str,
-        private: bool,
+        self, root: Path, release: Mapping[str, Checksum], plan: PushPlan, title: str, private: bool
     ) -> tuple[str, str]:
         """Publish the changes of a plan; return the id and the address of the commit.
 

@@ -156,10 +156,7 @@ def _list_remote(repo_id: str, revision: str, policy: RetryPolicy) -> tuple[str,
 
 
 def _compare(
-    root: Path,
-    repo_id: str,
-    release: Mapping[str, Checksum],
-    remote: Mapping[str, Any],
+    root: Path, repo_id: str, release: Mapping[str, Checksum], remote: Mapping[str, Any]
 ) -> Iterator[str]:
     """Yield a line for each file whose metadata differs from the release."""
     for path, checksum in sorted(release.items()):

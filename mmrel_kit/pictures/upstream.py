@@ -81,8 +81,7 @@ class Download(NamedTuple):
 
 
 def check_downloads(
-    folder: Path,
-    progress: Callable[[Iterator[int], int], Iterator[int]] = lambda done, total: done,
+    folder: Path, progress: Callable[[Iterator[int], int], Iterator[int]] = lambda done, total: done
 ) -> list[Download]:
     """Look for the upstream files in a folder and check their size and sha256.
 

@@ -21,12 +21,7 @@ from mmrel_kit import endpoint
 from mmrel_kit.files import InputError, read_objects, write_json_lines
 from mmrel_kit.pictures.validate import read_size
 from mmrel_kit.questions.records import make_prompt
-from mmrel_kit.recipes.questions import (
-    make_report,
-    matches_task,
-    read_pictures,
-    read_records,
-)
+from mmrel_kit.recipes.questions import make_report, matches_task, read_pictures, read_records
 from mmrel_kit.scoring.report import Selection, write_report
 from mmrel_kit.scoring.text import heading, table
 

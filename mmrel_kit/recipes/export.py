@@ -230,9 +230,7 @@ def _read(
 
 
 def _count(
-    pictures: Iterable[TrainingPicture],
-    counts: dict[str, int],
-    advance: Callable[[int], object],
+    pictures: Iterable[TrainingPicture], counts: dict[str, int], advance: Callable[[int], object]
 ) -> Iterable[TrainingPicture]:
     """Yield the pictures, and count them as they are written."""
     for picture in pictures:
