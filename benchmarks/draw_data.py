@@ -10,8 +10,9 @@ from __future__ import annotations
 import io
 import json
 import random
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from PIL import Image
 
@@ -19,9 +20,6 @@ from mmrel_kit.build.job import Job, build_release
 from mmrel_kit.pictures.sources import PictureFolder
 from mmrel_kit.questions.records import Triplet, make_question
 from mmrel_kit.semidc.items import Proposal
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
 
 PICTURES = 600
 # 600 pictures fill 9 archives, enough for any number of workers that is measured.

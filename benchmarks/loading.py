@@ -14,26 +14,22 @@ of the machine affects all alike. If a goal is missed, the page lists the slowes
 
 from __future__ import annotations
 
+import argparse
 import itertools
 import json
 import os
 import platform
 import statistics
 import sys
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from benchmarks.draw_data import PICTURES, SHARD_BYTES, draw_release
 from benchmarks.first_row import measure_first_row
-from benchmarks.loading_page import LOADERS, draw_plot, make_page
+from benchmarks.loading_page import LOADERS, Rates, Report, draw_plot, make_page
 from benchmarks.measuring import compare_runs, make_parser, measure_in_turns, run_python
-
-if TYPE_CHECKING:
-    import argparse
-    from collections.abc import Mapping, Sequence
-
-    from benchmarks.loading_page import Rates, Report
 
 HERE = Path(__file__).resolve().parent
 VERSIONS = """

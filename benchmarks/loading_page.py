@@ -4,13 +4,11 @@
 from __future__ import annotations
 
 import statistics
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 from benchmarks.measuring import make_markdown
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
 
 Report = dict[str, Any]
 Rates = dict[str, dict[str, list[float]]]  # reader -> clock -> rows per second

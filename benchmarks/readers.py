@@ -23,13 +23,11 @@ import pstats
 import sys
 import time
 import types
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from benchmarks.measuring import make_parser, read_peak
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")

@@ -14,13 +14,14 @@ import io
 import json
 import random
 import zipfile
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from functools import cache
 from itertools import chain, product
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
+from typing import Any, NamedTuple, TextIO
 
 from PIL import Image
 
@@ -29,9 +30,6 @@ from benchmarks.draw_data import ask
 from benchmarks.measuring import make_parser
 from mmrel_kit.questions.published import read_published
 from mmrel_kit.questions.records import Triplet
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
 
 # Corrections to the paper's rounded numbers of yes/no and open questions, so that its sums hold.
 ROUNDED = {("dalle", "spatial"): (10, 0), ("dalle", "action"): (0, -20)}

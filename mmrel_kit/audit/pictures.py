@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import sqlite3
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from mmrel_kit.audit import queries
@@ -16,9 +18,6 @@ from mmrel_kit.pictures.archives import read_archives
 from mmrel_kit.pictures.validate import check_picture
 
 if TYPE_CHECKING:
-    import sqlite3
-    from collections.abc import Callable, Iterator
-
     import mmrel
 
 # Of 64 bits; ImageHash's phash of a picture saved anew as JPEG, or scaled, differs in 0 to 4.

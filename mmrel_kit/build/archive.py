@@ -5,12 +5,9 @@ from __future__ import annotations
 
 import io
 import tarfile
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-    from types import TracebackType
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
 
 
 def records_member(image_id: str) -> str:

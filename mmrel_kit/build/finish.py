@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -13,7 +14,7 @@ import mmrel
 from mmrel_kit.audit.findings import audit_release
 from mmrel_kit.audit.render import render_blocks
 from mmrel_kit.build.hub_eval import write_hub_eval
-from mmrel_kit.build.shards import list_versions
+from mmrel_kit.build.shards import ShardManifest, WorkFolder, list_versions
 from mmrel_kit.card import croissant
 from mmrel_kit.card.hub_eval import find_splits
 from mmrel_kit.card.readme import (
@@ -27,7 +28,7 @@ from mmrel_kit.card.readme import (
     read_card,
     render_card,
 )
-from mmrel_kit.card.stats import merge_stats
+from mmrel_kit.card.stats import SplitStats, merge_stats
 from mmrel_kit.files import (
     INDEX,
     PROJECT,
@@ -41,11 +42,7 @@ from mmrel_kit.files import (
 from mmrel_kit.pictures.archives import read_archives
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from mmrel_kit.build.plan import BuildPlan
-    from mmrel_kit.build.shards import ShardManifest, WorkFolder
-    from mmrel_kit.card.stats import SplitStats
     from mmrel_kit.questions.table import PairCounts
 
 CARD = "README.md"

@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,17 +22,13 @@ from typing import TYPE_CHECKING, Any
 import mmrel
 from mmrel_kit.audit.findings import drop_questions
 from mmrel_kit.build.finish import MISSING, BuildSummary, check_out, join_shards
-from mmrel_kit.build.plan import SHARD_BYTES, BuildPlan
+from mmrel_kit.build.plan import SHARD_BYTES, BuildPlan, Shard
 from mmrel_kit.build.shards import ShardManifest, WorkFolder, read_manifest
 from mmrel_kit.build.workers import write_shards
-from mmrel_kit.files import MAX_LISTED_PROBLEMS, InputError, write_atomically
+from mmrel_kit.files import MAX_LISTED_PROBLEMS, InputError, Share, write_atomically
 from mmrel_kit.questions.annotations import find_annotation_files, read_annotations
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-
-    from mmrel_kit.build.plan import Shard
-    from mmrel_kit.files import Share
     from mmrel_kit.pictures.sources import Pictures
 
     Progress = Callable[[Iterable[ShardManifest], int], Iterable[ShardManifest]]

@@ -10,7 +10,10 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import sqlite3
+from collections.abc import Iterable, Iterator
 from itertools import groupby
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import mmrel
@@ -20,10 +23,6 @@ from mmrel_kit.pictures.index import Location
 from mmrel_kit.questions.table import FIELDS, QuestionTable, make_order, read_record
 
 if TYPE_CHECKING:
-    import sqlite3
-    from collections.abc import Iterable, Iterator
-    from pathlib import Path
-
     from mmrel_kit.pictures.sources import Pictures
     from mmrel_kit.questions.records import Record
 

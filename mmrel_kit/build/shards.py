@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import PIL
@@ -28,9 +30,6 @@ from mmrel_kit.pictures.archives import Sample
 from mmrel_kit.pictures.validate import decode_picture
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
     from mmrel_kit.build.plan import BuildPlan, PlannedPicture, Shard
     from mmrel_kit.pictures.sources import Pictures
 

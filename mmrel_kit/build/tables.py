@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -13,9 +15,6 @@ import mmrel
 from mmrel_kit.card.stats import describe_features
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
     from mmrel_kit.pictures.archives import Sample
     from mmrel_kit.questions.records import Record
 

@@ -6,21 +6,18 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import closing, contextmanager
 from multiprocessing import active_children, get_context, parent_process
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmrel_kit.build.plan import BuildPlan
-from mmrel_kit.build.shards import write_shard
+from mmrel_kit.build.plan import BuildPlan, Shard
+from mmrel_kit.build.shards import ShardManifest, WorkFolder, write_shard
 from mmrel_kit.files import InputError, Problem, make_problem, raise_problems
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Sequence
-    from pathlib import Path
-
-    from mmrel_kit.build.plan import Shard
-    from mmrel_kit.build.shards import ShardManifest, WorkFolder
     from mmrel_kit.pictures.sources import Pictures
 
 

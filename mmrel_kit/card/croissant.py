@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import mmrel
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from mmrel_kit.card.stats import SplitStats
 
 NAME = "croissant.json"

@@ -11,19 +11,15 @@ from __future__ import annotations
 import io
 import json
 import re
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import mmrel
 from mmrel_kit.card.hub_eval import describe_evaluation, make_config
 from mmrel_kit.card.published import make_published_blocks
-from mmrel_kit.card.stats import describe_features, merge_stats
+from mmrel_kit.card.stats import SplitStats, describe_features, merge_stats
 from mmrel_kit.files import PROJECT, InputError, escape_markdown, format_markdown
 from mmrel_kit.pictures.validate import check_picture
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from mmrel_kit.card.stats import SplitStats
 
 TEMPLATE = PROJECT / "README.md"
 _FRONT_MATTER = re.compile(r"\A---\n(.*?)---\n", re.DOTALL)

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import io
 import textwrap
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
@@ -13,10 +15,6 @@ import mmrel
 from mmrel_kit.files import write_bytes
 from mmrel_kit.pictures.archives import read_archives
 from mmrel_kit.pictures.validate import check_picture
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 # In pixels.
 SIDE = 240  # width of a tile, limit of its picture's height

@@ -4,13 +4,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import mmrel
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
     from mmrel_kit.pictures.archives import Sample
 
 

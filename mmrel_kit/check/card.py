@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmrel_kit.card import croissant
@@ -13,9 +15,6 @@ from mmrel_kit.check.layout import is_data_file
 from mmrel_kit.files import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from pathlib import Path
-
     from mmrel_kit.card.stats import SplitStats
 
 CARD = "README.md"

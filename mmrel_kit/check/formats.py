@@ -8,6 +8,8 @@ if it cannot read on.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import mmrel
@@ -16,9 +18,6 @@ from mmrel_kit.files import INDEX, RELEASE_RULES, Problem, Value, make_problem, 
 from mmrel_kit.questions.records import check_record
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
-
     from mmrel_kit.check.records import RecordChecker
 
 

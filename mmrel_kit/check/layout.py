@@ -4,15 +4,13 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
 
 import mmrel
 from mmrel_kit.card.readme import EXAMPLE
 from mmrel_kit.files import INDEX, PROJECT, SCHEMAS, Problem, describe_file
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
-    from pathlib import Path
 
 REQUIRED = ("README.md", "dataset_infos.json", *SCHEMAS, "loader/mmrel.py")
 _DATA_FILE = re.compile(

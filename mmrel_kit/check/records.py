@@ -3,14 +3,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import Any
 
 from mmrel_kit.files import InputError, Problem
 from mmrel_kit.questions.records import make_pair_id, parse_question
 from mmrel_kit.questions.taxonomy import find_misfit
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 EXAMPLES = 3  # questions that the warning about relations quotes
 

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import mmrel
@@ -15,9 +17,6 @@ from mmrel_kit.check.viewer import ViewerStatistics, check_values
 from mmrel_kit.files import INDEX, PROJECT, SCHEMAS, InputError, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
-
     Advance = Callable[[int], object]
 
 # Files that only the source repository has.

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import zip_longest
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import mmrel
@@ -18,9 +20,6 @@ from mmrel_kit.pictures.validate import decode_picture
 from mmrel_kit.questions.records import Record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-    from pathlib import Path
-
     from mmrel_kit.check.records import RecordChecker
     from mmrel_kit.check.viewer import ViewerStatistics
 

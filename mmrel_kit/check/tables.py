@@ -3,21 +3,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mmrel_kit.build.tables import GROUP_DECODED_BYTES, GROUP_ROWS, GROUP_STORED_BYTES, make_schema
-from mmrel_kit.check.formats import PictureEntry, Unreadable
+from mmrel_kit.check.formats import PictureEntry, ReadItem, Unreadable
 from mmrel_kit.files import Problem
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from pathlib import Path
-
-    from mmrel_kit.check.formats import ReadItem
 
 # pyarrow's ParquetFile.read() fails on a file with more bytes of pictures, one copy per row.
 FILE_DECODED_BYTES = 1 << 31

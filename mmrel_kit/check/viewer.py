@@ -11,6 +11,8 @@ distinct values are drawn as labels, by value, and never fail (huggingface/datas
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import mmrel
@@ -19,9 +21,6 @@ from mmrel_kit.card.hub_eval import CONFIG
 from mmrel_kit.files import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
     from mmrel_kit.questions.records import Record
 
 # A text column is drawn as labels if it has at most ALWAYS_LABELS distinct values (null is one), or

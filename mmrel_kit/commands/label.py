@@ -7,6 +7,7 @@ import argparse
 import os
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,8 +17,6 @@ from mmrel_kit.commands.options import Verbs, parse_path, parse_share
 from mmrel_kit.files import InputError, Share, write_json_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from mmrel_kit.endpoint import Endpoint
     from mmrel_kit.semidc.people.store import Project
 

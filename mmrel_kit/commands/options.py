@@ -3,16 +3,14 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 from argparse import ArgumentParser, ArgumentTypeError
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mmrel_kit.files import Share
-
-if TYPE_CHECKING:
-    import argparse
-    from collections.abc import Callable, Collection, Sequence
 
 RESTARTS = "the same command starts again from the beginning"
 MAX_DIGITS = 9

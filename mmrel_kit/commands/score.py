@@ -3,20 +3,18 @@
 
 from __future__ import annotations
 
+import argparse
 import errno
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import mmrel
-from mmrel_kit.commands.options import add_questions, add_release, parse_path
+from mmrel_kit.commands.options import Verbs, add_questions, add_release, parse_path
 from mmrel_kit.files import escape_unprintable
 from mmrel_kit.scoring.readers import READERS
 
 if TYPE_CHECKING:
-    import argparse
-    from pathlib import Path
-
-    from mmrel_kit.commands.options import Verbs
     from mmrel_kit.scoring.report import Scored
 
 

@@ -16,15 +16,13 @@ import json
 import re
 import sqlite3
 import threading
+from collections.abc import Iterator
 from datetime import datetime, timezone
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from mmrel_kit.files import InputError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
 
 MAX_FAILURE_BODY = 4096  # characters of a failed reply's body that are stored
 REASONING_FIELDS = ("reasoning_content", "reasoning")  # of vLLM, SGLang and OpenRouter

@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import mmrel
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
     from mmrel_kit.questions.records import Record
 
 

@@ -13,15 +13,12 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
 
 import mmrel
 from mmrel_kit.files import InputError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-    from typing import BinaryIO
 
 SUFFIXES = (".zip", ".tar")
 PICTURE = re.compile(r"[^/]\.(?:jpe?g|png|webp)\Z", re.IGNORECASE)

@@ -4,17 +4,15 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import mmrel
 from mmrel_kit.failures import FAILURES, describe
 from mmrel_kit.files import InputError
 from mmrel_kit.pictures.containers import Member
 from mmrel_kit.pictures.index import Location, MemberIndex, check_size
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 
 class PictureRepository:

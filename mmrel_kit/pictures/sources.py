@@ -12,8 +12,9 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import mmrel
 from mmrel_kit.files import InputError, fill_folder
@@ -21,12 +22,7 @@ from mmrel_kit.pictures.containers import SUFFIXES, Member, list_pictures, read_
 from mmrel_kit.pictures.index import Location, MemberIndex, check_size, list_candidate_paths
 from mmrel_kit.pictures.repository import PictureRepository
 from mmrel_kit.questions.records import parse_image_path
-from mmrel_kit.questions.rerelease import read_rerelease
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from mmrel_kit.questions.rerelease import RereleaseRow
+from mmrel_kit.questions.rerelease import RereleaseRow, read_rerelease
 
 STAMP = "unpacked.json"  # names the file from which a folder was unpacked
 _UNPACKED_NAME = re.compile(r"Dall-E_generated/[a-z]+/[^/\\:*?\"<>|\0-\x1f]+\.(?i:png|jpe?g|webp)")

@@ -4,13 +4,11 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
 
 from mmrel_kit.files import read_chunks
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 REPOSITORY = "hf://datasets/jiahaonie/MMRel"
 DOWNLOAD = "hf download jiahaonie/MMRel --repo-type dataset --include 'json/*'"

@@ -8,15 +8,12 @@ import functools
 import hashlib
 import json
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import mmrel
 from mmrel_kit.files import SCHEMA_FOLDER, InputError, make_json
 from mmrel_kit.questions.taxonomy import PARTICLES
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from typing import Any
 
 ANSWERS = ("yes", "no")
 

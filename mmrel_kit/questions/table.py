@@ -12,15 +12,14 @@ import operator
 import re
 import sqlite3
 from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mmrel_kit.files import MAX_PROBLEMS, InputError, Problem, make_json, raise_problems
 from mmrel_kit.questions.records import Record
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-    from pathlib import Path
-
     from mmrel_kit.questions.annotations import Annotation
 
 # The fields of a record are columns; `verification`, the only object among them, is JSON text.

@@ -13,8 +13,9 @@ from __future__ import annotations
 import itertools
 import json
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import mmrel
 from mmrel_kit import endpoint
@@ -24,9 +25,6 @@ from mmrel_kit.questions.records import make_prompt
 from mmrel_kit.recipes.questions import make_report, matches_task, read_pictures, read_records
 from mmrel_kit.scoring.report import Selection, write_report
 from mmrel_kit.scoring.text import heading, table
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
 
 DECODING: dict[str, Any] = {"temperature": 0, "max_tokens": 128}  # greedy; enough for a sentence
 INTERRUPTED = "interrupted"

@@ -10,8 +10,9 @@ recall, F1, the number of false positives and pair accuracy.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from datasets import load_dataset
 from PIL import Image
@@ -23,9 +24,6 @@ from mmrel_kit.questions.records import make_prompt
 from mmrel_kit.recipes.questions import make_report, matches_task, read_pictures
 from mmrel_kit.scoring.report import Selection
 from mmrel_kit.scoring.text import shown
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 # Heading -> figure of the report.
 COLUMNS = {

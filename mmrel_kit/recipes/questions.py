@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import mmrel
 import relation_accuracy
@@ -11,9 +12,6 @@ from mmrel_kit.pictures.archives import read_archives
 from mmrel_kit.questions.records import check_record
 from mmrel_kit.scoring import release as scoring
 from mmrel_kit.scoring.report import Selection, score_answers
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
 
 
 def matches_task(record: Mapping[str, Any], task: str) -> bool:

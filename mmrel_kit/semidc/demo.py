@@ -15,6 +15,7 @@ import shlex
 import tempfile
 import threading
 from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -25,7 +26,7 @@ import mmrel
 from mmrel_kit.endpoint import Attachment, Endpoint, Request, load_client
 from mmrel_kit.files import PROJECT, InputError, read_objects, write_bytes, write_json_lines
 from mmrel_kit.questions.records import Triplet
-from mmrel_kit.semidc.items import read_proposals, write_proposals
+from mmrel_kit.semidc.items import Item, read_proposals, write_proposals
 from mmrel_kit.semidc.model.propose import PARAMETERS, propose
 from mmrel_kit.semidc.model.select import Candidate, Thing, read_folder, select
 from mmrel_kit.semidc.people.agree import make_report
@@ -34,10 +35,6 @@ from mmrel_kit.semidc.people.export import export_records
 from mmrel_kit.semidc.people.store import Decision, Project
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
-    from mmrel_kit.semidc.items import Item
-
     Run = Callable[[Sequence[str]], int]
 
 SURFER_ID = "vg/VG_100K/9999001.jpg"

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from mmrel_kit.files import (
     RELEASE_RULES,
@@ -17,9 +18,6 @@ from mmrel_kit.files import (
 )
 from mmrel_kit.questions.records import Triplet, parse_image_path
 from mmrel_kit.semidc.words import make_triplet
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
 
 ORIGINS = ("model", "drawn", "negative")
 _FORBIDDEN = frozenset('\\:*?"<>|\0')  # characters in the path of a picture

@@ -6,10 +6,11 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-from mmrel_kit.endpoint import Request
+from mmrel_kit.endpoint import Endpoint, Request
 from mmrel_kit.files import InputError, write_bytes
 from mmrel_kit.pictures.validate import check_picture
 from mmrel_kit.questions.records import Triplet
@@ -17,11 +18,6 @@ from mmrel_kit.questions.taxonomy import read_taxonomy
 from mmrel_kit.semidc.items import Proposal, read_json_objects, read_triplet
 from mmrel_kit.semidc.model.propose import newest_prompt, read_prompt
 from mmrel_kit.semidc.words import spoken_article
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-
-    from mmrel_kit.endpoint import Endpoint
 
 PARAMETERS = {"response_format": "b64_json"}
 SUFFIXES = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp"}

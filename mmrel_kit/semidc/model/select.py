@@ -11,15 +11,13 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from mmrel_kit.files import InputError, read_json
 from mmrel_kit.pictures.validate import check_picture
 from mmrel_kit.semidc.items import check_image_id, read_json_objects
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 MIN_SIDE = 128  # pixels of the shorter side

@@ -6,6 +6,7 @@ from __future__ import annotations
 import itertools
 import statistics
 from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from mmrel_kit.files import format_table
@@ -13,8 +14,6 @@ from mmrel_kit.scoring.intervals import wilson
 from mmrel_kit.semidc.people.ask import read_verified
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
-
     from mmrel_kit.semidc.people.store import Decision, Project
 
 Labels = dict[str, str]  # of one item: annotator -> label

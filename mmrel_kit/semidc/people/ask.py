@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict, deque
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mmrel_kit.questions.records import (
@@ -24,8 +25,6 @@ from mmrel_kit.semidc.items import Item, Proposal
 from mmrel_kit.semidc.words import are_synonyms, spoken_article
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-
     from mmrel_kit.semidc.people.store import Decision, Project
 
 # Triplets that people judged false, of one picture and category, by subject and object.

@@ -12,6 +12,8 @@ from __future__ import annotations
 import itertools
 import re
 from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from mmrel_kit.files import InputError
@@ -22,9 +24,6 @@ from mmrel_kit.semidc.reply import parse_reply
 from mmrel_kit.semidc.words import lower_capitalized, spoken_article, tidy_name
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-    from pathlib import Path
-
     from mmrel_kit.semidc.people.store import Project
 
 ARTICLES = ("a", "an", "the")

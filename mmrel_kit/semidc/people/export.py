@@ -4,18 +4,14 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 from mmrel_kit.files import InputError, write_bytes, write_json_lines
 from mmrel_kit.questions.records import check_record
-from mmrel_kit.semidc.people.ask import make_questions
+from mmrel_kit.semidc.people.ask import Questions, make_questions
 from mmrel_kit.semidc.people.store import Project
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from mmrel_kit.semidc.people.ask import Questions
 
 LABEL_CONFIG = """<View>
   <Image name="picture" value="$image" zoom="true"/>

@@ -8,8 +8,9 @@ import hashlib
 import hmac
 import ipaddress
 import socket
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import uvicorn
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
@@ -25,9 +26,6 @@ from mmrel_kit.questions.taxonomy import read_taxonomy
 from mmrel_kit.semidc.items import Item
 from mmrel_kit.semidc.people.store import Decision, Project
 from mmrel_kit.semidc.words import make_triplet, spoken_article
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 FOLDER = Path(__file__).resolve().parent
 FILES = {"/": "page.html", "/page.css": "page.css", "/page.js": "page.js"}

@@ -11,19 +11,15 @@ import sqlite3
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any, NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from mmrel_kit.files import InputError
 from mmrel_kit.questions.records import Triplet
-from mmrel_kit.semidc.items import Item
+from mmrel_kit.semidc.items import Item, Proposal
 from mmrel_kit.semidc.people import queries
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-    from pathlib import Path
-
-    from mmrel_kit.semidc.items import Proposal
 
 VERDICTS = ("accept", "correct", "reject", "skip")
 LEASE_SECONDS = 300  # for which an item that somebody sees is withheld from others
