@@ -7,15 +7,13 @@ import re
 import sqlite3
 from collections.abc import Iterator
 from itertools import combinations
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+import mmrel
 from mmrel_kit.audit.queries import COUNT_ANSWERS, SELECT_NAMES, SELECT_SPLITS
 from mmrel_kit.scoring.compare import LEARN_FROM, score_baselines
 from mmrel_kit.scoring.release import load_release
 from relation_accuracy import Question, make_figures
-
-if TYPE_CHECKING:
-    import mmrel
 
 MAX_IMBALANCE = 0.05  # by which a share of yes, or a blind baseline, may differ from one half
 MIN_QUESTIONS = 20  # of a cell, below which its balance is chance

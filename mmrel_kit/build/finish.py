@@ -8,12 +8,13 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import mmrel
 from mmrel_kit.audit.findings import audit_release
 from mmrel_kit.audit.render import render_blocks
 from mmrel_kit.build.hub_eval import write_hub_eval
+from mmrel_kit.build.plan import BuildPlan
 from mmrel_kit.build.shards import ShardManifest, WorkFolder, list_versions
 from mmrel_kit.card import croissant
 from mmrel_kit.card.hub_eval import find_splits
@@ -40,10 +41,7 @@ from mmrel_kit.files import (
     write_json_lines,
 )
 from mmrel_kit.pictures.archives import read_archives
-
-if TYPE_CHECKING:
-    from mmrel_kit.build.plan import BuildPlan
-    from mmrel_kit.questions.table import PairCounts
+from mmrel_kit.questions.table import PairCounts
 
 CARD = "README.md"
 MISSING = "missing.jsonl"

@@ -26,11 +26,10 @@ from mmrel_kit.build.plan import SHARD_BYTES, BuildPlan, Shard
 from mmrel_kit.build.shards import ShardManifest, WorkFolder, read_manifest
 from mmrel_kit.build.workers import write_shards
 from mmrel_kit.files import MAX_LISTED_PROBLEMS, InputError, Share, write_atomically
+from mmrel_kit.pictures.sources import Pictures
 from mmrel_kit.questions.annotations import find_annotation_files, read_annotations
 
 if TYPE_CHECKING:
-    from mmrel_kit.pictures.sources import Pictures
-
     Progress = Callable[[Iterable[ShardManifest], int], Iterable[ShardManifest]]
 
 

@@ -14,17 +14,15 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import mmrel
 from mmrel_kit.build.archive import describe_key_clash, make_sample_key
 from mmrel_kit.files import MAX_LISTED_PROBLEMS, InputError, Problem, raise_problems
 from mmrel_kit.pictures.index import Location
+from mmrel_kit.pictures.sources import Pictures
+from mmrel_kit.questions.records import Record
 from mmrel_kit.questions.table import FIELDS, QuestionTable, make_order, read_record
-
-if TYPE_CHECKING:
-    from mmrel_kit.pictures.sources import Pictures
-    from mmrel_kit.questions.records import Record
 
 # Limits of a shard.
 SHARD_BYTES = 256 << 20  # of pictures in an archive

@@ -7,13 +7,14 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import PIL
 import pyarrow
 
 import mmrel
 from mmrel_kit.build.archive import ArchiveWriter
+from mmrel_kit.build.plan import BuildPlan, PlannedPicture, Shard
 from mmrel_kit.build.tables import TableWriter
 from mmrel_kit.card.stats import SplitStats, count_picture, list_categories, make_stats
 from mmrel_kit.files import (
@@ -27,11 +28,8 @@ from mmrel_kit.files import (
     write_bytes,
 )
 from mmrel_kit.pictures.archives import Sample
+from mmrel_kit.pictures.sources import Pictures
 from mmrel_kit.pictures.validate import decode_picture
-
-if TYPE_CHECKING:
-    from mmrel_kit.build.plan import BuildPlan, PlannedPicture, Shard
-    from mmrel_kit.pictures.sources import Pictures
 
 
 class ShardManifest(NamedTuple):

@@ -11,14 +11,11 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import closing, contextmanager
 from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mmrel_kit.build.plan import BuildPlan, Shard
 from mmrel_kit.build.shards import ShardManifest, WorkFolder, write_shard
 from mmrel_kit.files import InputError, Problem, make_problem, raise_problems
-
-if TYPE_CHECKING:
-    from mmrel_kit.pictures.sources import Pictures
+from mmrel_kit.pictures.sources import Pictures
 
 
 def write_shards(

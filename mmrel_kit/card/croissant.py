@@ -11,12 +11,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import mmrel
-
-if TYPE_CHECKING:
-    from mmrel_kit.card.stats import SplitStats
+from mmrel_kit.card.stats import SplitStats
 
 NAME = "croissant.json"
 CC_BY = "https://creativecommons.org/licenses/by/4.0/"

@@ -5,12 +5,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import mmrel
-
-if TYPE_CHECKING:
-    from mmrel_kit.pictures.archives import Sample
+from mmrel_kit.pictures.archives import Sample
 
 
 class SplitStats(NamedTuple):

@@ -6,16 +6,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mmrel_kit.card import croissant
 from mmrel_kit.card.hub_eval import find_splits
 from mmrel_kit.card.readme import make_dataset_infos, make_front_matter
+from mmrel_kit.card.stats import SplitStats
 from mmrel_kit.check.layout import is_data_file
 from mmrel_kit.files import Problem
-
-if TYPE_CHECKING:
-    from mmrel_kit.card.stats import SplitStats
 
 CARD = "README.md"
 INFOS = "dataset_infos.json"

@@ -10,15 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import mmrel
 from mmrel_kit.card.stats import list_categories
+from mmrel_kit.check.records import RecordChecker
 from mmrel_kit.files import INDEX, RELEASE_RULES, Problem, Value, make_problem, scan_json
 from mmrel_kit.questions.records import check_record
-
-if TYPE_CHECKING:
-    from mmrel_kit.check.records import RecordChecker
 
 
 class PictureEntry(NamedTuple):

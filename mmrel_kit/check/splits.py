@@ -7,21 +7,19 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import mmrel
 from mmrel_kit.build.archive import describe_key_clash, make_sample_key
 from mmrel_kit.card.stats import SplitStats, count_picture, make_stats
 from mmrel_kit.check.formats import FormatReader, PictureEntry, read_archives, read_lines
+from mmrel_kit.check.records import RecordChecker
 from mmrel_kit.check.tables import read_tables
+from mmrel_kit.check.viewer import ViewerStatistics
 from mmrel_kit.files import Problem
 from mmrel_kit.pictures.archives import Sample
 from mmrel_kit.pictures.validate import decode_picture
 from mmrel_kit.questions.records import Record
-
-if TYPE_CHECKING:
-    from mmrel_kit.check.records import RecordChecker
-    from mmrel_kit.check.viewer import ViewerStatistics
 
 EXIF_ORIENTATION = 0x0112
 

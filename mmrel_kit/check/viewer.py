@@ -13,15 +13,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import mmrel
 from mmrel_kit.build.hub_eval import read_texts
 from mmrel_kit.card.hub_eval import CONFIG
 from mmrel_kit.files import Problem
-
-if TYPE_CHECKING:
-    from mmrel_kit.questions.records import Record
+from mmrel_kit.questions.records import Record
 
 # A text column is drawn as labels if it has at most ALWAYS_LABELS distinct values (null is one), or
 # at most MAX_LABELS that are at most MAX_LABEL_SHARE of the rows.

@@ -4,12 +4,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import mmrel
-
-if TYPE_CHECKING:
-    from mmrel_kit.questions.records import Record
+from mmrel_kit.questions.records import Record
 
 
 class Sample(NamedTuple):

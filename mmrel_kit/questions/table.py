@@ -14,13 +14,11 @@ import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from mmrel_kit.files import MAX_PROBLEMS, InputError, Problem, make_json, raise_problems
+from mmrel_kit.questions.annotations import Annotation
 from mmrel_kit.questions.records import Record
-
-if TYPE_CHECKING:
-    from mmrel_kit.questions.annotations import Annotation
 
 # The fields of a record are columns; `verification`, the only object among them, is JSON text.
 FIELDS = tuple(field.name for field in dataclasses.fields(Record))

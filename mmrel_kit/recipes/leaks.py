@@ -5,12 +5,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
+import mmrel
 from mmrel_kit.recipes.questions import read_pictures
-
-if TYPE_CHECKING:
-    import mmrel
 
 HELD_OUT = ("test", "adversarial")
 

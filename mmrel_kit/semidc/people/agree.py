@@ -7,14 +7,12 @@ import itertools
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from mmrel_kit.files import format_table
 from mmrel_kit.scoring.intervals import wilson
 from mmrel_kit.semidc.people.ask import read_verified
-
-if TYPE_CHECKING:
-    from mmrel_kit.semidc.people.store import Decision, Project
+from mmrel_kit.semidc.people.store import Decision, Project
 
 Labels = dict[str, str]  # of one item: annotator -> label
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from mmrel_kit.questions.records import (
     Record,
@@ -22,10 +22,8 @@ from mmrel_kit.questions.records import (
 )
 from mmrel_kit.questions.taxonomy import find_misfit, read_taxonomy
 from mmrel_kit.semidc.items import Item, Proposal
+from mmrel_kit.semidc.people.store import Decision, Project
 from mmrel_kit.semidc.words import are_synonyms, spoken_article
-
-if TYPE_CHECKING:
-    from mmrel_kit.semidc.people.store import Decision, Project
 
 # Triplets that people judged false, of one picture and category, by subject and object.
 FalseTriplets = defaultdict[tuple[str, str], deque["Verified"]]

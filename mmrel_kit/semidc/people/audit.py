@@ -14,17 +14,15 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from mmrel_kit.files import InputError
 from mmrel_kit.questions.records import Triplet, make_question, parse_image_path
 from mmrel_kit.questions.taxonomy import find_misfit
 from mmrel_kit.semidc.items import read_json_objects
+from mmrel_kit.semidc.people.store import Project
 from mmrel_kit.semidc.reply import parse_reply
 from mmrel_kit.semidc.words import lower_capitalized, spoken_article, tidy_name
-
-if TYPE_CHECKING:
-    from mmrel_kit.semidc.people.store import Project
 
 ARTICLES = ("a", "an", "the")
 MAX_GUESSES = 3  # possible originals of a name
