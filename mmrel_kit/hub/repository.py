@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
-from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
 import mmrel
 from mmrel_kit.files import INDEX, InputError
@@ -87,14 +86,8 @@ class Repository:
 
     def _find_info(self, revision: str) -> Any:
         """Return the metadata of a revision; None if it or the repository does not exist."""
-
-        def call() -> Any:
-            try:
-                return self._api.dataset_info(self.repo_id, revision=revision)
-            except (RepositoryNotFoundError, RevisionNotFoundError):
-                return None
-
-        return self._call(calls.LOOK, call)
+        find = partial(calls.find_info, self._api, self.repo_id, revision)
+        return self._call(calls.LOOK, find)
 
     def _list_release_files(self, revision: str) -> frozenset[str]:
         """Return the files of the release at a revision.
@@ -103,12 +96,8 @@ class Repository:
             InputError: the checksums.json there is not that of a release.
         """
         with tempfile.TemporaryDirectory() as folder:
-
-            def download() -> str:
-                return self._api.hf_hub_download(
-                    self.repo_id, INDEX, repo_type="dataset", revision=revision, local_dir=folder
-                )
-
+            options: Any = {"repo_type": "dataset", "revision": revision, "local_dir": folder}
+            download = partial(self._api.hf_hub_download, self.repo_id, INDEX, **options)
             text = Path(self._call(calls.LOOK, download)).read_bytes()
         try:
             return frozenset(mmrel.parse_index(text)["files"]) | {INDEX}
@@ -145,13 +134,8 @@ class Repository:
 
     def _create(self, private: bool) -> str:
         """Create the repository; return its first revision."""
-
-        def call() -> None:
-            self._api.create_repo(
-                self.repo_id, repo_type="dataset", private=private or None, exist_ok=True
-            )
-
-        self._call(calls.CREATE, call)
+        options: Any = {"repo_type": "dataset", "private": private or None, "exist_ok": True}
+        self._call(calls.CREATE, partial(self._api.create_repo, self.repo_id, **options))
         info = self._find_info("main")
         if info is None:
             raise HubError(
@@ -224,13 +208,8 @@ class Repository:
 
     def _find_pull(self) -> tuple[str, str] | None:
         """Return the pull request of this push if it was opened although its answer was lost."""
-
-        def call() -> Any:
-            return self._api.list_repo_refs(
-                self.repo_id, repo_type="dataset", include_pull_requests=True
-            )
-
-        refs = self._call(calls.LOOK, call)
+        options: Any = {"repo_type": "dataset", "include_pull_requests": True}
+        refs = self._call(calls.LOOK, partial(self._api.list_repo_refs, self.repo_id, **options))
         numbers = sorted(int(pull.ref.split("/")[-1]) for pull in refs.pull_requests or [])
         for number in reversed(numbers[-CHECKED_PULLS:]):
             for commit in self._list_commits(f"refs/pr/{number}"):
@@ -240,14 +219,9 @@ class Repository:
 
     def _list_commits(self, revision: str) -> list[Any]:
         """Return the history of a branch or pull request, newest first."""
-
-        def call() -> list[Any]:
-            commits = self._api.list_repo_commits(
-                self.repo_id, repo_type="dataset", revision=revision
-            )
-            return list(commits)
-
-        return self._call(calls.LOOK, call)
+        options: Any = {"repo_type": "dataset", "revision": revision}
+        list_commits = partial(self._api.list_repo_commits, self.repo_id, **options)
+        return list(self._call(calls.LOOK, list_commits))
 
     # --- Tagging ---
 

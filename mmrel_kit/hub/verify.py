@@ -8,15 +8,14 @@ with the release on disk.
 
 from __future__ import annotations
 
-import functools
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from huggingface_hub import DatasetCard, HfApi, HfFileSystem
-from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
 from mmrel_kit.failures import FAILURES, describe
 from mmrel_kit.files import InputError, format_table
@@ -141,18 +140,12 @@ def verify(
 def _list_remote(repo_id: str, revision: str, policy: RetryPolicy) -> tuple[str, dict[str, Any]]:
     """Return the commit of a revision, and the metadata of each file there."""
     api = HfApi(library_name="mmrel")
-
-    def call() -> tuple[str, dict[str, Any]] | None:
-        try:
-            commit = str(api.dataset_info(repo_id, revision=revision).sha)
-        except (RepositoryNotFoundError, RevisionNotFoundError):
-            return None
-        return commit, calls.list_files(api, repo_id, commit)
-
-    listed = calls.call_with_retries(calls.LOOK, call, repo_id, policy)
-    if listed is None:
+    find = partial(calls.find_info, api, repo_id, revision)
+    info = calls.call_with_retries(calls.LOOK, find, repo_id, policy)
+    if info is None:
         raise HubError(f"{repo_id} has no revision {revision}, or the token lacks {calls.READ}")
-    return listed
+    list_files = partial(calls.list_files, api, repo_id, str(info.sha))
+    return str(info.sha), calls.call_with_retries(calls.LOOK, list_files, repo_id, policy)
 
 
 def _compare(
@@ -190,7 +183,7 @@ def _compare_contents(
     with tqdm(total=total, unit="B", unit_scale=True, desc="reading", disable=None) as bar:
         for path in files:
             address = f"datasets/{repo_id}@{commit}/{path}"
-            read = functools.partial(_hash_remote, file_system, address, bar.update)
+            read = partial(_hash_remote, file_system, address, bar.update)
             got = calls.call_with_retries(calls.LOOK, read, repo_id, policy)
             expected = release[path].sha256
             if got != expected:
