@@ -89,12 +89,7 @@ def ask(
 
 
 def draw_sources(folder: Path, counts: dict[str, int]) -> None:
-    """Draw pictures with three questions each, in the layout of the source.
-
-    Args:
-        folder: folder for `json/test.jsonl` and the pictures.
-        counts: number of pictures by domain.
-    """
+    """Draw pictures, `counts` by domain, with three questions each, in the source's layout."""
     draw = random.Random(0)
     lines = []
     for domain, count in counts.items():
@@ -132,12 +127,7 @@ def draw_release(folder: Path, counts: dict[str, int], shard_bytes: int = SHARD_
 
 
 def draw_items(items: int, pictures: int) -> Iterator[Proposal]:
-    """Draw action triplets, grouped by picture.
-
-    Args:
-        items: number of triplets.
-        pictures: number of pictures; each gets the same number of triplets, or one less.
-    """
+    """Draw action triplets, grouped by picture; each picture gets the same number, or one less."""
     draw = random.Random(20261126)
     most = -(-items // pictures)
     for number in range(items):

@@ -117,11 +117,7 @@ def measure(
 ) -> Rates:
     """Measure rows per second of real time and of CPU time.
 
-    Args:
-        names: reader -> the Python that runs it.
-        folder: folder of the data.
-        runs: number of runs of each reader.
-        options: reader -> its command-line options.
+    `names` gives the Python that runs each reader, `options` its command-line options.
     """
 
     def read(name: str) -> dict[str, Any]:

@@ -83,12 +83,7 @@ def report_usage(start: float) -> None:
 def run_python(
     *arguments: str, python: str = sys.executable, environment: dict[str, str] | None = None
 ) -> str:
-    """Run Python in the clone, with the clone's modules; return its output.
-
-    Args:
-        arguments: arguments of Python, such as `-c CODE` or `-m MODULE`.
-        python: the executable.
-        environment: environment variables; default: those of this process.
+    """Run Python with `-c CODE` or `-m MODULE` in the clone; return its output.
 
     Raises:
         SystemExit: the process failed; the message is the end of its output.
@@ -183,12 +178,7 @@ class Hub(NamedTuple):
     token: str
 
     def make_environment(self, home: Path, xet: bool = False) -> dict[str, str]:
-        """Return the environment of a client that can reach no other Hub.
-
-        Args:
-            home: folder for the client's caches.
-            xet: send large files by hf_xet.
-        """
+        """Return the environment of a client with caches in `home` that reaches no other Hub."""
         environment = {
             name: value
             for name, value in os.environ.items()

@@ -69,11 +69,7 @@ class PictureToDraw(NamedTuple):
 def make_standin(folder: Path, copies: int = 1, small: bool = False, workers: int = 2) -> list[str]:
     """Make the stand-in in a folder.
 
-    Args:
-        folder: folder for json/, images.zip, images2.zip, data.zip and Dall-E_generated/.
-        copies: factor of the number of questions and pictures.
-        small: draw pictures of about 1 kB.
-        workers: number of processes.
+    `copies` multiplies the numbers of questions and pictures; `small` pictures have about 1 kB.
 
     Returns:
         The arguments of `mmrel build --images`.

@@ -185,13 +185,7 @@ def make_parser(
 def main(
     argv: Sequence[str] | None = None, verbs: Collection[str] | None = None, prog: str = "mmrel"
 ) -> int:
-    """Run a verb and return the exit status.
-
-    Args:
-        argv: the arguments; default: those of the process.
-        verbs: the verbs to offer; default: all.
-        prog: the start of messages.
-    """
+    """Run a verb and return the exit status; offer only those in `verbs`, unless it is None."""
     import mmrel
     import relation_accuracy
 

@@ -382,9 +382,8 @@ def write_atomically(path: Path) -> Iterator[Path]:
 def fill_folder(folder: Path, is_shared: bool = False) -> Iterator[Path]:
     """Yield a temporary folder to fill; move it to `folder` if the block succeeds.
 
-    Args:
-        folder: the target; it must not exist, or be an empty folder.
-        is_shared: other processes write the same content; the first folder is kept.
+    The target must not exist, or be an empty folder. With `is_shared`, other processes write the
+    same content, and the first folder is kept.
 
     Raises:
         OSError: `folder` has content, and is not shared.
@@ -471,9 +470,7 @@ def format_table(rows: Sequence[Sequence[str]], left: int = 1) -> str:
 def format_markdown(rows: Sequence[Sequence[str]], sides: str) -> str:
     """Format a table in Markdown; the first row is its head.
 
-    Args:
-        rows: the cells.
-        sides: a letter for each column, "l" to align it to the left, "r" to the right.
+    `sides` has a letter for each column: "l" aligns it to the left, "r" to the right.
     """
     head, *others = rows
     rule = ["---:" if side == "r" else "---" for side in sides]

@@ -55,13 +55,7 @@ class ArchiveWriter:
         self._archive.__exit__(kind, error, trace)
 
     def add(self, image_id: str, records: Sequence[str], data: bytes) -> None:
-        """Add a picture.
-
-        Args:
-            image_id: path of the picture.
-            records: the records about it, each as JSON.
-            data: bytes of the picture.
-        """
+        """Add a picture with the records about it, each as JSON."""
         array = f"[{', '.join(records)}]\n"
         self._add_member(records_member(image_id), array.encode())
         self._add_member(image_id, data)

@@ -55,9 +55,7 @@ def read_texts(root: Path) -> Iterator[tuple[str, str, str | None]]:
 def make_data_uri(data: bytes, where: str) -> str:
     """Return a picture as a data URI; scale a large one down, as JPEG.
 
-    Args:
-        data: bytes of the picture.
-        where: name of the picture, for errors.
+    `where` names the picture in errors.
 
     Raises:
         InputError: the picture is damaged.

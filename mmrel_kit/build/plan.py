@@ -130,9 +130,7 @@ class PlannedPicture(NamedTuple):
 class BuildPlan(QuestionTable):
     """The questions of a release, with their pictures and shards.
 
-    Args:
-        path: the SQLite file.
-        resume: open the existing file read-only, instead of a new one.
+    `resume` opens the existing SQLite file read-only, instead of a new one.
     """
 
     def __init__(self, path: Path, resume: bool = False) -> None:

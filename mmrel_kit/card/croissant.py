@@ -82,13 +82,7 @@ CONTEXT: dict[str, Any] = {
 def make_croissant(
     stats: list[SplitStats], files: Mapping[str, Mapping[str, Any]], note: str | None
 ) -> str:
-    """Return the text of croissant.json.
-
-    Args:
-        stats: of all splits of the release.
-        files: sha256 and size of the files of the release, by path; only data files are described.
-        note: a sentence about the release.
-    """
+    """Return the text of croissant.json; of `files`, only data files are described."""
     domains = sorted({item.domain for item in stats})
     splits = sorted({item.split for item in stats}, key=mmrel.SPLITS.index)
     configs = [config for config in mmrel.CONFIGS if config in ("all", *domains)]

@@ -102,9 +102,7 @@ def make_dataset_infos(stats: list[SplitStats]) -> str:
 def make_front_matter(stats: list[SplitStats], hub_eval: Sequence[str] = ()) -> dict[str, Any]:
     """Return the YAML at the top of the card, which the Hub shows and `load_dataset` obeys.
 
-    Args:
-        stats: of all splits of the release.
-        hub_eval: splits of the config for the Hub's own evaluation; empty without one.
+    `hub_eval` has the splits of the config for the Hub's own evaluation; it is empty without one.
     """
     infos = make_config_infos(stats)
     configs = [_describe_files(config, list(info["splits"])) for config, info in infos.items()]
@@ -180,11 +178,7 @@ def make_row(record: dict[str, Any]) -> str:
 
 
 def make_example_picture(data: bytes, where: str) -> bytes:
-    """Return a picture as a small JPEG.
-
-    Args:
-        data: bytes of the picture.
-        where: name of the picture, for errors.
+    """Return a picture as a small JPEG; `where` names it in errors.
 
     Raises:
         InputError: the picture is damaged.
@@ -246,12 +240,9 @@ def read_card(card: str) -> CardContent:
 
 
 def render_card(template: str, content: CardContent, keep_project: bool = False) -> str:
-    """Return a card with new YAML and new generated blocks.
+    """Return a template, or a card made from it, with new YAML and new generated blocks.
 
-    Args:
-        template: the template, or a card made from it.
-        content: the new YAML and blocks.
-        keep_project: keep the parts about the source repository.
+    `keep_project` keeps the parts about the source repository.
 
     Raises:
         InputError: template and content have different blocks.

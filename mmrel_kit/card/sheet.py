@@ -45,11 +45,7 @@ def draw_sheet(
 ) -> None:
     """Draw pictures of every domain and split with their questions and answers into a PNG.
 
-    Args:
-        root: folder of a release.
-        out: the PNG.
-        per_split: number of pictures of each domain and split, evenly spaced.
-        advance: called with the bytes of each picture that was read.
+    The `per_split` pictures are evenly spaced; `advance` is called with the bytes of each.
 
     Raises:
         ReleaseError: there is no valid release in `root`.

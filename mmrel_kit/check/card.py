@@ -25,13 +25,7 @@ _ADULT_TAGS = {"not-for-all-audiences", "nsfw", "porn", "hentai", "inappropriate
 
 
 def check_card(root: Path, index: Mapping[str, Any], stats: list[SplitStats]) -> Iterator[Problem]:
-    """Compare the files that describe a release with the statistics of its splits.
-
-    Args:
-        root: folder of the release.
-        index: its checksums.json.
-        stats: of all splits.
-    """
+    """Compare the files that describe a release with its index and the statistics of all splits."""
     yield from _check_text(root, INFOS, make_dataset_infos(stats))
     files = {name: file for name, file in index["files"].items() if is_data_file(name)}
     text = croissant.make_croissant(stats, files, index.get("note"))

@@ -72,13 +72,7 @@ class FormatReader:
 
 
 def read_lines(root: Path, name: str, checker: RecordChecker) -> Iterator[ReadItem]:
-    """Read the JSON lines of a split and check each record.
-
-    Args:
-        root: folder of the release.
-        name: the file, relative to it.
-        checker: checks the records.
-    """
+    """Read the JSON lines of a split and check each record."""
     group: list[Value] = []
     for item in _read_records(root, name):
         if isinstance(item, Unreadable):
@@ -97,13 +91,7 @@ def read_lines(root: Path, name: str, checker: RecordChecker) -> Iterator[ReadIt
 def read_archives(
     root: Path, names: Sequence[str], files: Mapping[str, Mapping[str, Any]]
 ) -> Iterator[ReadItem]:
-    """Read the archives of a split.
-
-    Args:
-        root: folder of the release.
-        names: the archives, relative to it.
-        files: the entries of checksums.json, by path.
-    """
+    """Read the archives of a split; `files` has the entries of checksums.json by path."""
     for name in names:
         path = root / name
         kinds: set[str] = set()

@@ -22,12 +22,7 @@ class RecordChecker:
         self._examples: list[str] = []
 
     def check(self, where: str, record: dict[str, Any]) -> Iterator[Problem]:
-        """Yield the problems of a record that follows the schema.
-
-        Args:
-            where: file and line of the record.
-            record: its JSON object.
-        """
+        """Yield the problems of a record that follows the schema."""
         id_ = record["question_id"]
         first = self._places.setdefault(id_, where)
         if first != where:

@@ -36,9 +36,7 @@ def check_release(root: Path, advance: Advance = _show_nothing) -> list[Problem]
     each split row by row, every picture by decoding it once, the requirements of the Hub's viewer,
     and the card, dataset_infos.json and croissant.json against the data.
 
-    Args:
-        root: folder of the release.
-        advance: called with the bytes of each checked picture.
+    `advance` is called with the bytes of each checked picture.
 
     Raises:
         InputError: `root` is the source repository; use `check_sample` for its sample.
@@ -53,10 +51,6 @@ def check_release(root: Path, advance: Advance = _show_nothing) -> list[Problem]
 
 def check_sample(root: Path, advance: Advance = _show_nothing) -> list[Problem]:
     """Return the problems of the sample in the source repository, whose other files are ignored.
-
-    Args:
-        root: folder of the clone.
-        advance: see `check_release`.
 
     Raises:
         InputError: `root` is not the source repository.

@@ -54,11 +54,8 @@ class SplitChecker:
     ) -> Iterator[Problem]:
         """Read the split, one picture in memory, and yield its problems.
 
-        Args:
-            listed: the entries of checksums.json, by path.
-            records: checks the records; shared by all splits.
-            statistics: of the columns; the rows of this split are added.
-            advance: called with the bytes of each checked picture.
+        All splits share `records`; the rows of this one are added to `statistics`. `advance` is
+        called with the bytes of each checked picture.
         """
         expected = self._list_files()
         if sorted(expected) != sorted(self._files):

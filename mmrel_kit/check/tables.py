@@ -22,12 +22,7 @@ STORED_TOLERANCE = 1.05
 
 
 def read_tables(root: Path, names: Sequence[str]) -> Iterator[ReadItem]:
-    """Read the Parquet files of a split, one row group in memory.
-
-    Args:
-        root: folder of the release.
-        names: the files, relative to it.
-    """
+    """Read the Parquet files of a split, one row group in memory."""
     for name in names:
         try:
             with pq.ParquetFile(root / name) as file:

@@ -161,9 +161,7 @@ class ViewerStatistics:
 def check_values(root: Path, statistics: ViewerStatistics) -> Iterator[Problem]:
     """Warn about what the viewer's statistics and preview cannot show.
 
-    Args:
-        root: folder of the release.
-        statistics: of the rows of all domains; the configs `all` and `hub_eval` are added.
+    The configs `all` and `hub_eval` are added to `statistics`, which has the rows of all domains.
     """
     statistics.add_config_all()
     for split, column, text in read_texts(root):

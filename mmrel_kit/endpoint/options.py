@@ -43,10 +43,7 @@ def make_endpoint(
 ) -> Endpoint:
     """Make the endpoint that the options of `add_arguments` describe.
 
-    Args:
-        args: the options, and `out`.
-        kind: see `Endpoint`.
-        defaults: parameters that options may replace or omit.
+    Options may replace or omit the parameters in `defaults`.
 
     Raises:
         InputError: an option or the store is invalid.

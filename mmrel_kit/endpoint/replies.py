@@ -184,8 +184,7 @@ class Outcome:
 class Store:
     """The requests of all runs with their raw replies; threads may share it.
 
-    Args:
-        path: SQLite file; created if missing.
+    The SQLite file is created if it is missing.
 
     Raises:
         InputError: the file is another database, or a store of an earlier version.
@@ -284,12 +283,7 @@ def read_reply_texts(path: Path) -> Iterator[str]:
 
 
 def read_body(kind: str, outcome: Outcome) -> None:
-    """Parse an outcome's body: set its text or failure, its token counts, and `final`.
-
-    Args:
-        kind: `chat`, or `images` for a picture in base64.
-        outcome: the outcome, with its body.
-    """
+    """Parse an outcome's body: set its text or failure, its token counts, and `final`."""
     try:
         value = json.loads(outcome.body or "")
         usage = value.get("usage")

@@ -95,9 +95,7 @@ def read_index(
 ) -> dict[str, Any]:
     """Return the checksums.json of a release.
 
-    Args:
-        root: folder of the release.
-        check: returns the problems of the release; None skips the check.
+    `check` returns the problems of the release; None skips the check.
 
     Raises:
         InputError: there is no release, or it has problems; lists all of them.
@@ -118,12 +116,7 @@ def read_index(
 
 
 def list_release(root: Path, index: Mapping[str, Any]) -> dict[str, Checksum]:
-    """Return the checksums of all files of a release, including checksums.json.
-
-    Args:
-        root: folder of the release.
-        index: its checksums.json.
-    """
+    """Return the checksums of all files of a release, including checksums.json."""
     entries = {**index["files"], INDEX: describe_file(root / INDEX)}
     return {path: Checksum(entry["sha256"], entry["size"]) for path, entry in entries.items()}
 
@@ -146,14 +139,9 @@ def check_no_script(repo_id: str, paths: Iterable[str], where: str) -> None:
 
 
 def make_plan(root: Path, release: Mapping[str, Checksum], state: RemoteState | None) -> PushPlan:
-    """Compare a release with its repository.
+    """Compare a release with its repository, whose state is None if it does not exist.
 
     Files of the published release that the new one lacks are removed; all other files are kept.
-
-    Args:
-        root: folder of the release.
-        release: checksums of its files.
-        state: the repository; None if it does not exist.
     """
     remote_files = state.files if state else {}
     published = state.release_files if state else frozenset()

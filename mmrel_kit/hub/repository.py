@@ -26,14 +26,7 @@ CHECKED_PULLS = 10  # a pull request whose answer was lost is among the newest
 
 
 class Repository:
-    """The dataset repository of one push.
-
-    Args:
-        api: client of the Hub.
-        repo_id: `NAMESPACE/NAME`.
-        create_pr: whether the push opens a pull request.
-        policy: time-out and retries.
-    """
+    """The dataset repository of one push, which may open a pull request instead."""
 
     def __init__(self, api: HfApi, repo_id: str, create_pr: bool, policy: RetryPolicy) -> None:
         self.repo_id = repo_id
@@ -114,13 +107,6 @@ class Repository:
         self, root: Path, release: Mapping[str, Checksum], plan: PushPlan, title: str, private: bool
     ) -> tuple[str, str]:
         """Publish the changes of a plan; return the id and the address of the commit.
-
-        Args:
-            root: folder of the release.
-            release: checksums of its files.
-            plan: the changes.
-            title: title of the commit.
-            private: whether a new repository is private.
 
         Raises:
             HubError: the Hub refused or failed.

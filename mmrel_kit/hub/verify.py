@@ -108,12 +108,7 @@ def verify(
 ) -> Verification:
     """Compare a repository with the release in `root`.
 
-    Args:
-        root: the release that was published.
-        repo_id: `NAMESPACE/NAME`.
-        revision: branch, tag or commit.
-        deep: download and hash every file, instead of trusting the metadata of the Hub.
-        policy: time-out and retries.
+    `deep` downloads and hashes every file, instead of trusting the metadata of the Hub.
 
     Raises:
         InputError: there is no release in `root`, or the name is invalid.
@@ -194,12 +189,9 @@ def _compare_contents(
 
 
 def _hash_remote(file_system: HfFileSystem, address: str, advance: Callable[[int], object]) -> str:
-    """Return the SHA-256 of a file on the Hub.
+    """Return the SHA-256 of a file on the Hub; call `advance` with the bytes of each block.
 
-    Args:
-        file_system: that of the Hub; it requests a block again if it fails.
-        address: path of the file there.
-        advance: called with the bytes of each block.
+    The file system requests a block again if it fails.
     """
     digest = hashlib.sha256()
     with file_system.open(address, "rb", block_size=BLOCK, cache_type="none") as file:

@@ -18,8 +18,7 @@ from mmrel_kit.pictures.index import Location, MemberIndex, check_size
 class PictureRepository:
     """Pictures in a dataset repository on the Hub, fetched one by one into the Hub's cache.
 
-    Args:
-        url: `hf://datasets/OWNER/NAME[@REVISION]`; a branch or tag is resolved to a commit once.
+    The URL is `hf://datasets/OWNER/NAME[@REVISION]`; a branch or tag is resolved to a commit once.
 
     Raises:
         InputError: the repository cannot be reached.

@@ -83,9 +83,7 @@ def check_downloads(
 ) -> list[Download]:
     """Look for the upstream files in a folder and check their size and sha256.
 
-    Args:
-        folder: where they were downloaded to.
-        progress: wraps the bytes as they are read; its second argument is their total.
+    `progress` wraps the bytes as they are read; its second argument is their total.
     """
     return [Download(file, _check_file(file, folder, progress)) for file in UPSTREAM_FILES]
 

@@ -30,11 +30,7 @@ _FAILURES = (
 
 
 def check_picture(data: bytes, where: str) -> Image.Image:
-    """Return the decoded picture.
-
-    Args:
-        data: the bytes of its file.
-        where: its name in the error.
+    """Return the decoded picture; `where` names it in errors.
 
     Raises:
         InputError: it is not a JPEG, PNG or WebP, is damaged, or has more than `MAX_PIXELS`.

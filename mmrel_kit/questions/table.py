@@ -98,9 +98,7 @@ class PairCounts(NamedTuple):
 class QuestionTable:
     """The questions of a release, and metadata values, in an SQLite file.
 
-    Args:
-        path: the file.
-        resume: open the file read-only instead of creating it anew.
+    `resume` opens the file read-only instead of creating it anew.
     """
 
     def __init__(self, path: Path, resume: bool = False) -> None:

@@ -129,13 +129,7 @@ def describe_picture(picture: endpoint.Attachment | None) -> dict[str, Any] | No
 
 
 def answer(release: mmrel.Release, chosen: Selection, target: Target, output: Output) -> int:
-    """Ask the questions, write the answer file, and print the usage and the score.
-
-    Args:
-        release: the release.
-        chosen: the questions; `split` must be one split.
-        target: the model to ask.
-        output: the files to write.
+    """Ask the questions of one split, write the answer file, and print the usage and the score.
 
     Returns:
         0; or 1, without a score, if the run stopped before the end.

@@ -145,12 +145,7 @@ def export(
 ) -> str:
     """Check a release, find leaks, and write the export; after an error `out` is not created.
 
-    Args:
-        root: folder of the release.
-        out: the folder to write; it must not exist, or be empty.
-        form: one of FORMATS.
-        rules: which questions are exported.
-        advance: is called with the number of bytes of each picture.
+    `out` must not exist, or be an empty folder; `advance` is called with the bytes of each picture.
 
     Returns:
         A summary in one sentence.

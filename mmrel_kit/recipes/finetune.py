@@ -76,12 +76,8 @@ def finetune(
 ) -> dict[str, dict[str, Any]]:
     """Answer, train, save, and answer again; return the reports `before` and `after`.
 
-    Args:
-        name: name of the model on the Hub, or its folder.
-        data: folder of an export for TRL.
-        out: folder for the adapter and both answer files.
-        evaluation: the questions to answer.
-        training: settings of the training.
+    `name` is a model on the Hub or a folder, `data` an export for TRL, and `out` the folder for the
+    adapter and both answer files.
 
     Raises:
         InputError: the model or the export does not fit.

@@ -56,12 +56,8 @@ def make_report(
 ) -> dict[str, Any]:
     """Return the report of `relation_accuracy` on answers to a split.
 
-    Args:
-        release: the release.
-        chosen: the questions that were asked.
-        answers: answer by question_id; None if there was none.
-        run: `model`, `prompt` and `decoding`, as far as they are known.
-        notes: sentences to add to the report's notes.
+    `answers` has an answer by question_id, or None; `run` has `model`, `prompt` and `decoding`, as
+    far as known.
 
     Raises:
         AnswerError: answers are missing or belong to no question.

@@ -53,11 +53,8 @@ class Truth(NamedTuple):
 def run_demo(out: Path | None, serve_page: bool, port: int, run: Run) -> int:
     """Run all steps and print each.
 
-    Args:
-        out: folder for all files; None takes a temporary one.
-        serve_page: serve the page for the user instead of scripted annotators.
-        port: port of the page.
-        run: runs a verb of `mmrel` with arguments, and returns its exit status.
+    All files go to `out`; None takes a temporary folder. `serve_page` serves the page for the user
+    instead of scripted annotators. `run` runs a verb of `mmrel` and returns its exit status.
 
     Raises:
         InputError: `out` is not empty, or a step failed.

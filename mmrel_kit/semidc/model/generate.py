@@ -40,12 +40,8 @@ def generate(
 ) -> list[Proposal]:
     """Generate pictures, save them, and return them as sorted proposals.
 
-    Args:
-        drawings: triplets with a style; duplicates are ignored.
-        endpoint: the image model (its `kind` is `images`).
-        images: folder for the pictures.
-        drops: counter to which failures are added, by reason.
-        progress: called after each reply.
+    Duplicate drawings are ignored, and failures are added to `drops` by reason. `progress` is
+    called after each reply.
     """
     name = newest_prompt("image")
     template = read_prompt(name)
@@ -71,11 +67,7 @@ def generate(
 
 
 def read_drawings(path: Path, styles: Iterable[str]) -> Iterator[Drawing]:
-    """Yield the triplets of a file, each in every style.
-
-    Args:
-        path: JSON lines with category, subject, relation and object.
-        styles: names of styles; if empty, all styles of the taxonomy.
+    """Yield the triplets of JSON lines, each in every style: all of the taxonomy if none is given.
 
     Raises:
         InputError: a style is unknown, or a line is not a triplet.

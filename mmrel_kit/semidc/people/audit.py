@@ -67,9 +67,7 @@ def damage_name(name: str) -> str:
 def find_damage(uses: Mapping[str, Uses], raw: Collection[str] = ()) -> list[Damage]:
     """Return the damaged names of a project: the certain ones first, then by number of uses.
 
-    Args:
-        uses: the names of the project.
-        raw: names as models and files state them.
+    `raw` has names as models and files state them.
     """
     intact = {tidy_name(name) for name in raw}
     from_raw, from_project = _list_originals(raw), _list_originals(uses)

@@ -50,10 +50,7 @@ def export_label_studio(project: Project, folder: Path, prefix: str) -> int:
     `tasks.json` has a task for each item, with the proposal as prediction; `config.xml` lays out
     the page.
 
-    Args:
-        project: the project file.
-        folder: folder for the two files.
-        prefix: start of each picture's address, for example /data/local-files/?d=
+    `prefix` is the start of each picture's address, for example /data/local-files/?d=
     """
     tasks = list(_make_tasks(project, prefix))
     text = json.dumps(tasks, ensure_ascii=False, indent=1) + "\n"

@@ -109,11 +109,8 @@ def make_app(
 ) -> FastAPI:
     """Make the web application of a project.
 
-    Args:
-        project: the project file.
-        images: folder that holds the pictures at their paths.
-        hosts: accepted values of the Host header, with port.
-        secret: needed to sign in; None lets everybody in.
+    `hosts` are the accepted values of the Host header, with port. Without a secret, everybody may
+    sign in.
     """
     app = FastAPI(title="MMRel: verify", docs_url=None, redoc_url=None)
     app.state.project, app.state.images, app.state.secret = project, images, secret
@@ -301,14 +298,8 @@ def serve(
 ) -> None:
     """Serve until interrupted.
 
-    Args:
-        project: the project file.
-        images: folder that holds the pictures at their paths.
-        host: address to listen at.
-        port: port to listen at; 0 takes a free one.
-        secret: needed to sign in; required beyond loopback.
-        names: other host names under which people reach the server.
-        announce: called with the URL once the server answers.
+    A port of 0 takes a free one. `names` are other host names under which people reach the server.
+    `announce` is called with the URL once the server answers.
 
     Raises:
         InputError: the secret is missing or too short, or the server cannot listen there.

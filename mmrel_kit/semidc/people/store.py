@@ -62,9 +62,7 @@ class Progress(NamedTuple):
 class Project:
     """A project file. Threads may share it; a decision is on disk before `decide` returns.
 
-    Args:
-        path: SQLite file.
-        make: create the file if it is missing.
+    `make` creates the SQLite file if it is missing.
 
     Raises:
         InputError: the file is missing, or is not a project file.
@@ -153,8 +151,7 @@ class Project:
         An item that becomes equal to another one is merged into it, with its decisions. If a
         person decided on both, only the decision on the other item remains valid.
 
-        Args:
-            change: returns the new triplet for a picture's path, a category and a triplet.
+        `change` returns the new triplet for a picture's path, a category and a triplet.
 
         Returns:
             The number of items and corrections that changed.
@@ -387,11 +384,7 @@ class Project:
     ) -> Item | None:
         """Return an item if it needs a decision of this annotator.
 
-        Args:
-            item: number of the item.
-            annotator: name of the annotator.
-            adjudicates: whether they settle a disagreement.
-            is_held: whether their lease is valid, so that the leases of others do not count.
+        `is_held` says whether their lease is valid, so that the leases of others do not count.
         """
         values = self._describe_annotator(annotator) | {"item": item}
         if is_held:
