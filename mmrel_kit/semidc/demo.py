@@ -85,7 +85,7 @@ def prepare_project(out: Path) -> tuple[Project, list[Truth]]:
     candidates = _add_things(select(read_folder(images), images, drops), truths)
     _print_step("Select", f"{len(candidates)} pictures of the sample, {drops.total()} left out")
     proposals = []
-    with ModelServer(truths, images) as url:
+    with serve_model(truths, images) as url:
         for category in mmrel.CATEGORIES:
             endpoint = Endpoint(url, "demo", out / "replies.sqlite", parameters=PARAMETERS)
             image_ids = {truth.image_id for truth in truths if truth.category == category}
@@ -124,7 +124,7 @@ def finish_demo(
     _run_verb(run, "build", *sources, "--out", release, "--note", NOTE)
     _run_verb(run, "check", release)
     _run_verb(run, "show", "real", "--root", release)
-    with ModelServer(truths, images) as url:
+    with serve_model(truths, images) as url:
         endpoint = Endpoint(url, "demo", out / "replies.sqlite")
         write_json_lines(answers, _answer(endpoint, records, images))
         endpoint.close()
@@ -180,29 +180,20 @@ def decide_all(project: Project, truths: list[Truth]) -> None:
             item = project.next_item(name, adjudicates)
 
 
-class ModelServer:
-    """A stand-in for a model's endpoint on loopback: it knows the pictures, and sometimes errs.
-
-    Args:
-        truths: the true triplets of the pictures.
-        images: folder of the pictures.
-    """
-
-    def __init__(self, truths: list[Truth], images: Path) -> None:
-        by_hash = {}
-        for truth in truths:
-            data = (images / truth.image_id).read_bytes()
-            by_hash[hashlib.sha256(data).hexdigest()] = truth
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _make_handler(by_hash))
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
-
-    def __enter__(self) -> str:
-        self._thread.start()
-        return f"http://127.0.0.1:{self._server.server_port}/v1"
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+@contextlib.contextmanager
+def serve_model(truths: list[Truth], images: Path) -> Iterator[str]:
+    """Serve a stand-in for a model, which knows the pictures and sometimes errs; yield its URL."""
+    by_hash = {}
+    for truth in truths:
+        data = (images / truth.image_id).read_bytes()
+        by_hash[hashlib.sha256(data).hexdigest()] = truth
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _make_handler(by_hash))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/v1"
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 def make_proposals_text(truth: Truth, number: int) -> str:
@@ -224,11 +215,7 @@ def make_proposals_text(truth: Truth, number: int) -> str:
 
 
 def _make_handler(truths: dict[str, Truth]) -> type[BaseHTTPRequestHandler]:
-    """Return a handler of requests.
-
-    Args:
-        truths: true triplets by the hash of their picture.
-    """
+    """Return a handler of requests, from the true triplets by the hash of their picture."""
     numbers = {digest: number for number, digest in enumerate(truths)}
 
     class Handler(BaseHTTPRequestHandler):

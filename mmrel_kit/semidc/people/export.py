@@ -70,15 +70,8 @@ def _make_tasks(project: Project, prefix: str) -> Iterator[dict[str, Any]]:
         }
         # Negatives are proposed to be false, all others to be true.
         verdict = "reject" if item.origin == "negative" else "accept"
-        result = {
-            "from_name": "verdict",
-            "to_name": "picture",
-            "type": "choices",
-            "value": {"choices": [verdict]},
-        }
-        prediction = {
-            "model_version": item.source,
-            "score": item.confidence or 0.0,
-            "result": [result],
-        }
+        value = {"choices": [verdict]}
+        result = {"from_name": "verdict", "to_name": "picture", "type": "choices", "value": value}
+        score = item.confidence or 0.0
+        prediction = {"model_version": item.source, "score": score, "result": [result]}
         yield {"id": item.id, "data": data, "predictions": [prediction]}

@@ -61,6 +61,7 @@ Id = Annotated[
     str,
     Field(pattern="^[0-9a-f]{32}$", description="made by the client; a repeated id is stored once"),
 ]
+Sha256 = Annotated[str, UrlPath(pattern="^[0-9a-f]{64}$")]
 Word = Annotated[str, Field(min_length=1, max_length=100)]
 
 
@@ -205,12 +206,9 @@ def sign_in(body: SignIn, request: Request, response: Response) -> dict[str, Any
     if not is_allowed:
         raise HTTPException(403, "this is not the secret that was agreed on")
     encoded = base64.urlsafe_b64encode(name.encode()).decode()
+    signed = f"{encoded}.{_sign(state.key, encoded)}"
     response.set_cookie(
-        state.cookie,
-        f"{encoded}.{_sign(state.key, encoded)}",
-        max_age=COOKIE_SECONDS,
-        httponly=True,
-        samesite="strict",
+        state.cookie, signed, max_age=COOKIE_SECONDS, httponly=True, samesite="strict"
     )
     return {"name": name}
 
@@ -267,11 +265,7 @@ def show_vocabulary(annotator: Annotator, request: Request) -> dict[str, Any]:
     return {"relations": relations, "names": request.app.state.project.list_names()}
 
 
-def show_picture(
-    sha256: Annotated[str, UrlPath(pattern="^[0-9a-f]{64}$")],
-    annotator: Annotator,
-    request: Request,
-) -> Response:
+def show_picture(sha256: Sha256, annotator: Annotator, request: Request) -> Response:
     """Return a picture of the project, as long as the file still has this hash."""
     image_id = request.app.state.project.find_picture(sha256)
     try:
@@ -280,11 +274,8 @@ def show_picture(
         data = b""
     if hashlib.sha256(data).hexdigest() != sha256:
         raise HTTPException(404, "no such picture, or it is missing or changed")
-    return Response(
-        data,
-        media_type=media_type(data),
-        headers={"Cache-Control": "private, max-age=604800, immutable"},
-    )
+    headers = {"Cache-Control": "private, max-age=604800, immutable"}
+    return Response(data, media_type=media_type(data), headers=headers)
 
 
 def serve(
@@ -333,9 +324,8 @@ def _listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family)
     except (OSError, OverflowError, UnicodeError) as error:  # also an invalid port or name
         reason = getattr(error, "strerror", None) or error
-        raise InputError(
-            f"{host}:{port}: cannot listen there: {reason}; name another --port"
-        ) from None
+        problem = f"{host}:{port}: cannot listen there: {reason}; name another --port"
+        raise InputError(problem) from None
 
 
 class _Server(uvicorn.Server):

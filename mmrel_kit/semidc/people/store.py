@@ -173,12 +173,9 @@ class Project:
 
     def items(self, state: str | None = None) -> Iterator[Item]:
         """Return all items, or those of a state: open, disputed or settled."""
-        with self._lock:
-            if state is None:
-                rows = self._db.execute(queries.LIST_ITEMS).fetchall()
-            else:
-                rows = self._db.execute(queries.LIST_ITEMS_IN_STATE, (state,)).fetchall()
-        return map(_make_item, rows)
+        if state is None:
+            return map(_make_item, self._fetch(queries.LIST_ITEMS))
+        return map(_make_item, self._fetch(queries.LIST_ITEMS_IN_STATE, (state,)))
 
     def find_item(self, item: int) -> Item | None:
         """Return an item by its number, or None."""
@@ -186,20 +183,16 @@ class Project:
 
     def pictures(self) -> dict[str, str]:
         """Return the hash of each of the project's pictures, by path."""
-        with self._lock:
-            return dict(self._db.execute(queries.LIST_PICTURES).fetchall())
+        return dict(self._fetch(queries.LIST_PICTURES))
 
     def find_picture(self, sha256: str) -> str | None:
         """Return the path of the project's picture with a hash, or None."""
-        with self._lock:
-            row = self._db.execute(queries.FIND_PICTURE, (sha256,)).fetchone()
-        return str(row[0]) if row else None
+        rows = self._fetch(queries.FIND_PICTURE, (sha256,))
+        return str(rows[0][0]) if rows else None
 
     def list_names(self) -> list[str]:
         """Return names of things in the project's items, to complete what annotators type."""
-        with self._lock:
-            rows = self._db.execute(queries.LIST_NAMES, (MAX_NAMES,)).fetchall()
-        return [name for (name,) in rows]
+        return [name for (name,) in self._fetch(queries.LIST_NAMES, (MAX_NAMES,))]
 
     # --- What an annotator sees and decides ---
 
@@ -276,18 +269,14 @@ class Project:
 
     def decisions(self, item: int | None = None) -> Iterator[Decision]:
         """Return all valid decisions, or those on an item, oldest first; skips included."""
-        with self._lock:
-            if item is None:
-                rows = self._db.execute(queries.LIST_DECISIONS).fetchall()
-            else:
-                rows = self._db.execute(queries.LIST_DECISIONS_ON_ITEM, (item,)).fetchall()
-        return map(_make_decision, rows)
+        if item is None:
+            return map(_make_decision, self._fetch(queries.LIST_DECISIONS))
+        return map(_make_decision, self._fetch(queries.LIST_DECISIONS_ON_ITEM, (item,)))
 
     def last_decision(self, annotator: str) -> str | None:
         """Return the id of the annotator's last valid decision, or None."""
-        with self._lock:
-            row = self._db.execute(queries.LAST_DECISION, (annotator,)).fetchone()
-        return str(row[0]) if row else None
+        rows = self._fetch(queries.LAST_DECISION, (annotator,))
+        return str(rows[0][0]) if rows else None
 
     def votes(self, item: int) -> list[dict[str, Any]]:
         """Return the verdicts on an item with their counts, most frequent first, without names."""
@@ -323,10 +312,14 @@ class Project:
                 raise
             self._db.execute("commit")
 
-    def _fetch_item(self, query: str, values: dict[str, Any]) -> Item | None:
+    def _fetch(self, query: str, values: Any = ()) -> list[Any]:
+        """Return all rows of a query; threads take turns."""
         with self._lock:
-            row = self._db.execute(query, values).fetchone()
-        return _make_item(row) if row else None
+            return self._db.execute(query, values).fetchall()
+
+    def _fetch_item(self, query: str, values: dict[str, Any]) -> Item | None:
+        rows = self._fetch(query, values)
+        return _make_item(rows[0]) if rows else None
 
     def _add_picture(self, image_id: str, sha256: str) -> None:
         known = self._db.execute(queries.GET_HASH, (image_id,)).fetchone()
