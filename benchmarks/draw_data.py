@@ -80,12 +80,8 @@ def ask(
     task: str = "discriminative",
 ) -> dict[str, Any]:
     """Return a question in the layout of the source's annotation files, without its picture."""
-    text = make_question(domain, category, triplet, task)
-    return {
-        "question_id": f"{draw.getrandbits(75):015x}",
-        "text": f"{text} {INSTRUCTION}",
-        "label": label,
-    }
+    text = f"{make_question(domain, category, triplet, task)} {INSTRUCTION}"
+    return {"question_id": f"{draw.getrandbits(75):015x}", "text": text, "label": label}
 
 
 def draw_sources(folder: Path, counts: dict[str, int]) -> None:
@@ -101,12 +97,10 @@ def draw_sources(folder: Path, counts: dict[str, int]) -> None:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(draw_picture(draw))
             true, false = (Triplet(*words) for words in TRIPLETS[category])
-            questions = (
-                ask(draw, domain, category, true, "yes"),
-                ask(draw, domain, category, false, "no"),
-                ask(draw, domain, category, true, true.relation, "generative"),
-            )
-            for question in questions:
+            yes = ask(draw, domain, category, true, "yes")
+            no = ask(draw, domain, category, false, "no")
+            opened = ask(draw, domain, category, true, true.relation, "generative")
+            for question in (yes, no, opened):
                 lines.append(json.dumps({**question, "image": path, "split": "test"}) + "\n")
     (folder / "json").mkdir(parents=True, exist_ok=True)
     (folder / "json" / "test.jsonl").write_text("".join(lines))

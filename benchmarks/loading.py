@@ -46,14 +46,10 @@ DECODED_ROWS = 900  # rows of an epoch: those of 300 pictures, enough for a seco
 GROWTH = (1, 4, 16)  # times as many rows
 PNG_PICTURES = PICTURES // 10
 RAW = ("ours raw", "ours raw, jsonschema alone", "ours parquet raw")
-RAW_PEERS = ("parquet raw", "datasets webdataset raw", "webdataset raw", "mosaicml raw")
+PEERS = ("parquet", "datasets webdataset", "webdataset", "mosaicml")
+RAW_PEERS = tuple(f"{peer} raw" for peer in PEERS)
 DECODED = ("ours once", "ours once reduced", "ours parquet once", "ours each")
-DECODED_PEERS = (
-    "parquet decoded",
-    "datasets webdataset decoded",
-    "webdataset decoded",
-    "mosaicml decoded",
-)
+DECODED_PEERS = tuple(f"{peer} decoded" for peer in PEERS)
 WDS_RAW = "webdataset on our archives raw"
 WDS_DECODED = "webdataset on our archives decoded"
 # The order within a run. Readers that are compared are neighbours, since a machine's speed drifts.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Shared parts of the benchmarks: clocks, memory, paired runs, tables, and the stand-in Hub.
+"""Shared parts of the benchmarks: clocks, memory, paired runs, and the stand-in Hub.
 
 Imports the standard library only, so that it works in the peers' environment too.
 """
@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -88,14 +88,8 @@ def run_python(
     Raises:
         SystemExit: the process failed; the message is the end of its output.
     """
-    done = subprocess.run(
-        [python, *arguments],
-        cwd=ROOT,
-        env={**(environment or os.environ), "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    env = {**(environment or os.environ), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([python, *arguments], cwd=ROOT, env=env, capture_output=True, text=True)
     if done.returncode:
         output = done.stdout[-2000:] + done.stderr[-2000:]
         raise SystemExit(f"{' '.join(arguments)[:200]} failed:\n{output}")
@@ -147,19 +141,6 @@ def compare_runs(ours: Sequence[float], theirs: Sequence[float]) -> Ratio:
     return Ratio(statistics.median(ratios), min(ratios), max(ratios))
 
 
-# --- Tables ---
-
-
-def make_markdown(
-    heads: Sequence[str], rows: Iterable[Sequence[object]], are_numbers: bool = False
-) -> str:
-    """Format a table in Markdown; `are_numbers` aligns all columns but the first to the right."""
-    rule = ["---"] * len(heads)
-    if are_numbers:
-        rule[1:] = ["---:"] * (len(heads) - 1)
-    return "\n".join(f"| {' | '.join(map(str, cells))} |" for cells in (heads, rule, *rows))
-
-
 # --- The stand-in Hub ---
 
 
@@ -179,11 +160,8 @@ class Hub(NamedTuple):
 
     def make_environment(self, home: Path, xet: bool = False) -> dict[str, str]:
         """Return the environment of a client with caches in `home` that reaches no other Hub."""
-        environment = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith(("HF_", "HUGGING"))
-        }
+        names = [name for name in os.environ if not name.startswith(("HF_", "HUGGING"))]
+        environment = {name: os.environ[name] for name in names}
         environment |= {
             "HF_ENDPOINT": self.endpoint,
             "HF_TOKEN": self.token,

@@ -131,14 +131,9 @@ class Repository:
 
     def _send(self, additions: list[CommitOperationAdd]) -> None:
         """Upload the objects that the Hub lacks, whatever a .gitignore of the repository says."""
-        self._api.preupload_lfs_files(
-            self.repo_id,
-            additions,
-            repo_type="dataset",
-            create_pr=self._create_pr,
-            free_memory=False,
-            gitignore_content="",
-        )
+        options: Any = {"repo_type": "dataset", "create_pr": self._create_pr}
+        options |= {"free_memory": False, "gitignore_content": ""}
+        self._api.preupload_lfs_files(self.repo_id, additions, **options)
 
     def _commit(self, operations: list[Any], parent: str, title: str) -> tuple[str, str]:
         """Make the commit exactly once; return its id and address.

@@ -17,16 +17,7 @@ MAX_PIXELS = 178_956_970
 MAX_REASON = 120  # characters of Pillow's message
 _ADDRESS = re.compile(r"\s*<[^<>]* at 0x[0-9A-Fa-f]+>")
 # What Pillow's decoders raise for damaged files; its UnidentifiedImageError is an OSError.
-_FAILURES = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    IndexError,
-    TypeError,
-    KeyError,
-    MemoryError,
-)
+_FAILURES = (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, MemoryError)
 
 
 def check_picture(data: bytes, where: str) -> Image.Image:
