@@ -36,13 +36,7 @@ def make_parser(doc: str | None) -> argparse.ArgumentParser:
 
 
 class ResourceUsage(NamedTuple):
-    """Time and memory of a process.
-
-    Attributes:
-        seconds: seconds of real time.
-        peak: peak memory of the process, in MiB.
-        peak_of_children: peak memory of the largest process that it started, in MiB.
-    """
+    """Seconds of real time, and peak memory in MiB of a process and of its largest child."""
 
     seconds: float
     peak: float

@@ -114,7 +114,6 @@ class JsonRules(NamedTuple):
 
     Attributes:
         longest: maximum length of a value, in characters.
-        decoder: parses a value.
         is_lines_only: require one value per line: no array, no empty line, no byte order mark.
         may_be_empty: accept a file without any value.
     """

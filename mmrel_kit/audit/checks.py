@@ -26,7 +26,6 @@ class AuditInput(NamedTuple):
     """What is audited.
 
     Attributes:
-        db: the database of a `QuestionTable`.
         release: the release to read further files from; None leaves out what needs them.
     """
 

@@ -51,7 +51,6 @@ class BuildSummary(NamedTuple):
     """The contents of a finished release, for the report of the build.
 
     Attributes:
-        stats: of each split.
         pairs: counts of yes/no questions with a partner, by split and category.
         left_out: a sentence on the questions that were left out, or None.
         assumed: number of questions that became `test` because neither their records nor the file

@@ -36,10 +36,8 @@ class ShardManifest(NamedTuple):
     """The contents of a finished shard.
 
     Attributes:
-        name: of the shard.
         fingerprint: hash of its input, and the versions of what wrote it.
         size: bytes of its pictures.
-        stats: statistics of its questions and pictures.
         files: sha256 and size of its files, by path in the release.
     """
 
@@ -51,11 +49,7 @@ class ShardManifest(NamedTuple):
 
 
 class WorkFolder(NamedTuple):
-    """The folder `<out>.partial`, in which a release is built.
-
-    Attributes:
-        out: folder of the finished release.
-    """
+    """The folder `<out>.partial`, in which the release at `out` is built."""
 
     out: Path
 

@@ -15,10 +15,6 @@ class SplitStats(NamedTuple):
     """Statistics of a split of a domain, or of one of its shards.
 
     Attributes:
-        domain: of the pictures.
-        split: name of the split.
-        rows: number of questions.
-        pictures: number of pictures.
         num_bytes: bytes of all rows, each with its own copy of the picture.
         table_bytes: bytes of the Parquet files.
         counts: number of questions by category and task (`"spatial generative"`).

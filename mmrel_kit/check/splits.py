@@ -28,8 +28,6 @@ class SplitChecker:
     """Checks a split of a domain: its JSON lines, archives and tables, read side by side.
 
     Attributes:
-        domain: of the pictures.
-        name: of the split.
         is_complete: whether `check` has read all formats to their ends without a difference.
     """
 

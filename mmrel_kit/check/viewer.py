@@ -35,8 +35,6 @@ class HistogramFailure(NamedTuple):
 
     Attributes:
         unit: `characters` or `pixels`.
-        least: the smallest length or width.
-        most: the largest one.
     """
 
     config: str
@@ -60,7 +58,6 @@ class _Column:
 
     Attributes:
         unit: `characters` or `pixels`.
-        rows: number of rows.
         least: the smallest length; None while there is none.
         most: the largest length; None while there is none.
         values: distinct texts, at most `MAX_LABELS` + 1; empty for pictures.

@@ -106,7 +106,6 @@ class Reply:
     """The reply to a request, or the reason why there is none.
 
     Attributes:
-        request: the request.
         text: the model's answer (for `images`, a picture in base64), or None.
         failure: why there is no text, or None.
         from_store: True if the reply was read from the store and nothing was sent.
@@ -152,10 +151,7 @@ class Outcome:
         final: the reply is complete and is never requested again.
         transient: the request is worth retrying in this run.
         unreachable: no connection could be opened.
-        status: HTTP status, or None.
-        body: HTTP body, or None.
         wait: value of Retry-After in seconds, or None.
-        seconds: duration of the request.
         prompt_tokens: the endpoint's count, or None.
         completion_tokens: the endpoint's count, or None.
     """

@@ -61,13 +61,7 @@ class ConflictError(HubError):
 
 
 class Step(NamedTuple):
-    """A kind of call, as error messages describe it.
-
-    Attributes:
-        action: what the call does.
-        permission: the permission that the token needs.
-        advice: what to do if the call fails.
-    """
+    """A kind of call, the permission that it needs, and advice if it fails, for error messages."""
 
     action: str
     permission: str

@@ -28,8 +28,6 @@ class RemoteState:
     """A repository on the Hub at one revision.
 
     Attributes:
-        revision: id of the commit.
-        private: whether only members see the repository.
         files: metadata of each file: `size`, `blob_id`, and `lfs` for an LFS file.
         release_files: files that the published release lists; empty if none is published.
     """
@@ -45,10 +43,7 @@ class PushPlan:
     """The changes of a push, as sorted paths.
 
     Attributes:
-        added: files that the repository lacks.
-        changed: files with other content in the repository.
         removed: files of the published release that the new one lacks.
-        unchanged: files with the same content in the repository.
         to_send: bytes of all added and changed files.
         parent: the revision that the push builds on; None if the repository must be created.
     """

@@ -37,11 +37,9 @@ class PushResult:
     """The outcome of a push.
 
     Attributes:
-        plan: the changes.
         revision: the commit that holds the release; None after a dry run without a repository.
         url: address of the commit or the pull request.
         committed: whether this push made that commit.
-        is_dry_run: whether the push ended after the plan.
     """
 
     plan: PushPlan

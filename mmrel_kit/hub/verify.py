@@ -39,8 +39,6 @@ class LoadResult:
     """The result of loading one split.
 
     Attributes:
-        config: name of the config.
-        split: name of the split.
         rows: number of rows in the release on disk.
         first: key of the first row on disk.
         last: key of the last row on disk.
@@ -60,12 +58,10 @@ class Verification:
     """The result of `verify`.
 
     Attributes:
-        revision: the commit that was verified.
         same: number of files of the release with the same content on the Hub.
         foreign: number of files on the Hub that do not belong to the release.
         differences: a line for each file that is missing or differs, and for a script that prevents
             loading.
-        loads: the result for each config and split.
     """
 
     revision: str

@@ -35,7 +35,6 @@ class Member(NamedTuple):
     """A picture in a zip or tar file.
 
     Attributes:
-        name: its path in the file.
         offset: position of its header (zip) or of its bytes (tar).
         stored: its size in the file, in bytes.
         size: its unpacked size, in bytes.

@@ -35,8 +35,6 @@ class Annotation(NamedTuple):
     """A record with its split.
 
     Attributes:
-        split: the split.
-        record: the record.
         where: file and line of the record.
         is_assumed: whether the split is only the default, `test`.
     """

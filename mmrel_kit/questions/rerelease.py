@@ -28,13 +28,9 @@ class RereleaseRow(NamedTuple):
 
     Attributes:
         where: file and number of the row.
-        image_id: MMRel's path of the picture.
-        picture: its bytes.
         question_id: id of any type, as the file has it.
         question: the question with its instruction.
-        answer: the answer.
         task: `generative`, or None where the grammar decides.
-        category: the category of its relation.
     """
 
     where: str

@@ -79,7 +79,6 @@ class PairCounts(NamedTuple):
     """Groups of the yes/no questions of a split and category; a group has one `pair_id`.
 
     Attributes:
-        groups: all groups.
         complete: groups with a yes and a no.
         no_partner_yes: groups of a single yes.
         no_partner_no: groups of a single no.

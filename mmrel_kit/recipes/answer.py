@@ -53,7 +53,6 @@ class Target(NamedTuple):
     """The model to ask.
 
     Attributes:
-        model: name of the model.
         base_url: URL of the endpoint, as the user wrote it.
         connect: opens the endpoint and its store of replies.
     """

@@ -41,9 +41,6 @@ class Training(NamedTuple):
     """Settings of the training.
 
     Attributes:
-        steps: steps of the optimizer.
-        batch_size: samples per step.
-        learning_rate: learning rate of the optimizer.
         rank: rank of LoRA's matrices.
         max_length: maximum tokens of a sample, with its picture; None for no limit.
         seed: seed of LoRA's matrices and of the order of samples.
@@ -61,7 +58,6 @@ class Evaluation(NamedTuple):
     """The questions that the model answers before and after training.
 
     Attributes:
-        release: the release.
         chosen: the questions; `split` must be one split.
         max_new_tokens: maximum tokens of an answer.
     """

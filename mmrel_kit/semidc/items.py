@@ -28,7 +28,6 @@ class Proposal(NamedTuple):
 
     Attributes:
         image_id: path of the picture below the folder of pictures.
-        category: category of the relation.
         triplet: proposed to be true; if the origin is `negative`, proposed to be false.
         confidence: the model's confidence from 0 to 1, or None.
         spread: counts and confidences over several replies of the model, or None.

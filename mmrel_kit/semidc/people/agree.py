@@ -18,14 +18,7 @@ Labels = dict[str, str]  # of one item: annotator -> label
 
 
 class Precision(NamedTuple):
-    """Share of the settled proposals that people accepted, with its 95 % Wilson interval.
-
-    Attributes:
-        accepted: number of accepted proposals.
-        settled: number of settled proposals.
-        low: lower end of the interval.
-        high: upper end of the interval.
-    """
+    """Share of the settled proposals that people accepted, with its 95 % Wilson interval."""
 
     accepted: int
     settled: int

@@ -34,7 +34,6 @@ class Verified(NamedTuple):
     """A settled item.
 
     Attributes:
-        item: the item.
         truth: the true triplet, which may be a correction, or None if the item was rejected.
         verification: annotators, how many of them agreed, and when, for the record.
     """
@@ -48,7 +47,6 @@ class Questions(NamedTuple):
     """The questions of a project.
 
     Attributes:
-        records: the questions.
         drops: numbers of triplets without a question, by reason.
         awaiting_negative: true action triplets for which no false verb is confirmed yet.
     """

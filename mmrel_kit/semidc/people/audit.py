@@ -43,9 +43,7 @@ class Damage(NamedTuple):
     """A damaged name.
 
     Attributes:
-        name: the name in the project.
         originals: names that it may have been.
-        uses: how often the project uses it.
         is_certain: True if the originals are raw names, False if they are guesses.
     """
 

@@ -31,8 +31,6 @@ class Decision(NamedTuple):
 
     Attributes:
         id: chosen by the client, so that sending a decision twice stores it once.
-        item: number of the item.
-        annotator: name of the annotator.
         verdict: one of `VERDICTS`.
         triplet: the correction; None for other verdicts.
         seconds: time from showing the item to the decision, or None.
