@@ -105,6 +105,19 @@ def make_json(value: object) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
+def encode_json(value: object, where: str | Path) -> bytes:
+    """Return a value as one line of JSON in UTF-8.
+
+    Raises:
+        InputError: a text has half of a surrogate pair, which UTF-8 cannot encode.
+    """
+    try:
+        return make_json(value).encode()
+    except UnicodeEncodeError as error:
+        got = ascii(error.object)[:200]
+        raise InputError(f"{where}: expected text that UTF-8 can hold, got {got}") from None
+
+
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
@@ -416,19 +429,12 @@ def write_json_lines(path: Path, values: Iterable[Any]) -> int:
     """Write values as JSON lines with `write_atomically`; return their number.
 
     Raises:
-        InputError: a text has half of a surrogate pair, which UTF-8 cannot encode.
+        InputError: see `encode_json`.
     """
     count = 0
-    with (
-        write_atomically(path) as temporary,
-        open(temporary, "w", encoding="utf-8", newline="\n") as file,
-    ):
+    with write_atomically(path) as temporary, open(temporary, "wb") as file:
         for value in values:
-            try:
-                file.write(make_json(value) + "\n")
-            except UnicodeEncodeError as error:
-                got = ascii(error.object)[:200]
-                raise InputError(f"{path}: expected text that UTF-8 can hold, got {got}") from None
+            file.write(encode_json(value, path) + b"\n")
             count += 1
     return count
 

@@ -7,7 +7,7 @@ import io
 import tarfile
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
+from typing import Any
 
 
 def records_member(image_id: str) -> str:
@@ -46,13 +46,8 @@ class ArchiveWriter:
     def __enter__(self) -> ArchiveWriter:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._archive.__exit__(kind, error, trace)
+    def __exit__(self, *error: Any) -> None:
+        self._archive.__exit__(*error)
 
     def add(self, image_id: str, records: Sequence[str], data: bytes) -> None:
         """Add a picture with the records about it, each as JSON."""

@@ -45,11 +45,9 @@ def _write_here(
 ) -> Generator[ShardManifest | Problem, None, None]:
     for shard in shards:
         try:
-            manifest = write_shard(plan, shard, pictures, work)
+            yield write_shard(plan, shard, pictures, work)
         except InputError as error:
             yield make_problem(error)
-        else:
-            yield manifest
 
 
 def _write_in_workers(
@@ -64,11 +62,9 @@ def _write_in_workers(
                 futures = [pool.submit(_write_in_worker, shard) for shard in shards]
             for future in as_completed(futures):
                 try:
-                    manifest = future.result()
+                    yield future.result()
                 except InputError as error:
                     yield make_problem(error)
-                else:
-                    yield manifest
         except (KeyboardInterrupt, GeneratorExit):
             # Do not wait for shards that nobody will use; half-written files are ignored.
             for worker in set(active_children()) - set(others):

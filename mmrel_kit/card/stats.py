@@ -45,11 +45,7 @@ def merge_stats(stats: Iterable[SplitStats]) -> list[SplitStats]:
     for item in stats:
         key = item.domain, item.split
         merged[key] = merged[key].add(item) if key in merged else item
-    return sorted(merged.values(), key=_rank)
-
-
-def _rank(item: SplitStats) -> tuple[str, int]:
-    return item.domain, mmrel.SPLITS.index(item.split)
+    return sorted(merged.values(), key=lambda item: (item.domain, mmrel.SPLITS.index(item.split)))
 
 
 def count_picture(picture: Sample, counts: Counter[str]) -> None:

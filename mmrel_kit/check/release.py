@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import mmrel
 from mmrel_kit.card.stats import merge_stats
@@ -16,8 +16,7 @@ from mmrel_kit.check.splits import SplitChecker
 from mmrel_kit.check.viewer import ViewerStatistics, check_values
 from mmrel_kit.files import INDEX, PROJECT, SCHEMAS, InputError, Problem
 
-if TYPE_CHECKING:
-    Advance = Callable[[int], object]
+Advance = Callable[[int], object]
 
 # Files that only the source repository has.
 SOURCE_FILES = ("upload.py", "mmrel_kit/check/release.py")
@@ -25,11 +24,7 @@ SOURCE_FILES = ("upload.py", "mmrel_kit/check/release.py")
 SAMPLE = ("data", *SCHEMAS, "dataset_infos.json", INDEX)
 
 
-def _show_nothing(size: int) -> None:
-    pass
-
-
-def check_release(root: Path, advance: Advance = _show_nothing) -> list[Problem]:
+def check_release(root: Path, advance: Advance = lambda size: None) -> list[Problem]:
     """Return all problems of a release, sorted, warnings last; empty if it is valid.
 
     This checks the checksums, each record against the schema and the grammars, the three formats of
@@ -49,7 +44,7 @@ def check_release(root: Path, advance: Advance = _show_nothing) -> list[Problem]
     return _sort_problems(_check(root, advance))
 
 
-def check_sample(root: Path, advance: Advance = _show_nothing) -> list[Problem]:
+def check_sample(root: Path, advance: Advance = lambda size: None) -> list[Problem]:
     """Return the problems of the sample in the source repository, whose other files are ignored.
 
     Raises:

@@ -123,14 +123,8 @@ def _list_zip(path: Path) -> Iterator[Member]:
         name = _decode(path, raw)
         if not name.endswith("/"):
             _check_entry(path, name, entry, end)
-            yield Member(
-                name,
-                entry.header_offset,
-                entry.compress_size,
-                entry.file_size,
-                entry.compress_type,
-                entry.CRC,
-            )
+            sizes = entry.compress_size, entry.file_size
+            yield Member(name, entry.header_offset, *sizes, entry.compress_type, entry.CRC)
 
 
 def _check_entry(path: Path, name: str, entry: zipfile.ZipInfo, end: int) -> None:

@@ -12,7 +12,7 @@ from mmrel_kit.files import (
     RELEASE_RULES,
     InputError,
     Value,
-    make_json,
+    encode_json,
     read_objects,
     write_json_lines,
 )
@@ -69,11 +69,7 @@ def read_json_objects(path: Path) -> Iterator[Value]:
         InputError: a line is not a JSON object, or contains lone surrogates.
     """
     for where, value in read_objects(path, rules=RELEASE_RULES):
-        try:
-            make_json(value).encode()
-        except UnicodeEncodeError as error:
-            got = ascii(error.object)[:200]
-            raise InputError(f"{where}: expected text that UTF-8 can hold, got {got}") from None
+        encode_json(value, where)
         yield Value(where, value)
 
 
