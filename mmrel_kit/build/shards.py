@@ -179,12 +179,7 @@ def _read_samples(plan: BuildPlan, shard: Shard, pictures: Pictures) -> Iterator
 
 
 def _read_sample(planned: PlannedPicture, pictures: Pictures) -> Sample | Problem:
-    """Read a picture and decode it once to check it.
-
-    Raises:
-        InputError: it cannot be read.
-        OSError: it cannot be read.
-    """
+    """Read a picture and decode it once to check it."""
     where = _describe_picture(planned)
     expected = planned.location.size
     data = pictures.read(planned.location)

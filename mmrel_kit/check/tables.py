@@ -87,13 +87,10 @@ def _read_rows(name: str, file: pq.ParquetFile) -> Iterator[PictureEntry | Probl
 def _check_group(
     where: str, rows: list[dict[str, Any]], size: int, before: list[dict[str, Any]]
 ) -> Iterator[Problem]:
-    """Check one row group.
+    """Check a row group.
 
-    Args:
-        where: name of the row group.
-        rows: its rows.
-        size: bytes of their pictures, one copy per row.
-        before: the rows of the last picture before it.
+    `size` is the bytes of its pictures, one copy per row; `before` has the rows of the last picture
+    before it.
     """
     if not rows:
         return

@@ -42,21 +42,13 @@ class PictureRepository:
         return {**self.__dict__, "_index": None}  # a database cannot be pickled
 
     def prepare(self, folder: Path) -> None:
-        """List the repository's files.
-
-        Raises:
-            InputError: they cannot be listed.
-        """
+        """List the repository's files."""
         if self._index is None:
             with _hub_failures_as(f"{self.describe()}: its files could not be listed: "):
                 self._index = MemberIndex(self.describe(), self._list())
 
     def find(self, image_id: str) -> Location | None:
-        """See `Pictures`.
-
-        Raises:
-            InputError: a file is too large to be a picture.
-        """
+        """See `Pictures`."""
         assert self._index is not None, "prepare() comes first"
         member = self._index.find(image_id)
         if member is None:
@@ -65,11 +57,7 @@ class PictureRepository:
         return Location(member.size, self.commit, member.name)
 
     def read(self, location: Location) -> bytes:
-        """See `Pictures`.
-
-        Raises:
-            InputError: the picture cannot be fetched.
-        """
+        """See `Pictures`."""
         from huggingface_hub import hf_hub_download
 
         where = f"{self.describe()}/{location.name}"

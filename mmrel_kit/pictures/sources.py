@@ -32,7 +32,9 @@ class Pictures(Protocol):
     """A source of pictures.
 
     A build calls `prepare` once and `find` for each picture, then pickles the source: `read` and
-    `is_current` run in worker processes too, and in later runs of the same build.
+    `is_current` run in worker processes too, and in later runs of the same build. `prepare`, `find`
+    and `read` raise `InputError` if the source is damaged or cannot be reached, or a file is too
+    large to be a picture.
     """
 
     def prepare(self, folder: Path) -> None:
@@ -65,11 +67,7 @@ class PictureFolder:
         """Do nothing: files are looked up one by one."""
 
     def find(self, image_id: str) -> Location | None:
-        """See `Pictures`.
-
-        Raises:
-            InputError: a file is too large to be a picture.
-        """
+        """See `Pictures`."""
         for name in list_candidate_paths(image_id):
             path = self.root / name
             try:
@@ -109,11 +107,7 @@ class PictureArchive:
         return {**self.__dict__, "_index": None}  # a database cannot be pickled
 
     def prepare(self, folder: Path) -> None:
-        """List the file.
-
-        Raises:
-            InputError: it is damaged or hostile.
-        """
+        """List the file."""
         if self._index is None:
             self._index = MemberIndex(str(self.path), list_pictures(self.path))
 
