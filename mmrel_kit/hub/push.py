@@ -76,19 +76,13 @@ def push(
     show: Callable[[PushPlan], object] = lambda plan: None,
     policy: RetryPolicy = calls.RETRY_POLICY,
 ) -> PushResult:
-    """Publish the release in `root` as the dataset `repo_id`.
+    """Publish the release in `root` as the dataset `repo_id`, which is created if it is missing.
 
-    Args:
-        root: a release, as `mmrel build` writes it.
-        repo_id: `NAMESPACE/NAME`; created if it does not exist.
-        private: create a private repository; an error if the repository exists and is public.
-        create_pr: open a pull request instead of committing to `main`.
-        tag: tag of the published revision, such as `v1.0.0`; must not point to another revision.
-        message: title of the commit; default: name and version of the release.
-        dry_run: stop after the plan.
-        check: returns the problems of a release; default: `mmrel check` without its warnings.
-        show: called with the plan before anything changes.
-        policy: time-out and retries.
+    `private` makes a new repository private, and is an error if a public one exists. `create_pr`
+    opens a pull request instead of committing to `main`. `tag` names the published revision, and
+    must not point to another one. `message` is the title of the commit; None: name and version of
+    the release. `dry_run` stops after the plan. `check` returns the problems of a release. `show`
+    is called with the plan before anything changes.
 
     Raises:
         InputError: the release or an option is invalid; nothing was changed.
