@@ -19,8 +19,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import mmrel
-from benchmarks.measuring import ROOT, ResourceUsage, make_markdown, make_parser, run_measured
+from benchmarks.measuring import ROOT, ResourceUsage, make_parser, run_measured
 from benchmarks.standin import list_images
+from mmrel_kit.files import format_markdown
 
 MEASURED = """
 import sys, time
@@ -102,25 +103,24 @@ def measure_repeated(table: pq.ParquetFile) -> int:
 
 def print_steps(floor: dict[str, float], steps: dict[str, ResourceUsage], workers: int) -> None:
     """Print time and memory of each step, and compare the build with sha256sum and tar."""
-    rows = [[name, f"{seconds:.1f}", "", ""] for name, seconds in floor.items()]
+    rows = [["step", "seconds", "peak MiB", "of a worker"]]
+    rows += [[name, f"{seconds:.1f}", "", ""] for name, seconds in floor.items()]
     for name, step in steps.items():
         peaks = f"{step.peak:.0f}", f"{step.peak_of_children:.0f}"
         rows.append([name, f"{step.seconds:.1f}", *peaks])
-    heads = ("step", "seconds", "peak MiB", "of a worker")
-    print(make_markdown(heads, rows, are_numbers=True))
+    print(format_markdown(rows, "lrrr"))
     ratio = steps["build"].seconds / sum(floor.values())
     print(f"\nbuild / (sha256sum + tar): {ratio:.2f} with {workers} workers\n")
 
 
 def print_layouts(layouts: Layouts) -> None:
     """Print the bytes of each layout."""
-    rows = []
+    rows = [["layout", "bytes", "per question", "of the repeated"]]
     for name, size in layouts.sizes.items():
         per_question = f"{size / layouts.questions:,.0f}"
         share = f"{size / layouts.sizes[REPEATED]:.3f}"
         rows.append([name, f"{size:,}", per_question, share])
-    heads = ("layout", "bytes", "per question", "of the repeated")
-    print(make_markdown(heads, rows, are_numbers=True))
+    print(format_markdown(rows, "lrrr"))
 
 
 def main() -> None:

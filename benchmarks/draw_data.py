@@ -10,8 +10,9 @@ from __future__ import annotations
 import io
 import json
 import random
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from PIL import Image
 
@@ -19,9 +20,6 @@ from mmrel_kit.build.job import Job, build_release
 from mmrel_kit.pictures.sources import PictureFolder
 from mmrel_kit.questions.records import Triplet, make_question
 from mmrel_kit.semidc.items import Proposal
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
 
 PICTURES = 600
 # 600 pictures fill 9 archives, enough for any number of workers that is measured.
@@ -82,21 +80,12 @@ def ask(
     task: str = "discriminative",
 ) -> dict[str, Any]:
     """Return a question in the layout of the source's annotation files, without its picture."""
-    text = make_question(domain, category, triplet, task)
-    return {
-        "question_id": f"{draw.getrandbits(75):015x}",
-        "text": f"{text} {INSTRUCTION}",
-        "label": label,
-    }
+    text = f"{make_question(domain, category, triplet, task)} {INSTRUCTION}"
+    return {"question_id": f"{draw.getrandbits(75):015x}", "text": text, "label": label}
 
 
 def draw_sources(folder: Path, counts: dict[str, int]) -> None:
-    """Draw pictures with three questions each, in the layout of the source.
-
-    Args:
-        folder: folder for `json/test.jsonl` and the pictures.
-        counts: number of pictures by domain.
-    """
+    """Draw pictures, `counts` by domain, with three questions each, in the source's layout."""
     draw = random.Random(0)
     lines = []
     for domain, count in counts.items():
@@ -108,12 +97,10 @@ def draw_sources(folder: Path, counts: dict[str, int]) -> None:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(draw_picture(draw))
             true, false = (Triplet(*words) for words in TRIPLETS[category])
-            questions = (
-                ask(draw, domain, category, true, "yes"),
-                ask(draw, domain, category, false, "no"),
-                ask(draw, domain, category, true, true.relation, "generative"),
-            )
-            for question in questions:
+            yes = ask(draw, domain, category, true, "yes")
+            no = ask(draw, domain, category, false, "no")
+            opened = ask(draw, domain, category, true, true.relation, "generative")
+            for question in (yes, no, opened):
                 lines.append(json.dumps({**question, "image": path, "split": "test"}) + "\n")
     (folder / "json").mkdir(parents=True, exist_ok=True)
     (folder / "json" / "test.jsonl").write_text("".join(lines))
@@ -134,12 +121,7 @@ def draw_release(folder: Path, counts: dict[str, int], shard_bytes: int = SHARD_
 
 
 def draw_items(items: int, pictures: int) -> Iterator[Proposal]:
-    """Draw action triplets, grouped by picture.
-
-    Args:
-        items: number of triplets.
-        pictures: number of pictures; each gets the same number of triplets, or one less.
-    """
+    """Draw action triplets, grouped by picture; each picture gets the same number, or one less."""
     draw = random.Random(20261126)
     most = -(-items // pictures)
     for number in range(items):

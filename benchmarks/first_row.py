@@ -54,9 +54,7 @@ PROGRAMS = {
 def measure_first_row(data: Path, runs: int) -> list[dict[str, Any]]:
     """Return requests, bytes sent and seconds until the first row, the medians of each reader.
 
-    Args:
-        data: folder with `release` and, for the peer, `plain`.
-        runs: number of runs of each reader.
+    `data` holds the folder `release` and, for the peer, `plain`.
     """
     has_peer = (data / "plain").exists()
     names = [name for name in PROGRAMS if has_peer or name.startswith("ours")]

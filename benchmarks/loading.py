@@ -14,26 +14,22 @@ of the machine affects all alike. If a goal is missed, the page lists the slowes
 
 from __future__ import annotations
 
+import argparse
 import itertools
 import json
 import os
 import platform
 import statistics
 import sys
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from benchmarks.draw_data import PICTURES, SHARD_BYTES, draw_release
 from benchmarks.first_row import measure_first_row
-from benchmarks.loading_page import LOADERS, draw_plot, make_page
+from benchmarks.loading_page import LOADERS, Rates, Report, draw_plot, make_page
 from benchmarks.measuring import compare_runs, make_parser, measure_in_turns, run_python
-
-if TYPE_CHECKING:
-    import argparse
-    from collections.abc import Mapping, Sequence
-
-    from benchmarks.loading_page import Rates, Report
 
 HERE = Path(__file__).resolve().parent
 VERSIONS = """
@@ -50,14 +46,10 @@ DECODED_ROWS = 900  # rows of an epoch: those of 300 pictures, enough for a seco
 GROWTH = (1, 4, 16)  # times as many rows
 PNG_PICTURES = PICTURES // 10
 RAW = ("ours raw", "ours raw, jsonschema alone", "ours parquet raw")
-RAW_PEERS = ("parquet raw", "datasets webdataset raw", "webdataset raw", "mosaicml raw")
+PEERS = ("parquet", "datasets webdataset", "webdataset", "mosaicml")
+RAW_PEERS = tuple(f"{peer} raw" for peer in PEERS)
 DECODED = ("ours once", "ours once reduced", "ours parquet once", "ours each")
-DECODED_PEERS = (
-    "parquet decoded",
-    "datasets webdataset decoded",
-    "webdataset decoded",
-    "mosaicml decoded",
-)
+DECODED_PEERS = tuple(f"{peer} decoded" for peer in PEERS)
 WDS_RAW = "webdataset on our archives raw"
 WDS_DECODED = "webdataset on our archives decoded"
 # The order within a run. Readers that are compared are neighbours, since a machine's speed drifts.
@@ -121,11 +113,7 @@ def measure(
 ) -> Rates:
     """Measure rows per second of real time and of CPU time.
 
-    Args:
-        names: reader -> the Python that runs it.
-        folder: folder of the data.
-        runs: number of runs of each reader.
-        options: reader -> its command-line options.
+    `names` gives the Python that runs each reader, `options` its command-line options.
     """
 
     def read(name: str) -> dict[str, Any]:

@@ -4,13 +4,11 @@
 from __future__ import annotations
 
 import statistics
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
-from benchmarks.measuring import make_markdown
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
+from mmrel_kit.files import format_markdown
 
 Report = dict[str, Any]
 Rates = dict[str, dict[str, list[float]]]  # reader -> clock -> rows per second
@@ -58,7 +56,7 @@ def make_page(report: Report) -> str:
 
 def tabulate_ratios(ratios: Sequence[dict[str, Any]]) -> str:
     """Return the table of ratios and goals."""
-    rows = []
+    rows = [("ratio", "goal", "by the clock", "by CPU", "best peer")]
     for row in ratios:
         cells = []
         for clock in ("seconds", "cpu"):
@@ -66,18 +64,19 @@ def tabulate_ratios(ratios: Sequence[dict[str, Any]]) -> str:
             cells.append(f"{ratio['median']:.2f} ({ratio['least']:.2f} to {ratio['most']:.2f})")
         if row["ours"] in LOADERS:
             cells[1] = ""
-        rows.append((row["title"], row["goal"] or "", *cells, row["seconds"]["peer"]))
-    return make_markdown(("ratio", "goal", "by the clock", "by CPU", "best peer"), rows)
+        goal = str(row["goal"] or "")
+        rows.append((row["title"], goal, cells[0], cells[1], row["seconds"]["peer"]))
+    return format_markdown(rows, "lllll")
 
 
 def tabulate_rates(rates: Rates) -> str:
     """Return the table of questions per second, the fastest first."""
     medians = {name: statistics.median(clocks["seconds"]) for name, clocks in rates.items()}
-    rows = []
+    rows = [("reader", "questions a second", "by CPU")]
     for name in sorted(rates, key=lambda name: -medians[name]):
         by_cpu = "" if name in LOADERS else describe_spread(rates[name]["cpu"])
         rows.append((name, describe_spread(rates[name]["seconds"]), by_cpu))
-    return make_markdown(("reader", "questions a second", "by CPU"), rows)
+    return format_markdown(rows, "lll")
 
 
 def describe_spread(values: Sequence[float]) -> str:
@@ -87,29 +86,29 @@ def describe_spread(values: Sequence[float]) -> str:
 
 def tabulate_profiles(profiles: Sequence[dict[str, Any]]) -> str:
     """Return the table of the slowest functions."""
-    rows = []
+    rows = [("reader", "most of the time")]
     for row in profiles:
         slowest = [f"`{name}` {share:.0%}" for name, share in row["profile"]]
         rows.append((row["reader"], ", ".join(slowest)))
-    return make_markdown(("reader", "most of the time"), rows)
+    return format_markdown(rows, "ll")
 
 
 def tabulate_first_row(starts: Sequence[dict[str, Any]]) -> str:
     """Return the table of requests, bytes and time until the first row."""
-    rows = []
+    rows = [("reader", "requests", "MB sent", "seconds")]
     for row in starts:
         sent, seconds = f"{row['sent'] / 1e6:.2f}", f"{row['seconds']:.1f}"
         rows.append((row["reader"], f"{row['requests']:.0f}", sent, seconds))
-    return make_markdown(("reader", "requests", "MB sent", "seconds"), rows)
+    return format_markdown(rows, "llll")
 
 
 def tabulate_growth(growth: Sequence[dict[str, Any]]) -> str:
     """Return the table of time and memory by the number of rows."""
-    rows = []
+    rows = [("questions", "reader", "seconds", "peak memory")]
     for row in growth:
         seconds, peak = f"{row['seconds']:.2f}", f"{row['peak_mb']:.0f} MB"
         rows.append((f"{row['rows']:,}", row["reader"], seconds, peak))
-    return make_markdown(("questions", "reader", "seconds", "peak memory"), rows)
+    return format_markdown(rows, "llll")
 
 
 # --- The plot ---

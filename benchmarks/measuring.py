@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Shared parts of the benchmarks: clocks, memory, paired runs, tables, and the stand-in Hub.
+"""Shared parts of the benchmarks: clocks, memory, paired runs, and the stand-in Hub.
 
 Imports the standard library only, so that it works in the peers' environment too.
 """
@@ -16,12 +16,10 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 ROOT = Path(__file__).resolve().parent.parent
 Name = TypeVar("Name")
@@ -38,13 +36,7 @@ def make_parser(doc: str | None) -> argparse.ArgumentParser:
 
 
 class ResourceUsage(NamedTuple):
-    """Time and memory of a process.
-
-    Attributes:
-        seconds: seconds of real time.
-        peak: peak memory of the process, in MiB.
-        peak_of_children: peak memory of the largest process that it started, in MiB.
-    """
+    """Seconds of real time, and peak memory in MiB of a process and of its largest child."""
 
     seconds: float
     peak: float
@@ -85,24 +77,13 @@ def report_usage(start: float) -> None:
 def run_python(
     *arguments: str, python: str = sys.executable, environment: dict[str, str] | None = None
 ) -> str:
-    """Run Python in the clone, with the clone's modules; return its output.
-
-    Args:
-        arguments: arguments of Python, such as `-c CODE` or `-m MODULE`.
-        python: the executable.
-        environment: environment variables; default: those of this process.
+    """Run Python with `-c CODE` or `-m MODULE` in the clone; return its output.
 
     Raises:
         SystemExit: the process failed; the message is the end of its output.
     """
-    done = subprocess.run(
-        [python, *arguments],
-        cwd=ROOT,
-        env={**(environment or os.environ), "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    env = {**(environment or os.environ), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([python, *arguments], cwd=ROOT, env=env, capture_output=True, text=True)
     if done.returncode:
         output = done.stdout[-2000:] + done.stderr[-2000:]
         raise SystemExit(f"{' '.join(arguments)[:200]} failed:\n{output}")
@@ -154,19 +135,6 @@ def compare_runs(ours: Sequence[float], theirs: Sequence[float]) -> Ratio:
     return Ratio(statistics.median(ratios), min(ratios), max(ratios))
 
 
-# --- Tables ---
-
-
-def make_markdown(
-    heads: Sequence[str], rows: Iterable[Sequence[object]], are_numbers: bool = False
-) -> str:
-    """Format a table in Markdown; `are_numbers` aligns all columns but the first to the right."""
-    rule = ["---"] * len(heads)
-    if are_numbers:
-        rule[1:] = ["---:"] * (len(heads) - 1)
-    return "\n".join(f"| {' | '.join(map(str, cells))} |" for cells in (heads, rule, *rows))
-
-
 # --- The stand-in Hub ---
 
 
@@ -185,17 +153,9 @@ class Hub(NamedTuple):
     token: str
 
     def make_environment(self, home: Path, xet: bool = False) -> dict[str, str]:
-        """Return the environment of a client that can reach no other Hub.
-
-        Args:
-            home: folder for the client's caches.
-            xet: send large files by hf_xet.
-        """
-        environment = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith(("HF_", "HUGGING"))
-        }
+        """Return the environment of a client with caches in `home` that reaches no other Hub."""
+        names = [name for name in os.environ if not name.startswith(("HF_", "HUGGING"))]
+        environment = {name: os.environ[name] for name in names}
         environment |= {
             "HF_ENDPOINT": self.endpoint,
             "HF_TOKEN": self.token,

@@ -83,18 +83,12 @@ def _draw_pair(rng: random.Random) -> Iterator[dict[str, str | None]]:
     verb = min(int(rng.paretovariate(0.6)), len(VERBS)) - 1  # a few verbs are frequent
     relation = VERBS[verb] if category == "action" else rng.choice(RELATIONS[category])
     labels = ("yes", "no", "no") if category == "comparative" else ("yes", "no")
+    common = {"split": split, "domain": domain, "category": category, "style": style}
     for label in labels:
         named = relation
         if label == "no" and category == "action":
             named = VERBS[verb - rng.randint(1, 3)]
-        yield {
-            "answer": label,
-            "split": split,
-            "domain": domain,
-            "category": category,
-            "style": style,
-            "relation": named,
-        }
+        yield {**common, "answer": label, "relation": named}
 
 
 def list_members(questions: Sequence[Question]) -> Members:
@@ -139,14 +133,10 @@ def prepare_lmms_eval(drawn: DrawnAnswers, members: Members) -> Count:
     utils = runpy.run_path(f"{package.submodule_search_locations[0]}/tasks/pope/utils.py")
     names = ("accuracy", "precision", "recall", "f1_score", "yes_ratio")
     aggregates = [utils[f"pope_aggregate_{name}"] for name in names]
-    results = [
-        {
-            "score": float(question.label == answer),
-            "prediction": answer,
-            "ground_truth": question.label,
-        }
-        for question, answer in zip(drawn.questions, drawn.answers, strict=True)
-    ]
+    results: list[dict[str, Any]] = []
+    for question, answer in zip(drawn.questions, drawn.answers, strict=True):
+        result = {"prediction": answer, "ground_truth": question.label}
+        results.append({**result, "score": float(question.label == answer)})
     groups = {key: [results[row] for row in rows] for key, rows in members.items()}
 
     def count() -> dict[Any, Any]:

@@ -17,14 +17,12 @@ import json
 import os
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from benchmarks.measuring import make_parser, measure_in_turns, run_measured, start_hub
 from mmrel_kit.files import INDEX, describe_file, format_table
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 MAX_PEAK = 400  # MiB
 MIN_SHARE = 0.75  # of the bare loop's speed

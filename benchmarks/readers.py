@@ -23,13 +23,11 @@ import pstats
 import sys
 import time
 import types
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from benchmarks.measuring import make_parser, read_peak
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
@@ -264,10 +262,7 @@ def list_slowest(profile: cProfile.Profile) -> list[tuple[str, float]]:
 def read_epoch(rows: Any, limit: int | None, is_profiled: bool) -> dict[str, Any]:
     """Read the rows of a reader, and return the time they took after the first one.
 
-    Args:
-        rows: the rows.
-        limit: maximum number of rows; None reads all.
-        is_profiled: also return the slowest functions.
+    A `limit` of None reads all rows. A profile lists the slowest functions.
     """
     iterator = iter(rows)
     next(iterator)  # imports, and other work that is done once

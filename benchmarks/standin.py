@@ -14,13 +14,14 @@ import io
 import json
 import random
 import zipfile
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from functools import cache
 from itertools import chain, product
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
+from typing import Any, NamedTuple, TextIO
 
 from PIL import Image
 
@@ -29,9 +30,6 @@ from benchmarks.draw_data import ask
 from benchmarks.measuring import make_parser
 from mmrel_kit.questions.published import read_published
 from mmrel_kit.questions.records import Triplet
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
 
 # Corrections to the paper's rounded numbers of yes/no and open questions, so that its sums hold.
 ROUNDED = {("dalle", "spatial"): (10, 0), ("dalle", "action"): (0, -20)}
@@ -71,11 +69,7 @@ class PictureToDraw(NamedTuple):
 def make_standin(folder: Path, copies: int = 1, small: bool = False, workers: int = 2) -> list[str]:
     """Make the stand-in in a folder.
 
-    Args:
-        folder: folder for json/, images.zip, images2.zip, data.zip and Dall-E_generated/.
-        copies: factor of the number of questions and pictures.
-        small: draw pictures of about 1 kB.
-        workers: number of processes.
+    `copies` multiplies the numbers of questions and pictures; `small` pictures have about 1 kB.
 
     Returns:
         The arguments of `mmrel build --images`.

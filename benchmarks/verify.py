@@ -18,9 +18,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from PIL import Image
 from selenium import webdriver
@@ -31,9 +32,6 @@ from selenium.webdriver.support.ui import WebDriverWait
 from benchmarks.draw_data import draw_items
 from benchmarks.measuring import ROOT, make_parser
 from mmrel_kit.semidc.items import write_proposals
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 LIMIT = 50  # ms, for the median
 PAUSE = 0.3  # seconds; the page ignores keys for less than this after it shows an item

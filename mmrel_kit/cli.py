@@ -14,14 +14,12 @@ import os
 import signal
 import sys
 import threading
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections.abc import Collection, Sequence
+from typing import Any, NoReturn
 
 from mmrel_kit.commands.options import RESTARTS, Verbs
 from mmrel_kit.extras import explain_import
 from mmrel_kit.files import InputError, escape_unprintable
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
 
 ABOUT = "Load, score, build and publish MMRel, a benchmark of relations between objects in images."
 INTERRUPTED = 130  # exit status after Ctrl-C, as in shells
@@ -185,17 +183,9 @@ def make_parser(
 
 
 def main(
-    argv: Sequence[str] | None = None,
-    verbs: Collection[str] | None = None,
-    prog: str = "mmrel",
+    argv: Sequence[str] | None = None, verbs: Collection[str] | None = None, prog: str = "mmrel"
 ) -> int:
-    """Run a verb and return the exit status.
-
-    Args:
-        argv: the arguments; default: those of the process.
-        verbs: the verbs to offer; default: all.
-        prog: the start of messages.
-    """
+    """Run a verb and return the exit status; offer only those in `verbs`, unless it is None."""
     import mmrel
     import relation_accuracy
 

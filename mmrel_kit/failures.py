@@ -50,12 +50,7 @@ def find_status(failure: BaseException) -> int | None:
 
 
 def describe(failure: BaseException, timeout: float | None = None) -> str:
-    """Describe a failure in a few words on one line.
-
-    Args:
-        failure: one of `FAILURES`.
-        timeout: the request's time-out in seconds, if known.
-    """
+    """Describe one of `FAILURES` in a few words on one line; `timeout` is in seconds, if known."""
     if isinstance(failure, RuntimeError) and failure.__cause__:
         return f"{_line(str(failure))}: {describe(failure.__cause__, timeout)}"
     if isinstance(failure, HfHubHTTPError):

@@ -105,6 +105,19 @@ def make_json(value: object) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
+def encode_json(value: object, where: str | Path) -> bytes:
+    """Return a value as one line of JSON in UTF-8.
+
+    Raises:
+        InputError: a text has half of a surrogate pair, which UTF-8 cannot encode.
+    """
+    try:
+        return make_json(value).encode()
+    except UnicodeEncodeError as error:
+        got = ascii(error.object)[:200]
+        raise InputError(f"{where}: expected text that UTF-8 can hold, got {got}") from None
+
+
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
@@ -114,7 +127,6 @@ class JsonRules(NamedTuple):
 
     Attributes:
         longest: maximum length of a value, in characters.
-        decoder: parses a value.
         is_lines_only: require one value per line: no array, no empty line, no byte order mark.
         may_be_empty: accept a file without any value.
     """
@@ -382,9 +394,8 @@ def write_atomically(path: Path) -> Iterator[Path]:
 def fill_folder(folder: Path, is_shared: bool = False) -> Iterator[Path]:
     """Yield a temporary folder to fill; move it to `folder` if the block succeeds.
 
-    Args:
-        folder: the target; it must not exist, or be an empty folder.
-        is_shared: other processes write the same content; the first folder is kept.
+    The target must not exist, or be an empty folder. With `is_shared`, other processes write the
+    same content, and the first folder is kept.
 
     Raises:
         OSError: `folder` has content, and is not shared.
@@ -418,19 +429,12 @@ def write_json_lines(path: Path, values: Iterable[Any]) -> int:
     """Write values as JSON lines with `write_atomically`; return their number.
 
     Raises:
-        InputError: a text has half of a surrogate pair, which UTF-8 cannot encode.
+        InputError: see `encode_json`.
     """
     count = 0
-    with (
-        write_atomically(path) as temporary,
-        open(temporary, "w", encoding="utf-8", newline="\n") as file,
-    ):
+    with write_atomically(path) as temporary, open(temporary, "wb") as file:
         for value in values:
-            try:
-                file.write(make_json(value) + "\n")
-            except UnicodeEncodeError as error:
-                got = ascii(error.object)[:200]
-                raise InputError(f"{path}: expected text that UTF-8 can hold, got {got}") from None
+            file.write(encode_json(value, path) + b"\n")
             count += 1
     return count
 
@@ -471,9 +475,7 @@ def format_table(rows: Sequence[Sequence[str]], left: int = 1) -> str:
 def format_markdown(rows: Sequence[Sequence[str]], sides: str) -> str:
     """Format a table in Markdown; the first row is its head.
 
-    Args:
-        rows: the cells.
-        sides: a letter for each column, "l" to align it to the left, "r" to the right.
+    `sides` has a letter for each column: "l" aligns it to the left, "r" to the right.
     """
     head, *others = rows
     rule = ["---:" if side == "r" else "---" for side in sides]

@@ -4,20 +4,16 @@
 from __future__ import annotations
 
 import re
+import sqlite3
+from collections.abc import Iterator
 from itertools import combinations
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+import mmrel
 from mmrel_kit.audit.queries import COUNT_ANSWERS, SELECT_NAMES, SELECT_SPLITS
 from mmrel_kit.scoring.compare import LEARN_FROM, score_baselines
 from mmrel_kit.scoring.release import load_release
-from relation_accuracy import make_figures
-
-if TYPE_CHECKING:
-    import sqlite3
-    from collections.abc import Iterator
-
-    import mmrel
-    from relation_accuracy import Question
+from relation_accuracy import Question, make_figures
 
 MAX_IMBALANCE = 0.05  # by which a share of yes, or a blind baseline, may differ from one half
 MIN_QUESTIONS = 20  # of a cell, below which its balance is chance
@@ -30,7 +26,6 @@ class AuditInput(NamedTuple):
     """What is audited.
 
     Attributes:
-        db: the database of a `QuestionTable`.
         release: the release to read further files from; None leaves out what needs them.
     """
 

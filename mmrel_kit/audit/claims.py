@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import sqlite3
 
 from mmrel_kit.audit.queries import (
     CREATE_CLAIMS,
@@ -13,9 +13,6 @@ from mmrel_kit.audit.queries import (
     SELECT_TRIPLETS,
 )
 from mmrel_kit.questions.taxonomy import judge_relation, read_taxonomy
-
-if TYPE_CHECKING:
-    import sqlite3
 
 
 def store_claims(db: sqlite3.Connection) -> None:

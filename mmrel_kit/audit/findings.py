@@ -7,30 +7,25 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import mmrel
 from mmrel_kit.audit import queries
 from mmrel_kit.audit.checks import AuditInput, list_unlearnt_baselines
 from mmrel_kit.audit.claims import store_claims
-from mmrel_kit.audit.kinds import DROPPABLE, KINDS
+from mmrel_kit.audit.kinds import DROPPABLE, KINDS, Kind
 from mmrel_kit.audit.pictures import create_tables, store_hashes
 from mmrel_kit.files import RELEASE_RULES, InputError, read_objects
 from mmrel_kit.questions.annotations import Annotation
-from mmrel_kit.questions.published import Cell, compare_with_published
+from mmrel_kit.questions.published import Cell, Comparison, compare_with_published
 from mmrel_kit.questions.records import Record
 from mmrel_kit.questions.table import QuestionTable
-
-if TYPE_CHECKING:
-    import sqlite3
-    from collections.abc import Callable, Iterator, Sequence
-
-    from mmrel_kit.audit.kinds import Kind
-    from mmrel_kit.questions.published import Comparison
 
 QUICK_REMARK = "pictures were compared by their paths alone, and blind baselines were not run"
 _RECORDS = re.compile(r"data/\w+/(\w+)\.jsonl")

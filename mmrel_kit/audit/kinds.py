@@ -73,10 +73,7 @@ KINDS = (
         queries.SIMILAR_PICTURE_ACROSS_SPLITS,
     ),
     Kind(
-        "no_partner",
-        "a yes without a no, or a no without a yes",
-        queries.NO_PARTNER,
-        can_drop=True,
+        "no_partner", "a yes without a no, or a no without a yes", queries.NO_PARTNER, can_drop=True
     ),
     Kind(
         "group_without_yes",

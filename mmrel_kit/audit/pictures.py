@@ -8,18 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-from typing import TYPE_CHECKING, Any
+import sqlite3
+from collections.abc import Callable, Iterator
+from typing import Any
 
+import mmrel
 from mmrel_kit.audit import queries
 from mmrel_kit.extras import explain_import
 from mmrel_kit.pictures.archives import read_archives
 from mmrel_kit.pictures.validate import check_picture
-
-if TYPE_CHECKING:
-    import sqlite3
-    from collections.abc import Callable, Iterator
-
-    import mmrel
 
 # Of 64 bits; ImageHash's phash of a picture saved anew as JPEG, or scaled, differs in 0 to 4.
 MAX_DISTANCE = 4

@@ -5,13 +5,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from typing import TYPE_CHECKING
 
+from mmrel_kit.audit.findings import Audit
 from mmrel_kit.audit.kinds import KINDS
 from mmrel_kit.files import escape_markdown, format_markdown, format_table
-
-if TYPE_CHECKING:
-    from mmrel_kit.audit.findings import Audit
 
 MEANINGS = {kind.name: kind.meaning for kind in KINDS}
 CARD_EXAMPLES = 2  # of a kind of finding

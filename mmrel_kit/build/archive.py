@@ -5,12 +5,9 @@ from __future__ import annotations
 
 import io
 import tarfile
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-    from types import TracebackType
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 
 def records_member(image_id: str) -> str:
@@ -49,22 +46,11 @@ class ArchiveWriter:
     def __enter__(self) -> ArchiveWriter:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._archive.__exit__(kind, error, trace)
+    def __exit__(self, *error: Any) -> None:
+        self._archive.__exit__(*error)
 
     def add(self, image_id: str, records: Sequence[str], data: bytes) -> None:
-        """Add a picture.
-
-        Args:
-            image_id: path of the picture.
-            records: the records about it, each as JSON.
-            data: bytes of the picture.
-        """
+        """Add a picture with the records about it, each as JSON."""
         array = f"[{', '.join(records)}]\n"
         self._add_member(records_member(image_id), array.encode())
         self._add_member(image_id, data)

@@ -6,14 +6,16 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import mmrel
 from mmrel_kit.audit.findings import audit_release
 from mmrel_kit.audit.render import render_blocks
 from mmrel_kit.build.hub_eval import write_hub_eval
-from mmrel_kit.build.shards import list_versions
+from mmrel_kit.build.plan import BuildPlan
+from mmrel_kit.build.shards import ShardManifest, WorkFolder, list_versions
 from mmrel_kit.card import croissant
 from mmrel_kit.card.hub_eval import find_splits
 from mmrel_kit.card.readme import (
@@ -27,7 +29,7 @@ from mmrel_kit.card.readme import (
     read_card,
     render_card,
 )
-from mmrel_kit.card.stats import merge_stats
+from mmrel_kit.card.stats import SplitStats, merge_stats
 from mmrel_kit.files import (
     INDEX,
     PROJECT,
@@ -39,14 +41,7 @@ from mmrel_kit.files import (
     write_json_lines,
 )
 from mmrel_kit.pictures.archives import read_archives
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from mmrel_kit.build.plan import BuildPlan
-    from mmrel_kit.build.shards import ShardManifest, WorkFolder
-    from mmrel_kit.card.stats import SplitStats
-    from mmrel_kit.questions.table import PairCounts
+from mmrel_kit.questions.table import PairCounts
 
 CARD = "README.md"
 MISSING = "missing.jsonl"
@@ -56,7 +51,6 @@ class BuildSummary(NamedTuple):
     """The contents of a finished release, for the report of the build.
 
     Attributes:
-        stats: of each split.
         pairs: counts of yes/no questions with a partner, by split and category.
         left_out: a sentence on the questions that were left out, or None.
         assumed: number of questions that became `test` because neither their records nor the file

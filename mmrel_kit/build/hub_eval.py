@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import base64
 import io
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,10 +18,6 @@ from mmrel_kit.build.tables import GROUP_ROWS
 from mmrel_kit.card.hub_eval import CONFIG, MAX_SIDE, METADATA, SPLITS, find_splits, make_eval
 from mmrel_kit.pictures.validate import check_picture
 from mmrel_kit.questions.records import make_prompt
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-    from pathlib import Path
 
 QUALITY = 90  # of JPEG
 
@@ -57,9 +55,7 @@ def read_texts(root: Path) -> Iterator[tuple[str, str, str | None]]:
 def make_data_uri(data: bytes, where: str) -> str:
     """Return a picture as a data URI; scale a large one down, as JPEG.
 
-    Args:
-        data: bytes of the picture.
-        where: name of the picture, for errors.
+    `where` names the picture in errors.
 
     Raises:
         InputError: the picture is damaged.

@@ -13,36 +13,23 @@ import json
 import os
 import shutil
 from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import mmrel
 from mmrel_kit.audit.findings import drop_questions
 from mmrel_kit.build.finish import MISSING, BuildSummary, check_out, join_shards
-from mmrel_kit.build.plan import SHARD_BYTES, BuildPlan
+from mmrel_kit.build.plan import SHARD_BYTES, BuildPlan, Shard
 from mmrel_kit.build.shards import ShardManifest, WorkFolder, read_manifest
 from mmrel_kit.build.workers import write_shards
-from mmrel_kit.files import MAX_LISTED_PROBLEMS, InputError, write_atomically
+from mmrel_kit.files import MAX_LISTED_PROBLEMS, InputError, Share, write_atomically
+from mmrel_kit.pictures.sources import Pictures
 from mmrel_kit.questions.annotations import find_annotation_files, read_annotations
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-
-    from mmrel_kit.build.plan import Shard
-    from mmrel_kit.files import Share
-    from mmrel_kit.pictures.sources import Pictures
-
-    Progress = Callable[[Iterable[ShardManifest], int], Iterable[ShardManifest]]
-
-
-def _show_nothing(text: str) -> None:
-    pass
-
-
-def _show_no_progress(manifests: Iterable[ShardManifest], total: int) -> Iterable[ShardManifest]:
-    return manifests
+Progress = Callable[[Iterable[ShardManifest], int], Iterable[ShardManifest]]
 
 
 @dataclass(frozen=True)
@@ -73,7 +60,7 @@ class Job:
     allow_missing: bool = False
     drop: Sequence[str] = ()
     hub_eval: bool = False
-    show_step: Callable[[str], None] = _show_nothing
+    show_step: Callable[[str], object] = lambda text: None
 
     @property
     def work(self) -> WorkFolder:
@@ -92,9 +79,7 @@ class Job:
 
 
 def build_release(
-    job: Job,
-    workers: int = 1,
-    progress: Progress = _show_no_progress,
+    job: Job, workers: int = 1, progress: Progress = lambda manifests, total: manifests
 ) -> BuildSummary:
     """Build a release from annotation files and pictures.
 

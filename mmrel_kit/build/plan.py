@@ -10,22 +10,19 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import sqlite3
+from collections.abc import Iterable, Iterator
 from itertools import groupby
-from typing import TYPE_CHECKING, NamedTuple
+from pathlib import Path
+from typing import NamedTuple
 
 import mmrel
 from mmrel_kit.build.archive import describe_key_clash, make_sample_key
 from mmrel_kit.files import MAX_LISTED_PROBLEMS, InputError, Problem, raise_problems
 from mmrel_kit.pictures.index import Location
+from mmrel_kit.pictures.sources import Pictures
+from mmrel_kit.questions.records import Record
 from mmrel_kit.questions.table import FIELDS, QuestionTable, make_order, read_record
-
-if TYPE_CHECKING:
-    import sqlite3
-    from collections.abc import Iterable, Iterator
-    from pathlib import Path
-
-    from mmrel_kit.pictures.sources import Pictures
-    from mmrel_kit.questions.records import Record
 
 # Limits of a shard.
 SHARD_BYTES = 256 << 20  # of pictures in an archive
@@ -133,9 +130,7 @@ class PlannedPicture(NamedTuple):
 class BuildPlan(QuestionTable):
     """The questions of a release, with their pictures and shards.
 
-    Args:
-        path: the SQLite file.
-        resume: open the existing file read-only, instead of a new one.
+    `resume` opens the existing SQLite file read-only, instead of a new one.
     """
 
     def __init__(self, path: Path, resume: bool = False) -> None:

@@ -5,13 +5,16 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import PIL
 import pyarrow
 
 import mmrel
 from mmrel_kit.build.archive import ArchiveWriter
+from mmrel_kit.build.plan import BuildPlan, PlannedPicture, Shard
 from mmrel_kit.build.tables import TableWriter
 from mmrel_kit.card.stats import SplitStats, count_picture, list_categories, make_stats
 from mmrel_kit.files import (
@@ -25,24 +28,16 @@ from mmrel_kit.files import (
     write_bytes,
 )
 from mmrel_kit.pictures.archives import Sample
+from mmrel_kit.pictures.sources import Pictures
 from mmrel_kit.pictures.validate import decode_picture
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from mmrel_kit.build.plan import BuildPlan, PlannedPicture, Shard
-    from mmrel_kit.pictures.sources import Pictures
 
 
 class ShardManifest(NamedTuple):
     """The contents of a finished shard.
 
     Attributes:
-        name: of the shard.
         fingerprint: hash of its input, and the versions of what wrote it.
         size: bytes of its pictures.
-        stats: statistics of its questions and pictures.
         files: sha256 and size of its files, by path in the release.
     """
 
@@ -54,11 +49,7 @@ class ShardManifest(NamedTuple):
 
 
 class WorkFolder(NamedTuple):
-    """The folder `<out>.partial`, in which a release is built.
-
-    Attributes:
-        out: folder of the finished release.
-    """
+    """The folder `<out>.partial`, in which the release at `out` is built."""
 
     out: Path
 
@@ -143,11 +134,7 @@ def read_manifest(plan: BuildPlan, shard: Shard, work: WorkFolder) -> ShardManif
 
 def list_versions() -> dict[str, str]:
     """Return the versions of the software that writes a release."""
-    return {
-        "mmrel": mmrel.__version__,
-        "pillow": PIL.__version__,
-        "pyarrow": pyarrow.__version__,
-    }
+    return {"mmrel": mmrel.__version__, "pillow": PIL.__version__, "pyarrow": pyarrow.__version__}
 
 
 def _write_files(
@@ -192,12 +179,7 @@ def _read_samples(plan: BuildPlan, shard: Shard, pictures: Pictures) -> Iterator
 
 
 def _read_sample(planned: PlannedPicture, pictures: Pictures) -> Sample | Problem:
-    """Read a picture and decode it once to check it.
-
-    Raises:
-        InputError: it cannot be read.
-        OSError: it cannot be read.
-    """
+    """Read a picture and decode it once to check it."""
     where = _describe_picture(planned)
     expected = planned.location.size
     data = pictures.read(planned.location)

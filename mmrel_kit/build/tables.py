@@ -4,20 +4,16 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 import mmrel
 from mmrel_kit.card.stats import describe_features
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
-    from mmrel_kit.pictures.archives import Sample
-    from mmrel_kit.questions.records import Record
+from mmrel_kit.pictures.archives import Sample
+from mmrel_kit.questions.records import Record
 
 # The Hub's viewer fetches a hundred rows at a time, in whole row groups of at most 300,000,000
 # stored bytes. Readers based on Arrow fail on a row group whose pictures take 2 GiB with one copy

@@ -6,22 +6,16 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import closing, contextmanager
 from multiprocessing import active_children, get_context, parent_process
-from typing import TYPE_CHECKING
+from pathlib import Path
 
-from mmrel_kit.build.plan import BuildPlan
-from mmrel_kit.build.shards import write_shard
+from mmrel_kit.build.plan import BuildPlan, Shard
+from mmrel_kit.build.shards import ShardManifest, WorkFolder, write_shard
 from mmrel_kit.files import InputError, Problem, make_problem, raise_problems
-
-if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Sequence
-    from pathlib import Path
-
-    from mmrel_kit.build.plan import Shard
-    from mmrel_kit.build.shards import ShardManifest, WorkFolder
-    from mmrel_kit.pictures.sources import Pictures
+from mmrel_kit.pictures.sources import Pictures
 
 
 def write_shards(
@@ -51,11 +45,9 @@ def _write_here(
 ) -> Generator[ShardManifest | Problem, None, None]:
     for shard in shards:
         try:
-            manifest = write_shard(plan, shard, pictures, work)
+            yield write_shard(plan, shard, pictures, work)
         except InputError as error:
             yield make_problem(error)
-        else:
-            yield manifest
 
 
 def _write_in_workers(
@@ -70,11 +62,9 @@ def _write_in_workers(
                 futures = [pool.submit(_write_in_worker, shard) for shard in shards]
             for future in as_completed(futures):
                 try:
-                    manifest = future.result()
+                    yield future.result()
                 except InputError as error:
                     yield make_problem(error)
-                else:
-                    yield manifest
         except (KeyboardInterrupt, GeneratorExit):
             # Do not wait for shards that nobody will use; half-written files are ignored.
             for worker in set(active_children()) - set(others):

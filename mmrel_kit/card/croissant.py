@@ -10,14 +10,11 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 import mmrel
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from mmrel_kit.card.stats import SplitStats
+from mmrel_kit.card.stats import SplitStats
 
 NAME = "croissant.json"
 CC_BY = "https://creativecommons.org/licenses/by/4.0/"
@@ -85,13 +82,7 @@ CONTEXT: dict[str, Any] = {
 def make_croissant(
     stats: list[SplitStats], files: Mapping[str, Mapping[str, Any]], note: str | None
 ) -> str:
-    """Return the text of croissant.json.
-
-    Args:
-        stats: of all splits of the release.
-        files: sha256 and size of the files of the release, by path; only data files are described.
-        note: a sentence about the release.
-    """
+    """Return the text of croissant.json; of `files`, only data files are described."""
     domains = sorted({item.domain for item in stats})
     splits = sorted({item.split for item in stats}, key=mmrel.SPLITS.index)
     configs = [config for config in mmrel.CONFIGS if config in ("all", *domains)]

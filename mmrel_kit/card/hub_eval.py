@@ -10,13 +10,11 @@ scorer is a pattern that reads answers which begin with yes or no. The reference
 from __future__ import annotations
 
 import textwrap
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
 
 import mmrel
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-    from pathlib import Path
 
 CONFIG = "hub_eval"
 SPLITS = ("test", "adversarial")

@@ -11,19 +11,15 @@ from __future__ import annotations
 import io
 import json
 import re
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import mmrel
 from mmrel_kit.card.hub_eval import describe_evaluation, make_config
 from mmrel_kit.card.published import make_published_blocks
-from mmrel_kit.card.stats import describe_features, merge_stats
+from mmrel_kit.card.stats import SplitStats, describe_features, merge_stats
 from mmrel_kit.files import PROJECT, InputError, escape_markdown, format_markdown
 from mmrel_kit.pictures.validate import check_picture
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from mmrel_kit.card.stats import SplitStats
 
 TEMPLATE = PROJECT / "README.md"
 _FRONT_MATTER = re.compile(r"\A---\n(.*?)---\n", re.DOTALL)
@@ -106,9 +102,7 @@ def make_dataset_infos(stats: list[SplitStats]) -> str:
 def make_front_matter(stats: list[SplitStats], hub_eval: Sequence[str] = ()) -> dict[str, Any]:
     """Return the YAML at the top of the card, which the Hub shows and `load_dataset` obeys.
 
-    Args:
-        stats: of all splits of the release.
-        hub_eval: splits of the config for the Hub's own evaluation; empty without one.
+    `hub_eval` has the splits of the config for the Hub's own evaluation; it is empty without one.
     """
     infos = make_config_infos(stats)
     configs = [_describe_files(config, list(info["splits"])) for config, info in infos.items()]
@@ -184,11 +178,7 @@ def make_row(record: dict[str, Any]) -> str:
 
 
 def make_example_picture(data: bytes, where: str) -> bytes:
-    """Return a picture as a small JPEG.
-
-    Args:
-        data: bytes of the picture.
-        where: name of the picture, for errors.
+    """Return a picture as a small JPEG; `where` names it in errors.
 
     Raises:
         InputError: the picture is damaged.
@@ -250,12 +240,9 @@ def read_card(card: str) -> CardContent:
 
 
 def render_card(template: str, content: CardContent, keep_project: bool = False) -> str:
-    """Return a card with new YAML and new generated blocks.
+    """Return a template, or a card made from it, with new YAML and new generated blocks.
 
-    Args:
-        template: the template, or a card made from it.
-        content: the new YAML and blocks.
-        keep_project: keep the parts about the source repository.
+    `keep_project` keeps the parts about the source repository.
 
     Raises:
         InputError: template and content have different blocks.

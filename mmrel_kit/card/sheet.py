@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import io
 import textwrap
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
@@ -13,10 +15,6 @@ import mmrel
 from mmrel_kit.files import write_bytes
 from mmrel_kit.pictures.archives import read_archives
 from mmrel_kit.pictures.validate import check_picture
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 # In pixels.
 SIDE = 240  # width of a tile, limit of its picture's height
@@ -43,18 +41,11 @@ class Tile(NamedTuple):
 
 
 def draw_sheet(
-    root: Path,
-    out: Path,
-    per_split: int = 2,
-    advance: Callable[[int], object] = lambda _: None,
+    root: Path, out: Path, per_split: int = 2, advance: Callable[[int], object] = lambda _: None
 ) -> None:
     """Draw pictures of every domain and split with their questions and answers into a PNG.
 
-    Args:
-        root: folder of a release.
-        out: the PNG.
-        per_split: number of pictures of each domain and split, evenly spaced.
-        advance: called with the bytes of each picture that was read.
+    The `per_split` pictures are evenly spaced; `advance` is called with the bytes of each.
 
     Raises:
         ReleaseError: there is no valid release in `root`.

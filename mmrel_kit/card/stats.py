@@ -4,24 +4,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 import mmrel
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from mmrel_kit.pictures.archives import Sample
+from mmrel_kit.pictures.archives import Sample
 
 
 class SplitStats(NamedTuple):
     """Statistics of a split of a domain, or of one of its shards.
 
     Attributes:
-        domain: of the pictures.
-        split: name of the split.
-        rows: number of questions.
-        pictures: number of pictures.
         num_bytes: bytes of all rows, each with its own copy of the picture.
         table_bytes: bytes of the Parquet files.
         counts: number of questions by category and task (`"spatial generative"`).
@@ -52,11 +45,7 @@ def merge_stats(stats: Iterable[SplitStats]) -> list[SplitStats]:
     for item in stats:
         key = item.domain, item.split
         merged[key] = merged[key].add(item) if key in merged else item
-    return sorted(merged.values(), key=_rank)
-
-
-def _rank(item: SplitStats) -> tuple[str, int]:
-    return item.domain, mmrel.SPLITS.index(item.split)
+    return sorted(merged.values(), key=lambda item: (item.domain, mmrel.SPLITS.index(item.split)))
 
 
 def count_picture(picture: Sample, counts: Counter[str]) -> None:

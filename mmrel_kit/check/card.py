@@ -4,19 +4,16 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
 
 from mmrel_kit.card import croissant
 from mmrel_kit.card.hub_eval import find_splits
 from mmrel_kit.card.readme import make_dataset_infos, make_front_matter
+from mmrel_kit.card.stats import SplitStats
 from mmrel_kit.check.layout import is_data_file
 from mmrel_kit.files import Problem
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from pathlib import Path
-
-    from mmrel_kit.card.stats import SplitStats
 
 CARD = "README.md"
 INFOS = "dataset_infos.json"
@@ -28,13 +25,7 @@ _ADULT_TAGS = {"not-for-all-audiences", "nsfw", "porn", "hentai", "inappropriate
 
 
 def check_card(root: Path, index: Mapping[str, Any], stats: list[SplitStats]) -> Iterator[Problem]:
-    """Compare the files that describe a release with the statistics of its splits.
-
-    Args:
-        root: folder of the release.
-        index: its checksums.json.
-        stats: of all splits.
-    """
+    """Compare the files that describe a release with its index and the statistics of all splits."""
     yield from _check_text(root, INFOS, make_dataset_infos(stats))
     files = {name: file for name, file in index["files"].items() if is_data_file(name)}
     text = croissant.make_croissant(stats, files, index.get("note"))

@@ -8,18 +8,15 @@ if it cannot read on.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
 
 import mmrel
 from mmrel_kit.card.stats import list_categories
+from mmrel_kit.check.records import RecordChecker
 from mmrel_kit.files import INDEX, RELEASE_RULES, Problem, Value, make_problem, scan_json
 from mmrel_kit.questions.records import check_record
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
-
-    from mmrel_kit.check.records import RecordChecker
 
 
 class PictureEntry(NamedTuple):
@@ -75,13 +72,7 @@ class FormatReader:
 
 
 def read_lines(root: Path, name: str, checker: RecordChecker) -> Iterator[ReadItem]:
-    """Read the JSON lines of a split and check each record.
-
-    Args:
-        root: folder of the release.
-        name: the file, relative to it.
-        checker: checks the records.
-    """
+    """Read the JSON lines of a split and check each record."""
     group: list[Value] = []
     for item in _read_records(root, name):
         if isinstance(item, Unreadable):
@@ -100,13 +91,7 @@ def read_lines(root: Path, name: str, checker: RecordChecker) -> Iterator[ReadIt
 def read_archives(
     root: Path, names: Sequence[str], files: Mapping[str, Mapping[str, Any]]
 ) -> Iterator[ReadItem]:
-    """Read the archives of a split.
-
-    Args:
-        root: folder of the release.
-        names: the archives, relative to it.
-        files: the entries of checksums.json, by path.
-    """
+    """Read the archives of a split; `files` has the entries of checksums.json by path."""
     for name in names:
         path = root / name
         kinds: set[str] = set()

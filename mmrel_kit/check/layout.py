@@ -4,15 +4,13 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
 
 import mmrel
 from mmrel_kit.card.readme import EXAMPLE
 from mmrel_kit.files import INDEX, PROJECT, SCHEMAS, Problem, describe_file
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
-    from pathlib import Path
 
 REQUIRED = ("README.md", "dataset_infos.json", *SCHEMAS, "loader/mmrel.py")
 _DATA_FILE = re.compile(
@@ -45,13 +43,7 @@ def is_data_file(name: str) -> bool:
 def check_layout(
     root: Path, listed: Mapping[str, Mapping[str, Any]], existing: set[str]
 ) -> Iterator[Problem]:
-    """Compare the files of a release with checksums.json and the layout.
-
-    Args:
-        root: folder of the release.
-        listed: the entries of checksums.json, by path.
-        existing: paths of the files that exist.
-    """
+    """Compare the files of a release, `existing`, with checksums.json, `listed`, and the layout."""
     for name in existing - listed.keys():
         yield Problem(name, f"{INDEX} does not list it; delete it or build the release again")
     for name in (set(REQUIRED) - listed.keys()) | (listed.keys() - existing):

@@ -3,14 +3,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import Any
 
 from mmrel_kit.files import InputError, Problem
 from mmrel_kit.questions.records import make_pair_id, parse_question
 from mmrel_kit.questions.taxonomy import find_misfit
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 EXAMPLES = 3  # questions that the warning about relations quotes
 
@@ -24,12 +22,7 @@ class RecordChecker:
         self._examples: list[str] = []
 
     def check(self, where: str, record: dict[str, Any]) -> Iterator[Problem]:
-        """Yield the problems of a record that follows the schema.
-
-        Args:
-            where: file and line of the record.
-            record: its JSON object.
-        """
+        """Yield the problems of a record that follows the schema."""
         id_ = record["question_id"]
         first = self._places.setdefault(id_, where)
         if first != where:

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import mmrel
 from mmrel_kit.card.stats import merge_stats
@@ -14,11 +16,7 @@ from mmrel_kit.check.splits import SplitChecker
 from mmrel_kit.check.viewer import ViewerStatistics, check_values
 from mmrel_kit.files import INDEX, PROJECT, SCHEMAS, InputError, Problem
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
-
-    Advance = Callable[[int], object]
+Advance = Callable[[int], object]
 
 # Files that only the source repository has.
 SOURCE_FILES = ("upload.py", "mmrel_kit/check/release.py")
@@ -26,20 +24,14 @@ SOURCE_FILES = ("upload.py", "mmrel_kit/check/release.py")
 SAMPLE = ("data", *SCHEMAS, "dataset_infos.json", INDEX)
 
 
-def _show_nothing(size: int) -> None:
-    pass
-
-
-def check_release(root: Path, advance: Advance = _show_nothing) -> list[Problem]:
+def check_release(root: Path, advance: Advance = lambda size: None) -> list[Problem]:
     """Return all problems of a release, sorted, warnings last; empty if it is valid.
 
     This checks the checksums, each record against the schema and the grammars, the three formats of
     each split row by row, every picture by decoding it once, the requirements of the Hub's viewer,
     and the card, dataset_infos.json and croissant.json against the data.
 
-    Args:
-        root: folder of the release.
-        advance: called with the bytes of each checked picture.
+    `advance` is called with the bytes of each checked picture.
 
     Raises:
         InputError: `root` is the source repository; use `check_sample` for its sample.
@@ -52,12 +44,8 @@ def check_release(root: Path, advance: Advance = _show_nothing) -> list[Problem]
     return _sort_problems(_check(root, advance))
 
 
-def check_sample(root: Path, advance: Advance = _show_nothing) -> list[Problem]:
+def check_sample(root: Path, advance: Advance = lambda size: None) -> list[Problem]:
     """Return the problems of the sample in the source repository, whose other files are ignored.
-
-    Args:
-        root: folder of the clone.
-        advance: see `check_release`.
 
     Raises:
         InputError: `root` is not the source repository.

@@ -4,25 +4,22 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import mmrel
 from mmrel_kit.build.archive import describe_key_clash, make_sample_key
 from mmrel_kit.card.stats import SplitStats, count_picture, make_stats
 from mmrel_kit.check.formats import FormatReader, PictureEntry, read_archives, read_lines
+from mmrel_kit.check.records import RecordChecker
 from mmrel_kit.check.tables import read_tables
+from mmrel_kit.check.viewer import ViewerStatistics
 from mmrel_kit.files import Problem
 from mmrel_kit.pictures.archives import Sample
 from mmrel_kit.pictures.validate import decode_picture
 from mmrel_kit.questions.records import Record
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-    from pathlib import Path
-
-    from mmrel_kit.check.records import RecordChecker
-    from mmrel_kit.check.viewer import ViewerStatistics
 
 EXIF_ORIENTATION = 0x0112
 
@@ -31,8 +28,6 @@ class SplitChecker:
     """Checks a split of a domain: its JSON lines, archives and tables, read side by side.
 
     Attributes:
-        domain: of the pictures.
-        name: of the split.
         is_complete: whether `check` has read all formats to their ends without a difference.
     """
 
@@ -57,11 +52,8 @@ class SplitChecker:
     ) -> Iterator[Problem]:
         """Read the split, one picture in memory, and yield its problems.
 
-        Args:
-            listed: the entries of checksums.json, by path.
-            records: checks the records; shared by all splits.
-            statistics: of the columns; the rows of this split are added.
-            advance: called with the bytes of each checked picture.
+        All splits share `records`; the rows of this one are added to `statistics`. `advance` is
+        called with the bytes of each checked picture.
         """
         expected = self._list_files()
         if sorted(expected) != sorted(self._files):

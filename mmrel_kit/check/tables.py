@@ -3,21 +3,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mmrel_kit.build.tables import GROUP_DECODED_BYTES, GROUP_ROWS, GROUP_STORED_BYTES, make_schema
-from mmrel_kit.check.formats import PictureEntry, Unreadable
+from mmrel_kit.check.formats import PictureEntry, ReadItem, Unreadable
 from mmrel_kit.files import Problem
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from pathlib import Path
-
-    from mmrel_kit.check.formats import ReadItem
 
 # pyarrow's ParquetFile.read() fails on a file with more bytes of pictures, one copy per row.
 FILE_DECODED_BYTES = 1 << 31
@@ -26,12 +22,7 @@ STORED_TOLERANCE = 1.05
 
 
 def read_tables(root: Path, names: Sequence[str]) -> Iterator[ReadItem]:
-    """Read the Parquet files of a split, one row group in memory.
-
-    Args:
-        root: folder of the release.
-        names: the files, relative to it.
-    """
+    """Read the Parquet files of a split, one row group in memory."""
     for name in names:
         try:
             with pq.ParquetFile(root / name) as file:
@@ -96,13 +87,10 @@ def _read_rows(name: str, file: pq.ParquetFile) -> Iterator[PictureEntry | Probl
 def _check_group(
     where: str, rows: list[dict[str, Any]], size: int, before: list[dict[str, Any]]
 ) -> Iterator[Problem]:
-    """Check one row group.
+    """Check a row group.
 
-    Args:
-        where: name of the row group.
-        rows: its rows.
-        size: bytes of their pictures, one copy per row.
-        before: the rows of the last picture before it.
+    `size` is the bytes of its pictures, one copy per row; `before` has the rows of the last picture
+    before it.
     """
     if not rows:
         return

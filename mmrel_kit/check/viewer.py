@@ -11,18 +11,15 @@ distinct values are drawn as labels, by value, and never fail (huggingface/datas
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
 
 import mmrel
 from mmrel_kit.build.hub_eval import read_texts
 from mmrel_kit.card.hub_eval import CONFIG
 from mmrel_kit.files import Problem
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from mmrel_kit.questions.records import Record
+from mmrel_kit.questions.records import Record
 
 # A text column is drawn as labels if it has at most ALWAYS_LABELS distinct values (null is one), or
 # at most MAX_LABELS that are at most MAX_LABEL_SHARE of the rows.
@@ -38,8 +35,6 @@ class HistogramFailure(NamedTuple):
 
     Attributes:
         unit: `characters` or `pixels`.
-        least: the smallest length or width.
-        most: the largest one.
     """
 
     config: str
@@ -63,7 +58,6 @@ class _Column:
 
     Attributes:
         unit: `characters` or `pixels`.
-        rows: number of rows.
         least: the smallest length; None while there is none.
         most: the largest length; None while there is none.
         values: distinct texts, at most `MAX_LABELS` + 1; empty for pictures.
@@ -164,9 +158,7 @@ class ViewerStatistics:
 def check_values(root: Path, statistics: ViewerStatistics) -> Iterator[Problem]:
     """Warn about what the viewer's statistics and preview cannot show.
 
-    Args:
-        root: folder of the release.
-        statistics: of the rows of all domains; the configs `all` and `hub_eval` are added.
+    The configs `all` and `hub_eval` are added to `statistics`, which has the rows of all domains.
     """
     statistics.add_config_all()
     for split, column, text in read_texts(root):

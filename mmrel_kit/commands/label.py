@@ -7,6 +7,7 @@ import argparse
 import os
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,14 +17,12 @@ from mmrel_kit.commands.options import Verbs, parse_path, parse_share
 from mmrel_kit.files import InputError, Share, write_json_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from mmrel_kit.endpoint import Endpoint
     from mmrel_kit.semidc.people.store import Project
 
 ABOUT = "Collect relations semi-automatically: a model proposes them, people verify them."
 # What happens after Ctrl-C if the same command is run again.
-RESUMES_ASKING = "every reply is kept; the same command resumes where this one stopped"
+RESUMES_REQUESTS = "every reply is kept; the same command resumes where this one stopped"
 RESUMES_VERIFY = "every decision is kept; the same command resumes"
 RESUMES_DEMO = "start it again, with --out in another folder"
 HOLDS_IMAGES = "folder that holds vg/, SPEC/ …"
@@ -32,20 +31,15 @@ PORT = 8008
 
 def select(args: argparse.Namespace) -> int:
     """Select pictures that a model can be asked about."""
-    from mmrel_kit.semidc.model.select import (
-        candidate_to_json,
-        read_folder,
-        read_visual_genome,
-        select,
-    )
+    from mmrel_kit.semidc.model import select as selecting
 
     if args.visual_genome:
-        candidates = read_visual_genome(args.visual_genome)
+        candidates = selecting.read_visual_genome(args.visual_genome)
     else:
-        candidates = read_folder(args.images)
+        candidates = selecting.read_folder(args.images)
     drops: Counter[str] = Counter()
-    selected = select(candidates, args.images, drops)
-    count = write_json_lines(args.out, map(candidate_to_json, selected))
+    selected = selecting.select(candidates, args.images, drops)
+    count = write_json_lines(args.out, map(selecting.candidate_to_json, selected))
     _print_output(count, "pictures", args.out, drops)
     return 0
 
@@ -116,35 +110,27 @@ def ask(args: argparse.Namespace) -> int:
 
 def audit(args: argparse.Namespace) -> int:
     """List names that version 1.0.0 damaged, and relations of another category; mend names."""
-    from mmrel_kit.semidc.people.audit import (
-        count_misfits,
-        count_names,
-        find_damage,
-        format_damage,
-        parse_renames,
-        read_raw_names,
-        rename,
-    )
+    from mmrel_kit.semidc.people import audit as auditing
     from mmrel_kit.semidc.people.store import Project
 
-    raw = read_raw_names(args.raw)
+    raw = auditing.read_raw_names(args.raw)
     project = Project(args.project)
-    uses = count_names(project)
-    renames = parse_renames(args.rename, uses)
-    damages = find_damage(uses, raw)
+    uses = auditing.count_names(project)
+    renames = auditing.parse_renames(args.rename, uses)
+    damages = auditing.find_damage(uses, raw)
     print(f"{len(damages)} of {len(uses)} names look damaged")
     names = {}
     for damage in damages:
-        print(f"  {format_damage(damage)}")
+        print(f"  {auditing.format_damage(damage)}")
         if args.mend and damage.is_certain and len(damage.originals) == 1:
             names[damage.name] = damage.originals[0]
     names |= renames
-    misfits = count_misfits(project)
+    misfits = auditing.count_misfits(project)
     print(f"{misfits.total()} relations of another category, of which no question is made")
     for reason, count in misfits.most_common():
         print(f"  {count} x {reason}")
     if names:
-        changed, refused = rename(project, names)
+        changed, refused = auditing.rename(project, names)
         print(f"{len(names)} names mended in {changed} items and corrections; export again")
         for line in refused:
             print(f"  unchanged: {line}; choose another name with --rename")
@@ -278,7 +264,7 @@ def _add_propose(steps: Verbs) -> None:
         "candidates.jsonl --category action --images pictures/ --out proposals.jsonl "
         "--base-url http://127.0.0.1:8000/v1 --model NAME --max-requests 1000"
     )
-    parser = steps.add("propose", propose, example, RESUMES_ASKING)
+    parser = steps.add("propose", propose, example, RESUMES_REQUESTS)
     add = parser.add_argument
     add("candidates", type=parse_path, metavar="CANDIDATES.jsonl", help="output of select")
     add("--category", required=True, choices=mmrel.CATEGORIES, help="category of the relations")
@@ -297,7 +283,7 @@ def _add_generate(steps: Verbs) -> None:
         "triplets.jsonl --images pictures/ --out drawn.jsonl "
         "--base-url https://images.example/v1 --model NAME"
     )
-    parser = steps.add("generate", generate, example, RESUMES_ASKING)
+    parser = steps.add("generate", generate, example, RESUMES_REQUESTS)
     add = parser.add_argument
     fields = "lines with category, subject, relation, object"
     add("triplets", type=parse_path, metavar="TRIPLETS.jsonl", help=fields)

@@ -3,19 +3,15 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import mmrel
-from mmrel_kit.commands.options import add_release
+from mmrel_kit.commands.options import Verbs, add_release
 from mmrel_kit.files import PROJECT
 from mmrel_kit.recipes import FOLDER
-
-if TYPE_CHECKING:
-    import argparse
-
-    from mmrel_kit.commands.options import Verbs
 
 # What `mmrel path NAME` prints, and what it is.
 PATHS = {

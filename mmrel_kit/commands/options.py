@@ -3,16 +3,14 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 from argparse import ArgumentParser, ArgumentTypeError
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mmrel_kit.files import Share
-
-if TYPE_CHECKING:
-    import argparse
-    from collections.abc import Callable, Collection, Sequence
 
 RESTARTS = "the same command starts again from the beginning"
 MAX_DIGITS = 9
@@ -22,9 +20,7 @@ _SHARE = re.compile(rf"([0-9]{{1,{MAX_DIGITS}}})/([0-9]{{1,{MAX_DIGITS}}})")
 class Verbs:
     """Add verbs to a parser; each runs a function, whose docstring is its help.
 
-    Args:
-        parser: the parser of the command.
-        only: the verbs to offer; the others are ignored. Default: all.
+    If `only` is not None, other verbs are ignored.
     """
 
     def __init__(self, parser: ArgumentParser, only: Collection[str] | None = None) -> None:
@@ -41,11 +37,8 @@ class Verbs:
     ) -> ArgumentParser:
         """Add a verb and return its parser.
 
-        Args:
-            name: the verb.
-            run: takes the parsed arguments and returns the exit status.
-            example: arguments for the example in the help.
-            after_interrupt: how to continue after Ctrl-C.
+        `run` returns the exit status; `example` has arguments for the help; `after_interrupt` says
+        how to continue after Ctrl-C.
         """
         about = (run.__doc__ or "").partition("\n")[0]
         verb = self._add_parser(name, about)

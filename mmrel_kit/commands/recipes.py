@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import mmrel
 from mmrel_kit import endpoint
-from mmrel_kit.commands.options import add_questions, add_release, parse_path, parse_positive
+from mmrel_kit.commands.options import Verbs, add_questions, add_release, parse_path, parse_positive
 from mmrel_kit.commands.progress import count_archive_bytes, make_bar
 from mmrel_kit.files import PROJECT, InputError
 from mmrel_kit.recipes import answer as answering
@@ -16,11 +16,6 @@ from mmrel_kit.recipes import cluster as clusters
 from mmrel_kit.recipes import export as exporting
 from mmrel_kit.recipes import finetune as tuning
 from mmrel_kit.scoring.report import Selection
-
-if TYPE_CHECKING:
-    import argparse
-
-    from mmrel_kit.commands.options import Verbs
 
 RESUMES_ANSWER = "every reply is kept; the same command resumes where this one stopped"
 RESUMES_CLUSTER = "finished shards are kept; the same command writes the others"

@@ -3,15 +3,16 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import mmrel
 from mmrel_kit.audit.findings import audit_release
 from mmrel_kit.audit.kinds import DROPPABLE
 from mmrel_kit.audit.render import render_blocks, render_json, render_text
-from mmrel_kit.build.finish import update_card
+from mmrel_kit.build.finish import BuildSummary, update_card
 from mmrel_kit.build.job import Job, build_release, build_share, finish_release
 from mmrel_kit.card.sheet import draw_sheet
 from mmrel_kit.check.release import check_release, check_sample
@@ -22,11 +23,6 @@ from mmrel_kit.hub import push as hub_push
 from mmrel_kit.hub import verify as hub_verify
 from mmrel_kit.pictures.sources import PictureSources
 from mmrel_kit.pictures.upstream import check_downloads, format_downloads
-
-if TYPE_CHECKING:
-    import argparse
-
-    from mmrel_kit.build.finish import BuildSummary
 
 # The advice after Ctrl-C for commands that resume.
 RESUMES_BUILD = "the same command resumes where this one stopped; finished shards are kept"

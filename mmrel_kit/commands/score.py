@@ -3,20 +3,18 @@
 
 from __future__ import annotations
 
+import argparse
 import errno
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import mmrel
-from mmrel_kit.commands.options import add_questions, add_release, parse_path
+from mmrel_kit.commands.options import Verbs, add_questions, add_release, parse_path
 from mmrel_kit.files import escape_unprintable
 from mmrel_kit.scoring.readers import READERS
 
 if TYPE_CHECKING:
-    import argparse
-    from pathlib import Path
-
-    from mmrel_kit.commands.options import Verbs
     from mmrel_kit.scoring.report import Scored
 
 
@@ -90,7 +88,6 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _score(args: argparse.Namespace) -> Scored:
-    """Score the files of answers as the arguments say."""
     from mmrel_kit.scoring.release import open_release
     from mmrel_kit.scoring.report import Selection, score_release
 
@@ -102,25 +99,20 @@ def _score(args: argparse.Namespace) -> Scored:
 
 def _extend_report(scored: Scored, args: argparse.Namespace) -> None:
     """Add intervals to the report, and what the arguments ask for."""
+    from mmrel_kit.scoring import report as reporting
     from mmrel_kit.scoring.compare import compare
     from mmrel_kit.scoring.intervals import all_intervals
-    from mmrel_kit.scoring.report import (
-        describe_published,
-        read_answers,
-        score_answers,
-        score_blind,
-    )
 
     result = scored.result
     result["intervals"] = all_intervals(scored.scores)
     if args.against:
-        answers = read_answers(*args.against)
-        others = score_answers(answers, scored.questions, scored.release, scored.chosen)
+        answers = reporting.read_answers(*args.against)
+        others = reporting.score_answers(answers, scored.questions, scored.release, scored.chosen)
         result["against"] = compare(scored.scores, others)
     if args.baselines or args.plot:
-        result["baselines"] = score_blind(scored)
+        result["baselines"] = reporting.score_blind(scored)
     if args.published:
-        result["published"] = describe_published()
+        result["published"] = reporting.describe_published()
 
 
 def _check_folder(path: Path | None) -> None:

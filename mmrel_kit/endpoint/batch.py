@@ -13,8 +13,10 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
 from tqdm import tqdm
 
@@ -23,18 +25,13 @@ from mmrel_kit.endpoint.replies import (
     CUT_OFF,
     Outcome,
     Reply,
+    Request,
     Store,
     Usage,
     read_body,
     replace_surrogates,
 )
 from mmrel_kit.files import InputError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-    from pathlib import Path
-
-    from mmrel_kit.endpoint.replies import Request
 
 MAX_WAIT = 600.0  # seconds; a request whose Retry-After is longer has failed
 # Seconds before the second try and before later ones, if the endpoint sends no Retry-After.

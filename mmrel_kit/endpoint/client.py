@@ -7,14 +7,11 @@ import email.utils
 import importlib
 import json
 import time
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from mmrel_kit.endpoint.replies import Outcome, read_body, replace_surrogates
+from mmrel_kit.endpoint.replies import Outcome, Request, read_body, replace_surrogates
 from mmrel_kit.files import InputError
-
-if TYPE_CHECKING:
-    from mmrel_kit.endpoint.replies import Request
 
 # A generated picture of 1024 x 1024 is 2 to 4 MB in base64; an answer is a few hundred bytes.
 MAX_REPLY_BYTES = 16 << 20

@@ -3,16 +3,14 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from mmrel_kit.endpoint.batch import Budget, Endpoint, Prices
 from mmrel_kit.files import InputError
-
-if TYPE_CHECKING:
-    import argparse
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,10 +43,7 @@ def make_endpoint(
 ) -> Endpoint:
     """Make the endpoint that the options of `add_arguments` describe.
 
-    Args:
-        args: the options, and `out`.
-        kind: see `Endpoint`.
-        defaults: parameters that options may replace or omit.
+    Options may replace or omit the parameters in `defaults`.
 
     Raises:
         InputError: an option or the store is invalid.

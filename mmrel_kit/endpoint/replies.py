@@ -16,15 +16,13 @@ import json
 import re
 import sqlite3
 import threading
+from collections.abc import Iterator
 from datetime import datetime, timezone
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from mmrel_kit.files import InputError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
 
 MAX_FAILURE_BODY = 4096  # characters of a failed reply's body that are stored
 REASONING_FIELDS = ("reasoning_content", "reasoning")  # of vLLM, SGLang and OpenRouter
@@ -108,7 +106,6 @@ class Reply:
     """The reply to a request, or the reason why there is none.
 
     Attributes:
-        request: the request.
         text: the model's answer (for `images`, a picture in base64), or None.
         failure: why there is no text, or None.
         from_store: True if the reply was read from the store and nothing was sent.
@@ -154,10 +151,7 @@ class Outcome:
         final: the reply is complete and is never requested again.
         transient: the request is worth retrying in this run.
         unreachable: no connection could be opened.
-        status: HTTP status, or None.
-        body: HTTP body, or None.
         wait: value of Retry-After in seconds, or None.
-        seconds: duration of the request.
         prompt_tokens: the endpoint's count, or None.
         completion_tokens: the endpoint's count, or None.
     """
@@ -186,8 +180,7 @@ class Outcome:
 class Store:
     """The requests of all runs with their raw replies; threads may share it.
 
-    Args:
-        path: SQLite file; created if missing.
+    The SQLite file is created if it is missing.
 
     Raises:
         InputError: the file is another database, or a store of an earlier version.
@@ -286,12 +279,7 @@ def read_reply_texts(path: Path) -> Iterator[str]:
 
 
 def read_body(kind: str, outcome: Outcome) -> None:
-    """Parse an outcome's body: set its text or failure, its token counts, and `final`.
-
-    Args:
-        kind: `chat`, or `images` for a picture in base64.
-        outcome: the outcome, with its body.
-    """
+    """Parse an outcome's body: set its text or failure, its token counts, and `final`."""
     try:
         value = json.loads(outcome.body or "")
         usage = value.get("usage")

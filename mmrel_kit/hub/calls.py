@@ -20,7 +20,12 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, NoReturn, TypeVar
 
 from huggingface_hub import HfApi
-from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
 from huggingface_hub.utils import (  # type: ignore[attr-defined]
     are_progress_bars_disabled,
     disable_progress_bars,
@@ -39,12 +44,9 @@ T = TypeVar("T")
 
 TRANSIENT_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 STORAGE_FULL_STATUS = frozenset({413, 507})
-_STORAGE_FULL_WORDS = re.compile(
-    r"quota|storage (limit|exceeded)|out of (space|storage)", re.IGNORECASE
-)
-REFUSED_STATUS = frozenset(
-    {400, 401, 403, 404, 413, 422, 507}
-)  # the call certainly changed nothing
+_STORAGE_FULL_WORDS = re.compile(r"quota|storage (limit|exceeded)|out of (space|storage)", re.I)
+# The call certainly changed nothing.
+REFUSED_STATUS = frozenset({400, 401, 403, 404, 413, 422, 507})
 CONNECT_TIMEOUT = 10.0  # seconds; a host that takes longer is taken for unreachable
 _HTTP_LOGGERS = ("huggingface_hub.utils._http", "httpx", "httpx2")
 _logger = logging.getLogger(__name__)
@@ -59,13 +61,7 @@ class ConflictError(HubError):
 
 
 class Step(NamedTuple):
-    """A kind of call, as error messages describe it.
-
-    Attributes:
-        action: what the call does.
-        permission: the permission that the token needs.
-        advice: what to do if the call fails.
-    """
+    """A kind of call, the permission that it needs, and advice if it fails, for error messages."""
 
     action: str
     permission: str
@@ -206,6 +202,14 @@ def call_with_retries(
             raise_hub_error(step, failure, repo_id, tries, policy)
         _logger.info("%s: %s; trying again in %g s", step.action, describe(failure), wait)
         time.sleep(wait)
+
+
+def find_info(api: HfApi, repo_id: str, revision: str) -> Any:
+    """Return the metadata of a revision; None if it or the repository does not exist."""
+    try:
+        return api.dataset_info(repo_id, revision=revision)
+    except (RepositoryNotFoundError, RevisionNotFoundError):
+        return None
 
 
 def list_files(api: HfApi, repo_id: str, revision: str) -> dict[str, Any]:

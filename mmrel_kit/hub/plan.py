@@ -28,8 +28,6 @@ class RemoteState:
     """A repository on the Hub at one revision.
 
     Attributes:
-        revision: id of the commit.
-        private: whether only members see the repository.
         files: metadata of each file: `size`, `blob_id`, and `lfs` for an LFS file.
         release_files: files that the published release lists; empty if none is published.
     """
@@ -45,10 +43,7 @@ class PushPlan:
     """The changes of a push, as sorted paths.
 
     Attributes:
-        added: files that the repository lacks.
-        changed: files with other content in the repository.
         removed: files of the published release that the new one lacks.
-        unchanged: files with the same content in the repository.
         to_send: bytes of all added and changed files.
         parent: the revision that the push builds on; None if the repository must be created.
     """
@@ -95,9 +90,7 @@ def read_index(
 ) -> dict[str, Any]:
     """Return the checksums.json of a release.
 
-    Args:
-        root: folder of the release.
-        check: returns the problems of the release; None skips the check.
+    `check` returns the problems of the release; None skips the check.
 
     Raises:
         InputError: there is no release, or it has problems; lists all of them.
@@ -118,12 +111,7 @@ def read_index(
 
 
 def list_release(root: Path, index: Mapping[str, Any]) -> dict[str, Checksum]:
-    """Return the checksums of all files of a release, including checksums.json.
-
-    Args:
-        root: folder of the release.
-        index: its checksums.json.
-    """
+    """Return the checksums of all files of a release, including checksums.json."""
     entries = {**index["files"], INDEX: describe_file(root / INDEX)}
     return {path: Checksum(entry["sha256"], entry["size"]) for path, entry in entries.items()}
 
@@ -146,14 +134,9 @@ def check_no_script(repo_id: str, paths: Iterable[str], where: str) -> None:
 
 
 def make_plan(root: Path, release: Mapping[str, Checksum], state: RemoteState | None) -> PushPlan:
-    """Compare a release with its repository.
+    """Compare a release with its repository, whose state is None if it does not exist.
 
     Files of the published release that the new one lacks are removed; all other files are kept.
-
-    Args:
-        root: folder of the release.
-        release: checksums of its files.
-        state: the repository; None if it does not exist.
     """
     remote_files = state.files if state else {}
     published = state.release_files if state else frozenset()

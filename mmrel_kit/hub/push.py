@@ -10,7 +10,7 @@ the repository afterwards.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from mmrel_kit.files import InputError
 from mmrel_kit.hub import calls
 from mmrel_kit.hub.calls import ConflictError, RetryPolicy
 from mmrel_kit.hub.plan import (
+    Checksum,
     PushPlan,
     check_name,
     check_no_script,
@@ -36,11 +37,9 @@ class PushResult:
     """The outcome of a push.
 
     Attributes:
-        plan: the changes.
         revision: the commit that holds the release; None after a dry run without a repository.
         url: address of the commit or the pull request.
         committed: whether this push made that commit.
-        is_dry_run: whether the push ended after the plan.
     """
 
     plan: PushPlan
@@ -77,19 +76,13 @@ def push(
     show: Callable[[PushPlan], object] = lambda plan: None,
     policy: RetryPolicy = calls.RETRY_POLICY,
 ) -> PushResult:
-    """Publish the release in `root` as the dataset `repo_id`.
+    """Publish the release in `root` as the dataset `repo_id`, which is created if it is missing.
 
-    Args:
-        root: a release, as `mmrel build` writes it.
-        repo_id: `NAMESPACE/NAME`; created if it does not exist.
-        private: create a private repository; an error if the repository exists and is public.
-        create_pr: open a pull request instead of committing to `main`.
-        tag: tag of the published revision, such as `v1.0.0`; must not point to another revision.
-        message: title of the commit; default: name and version of the release.
-        dry_run: stop after the plan.
-        check: returns the problems of a release; default: `mmrel check` without its warnings.
-        show: called with the plan before anything changes.
-        policy: time-out and retries.
+    `private` makes a new repository private, and is an error if a public one exists. `create_pr`
+    opens a pull request instead of committing to `main`. `tag` names the published revision, and
+    must not point to another one. `message` is the title of the commit; None: name and version of
+    the release. `dry_run` stops after the plan. `check` returns the problems of a release. `show`
+    is called with the plan before anything changes.
 
     Raises:
         InputError: the release or an option is invalid; nothing was changed.
@@ -103,6 +96,7 @@ def push(
     index = read_index(root, check)
     release = list_release(root, index)
     check_no_script(repo_id, release, "the release")
+    title = message or f"Publish {index.get('name')} {index.get('version')}"
     with calls.hub_session(policy.timeout):
         repository = Repository(HfApi(library_name="mmrel"), repo_id, create_pr, policy)
         if not dry_run:
@@ -110,23 +104,43 @@ def push(
         state = repository.fetch_state()
         check_repository(repo_id, state, release, private, create_pr)
         plan = make_plan(root, release, state)
-        tagged = repository.find_tag(tag) if tag and state else None
-        if tagged and (tagged != plan.parent or not plan.is_empty):
-            raise ConflictError(
-                f"tag {tag} of {repo_id} points to {tagged}, not to this release: choose another "
-                "tag"
-            )
+        is_tagged = _is_tagged(repository, tag, plan) if tag else False
         show(plan)
         if dry_run:
             url = repository.url("tree/main")
             return PushResult(plan, plan.parent, url, committed=False, is_dry_run=True)
-        if plan.is_empty:
-            url = repository.url(f"tree/{plan.parent}")
-            result = PushResult(plan, plan.parent, url, committed=False)
-        else:
-            title = message or f"Publish {index.get('name')} {index.get('version')}"
-            revision, url = repository.publish(root, release, plan, title, private)
-            result = PushResult(plan, revision, url, committed=True)
-        if tag and not tagged:
+        result = _publish(repository, root, release, plan, title, private)
+        if tag and not is_tagged:
             repository.tag(tag, str(result.revision))
         return result
+
+
+def _is_tagged(repository: Repository, tag: str, plan: PushPlan) -> bool:
+    """Return whether the repository has the tag.
+
+    Raises:
+        ConflictError: the tag points to another revision than that of the release.
+    """
+    tagged = repository.find_tag(tag) if plan.parent else None
+    if tagged and (tagged != plan.parent or not plan.is_empty):
+        raise ConflictError(
+            f"tag {tag} of {repository.repo_id} points to {tagged}, not to this release: choose "
+            "another tag"
+        )
+    return tagged is not None
+
+
+def _publish(
+    repository: Repository,
+    root: Path,
+    release: Mapping[str, Checksum],
+    plan: PushPlan,
+    title: str,
+    private: bool,
+) -> PushResult:
+    """Commit the changes of a plan, if there are any."""
+    if plan.is_empty:
+        url = repository.url(f"tree/{plan.parent}")
+        return PushResult(plan, plan.parent, url, committed=False)
+    revision, url = repository.publish(root, release, plan, title, private)
+    return PushResult(plan, revision, url, committed=True)

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
-from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
 import mmrel
 from mmrel_kit.files import INDEX, InputError
@@ -27,14 +26,7 @@ CHECKED_PULLS = 10  # a pull request whose answer was lost is among the newest
 
 
 class Repository:
-    """The dataset repository of one push.
-
-    Args:
-        api: client of the Hub.
-        repo_id: `NAMESPACE/NAME`.
-        create_pr: whether the push opens a pull request.
-        policy: time-out and retries.
-    """
+    """The dataset repository of one push, which may open a pull request instead."""
 
     def __init__(self, api: HfApi, repo_id: str, create_pr: bool, policy: RetryPolicy) -> None:
         self.repo_id = repo_id
@@ -87,14 +79,8 @@ class Repository:
 
     def _find_info(self, revision: str) -> Any:
         """Return the metadata of a revision; None if it or the repository does not exist."""
-
-        def call() -> Any:
-            try:
-                return self._api.dataset_info(self.repo_id, revision=revision)
-            except (RepositoryNotFoundError, RevisionNotFoundError):
-                return None
-
-        return self._call(calls.LOOK, call)
+        find = partial(calls.find_info, self._api, self.repo_id, revision)
+        return self._call(calls.LOOK, find)
 
     def _list_release_files(self, revision: str) -> frozenset[str]:
         """Return the files of the release at a revision.
@@ -103,12 +89,8 @@ class Repository:
             InputError: the checksums.json there is not that of a release.
         """
         with tempfile.TemporaryDirectory() as folder:
-
-            def download() -> str:
-                return self._api.hf_hub_download(
-                    self.repo_id, INDEX, repo_type="dataset", revision=revision, local_dir=folder
-                )
-
+            options: Any = {"repo_type": "dataset", "revision": revision, "local_dir": folder}
+            download = partial(self._api.hf_hub_download, self.repo_id, INDEX, **options)
             text = Path(self._call(calls.LOOK, download)).read_bytes()
         try:
             return frozenset(mmrel.parse_index(text)["files"]) | {INDEX}
@@ -122,21 +104,9 @@ class Repository:
     # --- Publishing ---
 
     def publish(
-        self,
-        root: Path,
-        release: Mapping[str, Checksum],
-        plan: PushPlan,
-        title: str,
-        private: bool,
+        self, root: Path, release: Mapping[str, Checksum], plan: PushPlan, title: str, private: bool
     ) -> tuple[str, str]:
         """Publish the changes of a plan; return the id and the address of the commit.
-
-        Args:
-            root: folder of the release.
-            release: checksums of its files.
-            plan: the changes.
-            title: title of the commit.
-            private: whether a new repository is private.
 
         Raises:
             HubError: the Hub refused or failed.
@@ -150,13 +120,8 @@ class Repository:
 
     def _create(self, private: bool) -> str:
         """Create the repository; return its first revision."""
-
-        def call() -> None:
-            self._api.create_repo(
-                self.repo_id, repo_type="dataset", private=private or None, exist_ok=True
-            )
-
-        self._call(calls.CREATE, call)
+        options: Any = {"repo_type": "dataset", "private": private or None, "exist_ok": True}
+        self._call(calls.CREATE, partial(self._api.create_repo, self.repo_id, **options))
         info = self._find_info("main")
         if info is None:
             raise HubError(
@@ -166,14 +131,9 @@ class Repository:
 
     def _send(self, additions: list[CommitOperationAdd]) -> None:
         """Upload the objects that the Hub lacks, whatever a .gitignore of the repository says."""
-        self._api.preupload_lfs_files(
-            self.repo_id,
-            additions,
-            repo_type="dataset",
-            create_pr=self._create_pr,
-            free_memory=False,
-            gitignore_content="",
-        )
+        options: Any = {"repo_type": "dataset", "create_pr": self._create_pr}
+        options |= {"free_memory": False, "gitignore_content": ""}
+        self._api.preupload_lfs_files(self.repo_id, additions, **options)
 
     def _commit(self, operations: list[Any], parent: str, title: str) -> tuple[str, str]:
         """Make the commit exactly once; return its id and address.
@@ -229,13 +189,8 @@ class Repository:
 
     def _find_pull(self) -> tuple[str, str] | None:
         """Return the pull request of this push if it was opened although its answer was lost."""
-
-        def call() -> Any:
-            return self._api.list_repo_refs(
-                self.repo_id, repo_type="dataset", include_pull_requests=True
-            )
-
-        refs = self._call(calls.LOOK, call)
+        options: Any = {"repo_type": "dataset", "include_pull_requests": True}
+        refs = self._call(calls.LOOK, partial(self._api.list_repo_refs, self.repo_id, **options))
         numbers = sorted(int(pull.ref.split("/")[-1]) for pull in refs.pull_requests or [])
         for number in reversed(numbers[-CHECKED_PULLS:]):
             for commit in self._list_commits(f"refs/pr/{number}"):
@@ -245,14 +200,9 @@ class Repository:
 
     def _list_commits(self, revision: str) -> list[Any]:
         """Return the history of a branch or pull request, newest first."""
-
-        def call() -> list[Any]:
-            commits = self._api.list_repo_commits(
-                self.repo_id, repo_type="dataset", revision=revision
-            )
-            return list(commits)
-
-        return self._call(calls.LOOK, call)
+        options: Any = {"repo_type": "dataset", "revision": revision}
+        list_commits = partial(self._api.list_repo_commits, self.repo_id, **options)
+        return list(self._call(calls.LOOK, list_commits))
 
     # --- Tagging ---
 

@@ -8,15 +8,14 @@ with the release on disk.
 
 from __future__ import annotations
 
-import functools
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from huggingface_hub import DatasetCard, HfApi, HfFileSystem
-from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
 from mmrel_kit.failures import FAILURES, describe
 from mmrel_kit.files import InputError, format_table
@@ -40,8 +39,6 @@ class LoadResult:
     """The result of loading one split.
 
     Attributes:
-        config: name of the config.
-        split: name of the split.
         rows: number of rows in the release on disk.
         first: key of the first row on disk.
         last: key of the last row on disk.
@@ -61,12 +58,10 @@ class Verification:
     """The result of `verify`.
 
     Attributes:
-        revision: the commit that was verified.
         same: number of files of the release with the same content on the Hub.
         foreign: number of files on the Hub that do not belong to the release.
         differences: a line for each file that is missing or differs, and for a script that prevents
             loading.
-        loads: the result for each config and split.
     """
 
     revision: str
@@ -109,12 +104,7 @@ def verify(
 ) -> Verification:
     """Compare a repository with the release in `root`.
 
-    Args:
-        root: the release that was published.
-        repo_id: `NAMESPACE/NAME`.
-        revision: branch, tag or commit.
-        deep: download and hash every file, instead of trusting the metadata of the Hub.
-        policy: time-out and retries.
+    `deep` downloads and hashes every file, instead of trusting the metadata of the Hub.
 
     Raises:
         InputError: there is no release in `root`, or the name is invalid.
@@ -141,25 +131,16 @@ def verify(
 def _list_remote(repo_id: str, revision: str, policy: RetryPolicy) -> tuple[str, dict[str, Any]]:
     """Return the commit of a revision, and the metadata of each file there."""
     api = HfApi(library_name="mmrel")
-
-    def call() -> tuple[str, dict[str, Any]] | None:
-        try:
-            commit = str(api.dataset_info(repo_id, revision=revision).sha)
-        except (RepositoryNotFoundError, RevisionNotFoundError):
-            return None
-        return commit, calls.list_files(api, repo_id, commit)
-
-    listed = calls.call_with_retries(calls.LOOK, call, repo_id, policy)
-    if listed is None:
+    find = partial(calls.find_info, api, repo_id, revision)
+    info = calls.call_with_retries(calls.LOOK, find, repo_id, policy)
+    if info is None:
         raise HubError(f"{repo_id} has no revision {revision}, or the token lacks {calls.READ}")
-    return listed
+    list_files = partial(calls.list_files, api, repo_id, str(info.sha))
+    return str(info.sha), calls.call_with_retries(calls.LOOK, list_files, repo_id, policy)
 
 
 def _compare(
-    root: Path,
-    repo_id: str,
-    release: Mapping[str, Checksum],
-    remote: Mapping[str, Any],
+    root: Path, repo_id: str, release: Mapping[str, Checksum], remote: Mapping[str, Any]
 ) -> Iterator[str]:
     """Yield a line for each file whose metadata differs from the release."""
     for path, checksum in sorted(release.items()):
@@ -193,7 +174,7 @@ def _compare_contents(
     with tqdm(total=total, unit="B", unit_scale=True, desc="reading", disable=None) as bar:
         for path in files:
             address = f"datasets/{repo_id}@{commit}/{path}"
-            read = functools.partial(_hash_remote, file_system, address, bar.update)
+            read = partial(_hash_remote, file_system, address, bar.update)
             got = calls.call_with_retries(calls.LOOK, read, repo_id, policy)
             expected = release[path].sha256
             if got != expected:
@@ -204,12 +185,9 @@ def _compare_contents(
 
 
 def _hash_remote(file_system: HfFileSystem, address: str, advance: Callable[[int], object]) -> str:
-    """Return the SHA-256 of a file on the Hub.
+    """Return the SHA-256 of a file on the Hub; call `advance` with the bytes of each block.
 
-    Args:
-        file_system: that of the Hub; it requests a block again if it fails.
-        address: path of the file there.
-        advance: called with the bytes of each block.
+    The file system requests a block again if it fails.
     """
     digest = hashlib.sha256()
     with file_system.open(address, "rb", block_size=BLOCK, cache_type="none") as file:

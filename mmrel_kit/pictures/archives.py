@@ -3,14 +3,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
 
 import mmrel
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from mmrel_kit.questions.records import Record
+from mmrel_kit.questions.records import Record
 
 
 class Sample(NamedTuple):

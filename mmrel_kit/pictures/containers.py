@@ -13,15 +13,12 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
 
 import mmrel
 from mmrel_kit.files import InputError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-    from typing import BinaryIO
 
 SUFFIXES = (".zip", ".tar")
 PICTURE = re.compile(r"[^/]\.(?:jpe?g|png|webp)\Z", re.IGNORECASE)
@@ -38,7 +35,6 @@ class Member(NamedTuple):
     """A picture in a zip or tar file.
 
     Attributes:
-        name: its path in the file.
         offset: position of its header (zip) or of its bytes (tar).
         stored: its size in the file, in bytes.
         size: its unpacked size, in bytes.
@@ -127,14 +123,8 @@ def _list_zip(path: Path) -> Iterator[Member]:
         name = _decode(path, raw)
         if not name.endswith("/"):
             _check_entry(path, name, entry, end)
-            yield Member(
-                name,
-                entry.header_offset,
-                entry.compress_size,
-                entry.file_size,
-                entry.compress_type,
-                entry.CRC,
-            )
+            sizes = entry.compress_size, entry.file_size
+            yield Member(name, entry.header_offset, *sizes, entry.compress_type, entry.CRC)
 
 
 def _check_entry(path: Path, name: str, entry: zipfile.ZipInfo, end: int) -> None:

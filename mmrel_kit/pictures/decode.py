@@ -15,16 +15,14 @@ from __future__ import annotations
 import dataclasses
 import io
 import random
+from collections.abc import Iterator
 from itertools import chain, groupby
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import datasets
 import PIL.ExifTags
 import PIL.Image
 import PIL.ImageOps
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 # Pictures in a stream's shuffle buffer: 10 MB of JPEG, 150 MB of DALL-E's PNG.
 WINDOW = 100

@@ -4,15 +4,12 @@
 from __future__ import annotations
 
 import sqlite3
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 import mmrel
 from mmrel_kit.files import InputError
 from mmrel_kit.pictures.containers import Member
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
 
 # Members with the last folder and the name of their path, which all layouts of a picture share.
 _CREATE = "create table members (tail, name, offset, stored, size, method, crc)"

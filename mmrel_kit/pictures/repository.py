@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import mmrel
 from mmrel_kit.failures import FAILURES, describe
@@ -13,15 +14,11 @@ from mmrel_kit.files import InputError
 from mmrel_kit.pictures.containers import Member
 from mmrel_kit.pictures.index import Location, MemberIndex, check_size
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 
 class PictureRepository:
     """Pictures in a dataset repository on the Hub, fetched one by one into the Hub's cache.
 
-    Args:
-        url: `hf://datasets/OWNER/NAME[@REVISION]`; a branch or tag is resolved to a commit once.
+    The URL is `hf://datasets/OWNER/NAME[@REVISION]`; a branch or tag is resolved to a commit once.
 
     Raises:
         InputError: the repository cannot be reached.
@@ -45,21 +42,13 @@ class PictureRepository:
         return {**self.__dict__, "_index": None}  # a database cannot be pickled
 
     def prepare(self, folder: Path) -> None:
-        """List the repository's files.
-
-        Raises:
-            InputError: they cannot be listed.
-        """
+        """List the repository's files."""
         if self._index is None:
             with _hub_failures_as(f"{self.describe()}: its files could not be listed: "):
                 self._index = MemberIndex(self.describe(), self._list())
 
     def find(self, image_id: str) -> Location | None:
-        """See `Pictures`.
-
-        Raises:
-            InputError: a file is too large to be a picture.
-        """
+        """See `Pictures`."""
         assert self._index is not None, "prepare() comes first"
         member = self._index.find(image_id)
         if member is None:
@@ -68,11 +57,7 @@ class PictureRepository:
         return Location(member.size, self.commit, member.name)
 
     def read(self, location: Location) -> bytes:
-        """See `Pictures`.
-
-        Raises:
-            InputError: the picture cannot be fetched.
-        """
+        """See `Pictures`."""
         from huggingface_hub import hf_hub_download
 
         where = f"{self.describe()}/{location.name}"

@@ -12,8 +12,9 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import mmrel
 from mmrel_kit.files import InputError, fill_folder
@@ -21,12 +22,7 @@ from mmrel_kit.pictures.containers import SUFFIXES, Member, list_pictures, read_
 from mmrel_kit.pictures.index import Location, MemberIndex, check_size, list_candidate_paths
 from mmrel_kit.pictures.repository import PictureRepository
 from mmrel_kit.questions.records import parse_image_path
-from mmrel_kit.questions.rerelease import read_rerelease
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from mmrel_kit.questions.rerelease import RereleaseRow
+from mmrel_kit.questions.rerelease import RereleaseRow, read_rerelease
 
 STAMP = "unpacked.json"  # names the file from which a folder was unpacked
 _UNPACKED_NAME = re.compile(r"Dall-E_generated/[a-z]+/[^/\\:*?\"<>|\0-\x1f]+\.(?i:png|jpe?g|webp)")
@@ -36,7 +32,9 @@ class Pictures(Protocol):
     """A source of pictures.
 
     A build calls `prepare` once and `find` for each picture, then pickles the source: `read` and
-    `is_current` run in worker processes too, and in later runs of the same build.
+    `is_current` run in worker processes too, and in later runs of the same build. `prepare`, `find`
+    and `read` raise `InputError` if the source is damaged or cannot be reached, or a file is too
+    large to be a picture.
     """
 
     def prepare(self, folder: Path) -> None:
@@ -69,11 +67,7 @@ class PictureFolder:
         """Do nothing: files are looked up one by one."""
 
     def find(self, image_id: str) -> Location | None:
-        """See `Pictures`.
-
-        Raises:
-            InputError: a file is too large to be a picture.
-        """
+        """See `Pictures`."""
         for name in list_candidate_paths(image_id):
             path = self.root / name
             try:
@@ -113,11 +107,7 @@ class PictureArchive:
         return {**self.__dict__, "_index": None}  # a database cannot be pickled
 
     def prepare(self, folder: Path) -> None:
-        """List the file.
-
-        Raises:
-            InputError: it is damaged or hostile.
-        """
+        """List the file."""
         if self._index is None:
             self._index = MemberIndex(str(self.path), list_pictures(self.path))
 

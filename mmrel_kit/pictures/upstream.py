@@ -4,13 +4,11 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
 
 from mmrel_kit.files import read_chunks
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 REPOSITORY = "hf://datasets/jiahaonie/MMRel"
 DOWNLOAD = "hf download jiahaonie/MMRel --repo-type dataset --include 'json/*'"
@@ -81,14 +79,11 @@ class Download(NamedTuple):
 
 
 def check_downloads(
-    folder: Path,
-    progress: Callable[[Iterator[int], int], Iterator[int]] = lambda done, total: done,
+    folder: Path, progress: Callable[[Iterator[int], int], Iterator[int]] = lambda done, total: done
 ) -> list[Download]:
     """Look for the upstream files in a folder and check their size and sha256.
 
-    Args:
-        folder: where they were downloaded to.
-        progress: wraps the bytes as they are read; its second argument is their total.
+    `progress` wraps the bytes as they are read; its second argument is their total.
     """
     return [Download(file, _check_file(file, folder, progress)) for file in UPSTREAM_FILES]
 

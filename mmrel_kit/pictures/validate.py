@@ -17,24 +17,11 @@ MAX_PIXELS = 178_956_970
 MAX_REASON = 120  # characters of Pillow's message
 _ADDRESS = re.compile(r"\s*<[^<>]* at 0x[0-9A-Fa-f]+>")
 # What Pillow's decoders raise for damaged files; its UnidentifiedImageError is an OSError.
-_FAILURES = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    IndexError,
-    TypeError,
-    KeyError,
-    MemoryError,
-)
+_FAILURES = (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, MemoryError)
 
 
 def check_picture(data: bytes, where: str) -> Image.Image:
-    """Return the decoded picture.
-
-    Args:
-        data: the bytes of its file.
-        where: its name in the error.
+    """Return the decoded picture; `where` names it in errors.
 
     Raises:
         InputError: it is not a JPEG, PNG or WebP, is damaged, or has more than `MAX_PIXELS`.

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple
 
 import mmrel
 from mmrel_kit.files import MAX_PROBLEMS, InputError, Problem, parse_json, scan_json
@@ -24,13 +25,7 @@ from mmrel_kit.questions.records import (
     parse_image_path,
     parse_question,
 )
-from mmrel_kit.questions.rerelease import read_rerelease
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from typing import Any
-
-    from mmrel_kit.questions.rerelease import RereleaseRow
+from mmrel_kit.questions.rerelease import RereleaseRow, read_rerelease
 
 ANNOTATION_SUFFIXES = (".json", ".jsonl")
 DEFAULT_SPLIT = "test"
@@ -40,8 +35,6 @@ class Annotation(NamedTuple):
     """A record with its split.
 
     Attributes:
-        split: the split.
-        record: the record.
         where: file and line of the record.
         is_assumed: whether the split is only the default, `test`.
     """

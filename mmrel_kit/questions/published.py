@@ -21,7 +21,6 @@ class PublishedFigures(NamedTuple):
             category "" is all categories.
         scores: percent by model and cell ("real/spatial"): accuracy, precision, recall and F1 of
             all yes/no questions.
-        notes: remarks on the scores.
     """
 
     whole: dict[str, dict[str, dict[str, float]]]

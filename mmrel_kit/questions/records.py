@@ -8,15 +8,12 @@ import functools
 import hashlib
 import json
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import mmrel
 from mmrel_kit.files import SCHEMA_FOLDER, InputError, make_json
 from mmrel_kit.questions.taxonomy import PARTICLES
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from typing import Any
 
 ANSWERS = ("yes", "no")
 
@@ -126,13 +123,8 @@ def make_question(
 ) -> str:
     """Return the question about a triplet in upstream's words; the inverse of `parse_question`.
 
-    Args:
-        domain: domain of the picture.
-        category: category of the relation.
-        triplet: the triplet.
-        task: `discriminative` (yes/no) or `generative` (open).
-        article: returns the article of a name. Upstream's is "an" before every vowel ("an
-            unicycle"); `parse_question` accepts either.
+    `article` returns the article of a name. Upstream's is "an" before every vowel ("an unicycle");
+    `parse_question` accepts either.
 
     >>> make_question("real", "spatial", Triplet("flower", "above", "car"))
     'Is there a flower above to a car in the image?'

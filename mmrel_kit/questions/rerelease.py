@@ -10,15 +10,12 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import mmrel
 from mmrel_kit.files import InputError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-    from typing import Any
 
 COLUMNS = ("image", "question_id", "question", "answer", "eval_type", "relation_type")
 ROWS = 8  # in memory at a time; a picture has about 1.5 MB
@@ -31,13 +28,9 @@ class RereleaseRow(NamedTuple):
 
     Attributes:
         where: file and number of the row.
-        image_id: MMRel's path of the picture.
-        picture: its bytes.
         question_id: id of any type, as the file has it.
         question: the question with its instruction.
-        answer: the answer.
         task: `generative`, or None where the grammar decides.
-        category: the category of its relation.
     """
 
     where: str

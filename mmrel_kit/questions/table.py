@@ -12,16 +12,13 @@ import operator
 import re
 import sqlite3
 from collections import Counter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from mmrel_kit.files import MAX_PROBLEMS, InputError, Problem, make_json, raise_problems
+from mmrel_kit.questions.annotations import Annotation
 from mmrel_kit.questions.records import Record
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-    from pathlib import Path
-
-    from mmrel_kit.questions.annotations import Annotation
 
 # The fields of a record are columns; `verification`, the only object among them, is JSON text.
 FIELDS = tuple(field.name for field in dataclasses.fields(Record))
@@ -82,7 +79,6 @@ class PairCounts(NamedTuple):
     """Groups of the yes/no questions of a split and category; a group has one `pair_id`.
 
     Attributes:
-        groups: all groups.
         complete: groups with a yes and a no.
         no_partner_yes: groups of a single yes.
         no_partner_no: groups of a single no.
@@ -101,9 +97,7 @@ class PairCounts(NamedTuple):
 class QuestionTable:
     """The questions of a release, and metadata values, in an SQLite file.
 
-    Args:
-        path: the file.
-        resume: open the file read-only instead of creating it anew.
+    `resume` opens the file read-only instead of creating it anew.
     """
 
     def __init__(self, path: Path, resume: bool = False) -> None:

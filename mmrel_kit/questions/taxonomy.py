@@ -55,7 +55,6 @@ class Vocabulary:
     Attributes:
         is_open: whether the category has more relations than are listed.
         has_verbs: whether its relations are verbs, which are recognised in any inflection.
-        relations: the relations by name.
     """
 
     is_open: bool

@@ -13,25 +13,18 @@ from __future__ import annotations
 import itertools
 import json
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import mmrel
 from mmrel_kit import endpoint
 from mmrel_kit.files import InputError, read_objects, write_json_lines
 from mmrel_kit.pictures.validate import read_size
 from mmrel_kit.questions.records import make_prompt
-from mmrel_kit.recipes.questions import (
-    make_report,
-    matches_task,
-    read_pictures,
-    read_records,
-)
+from mmrel_kit.recipes.questions import make_report, matches_task, read_pictures, read_records
 from mmrel_kit.scoring.report import Selection, write_report
 from mmrel_kit.scoring.text import heading, table
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
 
 DECODING: dict[str, Any] = {"temperature": 0, "max_tokens": 128}  # greedy; enough for a sentence
 INTERRUPTED = "interrupted"
@@ -60,7 +53,6 @@ class Target(NamedTuple):
     """The model to ask.
 
     Attributes:
-        model: name of the model.
         base_url: URL of the endpoint, as the user wrote it.
         connect: opens the endpoint and its store of replies.
     """
@@ -136,13 +128,7 @@ def describe_picture(picture: endpoint.Attachment | None) -> dict[str, Any] | No
 
 
 def answer(release: mmrel.Release, chosen: Selection, target: Target, output: Output) -> int:
-    """Ask the questions, write the answer file, and print the usage and the score.
-
-    Args:
-        release: the release.
-        chosen: the questions; `split` must be one split.
-        target: the model to ask.
-        output: the files to write.
+    """Ask the questions of one split, write the answer file, and print the usage and the score.
 
     Returns:
         0; or 1, without a score, if the run stopped before the end.

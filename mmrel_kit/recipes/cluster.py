@@ -15,14 +15,12 @@ import os
 import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mmrel_kit.files import InputError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 ENGINES = ("local", "slurm", "ray")
 PACKAGES = Path(__file__).resolve().parents[2]  # the folder that holds mmrel_kit

@@ -12,8 +12,9 @@ opens the first two.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -25,9 +26,6 @@ from mmrel_kit.files import InputError, fill_folder, make_json
 from mmrel_kit.questions.records import make_prompt
 from mmrel_kit.recipes.leaks import find_leaks
 from mmrel_kit.recipes.questions import matches_task, read_pictures
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
 
 # Rows of a row group. A reader loads a whole row group, each row with its own copy of the picture.
 GROUP_ROWS = 100
@@ -147,12 +145,7 @@ def export(
 ) -> str:
     """Check a release, find leaks, and write the export; after an error `out` is not created.
 
-    Args:
-        root: folder of the release.
-        out: the folder to write; it must not exist, or be empty.
-        form: one of FORMATS.
-        rules: which questions are exported.
-        advance: is called with the number of bytes of each picture.
+    `out` must not exist, or be an empty folder; `advance` is called with the bytes of each picture.
 
     Returns:
         A summary in one sentence.
@@ -230,9 +223,7 @@ def _read(
 
 
 def _count(
-    pictures: Iterable[TrainingPicture],
-    counts: dict[str, int],
-    advance: Callable[[int], object],
+    pictures: Iterable[TrainingPicture], counts: dict[str, int], advance: Callable[[int], object]
 ) -> Iterable[TrainingPicture]:
     """Yield the pictures, and count them as they are written."""
     for picture in pictures:

@@ -10,8 +10,9 @@ recall, F1, the number of false positives and pair accuracy.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from datasets import load_dataset
 from PIL import Image
@@ -23,9 +24,6 @@ from mmrel_kit.questions.records import make_prompt
 from mmrel_kit.recipes.questions import make_report, matches_task, read_pictures
 from mmrel_kit.scoring.report import Selection
 from mmrel_kit.scoring.text import shown
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 # Heading -> figure of the report.
 COLUMNS = {
@@ -43,9 +41,6 @@ class Training(NamedTuple):
     """Settings of the training.
 
     Attributes:
-        steps: steps of the optimizer.
-        batch_size: samples per step.
-        learning_rate: learning rate of the optimizer.
         rank: rank of LoRA's matrices.
         max_length: maximum tokens of a sample, with its picture; None for no limit.
         seed: seed of LoRA's matrices and of the order of samples.
@@ -63,7 +58,6 @@ class Evaluation(NamedTuple):
     """The questions that the model answers before and after training.
 
     Attributes:
-        release: the release.
         chosen: the questions; `split` must be one split.
         max_new_tokens: maximum tokens of an answer.
     """
@@ -78,12 +72,8 @@ def finetune(
 ) -> dict[str, dict[str, Any]]:
     """Answer, train, save, and answer again; return the reports `before` and `after`.
 
-    Args:
-        name: name of the model on the Hub, or its folder.
-        data: folder of an export for TRL.
-        out: folder for the adapter and both answer files.
-        evaluation: the questions to answer.
-        training: settings of the training.
+    `name` is a model on the Hub or a folder, `data` an export for TRL, and `out` the folder for the
+    adapter and both answer files.
 
     Raises:
         InputError: the model or the export does not fit.

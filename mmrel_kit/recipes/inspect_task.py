@@ -12,8 +12,9 @@ from __future__ import annotations
 import gc
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 # inspect loads this file by its path. Import the metric of the same clone or package.
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -45,9 +46,6 @@ from mmrel_kit.failures import redact
 from mmrel_kit.files import PROJECT, InputError
 from mmrel_kit.questions.records import make_prompt
 from mmrel_kit.recipes.questions import matches_task, read_pictures
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 FIGURES = ("accuracy", "pair_accuracy", "precision", "recall", "f1", "yes_ratio", "no_answer_share")
 VALUES = {"correct": CORRECT, "incorrect": INCORRECT, None: NOANSWER}

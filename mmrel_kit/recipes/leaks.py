@@ -4,14 +4,11 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
+import mmrel
 from mmrel_kit.recipes.questions import read_pictures
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    import mmrel
 
 HELD_OUT = ("test", "adversarial")
 

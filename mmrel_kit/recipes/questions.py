@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import mmrel
 import relation_accuracy
@@ -11,9 +12,6 @@ from mmrel_kit.pictures.archives import read_archives
 from mmrel_kit.questions.records import check_record
 from mmrel_kit.scoring import release as scoring
 from mmrel_kit.scoring.report import Selection, score_answers
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
 
 
 def matches_task(record: Mapping[str, Any], task: str) -> bool:
@@ -58,12 +56,8 @@ def make_report(
 ) -> dict[str, Any]:
     """Return the report of `relation_accuracy` on answers to a split.
 
-    Args:
-        release: the release.
-        chosen: the questions that were asked.
-        answers: answer by question_id; None if there was none.
-        run: `model`, `prompt` and `decoding`, as far as they are known.
-        notes: sentences to add to the report's notes.
+    `answers` has an answer by question_id, or None; `run` has `model`, `prompt` and `decoding`, as
+    far as known.
 
     Raises:
         AnswerError: answers are missing or belong to no question.

@@ -15,6 +15,7 @@ import shlex
 import tempfile
 import threading
 from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -25,7 +26,7 @@ import mmrel
 from mmrel_kit.endpoint import Attachment, Endpoint, Request, load_client
 from mmrel_kit.files import PROJECT, InputError, read_objects, write_bytes, write_json_lines
 from mmrel_kit.questions.records import Triplet
-from mmrel_kit.semidc.items import read_proposals, write_proposals
+from mmrel_kit.semidc.items import Item, read_proposals, write_proposals
 from mmrel_kit.semidc.model.propose import PARAMETERS, propose
 from mmrel_kit.semidc.model.select import Candidate, Thing, read_folder, select
 from mmrel_kit.semidc.people.agree import make_report
@@ -34,10 +35,6 @@ from mmrel_kit.semidc.people.export import export_records
 from mmrel_kit.semidc.people.store import Decision, Project
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
-    from mmrel_kit.semidc.items import Item
-
     Run = Callable[[Sequence[str]], int]
 
 SURFER_ID = "vg/VG_100K/9999001.jpg"
@@ -56,11 +53,8 @@ class Truth(NamedTuple):
 def run_demo(out: Path | None, serve_page: bool, port: int, run: Run) -> int:
     """Run all steps and print each.
 
-    Args:
-        out: folder for all files; None takes a temporary one.
-        serve_page: serve the page for the user instead of scripted annotators.
-        port: port of the page.
-        run: runs a verb of `mmrel` with arguments, and returns its exit status.
+    All files go to `out`; None takes a temporary folder. `serve_page` serves the page for the user
+    instead of scripted annotators. `run` runs a verb of `mmrel` and returns its exit status.
 
     Raises:
         InputError: `out` is not empty, or a step failed.
@@ -91,7 +85,7 @@ def prepare_project(out: Path) -> tuple[Project, list[Truth]]:
     candidates = _add_things(select(read_folder(images), images, drops), truths)
     _print_step("Select", f"{len(candidates)} pictures of the sample, {drops.total()} left out")
     proposals = []
-    with ModelServer(truths, images) as url:
+    with serve_model(truths, images) as url:
         for category in mmrel.CATEGORIES:
             endpoint = Endpoint(url, "demo", out / "replies.sqlite", parameters=PARAMETERS)
             image_ids = {truth.image_id for truth in truths if truth.category == category}
@@ -130,7 +124,7 @@ def finish_demo(
     _run_verb(run, "build", *sources, "--out", release, "--note", NOTE)
     _run_verb(run, "check", release)
     _run_verb(run, "show", "real", "--root", release)
-    with ModelServer(truths, images) as url:
+    with serve_model(truths, images) as url:
         endpoint = Endpoint(url, "demo", out / "replies.sqlite")
         write_json_lines(answers, _answer(endpoint, records, images))
         endpoint.close()
@@ -186,29 +180,20 @@ def decide_all(project: Project, truths: list[Truth]) -> None:
             item = project.next_item(name, adjudicates)
 
 
-class ModelServer:
-    """A stand-in for a model's endpoint on loopback: it knows the pictures, and sometimes errs.
-
-    Args:
-        truths: the true triplets of the pictures.
-        images: folder of the pictures.
-    """
-
-    def __init__(self, truths: list[Truth], images: Path) -> None:
-        by_hash = {}
-        for truth in truths:
-            data = (images / truth.image_id).read_bytes()
-            by_hash[hashlib.sha256(data).hexdigest()] = truth
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _make_handler(by_hash))
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
-
-    def __enter__(self) -> str:
-        self._thread.start()
-        return f"http://127.0.0.1:{self._server.server_port}/v1"
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+@contextlib.contextmanager
+def serve_model(truths: list[Truth], images: Path) -> Iterator[str]:
+    """Serve a stand-in for a model, which knows the pictures and sometimes errs; yield its URL."""
+    by_hash = {}
+    for truth in truths:
+        data = (images / truth.image_id).read_bytes()
+        by_hash[hashlib.sha256(data).hexdigest()] = truth
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _make_handler(by_hash))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/v1"
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 def make_proposals_text(truth: Truth, number: int) -> str:
@@ -230,11 +215,7 @@ def make_proposals_text(truth: Truth, number: int) -> str:
 
 
 def _make_handler(truths: dict[str, Truth]) -> type[BaseHTTPRequestHandler]:
-    """Return a handler of requests.
-
-    Args:
-        truths: true triplets by the hash of their picture.
-    """
+    """Return a handler of requests, from the true triplets by the hash of their picture."""
     numbers = {digest: number for number, digest in enumerate(truths)}
 
     class Handler(BaseHTTPRequestHandler):

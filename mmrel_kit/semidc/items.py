@@ -4,22 +4,20 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from mmrel_kit.files import (
     RELEASE_RULES,
     InputError,
     Value,
-    make_json,
+    encode_json,
     read_objects,
     write_json_lines,
 )
 from mmrel_kit.questions.records import Triplet, parse_image_path
 from mmrel_kit.semidc.words import make_triplet
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
 
 ORIGINS = ("model", "drawn", "negative")
 _FORBIDDEN = frozenset('\\:*?"<>|\0')  # characters in the path of a picture
@@ -30,7 +28,6 @@ class Proposal(NamedTuple):
 
     Attributes:
         image_id: path of the picture below the folder of pictures.
-        category: category of the relation.
         triplet: proposed to be true; if the origin is `negative`, proposed to be false.
         confidence: the model's confidence from 0 to 1, or None.
         spread: counts and confidences over several replies of the model, or None.
@@ -72,11 +69,7 @@ def read_json_objects(path: Path) -> Iterator[Value]:
         InputError: a line is not a JSON object, or contains lone surrogates.
     """
     for where, value in read_objects(path, rules=RELEASE_RULES):
-        try:
-            make_json(value).encode()
-        except UnicodeEncodeError as error:
-            got = ascii(error.object)[:200]
-            raise InputError(f"{where}: expected text that UTF-8 can hold, got {got}") from None
+        encode_json(value, where)
         yield Value(where, value)
 
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 
 import functools
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import mmrel
 from mmrel_kit.files import InputError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 _TRIPLET: dict[str, Any] = {
     "type": "object",

@@ -27,12 +27,8 @@ def make_triplet(domain: str, category: str, subject: str, relation: str, object
     Names lose a leading article, and a name of one capitalized word is put in lower case. The
     relation becomes the taxonomy's name.
 
-    Args:
-        domain: domain of the picture, on which the grammar of questions depends.
-        category: category of the relation.
-        subject: name of a thing.
-        relation: the taxonomy's name, a synonym, or an inflected verb.
-        object_: name of a thing.
+    The relation may be the taxonomy's name, a synonym or an inflected verb. The grammar of
+    questions depends on the domain.
 
     Raises:
         InputError: the relation is unknown in a closed category or belongs to another category, or

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 # Import the metric of the same clone or package.
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
@@ -18,9 +19,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 import relation_accuracy  # noqa: E402
 from mmrel_kit.files import PROJECT  # noqa: E402
 from mmrel_kit.questions.records import make_prompt  # noqa: E402
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 RELEASE = os.environ.get("MMREL_RELEASE") or str(PROJECT)
 SPLITS = ("train", "test", "adversarial")

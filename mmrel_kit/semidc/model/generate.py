@@ -6,10 +6,11 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-from mmrel_kit.endpoint import Request
+from mmrel_kit.endpoint import Endpoint, Request
 from mmrel_kit.files import InputError, write_bytes
 from mmrel_kit.pictures.validate import check_picture
 from mmrel_kit.questions.records import Triplet
@@ -17,11 +18,6 @@ from mmrel_kit.questions.taxonomy import read_taxonomy
 from mmrel_kit.semidc.items import Proposal, read_json_objects, read_triplet
 from mmrel_kit.semidc.model.propose import newest_prompt, read_prompt
 from mmrel_kit.semidc.words import spoken_article
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-
-    from mmrel_kit.endpoint import Endpoint
 
 PARAMETERS = {"response_format": "b64_json"}
 SUFFIXES = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp"}
@@ -44,12 +40,8 @@ def generate(
 ) -> list[Proposal]:
     """Generate pictures, save them, and return them as sorted proposals.
 
-    Args:
-        drawings: triplets with a style; duplicates are ignored.
-        endpoint: the image model (its `kind` is `images`).
-        images: folder for the pictures.
-        drops: counter to which failures are added, by reason.
-        progress: called after each reply.
+    Duplicate drawings are ignored, and failures are added to `drops` by reason. `progress` is
+    called after each reply.
     """
     name = newest_prompt("image")
     template = read_prompt(name)
@@ -75,11 +67,7 @@ def generate(
 
 
 def read_drawings(path: Path, styles: Iterable[str]) -> Iterator[Drawing]:
-    """Yield the triplets of a file, each in every style.
-
-    Args:
-        path: JSON lines with category, subject, relation and object.
-        styles: names of styles; if empty, all styles of the taxonomy.
+    """Yield the triplets of JSON lines, each in every style: all of the taxonomy if none is given.
 
     Raises:
         InputError: a style is unknown, or a line is not a triplet.

@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mmrel_kit.endpoint import Attachment, Request
+from mmrel_kit.endpoint import Attachment, Endpoint, Reply, Request
 from mmrel_kit.files import InputError, Share
 from mmrel_kit.questions.records import Triplet, parse_image_path
 from mmrel_kit.questions.taxonomy import find_misfit, read_taxonomy
@@ -16,9 +17,6 @@ from mmrel_kit.semidc.reply import REPLY_SCHEMA, parse_reply
 from mmrel_kit.semidc.words import make_triplet
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-
-    from mmrel_kit.endpoint import Endpoint, Reply
     from mmrel_kit.semidc.model.select import Candidate
 
 PROMPTS = Path(__file__).resolve().parent / "prompts"

@@ -11,15 +11,13 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from mmrel_kit.files import InputError, read_json
 from mmrel_kit.pictures.validate import check_picture
 from mmrel_kit.semidc.items import check_image_id, read_json_objects
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 MIN_SIDE = 128  # pixels of the shorter side
@@ -56,10 +54,7 @@ def select(
 
     A name identifies a thing if the thing is large and no other thing has the name.
 
-    Args:
-        candidates: pictures; an unknown size is read from the picture.
-        images: folder that holds the pictures at their paths.
-        drops: counter to which rejected pictures are added, by reason.
+    An unknown size is read from the picture. Rejected pictures are added to `drops` by reason.
     """
     seen: set[bytes] = set()
     for candidate in candidates:
@@ -120,9 +115,8 @@ def read_folder(images: Path) -> Iterator[Candidate]:
 def read_visual_genome(folder: Path) -> Iterator[Candidate]:
     """Yield pictures with their things from files of Visual Genome 1.0, 1.2 or 1.4.
 
-    Args:
-        folder: holds image_data.json, and objects.json or relationships.json; if it holds both,
-            their things are joined.
+    The folder holds image_data.json, and objects.json or relationships.json; if it holds both,
+    their things are joined.
 
     Raises:
         InputError: the files do not have the fields of these versions.

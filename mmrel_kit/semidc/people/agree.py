@@ -6,29 +6,19 @@ from __future__ import annotations
 import itertools
 import statistics
 from collections import Counter, defaultdict
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from mmrel_kit.files import format_table
 from mmrel_kit.scoring.intervals import wilson
 from mmrel_kit.semidc.people.ask import read_verified
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
-
-    from mmrel_kit.semidc.people.store import Decision, Project
+from mmrel_kit.semidc.people.store import Decision, Project
 
 Labels = dict[str, str]  # of one item: annotator -> label
 
 
 class Precision(NamedTuple):
-    """Share of the settled proposals that people accepted, with its 95 % Wilson interval.
-
-    Attributes:
-        accepted: number of accepted proposals.
-        settled: number of settled proposals.
-        low: lower end of the interval.
-        high: upper end of the interval.
-    """
+    """Share of the settled proposals that people accepted, with its 95 % Wilson interval."""
 
     accepted: int
     settled: int

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict, deque
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 from mmrel_kit.questions.records import (
     Record,
@@ -21,12 +22,8 @@ from mmrel_kit.questions.records import (
 )
 from mmrel_kit.questions.taxonomy import find_misfit, read_taxonomy
 from mmrel_kit.semidc.items import Item, Proposal
+from mmrel_kit.semidc.people.store import Decision, Project
 from mmrel_kit.semidc.words import are_synonyms, spoken_article
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-
-    from mmrel_kit.semidc.people.store import Decision, Project
 
 # Triplets that people judged false, of one picture and category, by subject and object.
 FalseTriplets = defaultdict[tuple[str, str], deque["Verified"]]
@@ -37,7 +34,6 @@ class Verified(NamedTuple):
     """A settled item.
 
     Attributes:
-        item: the item.
         truth: the true triplet, which may be a correction, or None if the item was rejected.
         verification: annotators, how many of them agreed, and when, for the record.
     """
@@ -51,7 +47,6 @@ class Questions(NamedTuple):
     """The questions of a project.
 
     Attributes:
-        records: the questions.
         drops: numbers of triplets without a question, by reason.
         awaiting_negative: true action triplets for which no false verb is confirmed yet.
     """

@@ -12,20 +12,17 @@ from __future__ import annotations
 import itertools
 import re
 from collections import Counter, defaultdict
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
 
 from mmrel_kit.files import InputError
 from mmrel_kit.questions.records import Triplet, make_question, parse_image_path
 from mmrel_kit.questions.taxonomy import find_misfit
 from mmrel_kit.semidc.items import read_json_objects
+from mmrel_kit.semidc.people.store import Project
 from mmrel_kit.semidc.reply import parse_reply
 from mmrel_kit.semidc.words import lower_capitalized, spoken_article, tidy_name
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-    from pathlib import Path
-
-    from mmrel_kit.semidc.people.store import Project
 
 ARTICLES = ("a", "an", "the")
 MAX_GUESSES = 3  # possible originals of a name
@@ -46,9 +43,7 @@ class Damage(NamedTuple):
     """A damaged name.
 
     Attributes:
-        name: the name in the project.
         originals: names that it may have been.
-        uses: how often the project uses it.
         is_certain: True if the originals are raw names, False if they are guesses.
     """
 
@@ -70,9 +65,7 @@ def damage_name(name: str) -> str:
 def find_damage(uses: Mapping[str, Uses], raw: Collection[str] = ()) -> list[Damage]:
     """Return the damaged names of a project: the certain ones first, then by number of uses.
 
-    Args:
-        uses: the names of the project.
-        raw: names as models and files state them.
+    `raw` has names as models and files state them.
     """
     intact = {tidy_name(name) for name in raw}
     from_raw, from_project = _list_originals(raw), _list_originals(uses)

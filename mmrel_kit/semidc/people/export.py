@@ -4,18 +4,14 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 from mmrel_kit.files import InputError, write_bytes, write_json_lines
 from mmrel_kit.questions.records import check_record
-from mmrel_kit.semidc.people.ask import make_questions
+from mmrel_kit.semidc.people.ask import Questions, make_questions
 from mmrel_kit.semidc.people.store import Project
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from mmrel_kit.semidc.people.ask import Questions
 
 LABEL_CONFIG = """<View>
   <Image name="picture" value="$image" zoom="true"/>
@@ -54,10 +50,7 @@ def export_label_studio(project: Project, folder: Path, prefix: str) -> int:
     `tasks.json` has a task for each item, with the proposal as prediction; `config.xml` lays out
     the page.
 
-    Args:
-        project: the project file.
-        folder: folder for the two files.
-        prefix: start of each picture's address, for example /data/local-files/?d=
+    `prefix` is the start of each picture's address, for example /data/local-files/?d=
     """
     tasks = list(_make_tasks(project, prefix))
     text = json.dumps(tasks, ensure_ascii=False, indent=1) + "\n"
@@ -77,15 +70,8 @@ def _make_tasks(project: Project, prefix: str) -> Iterator[dict[str, Any]]:
         }
         # Negatives are proposed to be false, all others to be true.
         verdict = "reject" if item.origin == "negative" else "accept"
-        result = {
-            "from_name": "verdict",
-            "to_name": "picture",
-            "type": "choices",
-            "value": {"choices": [verdict]},
-        }
-        prediction = {
-            "model_version": item.source,
-            "score": item.confidence or 0.0,
-            "result": [result],
-        }
+        value = {"choices": [verdict]}
+        result = {"from_name": "verdict", "to_name": "picture", "type": "choices", "value": value}
+        score = item.confidence or 0.0
+        prediction = {"model_version": item.source, "score": score, "result": [result]}
         yield {"id": item.id, "data": data, "predictions": [prediction]}

@@ -8,8 +8,9 @@ import hashlib
 import hmac
 import ipaddress
 import socket
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import uvicorn
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
@@ -25,9 +26,6 @@ from mmrel_kit.questions.taxonomy import read_taxonomy
 from mmrel_kit.semidc.items import Item
 from mmrel_kit.semidc.people.store import Decision, Project
 from mmrel_kit.semidc.words import make_triplet, spoken_article
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 FOLDER = Path(__file__).resolve().parent
 FILES = {"/": "page.html", "/page.css": "page.css", "/page.js": "page.js"}
@@ -63,6 +61,7 @@ Id = Annotated[
     str,
     Field(pattern="^[0-9a-f]{32}$", description="made by the client; a repeated id is stored once"),
 ]
+Sha256 = Annotated[str, UrlPath(pattern="^[0-9a-f]{64}$")]
 Word = Annotated[str, Field(min_length=1, max_length=100)]
 
 
@@ -111,11 +110,8 @@ def make_app(
 ) -> FastAPI:
     """Make the web application of a project.
 
-    Args:
-        project: the project file.
-        images: folder that holds the pictures at their paths.
-        hosts: accepted values of the Host header, with port.
-        secret: needed to sign in; None lets everybody in.
+    `hosts` are the accepted values of the Host header, with port. Without a secret, everybody may
+    sign in.
     """
     app = FastAPI(title="MMRel: verify", docs_url=None, redoc_url=None)
     app.state.project, app.state.images, app.state.secret = project, images, secret
@@ -210,12 +206,9 @@ def sign_in(body: SignIn, request: Request, response: Response) -> dict[str, Any
     if not is_allowed:
         raise HTTPException(403, "this is not the secret that was agreed on")
     encoded = base64.urlsafe_b64encode(name.encode()).decode()
+    signed = f"{encoded}.{_sign(state.key, encoded)}"
     response.set_cookie(
-        state.cookie,
-        f"{encoded}.{_sign(state.key, encoded)}",
-        max_age=COOKIE_SECONDS,
-        httponly=True,
-        samesite="strict",
+        state.cookie, signed, max_age=COOKIE_SECONDS, httponly=True, samesite="strict"
     )
     return {"name": name}
 
@@ -272,11 +265,7 @@ def show_vocabulary(annotator: Annotator, request: Request) -> dict[str, Any]:
     return {"relations": relations, "names": request.app.state.project.list_names()}
 
 
-def show_picture(
-    sha256: Annotated[str, UrlPath(pattern="^[0-9a-f]{64}$")],
-    annotator: Annotator,
-    request: Request,
-) -> Response:
+def show_picture(sha256: Sha256, annotator: Annotator, request: Request) -> Response:
     """Return a picture of the project, as long as the file still has this hash."""
     image_id = request.app.state.project.find_picture(sha256)
     try:
@@ -285,11 +274,8 @@ def show_picture(
         data = b""
     if hashlib.sha256(data).hexdigest() != sha256:
         raise HTTPException(404, "no such picture, or it is missing or changed")
-    return Response(
-        data,
-        media_type=media_type(data),
-        headers={"Cache-Control": "private, max-age=604800, immutable"},
-    )
+    headers = {"Cache-Control": "private, max-age=604800, immutable"}
+    return Response(data, media_type=media_type(data), headers=headers)
 
 
 def serve(
@@ -303,14 +289,8 @@ def serve(
 ) -> None:
     """Serve until interrupted.
 
-    Args:
-        project: the project file.
-        images: folder that holds the pictures at their paths.
-        host: address to listen at.
-        port: port to listen at; 0 takes a free one.
-        secret: needed to sign in; required beyond loopback.
-        names: other host names under which people reach the server.
-        announce: called with the URL once the server answers.
+    A port of 0 takes a free one. `names` are other host names under which people reach the server.
+    `announce` is called with the URL once the server answers.
 
     Raises:
         InputError: the secret is missing or too short, or the server cannot listen there.
@@ -344,9 +324,8 @@ def _listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family)
     except (OSError, OverflowError, UnicodeError) as error:  # also an invalid port or name
         reason = getattr(error, "strerror", None) or error
-        raise InputError(
-            f"{host}:{port}: cannot listen there: {reason}; name another --port"
-        ) from None
+        problem = f"{host}:{port}: cannot listen there: {reason}; name another --port"
+        raise InputError(problem) from None
 
 
 class _Server(uvicorn.Server):

@@ -11,19 +11,15 @@ import sqlite3
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any, NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from mmrel_kit.files import InputError
 from mmrel_kit.questions.records import Triplet
-from mmrel_kit.semidc.items import Item
+from mmrel_kit.semidc.items import Item, Proposal
 from mmrel_kit.semidc.people import queries
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-    from pathlib import Path
-
-    from mmrel_kit.semidc.items import Proposal
 
 VERDICTS = ("accept", "correct", "reject", "skip")
 LEASE_SECONDS = 300  # for which an item that somebody sees is withheld from others
@@ -35,8 +31,6 @@ class Decision(NamedTuple):
 
     Attributes:
         id: chosen by the client, so that sending a decision twice stores it once.
-        item: number of the item.
-        annotator: name of the annotator.
         verdict: one of `VERDICTS`.
         triplet: the correction; None for other verdicts.
         seconds: time from showing the item to the decision, or None.
@@ -66,9 +60,7 @@ class Progress(NamedTuple):
 class Project:
     """A project file. Threads may share it; a decision is on disk before `decide` returns.
 
-    Args:
-        path: SQLite file.
-        make: create the file if it is missing.
+    `make` creates the SQLite file if it is missing.
 
     Raises:
         InputError: the file is missing, or is not a project file.
@@ -157,8 +149,7 @@ class Project:
         An item that becomes equal to another one is merged into it, with its decisions. If a
         person decided on both, only the decision on the other item remains valid.
 
-        Args:
-            change: returns the new triplet for a picture's path, a category and a triplet.
+        `change` returns the new triplet for a picture's path, a category and a triplet.
 
         Returns:
             The number of items and corrections that changed.
@@ -180,12 +171,9 @@ class Project:
 
     def items(self, state: str | None = None) -> Iterator[Item]:
         """Return all items, or those of a state: open, disputed or settled."""
-        with self._lock:
-            if state is None:
-                rows = self._db.execute(queries.LIST_ITEMS).fetchall()
-            else:
-                rows = self._db.execute(queries.LIST_ITEMS_IN_STATE, (state,)).fetchall()
-        return map(_make_item, rows)
+        if state is None:
+            return map(_make_item, self._fetch(queries.LIST_ITEMS))
+        return map(_make_item, self._fetch(queries.LIST_ITEMS_IN_STATE, (state,)))
 
     def find_item(self, item: int) -> Item | None:
         """Return an item by its number, or None."""
@@ -193,20 +181,16 @@ class Project:
 
     def pictures(self) -> dict[str, str]:
         """Return the hash of each of the project's pictures, by path."""
-        with self._lock:
-            return dict(self._db.execute(queries.LIST_PICTURES).fetchall())
+        return dict(self._fetch(queries.LIST_PICTURES))
 
     def find_picture(self, sha256: str) -> str | None:
         """Return the path of the project's picture with a hash, or None."""
-        with self._lock:
-            row = self._db.execute(queries.FIND_PICTURE, (sha256,)).fetchone()
-        return str(row[0]) if row else None
+        rows = self._fetch(queries.FIND_PICTURE, (sha256,))
+        return str(rows[0][0]) if rows else None
 
     def list_names(self) -> list[str]:
         """Return names of things in the project's items, to complete what annotators type."""
-        with self._lock:
-            rows = self._db.execute(queries.LIST_NAMES, (MAX_NAMES,)).fetchall()
-        return [name for (name,) in rows]
+        return [name for (name,) in self._fetch(queries.LIST_NAMES, (MAX_NAMES,))]
 
     # --- What an annotator sees and decides ---
 
@@ -283,18 +267,14 @@ class Project:
 
     def decisions(self, item: int | None = None) -> Iterator[Decision]:
         """Return all valid decisions, or those on an item, oldest first; skips included."""
-        with self._lock:
-            if item is None:
-                rows = self._db.execute(queries.LIST_DECISIONS).fetchall()
-            else:
-                rows = self._db.execute(queries.LIST_DECISIONS_ON_ITEM, (item,)).fetchall()
-        return map(_make_decision, rows)
+        if item is None:
+            return map(_make_decision, self._fetch(queries.LIST_DECISIONS))
+        return map(_make_decision, self._fetch(queries.LIST_DECISIONS_ON_ITEM, (item,)))
 
     def last_decision(self, annotator: str) -> str | None:
         """Return the id of the annotator's last valid decision, or None."""
-        with self._lock:
-            row = self._db.execute(queries.LAST_DECISION, (annotator,)).fetchone()
-        return str(row[0]) if row else None
+        rows = self._fetch(queries.LAST_DECISION, (annotator,))
+        return str(rows[0][0]) if rows else None
 
     def votes(self, item: int) -> list[dict[str, Any]]:
         """Return the verdicts on an item with their counts, most frequent first, without names."""
@@ -330,10 +310,14 @@ class Project:
                 raise
             self._db.execute("commit")
 
-    def _fetch_item(self, query: str, values: dict[str, Any]) -> Item | None:
+    def _fetch(self, query: str, values: Any = ()) -> list[Any]:
+        """Return all rows of a query; threads take turns."""
         with self._lock:
-            row = self._db.execute(query, values).fetchone()
-        return _make_item(row) if row else None
+            return self._db.execute(query, values).fetchall()
+
+    def _fetch_item(self, query: str, values: dict[str, Any]) -> Item | None:
+        rows = self._fetch(query, values)
+        return _make_item(rows[0]) if rows else None
 
     def _add_picture(self, image_id: str, sha256: str) -> None:
         known = self._db.execute(queries.GET_HASH, (image_id,)).fetchone()
@@ -391,11 +375,7 @@ class Project:
     ) -> Item | None:
         """Return an item if it needs a decision of this annotator.
 
-        Args:
-            item: number of the item.
-            annotator: name of the annotator.
-            adjudicates: whether they settle a disagreement.
-            is_held: whether their lease is valid, so that the leases of others do not count.
+        `is_held` says whether their lease is valid, so that the leases of others do not count.
         """
         values = self._describe_annotator(annotator) | {"item": item}
         if is_held:
