@@ -46,7 +46,8 @@ RESPONSIBLE = {
         "are not balanced in every cell: the card's audit counts them."
     ],
     "dataLimitations": [
-        "Questions name one relation of two objects; others that hold are not listed. English only."
+        "A question names one relation of two objects; other true relations are not listed. "
+        "The questions are in English only."
     ],
     "dataUseCases": [
         "Evaluation of multimodal models on relations between objects; "

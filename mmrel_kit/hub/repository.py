@@ -89,8 +89,14 @@ class Repository:
             InputError: the checksums.json there is not that of a release.
         """
         with tempfile.TemporaryDirectory() as folder:
-            options: Any = {"repo_type": "dataset", "revision": revision, "local_dir": folder}
-            download = partial(self._api.hf_hub_download, self.repo_id, INDEX, **options)
+            download = partial(
+                self._api.hf_hub_download,
+                self.repo_id,
+                INDEX,
+                repo_type="dataset",
+                revision=revision,
+                local_dir=folder,
+            )
             text = Path(self._call(calls.LOOK, download)).read_bytes()
         try:
             return frozenset(mmrel.parse_index(text)["files"]) | {INDEX}
@@ -120,8 +126,8 @@ class Repository:
 
     def _create(self, private: bool) -> str:
         """Create the repository; return its first revision."""
-        options: Any = {"repo_type": "dataset", "private": private or None, "exist_ok": True}
-        self._call(calls.CREATE, partial(self._api.create_repo, self.repo_id, **options))
+        create = partial(self._api.create_repo, self.repo_id, repo_type="dataset", exist_ok=True)
+        self._call(calls.CREATE, partial(create, private=private or None))
         info = self._find_info("main")
         if info is None:
             raise HubError(
@@ -131,9 +137,14 @@ class Repository:
 
     def _send(self, additions: list[CommitOperationAdd]) -> None:
         """Upload the objects that the Hub lacks, whatever a .gitignore of the repository says."""
-        options: Any = {"repo_type": "dataset", "create_pr": self._create_pr}
-        options |= {"free_memory": False, "gitignore_content": ""}
-        self._api.preupload_lfs_files(self.repo_id, additions, **options)
+        self._api.preupload_lfs_files(
+            self.repo_id,
+            additions,
+            repo_type="dataset",
+            create_pr=self._create_pr,
+            free_memory=False,
+            gitignore_content="",
+        )
 
     def _commit(self, operations: list[Any], parent: str, title: str) -> tuple[str, str]:
         """Make the commit exactly once; return its id and address.
@@ -189,8 +200,8 @@ class Repository:
 
     def _find_pull(self) -> tuple[str, str] | None:
         """Return the pull request of this push if it was opened although its answer was lost."""
-        options: Any = {"repo_type": "dataset", "include_pull_requests": True}
-        refs = self._call(calls.LOOK, partial(self._api.list_repo_refs, self.repo_id, **options))
+        list_refs = partial(self._api.list_repo_refs, self.repo_id, repo_type="dataset")
+        refs = self._call(calls.LOOK, partial(list_refs, include_pull_requests=True))
         numbers = sorted(int(pull.ref.split("/")[-1]) for pull in refs.pull_requests or [])
         for number in reversed(numbers[-CHECKED_PULLS:]):
             for commit in self._list_commits(f"refs/pr/{number}"):
@@ -200,9 +211,8 @@ class Repository:
 
     def _list_commits(self, revision: str) -> list[Any]:
         """Return the history of a branch or pull request, newest first."""
-        options: Any = {"repo_type": "dataset", "revision": revision}
-        list_commits = partial(self._api.list_repo_commits, self.repo_id, **options)
-        return list(self._call(calls.LOOK, list_commits))
+        list_commits = partial(self._api.list_repo_commits, self.repo_id, repo_type="dataset")
+        return list(self._call(calls.LOOK, partial(list_commits, revision=revision)))
 
     # --- Tagging ---
 
