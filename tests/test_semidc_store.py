@@ -397,7 +397,7 @@ def test_people_decide_while_their_number_changes(tmp_path: Path) -> None:
 
     def work(name: str) -> None:
         mine, chance = Project(path), random.Random(name)
-        for _ in range(40):
+        for _ in range(15):
             # An item that this person was shown may be settled once fewer people have to decide.
             with expect_refusal("others have decided on this item meanwhile"):
                 play(mine, chance, (name,), 1)
