@@ -17,7 +17,7 @@ if __name__ == "__main__":  # one-line errors for Ctrl-C and missing packages du
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-VERBS = ("fetch", "build", "finish", "check", "audit", "sheet", "push", "verify")
+VERBS = ("get", "fetch", "build", "finish", "check", "audit", "sheet", "push", "verify")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

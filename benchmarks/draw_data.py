@@ -17,9 +17,9 @@ from typing import Any
 from PIL import Image
 
 from mmrel_kit.build.job import Job, build_release
-from mmrel_kit.pictures.sources import PictureFolder
 from mmrel_kit.questions.records import Triplet, make_question
 from mmrel_kit.semidc.items import Proposal
+from mmrel_kit.sources.local import PictureFolder
 
 PICTURES = 600
 # 600 pictures fill 9 archives, enough for any number of workers that is measured.

@@ -23,9 +23,13 @@ from mmrel_kit.files import InputError, escape_unprintable
 
 ABOUT = "Load, score, build and publish MMRel, a benchmark of relations between objects in images."
 INTERRUPTED = 130  # exit status after Ctrl-C, as in shells
-MODULES = ("load", "score", "release", "recipes", "label")  # of mmrel_kit.commands
-# The module with the verbs of each door: a door starts faster if it does not import the others.
-DOORS = {"mmrel.py": "load", "relation_accuracy.py": "score", "upload.py": "release"}
+MODULES = ("load", "score", "fetch", "release", "recipes", "label")  # of mmrel_kit.commands
+# The modules with the verbs of each door: a door starts faster if it does not import the others.
+DOORS = {
+    "mmrel.py": ("load",),
+    "relation_accuracy.py": ("score",),
+    "upload.py": ("fetch", "release"),
+}
 
 
 def run_command(
@@ -177,7 +181,7 @@ def make_parser(
     parser = argparse.ArgumentParser(prog=prog, description=about)
     parser.add_argument("--version", action="version", version=mmrel.__version__)
     verbs = Verbs(parser, only)
-    for name in (DOORS[prog],) if prog in DOORS else MODULES:
+    for name in DOORS.get(prog, MODULES):
         importlib.import_module(f"mmrel_kit.commands.{name}").add_verbs(verbs)
     return parser
 

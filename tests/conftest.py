@@ -23,8 +23,8 @@ import pytest
 from PIL import Image
 
 from mmrel_kit.build.job import Job, build_release
-from mmrel_kit.pictures.sources import PictureFolder
 from mmrel_kit.questions.records import Triplet, make_question
+from mmrel_kit.sources.local import PictureFolder
 
 # A test may be slow on a busy machine; hypothesis would report that as a failure.
 hypothesis.settings.register_profile("mmrel", deadline=None)

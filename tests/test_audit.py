@@ -20,11 +20,11 @@ from mmrel_kit.audit.findings import Finding, audit_questions, audit_release, dr
 from mmrel_kit.audit.kinds import KINDS
 from mmrel_kit.build.job import Job, build_release
 from mmrel_kit.check.release import check_release
-from mmrel_kit.pictures.sources import PictureFolder
 from mmrel_kit.questions.published import read_published
 from mmrel_kit.questions.records import Triplet, make_question
 from mmrel_kit.questions.table import QuestionTable
 from mmrel_kit.questions.taxonomy import judge_relation
+from mmrel_kit.sources.local import PictureFolder
 
 DRAWN = "vg/VG_100K/{}.jpg"
 

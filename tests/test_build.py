@@ -18,7 +18,7 @@ from mmrel_kit.build.job import Job, build_release
 from mmrel_kit.build.tables import GROUP_ROWS
 from mmrel_kit.check.release import check_release
 from mmrel_kit.files import InputError
-from mmrel_kit.pictures.sources import PictureFolder
+from mmrel_kit.sources.local import PictureFolder
 from tests.conftest import make_sources
 from tests.helpers.folders import snapshot
 from tests.helpers.pictures import make_jpeg, make_png

@@ -16,7 +16,7 @@ import upload
 from mmrel_kit.audit.findings import audit_release
 from mmrel_kit.build.job import Job, build_release
 from mmrel_kit.check.release import check_release
-from mmrel_kit.pictures.sources import PictureFolder
+from mmrel_kit.sources.local import PictureFolder
 from tests.conftest import make_sources
 from tests.helpers.edit_release import list_problems, read_tar, seal, write_tar
 

@@ -12,8 +12,8 @@ import pytest
 import upload
 from mmrel_kit import cli
 from mmrel_kit.build.job import Job, build_release
-from mmrel_kit.pictures.sources import PictureFolder
 from mmrel_kit.recipes import cluster
+from mmrel_kit.sources.local import PictureFolder
 
 pytest.importorskip("datatrove", reason="datatrove is not installed: pip install 'mmrel[cluster]'")
 # Runs a job's tasks one after the other, where Slurm would run an array in parallel.

@@ -20,7 +20,7 @@ import pytest
 
 import mmrel
 from mmrel_kit.build.job import Job, build_release
-from mmrel_kit.pictures.sources import PictureFolder
+from mmrel_kit.sources.local import PictureFolder
 from tests.conftest import REPOSITORY, make_sources
 from tests.helpers.edit_release import read_tar
 

@@ -12,7 +12,7 @@ import upload
 from mmrel_kit.build.job import Job, build_release
 from mmrel_kit.check.release import check_release
 from mmrel_kit.files import InputError
-from mmrel_kit.pictures.sources import PictureSources
+from mmrel_kit.sources.opening import PictureSources
 
 
 def make_command(sources: Path, out: Path, *domains: str) -> list[str]:

@@ -14,10 +14,10 @@ from PIL import Image
 import mmrel
 from mmrel_kit import cli
 from mmrel_kit.build.job import Job, build_release
-from mmrel_kit.pictures.sources import PictureFolder
 from mmrel_kit.questions.records import make_prompt
 from mmrel_kit.recipes import export
 from mmrel_kit.recipes.leaks import find_leaks
+from mmrel_kit.sources.local import PictureFolder
 from tests.conftest import make_sources
 from tests.helpers.fake_model import read_records
 

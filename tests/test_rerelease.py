@@ -16,7 +16,8 @@ import upload
 from mmrel_kit.build.job import Job, build_release
 from mmrel_kit.check.release import check_release
 from mmrel_kit.files import InputError
-from mmrel_kit.pictures.sources import PictureSources, unpack_pictures
+from mmrel_kit.sources.local import unpack_pictures
+from mmrel_kit.sources.opening import PictureSources
 from tests.helpers.questions import read
 
 FILE = "00001_abstract.png"

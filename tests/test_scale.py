@@ -24,7 +24,8 @@ from mmrel_kit.build import shards
 from mmrel_kit.build.job import Job, build_release, build_share, finish_release
 from mmrel_kit.check.release import check_release
 from mmrel_kit.files import InputError, Share
-from mmrel_kit.pictures.sources import PictureFolder, PictureSources
+from mmrel_kit.sources.local import PictureFolder
+from mmrel_kit.sources.opening import PictureSources
 from tests.conftest import REPOSITORY, make_sources
 from tests.helpers.folders import snapshot
 
@@ -39,7 +40,7 @@ BUILD = """
 import json, re, resource, sys
 from pathlib import Path
 from mmrel_kit.build.job import Job, build_release
-from mmrel_kit.pictures.sources import PictureSources
+from mmrel_kit.sources.opening import PictureSources
 folder, images, out, shard_bytes, workers = json.loads(sys.argv[1])
 job = Job([Path(folder) / "json"], PictureSources(images), Path(out), shard_bytes=shard_bytes)
 build_release(job, workers)

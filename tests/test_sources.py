@@ -18,12 +18,9 @@ import upload
 from mmrel_kit.build.job import Job, build_release
 from mmrel_kit.files import InputError
 from mmrel_kit.pictures.containers import list_pictures, read_picture
-from mmrel_kit.pictures.sources import (
-    PictureFolder,
-    PictureSources,
-    list_candidate_paths,
-    open_source,
-)
+from mmrel_kit.pictures.index import list_candidate_paths
+from mmrel_kit.sources.local import PictureFolder
+from mmrel_kit.sources.opening import PictureSources, open_source
 from tests.helpers.folders import snapshot
 
 DOMAINS = {"vg": "real", "SPEC": "sdxl", "Dall-E_generated": "dalle"}

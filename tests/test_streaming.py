@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 import mmrel
 from mmrel_kit.build.job import Job, build_release
 from mmrel_kit.pictures import Picture, shuffle_pictures
-from mmrel_kit.pictures.sources import PictureFolder
+from mmrel_kit.sources.local import PictureFolder
 from tests.conftest import make_sources
 
 NODES = (1, 2, 3, 8)

@@ -20,8 +20,8 @@ import upload
 from mmrel_kit.build.job import Job, build_release
 from mmrel_kit.check.release import check_release, check_sample
 from mmrel_kit.check.viewer import ViewerStatistics
-from mmrel_kit.pictures.sources import PictureFolder
 from mmrel_kit.questions.table import pad_source
+from mmrel_kit.sources.local import PictureFolder
 from tests.conftest import REPOSITORY, make_sources
 
 if TYPE_CHECKING:

@@ -26,8 +26,8 @@ from mmrel_kit.build.plan import SHARD_BYTES, BuildPlan, Shard
 from mmrel_kit.build.shards import ShardManifest, WorkFolder, read_manifest
 from mmrel_kit.build.workers import write_shards
 from mmrel_kit.files import MAX_LISTED_PROBLEMS, InputError, Share, write_atomically
-from mmrel_kit.pictures.sources import Pictures
 from mmrel_kit.questions.annotations import find_annotation_files, read_annotations
+from mmrel_kit.sources.local import Pictures
 
 Progress = Callable[[Iterable[ShardManifest], int], Iterable[ShardManifest]]
 
@@ -207,7 +207,7 @@ def _make_plan(job: Job, path: Path) -> None:
         plan.add(read_annotations(job.annotations, job.split, job.mapping))
         dropped = drop_questions(plan, job.drop)
         job.show_step(f"looking for the pictures of {plan.count_questions()} questions")
-        job.pictures.prepare(job.work.root)
+        job.pictures.prepare(job.work.root, plan.list_image_ids())
         plan.assign_shards(job.pictures, job.shard_bytes, job.allow_missing)
         plan.set_meta("missing", sum(1 for _ in plan.missing_pictures()))
         plan.set_meta("job", described)

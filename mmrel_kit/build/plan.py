@@ -20,9 +20,9 @@ import mmrel
 from mmrel_kit.build.archive import describe_key_clash, make_sample_key
 from mmrel_kit.files import MAX_LISTED_PROBLEMS, InputError, Problem, raise_problems
 from mmrel_kit.pictures.index import Location
-from mmrel_kit.pictures.sources import Pictures
 from mmrel_kit.questions.records import Record
 from mmrel_kit.questions.table import FIELDS, QuestionTable, make_order, read_record
+from mmrel_kit.sources.local import Pictures
 
 # Limits of a shard.
 SHARD_BYTES = 256 << 20  # of pictures in an archive
@@ -157,6 +157,11 @@ class BuildPlan(QuestionTable):
             )
         self.db.commit()
 
+    def list_image_ids(self) -> list[str]:
+        """Return the pictures that questions are about."""
+        rows = self.db.execute("select distinct image_id from questions order by image_id")
+        return [image_id for (image_id,) in rows]
+
     def count_contents(self) -> tuple[int, int]:
         """Return the numbers of questions and pictures that the release will have."""
         questions, pictures = self.db.execute(_COUNTS).fetchone()
@@ -220,8 +225,8 @@ class BuildPlan(QuestionTable):
             lines.append(f"{domain}: {count} pictures of {rows} questions in {file}")
             missing += count
         lines.append(
-            f"{missing} pictures are missing in {pictures.describe()}; download them (mmrel fetch "
-            "lists the sources), or build without their questions: --allow-missing"
+            f"{missing} pictures are missing in {pictures.describe()}; fetch them (mmrel "
+            "fetch), or build without their questions: --allow-missing"
         )
         raise InputError("\n".join(lines))
 

@@ -28,8 +28,8 @@ from mmrel_kit.files import (
     write_bytes,
 )
 from mmrel_kit.pictures.archives import Sample
-from mmrel_kit.pictures.sources import Pictures
 from mmrel_kit.pictures.validate import decode_picture
+from mmrel_kit.sources.local import Pictures
 
 
 class ShardManifest(NamedTuple):

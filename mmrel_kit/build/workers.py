@@ -15,7 +15,7 @@ from pathlib import Path
 from mmrel_kit.build.plan import BuildPlan, Shard
 from mmrel_kit.build.shards import ShardManifest, WorkFolder, write_shard
 from mmrel_kit.files import InputError, Problem, make_problem, raise_problems
-from mmrel_kit.pictures.sources import Pictures
+from mmrel_kit.sources.local import Pictures
 
 
 def write_shards(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The verbs for maintainers: fetch, build, finish, check, audit, sheet, push, verify."""
+"""The verbs for maintainers: build, finish, check, audit, sheet, push, verify."""
 
 from __future__ import annotations
 
@@ -21,25 +21,12 @@ from mmrel_kit.commands.progress import count_archive_bytes, make_bar, track_byt
 from mmrel_kit.files import InputError, format_table
 from mmrel_kit.hub import push as hub_push
 from mmrel_kit.hub import verify as hub_verify
-from mmrel_kit.pictures.sources import PictureSources
-from mmrel_kit.pictures.upstream import check_downloads, format_downloads
+from mmrel_kit.sources.opening import PictureSources
 
 # The advice after Ctrl-C for commands that resume.
 RESUMES_BUILD = "the same command resumes where this one stopped; finished shards are kept"
 RESUMES_FINISH = "finished shards are kept; run the same command again"
 RESUMES_PUSH = "the same command resumes; files that have arrived are not sent again"
-
-
-def fetch(args: argparse.Namespace) -> int:
-    """List the sources of MMRel, where to get them, and which are complete in a folder."""
-    if not args.folder.is_dir():
-        raise InputError(
-            f"{args.folder}: expected a folder of downloads, got no folder; "
-            "make it or check its path"
-        )
-    downloads = check_downloads(args.folder, track_bytes)
-    print(format_downloads(downloads, args.folder))
-    return 1 if any(download.status.startswith("expected") for download in downloads) else 0
 
 
 def build(args: argparse.Namespace) -> int:
@@ -54,7 +41,7 @@ def build(args: argparse.Namespace) -> int:
         allow_missing=args.allow_missing,
         drop=args.drop,
         hub_eval=args.hub_eval,
-        show_step=_print_step,
+        show_step=print_step,
     )
     if args.shard:
         manifests = build_share(job, args.shard, args.workers)
@@ -64,13 +51,13 @@ def build(args: argparse.Namespace) -> int:
         )
         return 0
     summary = build_release(job, args.workers, track_shards)
-    _print_summary(summary, args.out)
+    print_summary(summary, args.out)
     return 0
 
 
 def finish(args: argparse.Namespace) -> int:
     """Join the shards that `build --shard` has written into the release."""
-    _print_summary(finish_release(args.out), args.out)
+    print_summary(finish_release(args.out), args.out)
     return 0
 
 
@@ -133,7 +120,6 @@ def verify(args: argparse.Namespace) -> int:
 
 def add_verbs(verbs: Verbs) -> None:
     """Add the verbs for maintainers."""
-    _add_fetch(verbs)
     _add_build(verbs)
     _add_finish(verbs)
     _add_check(verbs)
@@ -141,12 +127,6 @@ def add_verbs(verbs: Verbs) -> None:
     _add_sheet(verbs)
     _add_push(verbs)
     _add_verify(verbs)
-
-
-def _add_fetch(verbs: Verbs) -> None:
-    add = verbs.add("fetch", fetch, "downloads").add_argument
-    folder = "folder of the downloaded files (default: the current folder)"
-    add("folder", type=parse_path, nargs="?", default=Path(), metavar="DIR", help=folder)
 
 
 def _add_build(verbs: Verbs) -> None:
@@ -241,7 +221,7 @@ def _add_folder(add: Any) -> None:
     add("release", type=parse_path, metavar="DIR", help="folder of the release")
 
 
-def _print_summary(summary: BuildSummary, out: Path) -> None:
+def print_summary(summary: BuildSummary, out: Path) -> None:
     """Print the sizes of a release, and how many yes/no questions have a partner."""
     rows = [("domain", "split", "pictures", "questions")]
     for stats in summary.stats:
@@ -271,6 +251,6 @@ def _print_summary(summary: BuildSummary, out: Path) -> None:
     print(f"\nwritten to {out}; check it with: mmrel check {out}")
 
 
-def _print_step(text: str) -> None:
+def print_step(text: str) -> None:
     """Print a step of a build to standard error; standard output is for the summary."""
     print(text, file=sys.stderr, flush=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 from mmrel_kit.build.job import Job, build_release
-from mmrel_kit.pictures.sources import PictureFolder
+from mmrel_kit.sources.local import PictureFolder
 from tests.conftest import make_sources
 
 

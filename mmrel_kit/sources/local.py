@@ -1,10 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sources of pictures: folders, zip and tar files, the Parquet re-release, the Hub.
-
-To add a source, write a class with the methods of `Pictures`, here or in a file of its own, and
-return it from `open_source`. Copy `PictureFolder` for pictures that are looked up one by one,
-`PictureArchive` for those that have to be listed first.
-"""
+"""Sources of pictures on this machine: folders, zip and tar files, the Parquet re-release."""
 
 from __future__ import annotations
 
@@ -16,12 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import mmrel
 from mmrel_kit.files import InputError, fill_folder
-from mmrel_kit.pictures.containers import SUFFIXES, Member, list_pictures, read_picture
+from mmrel_kit.pictures.containers import Member, list_pictures, read_picture
 from mmrel_kit.pictures.index import Location, MemberIndex, check_size, list_candidate_paths
-from mmrel_kit.pictures.repository import PictureRepository
-from mmrel_kit.questions.records import parse_image_path
 from mmrel_kit.questions.rerelease import RereleaseRow, read_rerelease
 
 STAMP = "unpacked.json"  # names the file from which a folder was unpacked
@@ -37,8 +29,13 @@ class Pictures(Protocol):
     large to be a picture.
     """
 
-    def prepare(self, folder: Path) -> None:
-        """Get ready for `find`; `folder` is for what has to be unpacked."""
+    def prepare(self, folder: Path, image_ids: Sequence[str] = ()) -> None:
+        """Get ready for `find`.
+
+        Args:
+            folder: for what has to be unpacked or fetched.
+            image_ids: the pictures that will be looked for.
+        """
 
     def find(self, image_id: str) -> Location | None:
         """Return where a picture lies, or None if the source does not have it."""
@@ -63,7 +60,7 @@ class PictureFolder:
             )
         self.root = root
 
-    def prepare(self, folder: Path) -> None:
+    def prepare(self, folder: Path, image_ids: Sequence[str] = ()) -> None:
         """Do nothing: files are looked up one by one."""
 
     def find(self, image_id: str) -> Location | None:
@@ -106,7 +103,7 @@ class PictureArchive:
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_index": None}  # a database cannot be pickled
 
-    def prepare(self, folder: Path) -> None:
+    def prepare(self, folder: Path, image_ids: Sequence[str] = ()) -> None:
         """List the file."""
         if self._index is None:
             self._index = MemberIndex(str(self.path), list_pictures(self.path))
@@ -140,7 +137,7 @@ class PictureTable(PictureFolder):
         # Names are absolute, so that a process that has not unpacked the pictures can read them.
         self.root = Path("/")
 
-    def prepare(self, folder: Path) -> None:
+    def prepare(self, folder: Path, image_ids: Sequence[str] = ()) -> None:
         """Unpack the pictures below `folder`, if they are not there yet."""
         self.root = Path(os.path.abspath(folder / f"unpacked-{self.path.stem}"))
         unpack_pictures(self.path, self.root)
@@ -155,88 +152,6 @@ class PictureTable(PictureFolder):
     def describe(self) -> str:
         """See `Pictures`."""
         return f"{self.path} {_make_stamp(self.path.stat())}"
-
-
-class PictureSources:
-    """Several sources; those of a domain come before those of all domains, in the order given.
-
-    Args:
-        specs: `SOURCE`, or `real=SOURCE`, `sdxl=SOURCE`, `dalle=SOURCE`; see `open_source`.
-
-    Raises:
-        InputError: there is no such source.
-    """
-
-    def __init__(self, specs: Sequence[str]) -> None:
-        self._sources: list[tuple[str, Pictures]] = []
-        for spec in specs:
-            domain, mark, where = spec.partition("=")
-            if not mark or domain not in mmrel.DOMAINS:
-                domain, where = "", spec
-            self._sources.append((domain, open_source(where)))
-
-    def prepare(self, folder: Path) -> None:
-        """See `Pictures`."""
-        for _, source in self._sources:
-            source.prepare(folder)
-
-    def find(self, image_id: str) -> Location | None:
-        """See `Pictures`."""
-        image_domain, _ = parse_image_path(image_id)
-        for domain in (image_domain, ""):
-            for number, (source_domain, source) in enumerate(self._sources):
-                if source_domain != domain:
-                    continue
-                location = source.find(image_id)
-                if location:
-                    return location._replace(source=number)
-        return None
-
-    def read(self, location: Location) -> bytes:
-        """See `Pictures`."""
-        return self._sources[location.source][1].read(location)
-
-    def is_current(self, location: Location) -> bool:
-        """See `Pictures`."""
-        return self._sources[location.source][1].is_current(location)
-
-    def describe(self) -> str:
-        """See `Pictures`."""
-        names = []
-        for domain, source in self._sources:
-            name = source.describe()
-            names.append(f"{domain}={name}" if domain else name)
-        return ", ".join(names)
-
-
-def open_source(where: str) -> Pictures:
-    """Return the source at a path or URL.
-
-    Args:
-        where: a folder, a zip or tar file, a file of the Parquet re-release, or
-            `hf://datasets/OWNER/NAME[@REVISION]`.
-
-    Raises:
-        InputError: there is none, or it is of no known kind.
-    """
-    if not where:
-        raise InputError(
-            "expected a source of pictures as --images, got ''; write . for the current folder"
-        )
-    path = Path(where)
-    if where.startswith(mmrel.HUB):
-        return PictureRepository(where)
-    if path.is_file() and path.suffix in SUFFIXES:
-        return PictureArchive(path)
-    if path.is_file() and path.suffix == ".parquet":
-        return PictureTable(path)
-    if path.is_dir():
-        return PictureFolder(path)
-    got = "a file of another kind; unpack it" if path.exists() else "nothing there"
-    raise InputError(
-        f"{where}: expected a folder, a {', '.join(SUFFIXES)} or .parquet file, or "
-        f"{mmrel.HUB}OWNER/NAME, found {got}"
-    )
 
 
 def unpack_pictures(path: Path, folder: Path) -> None:

@@ -1,0 +1,301 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The verbs that get the real benchmark: get, fetch."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import shutil
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mmrel
+from mmrel_kit.build.job import Job, build_release
+from mmrel_kit.check.release import check_release
+from mmrel_kit.commands.options import Verbs, parse_path, parse_positive, parse_share
+from mmrel_kit.commands.progress import FetchBar, track_shards
+from mmrel_kit.commands.release import print_step, print_summary
+from mmrel_kit.files import MAX_LISTED_PROBLEMS, InputError, Share, format_table
+from mmrel_kit.sources.fetching import (
+    MANIFEST,
+    FetchResult,
+    Plan,
+    fetch_pictures,
+    make_client,
+    make_plan,
+)
+from mmrel_kit.sources.hosts import is_remote, open_host
+from mmrel_kit.sources.local import PictureFolder
+from mmrel_kit.sources.questions import QuestionFiles, Wanted, read_wanted
+from mmrel_kit.sources.upstream import CONTENTS, HOSTS, QUESTIONS, QUESTIONS_LICENCE
+from mmrel_kit.web import JOBS, WebClient
+
+RESUMES = "what has arrived is kept; the same command fetches the rest"
+# A release has each picture in an archive and in a table.
+COPIES = 2
+
+
+@dataclass
+class Fetching:
+    """What a run fetches, and where to.
+
+    Attributes:
+        folder: for pictures, and for question files that are fetched.
+        annotations: question files on this machine, or the address of a repository with them.
+        hosts: domain -> addresses of its pictures.
+        copies: copies of the pictures that are made afterwards, for which there must be room.
+    """
+
+    folder: Path
+    annotations: Sequence[str]
+    hosts: dict[str, list[str]]
+    share: Share = Share()
+    jobs: int = JOBS
+    dry_run: bool = False
+    copies: int = 0
+
+
+@dataclass
+class Outcome:
+    """The question files that were used, and what came of their pictures."""
+
+    questions: list[Path]
+    wanted: Wanted
+    result: FetchResult
+
+
+def get(args: argparse.Namespace) -> int:
+    """Get the benchmark: fetch its questions and pictures, build a release, check it."""
+    pictures = args.pictures or args.out.with_name(f"{args.out.name}.pictures")
+    fetching = _read_arguments(args, pictures)
+    fetching.copies = COPIES
+    outcome = asyncio.run(_fetch(fetching))
+    if outcome.result.missing and not args.allow_missing:
+        return 1
+    job = Job(
+        annotations=outcome.questions,
+        pictures=PictureFolder(pictures),
+        out=args.out,
+        allow_missing=args.allow_missing,
+        show_step=print_step,
+    )
+    print_summary(build_release(job, progress=track_shards), args.out)
+    problems = [problem for problem in check_release(args.out) if not problem.is_warning]
+    for problem in problems:
+        print(problem)
+    if problems:
+        return 1
+    print(f'\nchecked; load it with: load_dataset("{args.out.as_posix()}", "{args.domains[0]}")')
+    return 0
+
+
+def fetch(args: argparse.Namespace) -> int:
+    """Fetch the question files and exactly the pictures that they ask for."""
+    fetching = _read_arguments(args, args.folder)
+    fetching.share, fetching.dry_run = args.shard or Share(), args.dry_run
+    outcome = asyncio.run(_fetch(fetching))
+    if fetching.dry_run:
+        return 0
+    questions = " ".join(str(path) for path in args.annotations or [args.folder / "json"])
+    print(
+        f"\nbuild a release: mmrel build --annotations {questions} --images {args.folder} "
+        "--out mmrel"
+    )
+    return 1 if outcome.result.missing and not args.allow_missing else 0
+
+
+def _read_arguments(args: argparse.Namespace, folder: Path) -> Fetching:
+    hosts = {domain: list(HOSTS[domain]) for domain in args.domains}
+    named: dict[str, list[str]] = {}
+    for domain, where in args.sources:
+        if domain not in hosts:
+            raise InputError(
+                f"--from {domain}={where}: expected one of the domains that are fetched, "
+                f"{', '.join(hosts)}; add it to --domains"
+            )
+        named.setdefault(domain, []).append(where)
+    hosts |= named
+    return Fetching(folder, args.annotations or [QUESTIONS], hosts, jobs=args.jobs)
+
+
+async def _fetch(fetching: Fetching) -> Outcome:
+    """Fetch question files and pictures; print the plan before, and the result after."""
+    folder = fetching.folder
+    hosts = {domain: list(map(open_host, fetching.hosts[domain])) for domain in fetching.hosts}
+    folder.mkdir(parents=True, exist_ok=True)
+    start = time.monotonic()
+    async with make_client(fetching.jobs) as client:
+        questions = await _fetch_questions(client, fetching)
+        wanted = read_wanted(questions, list(hosts))
+        _print_problems(wanted)
+        image_ids = [name for name in sorted(wanted.files) if fetching.share.holds(name)]
+        plan = await make_plan(client, hosts, image_ids, folder)
+        rate = client.received / (time.monotonic() - start)
+        _print_plan(plan, fetching, rate)
+        if fetching.dry_run:
+            return Outcome(questions, wanted, FetchResult())
+        _check_space(plan, fetching)
+        start = time.monotonic()
+        size = 0 if plan.unknown.total() else plan.sizes.total()
+        with FetchBar(plan.count, size) as bar:
+            result = await fetch_pictures(client, plan, folder, fetching.jobs, bar.advance)
+    _print_result(result, time.monotonic() - start)
+    _print_missing(result, wanted)
+    return Outcome(questions, wanted, result)
+
+
+async def _fetch_questions(client: WebClient, fetching: Fetching) -> list[Path]:
+    """Return the question files; fetch those of a repository on the Hub."""
+    paths = []
+    for where in fetching.annotations:
+        if not where.startswith(mmrel.HUB):
+            paths.append(Path(where))
+            continue
+        files = QuestionFiles(where)
+        print(
+            f"question files: {len(files.files)}, {files.size / 1e6:.1f} MB, {files.where}"
+            f"{f', {QUESTIONS_LICENCE}' if where == QUESTIONS else ''}",
+            flush=True,
+        )
+        paths += await files.fetch(client, fetching.folder)
+    return paths
+
+
+# --- What is printed ---
+
+
+def _print_plan(plan: Plan, fetching: Fetching, rate: float) -> None:
+    """Print what will be fetched, from where, and what it needs."""
+    rows = [("domain", "pictures", "present", "to fetch", "MB")]
+    for domain, image_ids in plan.pictures.items():
+        present, missing = plan.present[domain], len(image_ids)
+        size = f"{plan.sizes[domain] / 1e6:.1f}"
+        if plan.unknown[domain]:
+            size += f" + {plan.unknown[domain]} of unknown size"
+        rows.append((domain, str(present + missing), str(present), str(missing), size))
+    print(format_table(rows))
+    for domain, hosts in plan.hosts.items():
+        if plan.pictures[domain]:
+            names = ", ".join(opened.host.where for opened in hosts)
+            print(f"{domain}: {CONTENTS[domain]}; from {names}")
+    for miss in plan.list_closed():
+        print(f"cannot be read: {miss.host}: {miss.reason}")
+    total = plan.sizes.total()
+    free = shutil.disk_usage(fetching.folder).free
+    line = f"disk: {_measure_needed(plan, fetching) / 1e9:.2f} GB needed, {free / 1e9:.2f} GB free"
+    if total and rate:
+        minutes = total / rate / 60
+        line += f"; about {minutes:.0f} minutes at {rate / 1e6:.1f} MB/s, the rate so far"
+    print(line, flush=True)
+
+
+def _measure_needed(plan: Plan, fetching: Fetching) -> int:
+    """Return the bytes that the pictures to fetch need on disk, with the copies of a release."""
+    return plan.sizes.total() * (1 + fetching.copies)
+
+
+def _check_space(plan: Plan, fetching: Fetching) -> None:
+    needed, free = _measure_needed(plan, fetching), shutil.disk_usage(fetching.folder).free
+    if needed > free:
+        raise InputError(
+            f"{fetching.folder}: expected {needed / 1e9:.2f} GB of free disk, got "
+            f"{free / 1e9:.2f}; make room, or name another folder"
+        )
+
+
+def _print_problems(wanted: Wanted) -> None:
+    for problem in wanted.problems[:MAX_LISTED_PROBLEMS]:
+        print(problem, file=sys.stderr)
+    if wanted.problems:
+        number = len(wanted.problems)
+        print(f"{number} lines of question files could not be read", file=sys.stderr)
+
+
+def _print_result(result: FetchResult, seconds: float) -> None:
+    count = sum(result.fetched.values())
+    print(f"fetched {count} pictures, {result.size / 1e6:.1f} MB, in {seconds:.0f} s ({MANIFEST})")
+    for where, number in result.fetched.most_common():
+        print(f"  {number} from {where}")
+
+
+def _print_missing(result: FetchResult, wanted: Wanted) -> None:
+    """Print which pictures are missing, and how many by domain and file and by host."""
+    if not result.missing:
+        return
+    for image_id in sorted(result.missing)[:MAX_LISTED_PROBLEMS]:
+        reasons = "; ".join(f"{miss.host}: {miss.reason}" for miss in result.missing[image_id])
+        print(f"{image_id}: {reasons}", file=sys.stderr)
+    files: Counter[str] = Counter()
+    reasons_: Counter[str] = Counter()
+    for image_id, misses in result.missing.items():
+        files[wanted.files[image_id]] += 1
+        for miss in misses:
+            reasons_[f"{miss.host}: {miss.reason}"] += 1
+    for counter in (files, reasons_):
+        for name, number in counter.most_common(MAX_LISTED_PROBLEMS):
+            print(f"  {number} x {name}", file=sys.stderr)
+    print(
+        f"{len(result.missing)} pictures are missing; run the same command again, name another "
+        "host (--from DOMAIN=ADDRESS), or go on without them (--allow-missing)",
+        file=sys.stderr,
+    )
+
+
+# --- Arguments ---
+
+
+def parse_source(text: str) -> tuple[str, str]:
+    """Parse DOMAIN=ADDRESS of a host of pictures.
+
+    Raises:
+        ArgumentTypeError: it is something else.
+    """
+    domain, _, where = text.partition("=")
+    if domain not in mmrel.DOMAINS or not is_remote(where):
+        raise argparse.ArgumentTypeError(
+            f"expected DOMAIN=ADDRESS with {', '.join(mmrel.DOMAINS)} and http(s)://… or "
+            f"{mmrel.HUB}…, got {text[:200]!a}"
+        )
+    return domain, where
+
+
+def add_verbs(verbs: Verbs) -> None:
+    """Add the verbs."""
+    add = verbs.add("get", get, "--out mmrel", RESUMES).add_argument
+    add("--out", type=parse_path, required=True, metavar="DIR", help="folder of the release")
+    kept = "folder for the pictures, which are kept (OUT.pictures)"
+    add("--pictures", type=parse_path, metavar="DIR", help=kept)
+    _add_arguments(add)
+
+    add = verbs.add("fetch", fetch, "pictures --dry-run", RESUMES).add_argument
+    add("folder", type=parse_path, metavar="DIR", help="folder for the files, as upstream has them")
+    _add_arguments(add)
+    add("--dry-run", action="store_true", help="show what would be fetched and stop")
+    share = "fetch only the Ith of N shares of the pictures"
+    add("--shard", type=parse_share, metavar="I/N", help=share)
+
+
+def _add_arguments(add: Any) -> None:
+    annotations = f"question files or folders of them, or a repository ({QUESTIONS})"
+    add("--annotations", nargs="+", metavar="FILE_OR_DIR", help=annotations)
+    domains = "domains to fetch (all)"
+    add("--domains", nargs="+", default=mmrel.DOMAINS, choices=mmrel.DOMAINS, help=domains)
+    sources = (
+        "a host of a domain's pictures in place of the usual ones: http(s)://…/FILE.zip or .tar, "
+        "an address below which single files lie, or hf://datasets/OWNER/NAME[@REVISION][/FILE]; "
+        "several are tried in order"
+    )
+    add(
+        "--from", dest="sources", type=parse_source, action="append", default=[],
+        metavar="DOMAIN=ADDRESS", help=sources,
+    )  # fmt: skip
+    add(
+        "--jobs", type=parse_positive, default=JOBS, help="requests to a host at once (%(default)s)"
+    )
+    missing = "go on although pictures are missing"
+    add("--allow-missing", action="store_true", help=missing)
