@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import zipfile
 from importlib.util import find_spec
 from pathlib import Path
 
-from benchmarks import push
+from benchmarks import push, standin
 from benchmarks.measuring import run_python
 from mmrel_kit.hub.plan import read_index
 from tests.conftest import REPOSITORY
@@ -23,3 +24,27 @@ def test_the_release_that_is_pushed_has_a_valid_index(tmp_path: Path) -> None:
     # It had no note, which checksums.json must have, and the benchmark ended in a traceback.
     root = push.write_release(tmp_path / "release", files=2, size=100)
     assert len(read_index(root, None)["files"]) == 3
+
+
+def test_a_padded_standin_is_right_and_sparse(tmp_path: Path) -> None:
+    size = 1 << 20
+    pictures = {
+        "vg/VG_100K/1.jpg": b"1" * size,
+        "vg/VG_100K_2/3.jpg": b"3" * size,
+        "SPEC/relative_size/00000000/0.jpg": b"0" * size,
+        "Dall-E_generated/action/00000.png": b"d",
+        "vg/VG_100K/2.jpg": b"2" * size,
+    }
+    standin._write_pictures(tmp_path, iter(pictures.items()), padded=10)
+    with zipfile.ZipFile(tmp_path / "images.zip") as archive:
+        assert archive.testzip() is None
+        assert len(archive.namelist()) == len(set(archive.namelist())) == 22
+        assert archive.read("VG_100K/2.jpg") == b"2" * size
+        assert archive.read("VG_100K/100000009.jpg") == bytes(size)
+    state = (tmp_path / "images.zip").stat()
+    assert state.st_size > 22 * size
+    assert state.st_blocks * 512 < 3 * size
+    with zipfile.ZipFile(tmp_path / "data.zip") as archive:
+        assert archive.testzip() is None
+        assert archive.read("data/relative_size/00000000/0.jpg") == b"0" * size
+    assert (tmp_path / "Dall-E_generated" / "action" / "00000.png").read_bytes() == b"d"

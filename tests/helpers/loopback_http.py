@@ -299,7 +299,7 @@ class Handler(BaseHTTPRequestHandler):
 def parse_range(start: str, stop: str, size: int) -> tuple[int, int]:
     """Return the first byte and the end of a range: "first-last", "first-" or "-count"."""
     if not start:
-        return size - int(stop), size
+        return max(0, size - int(stop)), size
     if not stop:
         return int(start), size
     return int(start), min(size, int(stop) + 1)
