@@ -16,7 +16,7 @@ import random
 import re
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple
 from urllib.parse import urljoin, urlsplit
@@ -64,7 +64,7 @@ class WebError(OSError):
         super().__init__(f"{self.where}: {reason}")
 
 
-class Reply(NamedTuple):
+class Body(NamedTuple):
     """Bytes of a file.
 
     Attributes:
@@ -115,7 +115,8 @@ class WebClient:
         limits: host -> requests to it in `WINDOW` seconds.
         advance: called with the number of bytes of each chunk that arrives.
 
-    `sent` counts the requests by host, `received` all bytes of bodies.
+    `sent` counts the requests by host, `received` all bytes of bodies, and `busy` the seconds in
+    which a request was under way.
     """
 
     def __init__(
@@ -127,6 +128,8 @@ class WebClient:
     ) -> None:
         self.sent: Counter[str] = Counter()
         self.received = 0
+        self.busy = 0.0
+        self._active, self._since = 0, 0.0
         self._jobs = jobs
         self._tokens = dict(tokens or {})
         self._limits = dict(limits or {})
@@ -149,7 +152,7 @@ class WebClient:
     async def __aexit__(self, *exc: object) -> None:
         await self._session.close()
 
-    async def read(self, url: str, limit: int) -> Reply:
+    async def read(self, url: str, limit: int) -> Body:
         """Return a whole file of at most `limit` bytes.
 
         Raises:
@@ -157,7 +160,7 @@ class WebClient:
         """
         return await self._retry(_Wanted(url, None, None, limit))
 
-    async def read_range(self, url: str, start: int, length: int, like: Reply | None) -> Reply:
+    async def read_range(self, url: str, start: int, length: int, like: Body | None) -> Body:
         """Return exactly `length` bytes of a file from `start` on.
 
         The last bytes are meant if `start` is negative; fewer come if the file is smaller. `like`
@@ -197,7 +200,7 @@ class WebClient:
 
     # --- Tries ---
 
-    async def _retry(self, wanted: _Wanted) -> Reply:
+    async def _retry(self, wanted: _Wanted) -> Body:
         """Return the reply of the first try that succeeds."""
         host = get_host(wanted.url)
         failed, paused = 0, 0.0
@@ -224,7 +227,7 @@ class WebClient:
                 raise WebError("failed", wanted.url, reason)
             await asyncio.sleep(wait)
 
-    async def _try(self, wanted: _Wanted) -> Reply:
+    async def _try(self, wanted: _Wanted) -> Body:
         """Follow redirects to the reply; addresses for ranges are kept until they are refused."""
         url = self._signed.get(wanted.url, wanted.url)
         try:
@@ -255,7 +258,7 @@ class WebClient:
             raise WebError("refused", url, f"a redirect to another scheme, {scheme[:20]!a}")
         return followed
 
-    async def _request(self, url: str, wanted: _Wanted) -> tuple[str, Reply | None]:
+    async def _request(self, url: str, wanted: _Wanted) -> tuple[str, Body | None]:
         """Send one request; return the target of a redirect, or the reply."""
         host = get_host(url)
         await self._wait_turn(host)
@@ -266,13 +269,27 @@ class WebClient:
             headers["Range"] = wanted.header
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT, sock_read=STALL)
         self.sent[host] += 1
-        async with self._session.get(
-            URL(url, encoded=True), headers=headers, allow_redirects=False, timeout=timeout
-        ) as response:
-            if response.status in _REDIRECTS:
-                return response.headers.get("Location", ""), None
-            self._check_status(response, url, wanted)
-            return "", await self._read_body(response, url, wanted)
+        with self._measure():
+            async with self._session.get(
+                URL(url, encoded=True), headers=headers, allow_redirects=False, timeout=timeout
+            ) as response:
+                if response.status in _REDIRECTS:
+                    return response.headers.get("Location", ""), None
+                self._check_status(response, url, wanted)
+                return "", await self._read_body(response, url, wanted)
+
+    @contextlib.contextmanager
+    def _measure(self) -> Iterator[None]:
+        """Count the seconds in which any request is under way."""
+        if not self._active:
+            self._since = time.monotonic()
+        self._active += 1
+        try:
+            yield
+        finally:
+            self._active -= 1
+            if not self._active:
+                self.busy += time.monotonic() - self._since
 
     async def _wait_turn(self, host: str) -> None:
         """Wait while a host asks for a pause, or its limit of requests is reached."""
@@ -312,9 +329,7 @@ class WebClient:
         elif status != 206:
             raise WebError("refused", url, text)
 
-    async def _read_body(
-        self, response: aiohttp.ClientResponse, url: str, wanted: _Wanted
-    ) -> Reply:
+    async def _read_body(self, response: aiohttp.ClientResponse, url: str, wanted: _Wanted) -> Body:
         """Return the body, if it has the size that it must have."""
         start, total, length = 0, None, response.content_length
         if wanted.header:
@@ -327,7 +342,7 @@ class WebClient:
         if length is not None and len(data) != length:
             raise _Transient(f"expected {length} bytes, the connection ended after {len(data)}")
         stamp = response.headers.get("ETag") or response.headers.get("Last-Modified") or ""
-        return Reply(data, start, len(data) if total is None else total, stamp)
+        return Body(data, start, len(data) if total is None else total, stamp)
 
     async def _collect(self, response: aiohttp.ClientResponse, url: str, limit: int) -> bytes:
         """Return the body, of at most `limit` bytes."""

@@ -75,13 +75,14 @@ class OpenedHost:
 
 
 @dataclass
-class Plan:
+class FetchPlan:
     """What is to be fetched.
 
     Attributes:
         hosts: domain -> its hosts, in the order in which they are tried.
         pictures: domain -> the image ids that are wanted and are not in the folder yet.
         present: domain -> number of wanted pictures that are in the folder.
+        kept: bytes of those.
         sizes: domain -> bytes of its pictures, as far as the hosts state them.
         unknown: domain -> number of pictures whose size no host states.
     """
@@ -89,6 +90,7 @@ class Plan:
     hosts: dict[str, list[OpenedHost]]
     pictures: dict[str, list[str]]
     present: Counter[str] = field(default_factory=Counter)
+    kept: int = 0
     sizes: Counter[str] = field(default_factory=Counter)
     unknown: Counter[str] = field(default_factory=Counter)
 
@@ -127,7 +129,7 @@ def make_client(jobs: int = JOBS) -> WebClient:
 
 async def make_plan(
     client: WebClient, hosts: Mapping[str, Sequence[Host]], wanted: Iterable[str], folder: Path
-) -> Plan:
+) -> FetchPlan:
     """Look for the wanted pictures in the folder, and for the sizes of the others on the hosts.
 
     Pictures of domains that are not in `hosts` are left out.
@@ -136,22 +138,24 @@ async def make_plan(
         InputError: an image id is not a path below the folder.
     """
     opened = {domain: list(map(OpenedHost, hosts[domain])) for domain in hosts}
-    plan = Plan(opened, {domain: [] for domain in hosts})
-    local = PictureFolder(folder)
+    plan = FetchPlan(opened, {domain: [] for domain in hosts})
+    local = PictureFolder(folder) if folder.is_dir() else None
     for image_id in wanted:
         domain, _ = parse_image_path(image_id)
         if domain not in hosts:
             continue
         check_path(image_id)
-        if local.find(image_id):
+        location = local.find(image_id) if local else None
+        if location:
             plan.present[domain] += 1
+            plan.kept += location.size
         else:
             plan.pictures[domain].append(image_id)
     await asyncio.gather(*(_find_sizes(client, plan, domain, folder) for domain in hosts))
     return plan
 
 
-async def _find_sizes(client: WebClient, plan: Plan, domain: str, folder: Path) -> None:
+async def _find_sizes(client: WebClient, plan: FetchPlan, domain: str, folder: Path) -> None:
     """Open hosts of a domain until the size of each picture is known."""
     missing = plan.pictures[domain]
     for host in plan.hosts[domain]:
@@ -166,7 +170,7 @@ async def _find_sizes(client: WebClient, plan: Plan, domain: str, folder: Path) 
 
 async def fetch_pictures(
     client: WebClient,
-    plan: Plan,
+    plan: FetchPlan,
     folder: Path,
     jobs: int = JOBS,
     advance: Callable[[int], object] = lambda size: None,

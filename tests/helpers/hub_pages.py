@@ -7,11 +7,13 @@ serves files of any size where they are, at any revision.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlencode, urlsplit
 
+from mmrel_kit.files import read_chunks
 from tests.hub.loopback_hub import LFS_SUFFIXES, PER_PAGE, Blob, file_row, folder_row, git_oid
 
 if TYPE_CHECKING:
@@ -22,11 +24,19 @@ COMMIT = "d" * 40  # the id of the only commit
 
 
 def describe_blob(file: Path, path: str) -> Blob:
-    """Describe a file, with ids made from its name and state instead of its content."""
+    """Describe a file with its checksums."""
     stat = file.stat()
-    state = f"{path} {stat.st_size} {stat.st_mtime_ns}".encode()
+    return _describe_blob(file, path, stat.st_size, stat.st_mtime_ns)
+
+
+@functools.cache
+def _describe_blob(file: Path, path: str, size: int, _changed: int) -> Blob:
+    digest = hashlib.sha256()
+    for chunk in read_chunks(file):
+        digest.update(chunk)
     is_large = path.endswith(LFS_SUFFIXES)
-    return Blob(stat.st_size, hashlib.sha256(state).hexdigest(), git_oid(state), is_large)
+    oid = "" if is_large else git_oid(file.read_bytes())
+    return Blob(size, digest.hexdigest(), oid, is_large)
 
 
 def make_hub_headers(file: Path, path: str) -> dict[str, str]:
