@@ -88,12 +88,22 @@ class _Transient(Exception):
 
 
 class _Wanted(NamedTuple):
-    """What a request asks for: `length` bytes from `start` on, None for all."""
+    """What a request asks for.
+
+    Attributes:
+        start: the first byte; None for the whole file, from the end if it is negative.
+        length: the number of bytes; None for all.
+        limit: the most bytes that a reply may have.
+        like: an earlier reply with a range of the file.
+        total: size of the file, None if it is not known.
+    """
 
     url: str
-    start: int | None
-    length: int | None
     limit: int
+    start: int | None = None
+    length: int | None = None
+    like: Body | None = None
+    total: int | None = None
 
     @property
     def header(self) -> str | None:
@@ -158,7 +168,7 @@ class WebClient:
         Raises:
             WebError: it could not be read.
         """
-        return await self._retry(_Wanted(url, None, None, limit))
+        return await self._retry(_Wanted(url, limit))
 
     async def read_range(self, url: str, start: int, length: int, like: Body | None) -> Body:
         """Return exactly `length` bytes of a file from `start` on.
@@ -169,7 +179,12 @@ class WebClient:
         Raises:
             WebError: they could not be read; `changed` if the file is another one than before.
         """
-        reply = await self._retry(_Wanted(url, start, length, length))
+        try:
+            reply = await self._retry(_Wanted(url, length, start, length, like))
+        except WebError as error:
+            if error.kind == "changed" and start < 0 and like is None:
+                return Body(b"", 0, 0, "")  # the last bytes of an empty file
+            raise
         if like and (reply.total, reply.stamp) != (like.total, like.stamp):
             raise WebError("changed", url, "the file has changed on the host")
         return reply
@@ -189,10 +204,8 @@ class WebClient:
                 length = min(DOWNLOADED, size - start)
                 # A host need not support ranges for a small file.
                 first = start if size > DOWNLOADED else None
-                reply = await self._retry(_Wanted(url, first, length, length))
-                if reply.total != size:
-                    reason = f"expected a file of {size} bytes, got one of {reply.total}"
-                    raise WebError("changed", url, reason)
+                wanted = _Wanted(url, length, first, length, total=size)
+                reply = await self._retry(wanted)
                 file.seek(start)
                 start += file.write(reply.data)
         with contextlib.suppress(FileNotFoundError):  # another process has moved it
@@ -228,25 +241,30 @@ class WebClient:
             await asyncio.sleep(wait)
 
     async def _try(self, wanted: _Wanted) -> Body:
-        """Follow redirects to the reply; addresses for ranges are kept until they are refused."""
-        url = self._signed.get(wanted.url, wanted.url)
+        """Return the reply; a signed address that ranges came from is used until it is refused."""
+        signed = self._signed.get(wanted.url)
         try:
-            for _ in range(MAX_REDIRECTS + 1):
-                target, reply = await self._request(url, wanted)
-                if reply:
-                    if wanted.start is not None and url != wanted.url:
-                        self._signed[wanted.url] = url
-                    return reply
-                url = self._follow(url, target)
-        except WebError as error:
-            # A signed address expires; its file is where it was.
-            if url == wanted.url or error.kind not in ("refused", "missing"):
-                raise
-            if self._signed.get(wanted.url) == url:
-                del self._signed[wanted.url]
-            raise _Transient(error.reason, 0.0) from None
+            if signed:
+                try:
+                    return await self._get(signed, wanted)
+                except WebError as error:
+                    if error.kind not in ("refused", "missing"):
+                        raise
+                    if self._signed.get(wanted.url) == signed:
+                        del self._signed[wanted.url]
+            return await self._get(wanted.url, wanted)
         except _FAILURES as error:
             raise _Transient(describe(error)) from None
+
+    async def _get(self, url: str, wanted: _Wanted) -> Body:
+        """Follow redirects from an address to the reply."""
+        for _ in range(MAX_REDIRECTS + 1):
+            target, reply = await self._request(url, wanted)
+            if reply:
+                if wanted.start is not None and url != wanted.url:
+                    self._signed[wanted.url] = url
+                return reply
+            url = self._follow(url, target)
         raise WebError("refused", wanted.url, f"more than {MAX_REDIRECTS} redirects")
 
     def _follow(self, url: str, target: str) -> str:
@@ -323,7 +341,10 @@ class WebClient:
             if status != 200:
                 raise WebError("refused", url, text)
         elif status == 200:
-            raise WebError("no ranges", url, "the host ignores Range and sends the whole file")
+            text = "the host ignores Range and sends the whole file"
+            if wanted.like:  # it did not before
+                raise _Transient(text)
+            raise WebError("no ranges", url, text)
         elif status == 416:
             raise WebError("changed", url, f"{text}: the file is smaller than before")
         elif status != 206:
@@ -341,8 +362,11 @@ class WebClient:
         data = await asyncio.wait_for(self._collect(response, url, wanted.limit), seconds)
         if length is not None and len(data) != length:
             raise _Transient(f"expected {length} bytes, the connection ended after {len(data)}")
+        total = len(data) if total is None else total
+        if wanted.total not in (None, total):
+            raise _Transient(f"expected a file of {wanted.total} bytes, got one of {total}")
         stamp = response.headers.get("ETag") or response.headers.get("Last-Modified") or ""
-        return Body(data, start, len(data) if total is None else total, stamp)
+        return Body(data, start, total, stamp)
 
     async def _collect(self, response: aiohttp.ClientResponse, url: str, limit: int) -> bytes:
         """Return the body, of at most `limit` bytes."""

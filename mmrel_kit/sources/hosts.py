@@ -21,7 +21,7 @@ import mmrel
 from mmrel_kit.files import InputError
 from mmrel_kit.pictures.containers import SUFFIXES, Member, list_zip, measure_zipped, read_zipped
 from mmrel_kit.pictures.index import MemberIndex, list_candidate_paths
-from mmrel_kit.pictures.validate import check_picture
+from mmrel_kit.pictures.validate import check_header, check_picture
 from mmrel_kit.sources.hub import HubRepository, has_checksum, parse_hub_path
 from mmrel_kit.sources.local import PictureArchive
 from mmrel_kit.web import Body, WebClient, WebError
@@ -177,11 +177,14 @@ class ZipHost:
         length = min(measure_zipped(b"", member), first.total - member.offset)
         reply = await client.read_range(self._url, member.offset, length, first)
         data = reply.data
-        missing = measure_zipped(data, member) - len(data)
+        missing = min(measure_zipped(data, member), first.total - member.offset) - len(data)
         if missing > 0:
             start = member.offset + len(data)
             data += (await client.read_range(self._url, start, missing, first)).data
-        return read_zipped(io.BytesIO(data), self.where, member)
+        picture = read_zipped(io.BytesIO(data), self.where, member)
+        # The checksum proves the bytes; they might be no picture at all.
+        check_header(picture, f"{self.where}: member {member.name!r}")
+        return picture
 
     async def _open_again(self, client: WebClient, first: Body | None) -> None:
         """Read the directory of a file that has changed; one task does it for all."""
