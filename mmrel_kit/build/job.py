@@ -27,8 +27,19 @@ from mmrel_kit.build.shards import ShardManifest, WorkFolder, read_manifest
 from mmrel_kit.build.workers import write_shards
 from mmrel_kit.files import MAX_LISTED_PROBLEMS, InputError, Share, write_atomically
 from mmrel_kit.pictures.sources import Pictures
-from mmrel_kit.questions.annotations import find_annotation_files, read_annotations
+from mmrel_kit.questions.annotations import (
+    NO_CATEGORY,
+    NOT_VALID,
+    OTHER_PICTURE,
+    find_annotation_files,
+    read_annotations,
+)
 
+# Why questions that no grammar parses are no part of a release.
+_LEFT_OUT = {
+    NO_CATEGORY: "their wording is unknown and nothing names their category",
+    NOT_VALID: "their wording is unknown and a record cannot hold them",
+}
 Progress = Callable[[Iterable[ShardManifest], int], Iterable[ShardManifest]]
 
 
@@ -46,6 +57,8 @@ class Job:
         shard_bytes: limit of the bytes of pictures in an archive.
         allow_missing: leave out questions whose picture no source has.
         drop: kinds of audit findings whose questions are left out.
+        domains: use only the questions about pictures of these; None is all.
+        strict: a question that no grammar parses is an error.
         hub_eval: write eval.yaml and hub_eval/ for the Hub's own evaluation.
         show_step: called with a line of text when a step of the build begins.
     """
@@ -59,6 +72,8 @@ class Job:
     shard_bytes: int = SHARD_BYTES
     allow_missing: bool = False
     drop: Sequence[str] = ()
+    domains: Sequence[str] | None = None
+    strict: bool = False
     hub_eval: bool = False
     show_step: Callable[[str], object] = lambda text: None
 
@@ -74,7 +89,7 @@ class Job:
             files.append(self.mapping.resolve())
         stamps = [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in files]
         options = [self.split, self.shard_bytes, self.allow_missing, sorted(self.drop)]
-        options.append(self.hub_eval)
+        options += [sorted(self.domains or ()), self.strict, self.hub_eval]
         return [stamps, self.pictures.describe(), self.note, *options, mmrel.__version__]
 
 
@@ -204,7 +219,10 @@ def _make_plan(job: Job, path: Path) -> None:
     with closing(BuildPlan(path)) as plan:
         job.show_step(f"reading {len(find_annotation_files(job.annotations))} annotation files")
         described = job.describe()
-        plan.add(read_annotations(job.annotations, job.split, job.mapping))
+        questions = read_annotations(job.annotations, job.split, job.mapping, job.domains)
+        left_out = plan.add(questions, job.strict)
+        plan.set_meta("passed over", left_out[OTHER_PICTURE])
+        plan.set_meta("repeated", plan.merge_files())
         dropped = drop_questions(plan, job.drop)
         job.show_step(f"looking for the pictures of {plan.count_questions()} questions")
         job.pictures.prepare(job.work.root)
@@ -213,7 +231,7 @@ def _make_plan(job: Job, path: Path) -> None:
         plan.set_meta("job", described)
         plan.set_meta("note", job.note)
         plan.set_meta("hub eval", job.hub_eval)
-        plan.set_meta("left out", _describe_left_out(plan, dropped))
+        plan.set_meta("left out", _describe_left_out(plan, left_out, dropped))
 
 
 def _describe_writing(plan: BuildPlan, shards: Sequence[Shard], work: WorkFolder) -> str:
@@ -230,9 +248,14 @@ def _describe_writing(plan: BuildPlan, shards: Sequence[Shard], work: WorkFolder
     return text
 
 
-def _describe_left_out(plan: BuildPlan, dropped: dict[str, int]) -> str | None:
+def _describe_left_out(
+    plan: BuildPlan, left_out: Counter[str], dropped: dict[str, int]
+) -> str | None:
     """Return a sentence on the questions that a release lacks, or None if it lacks none."""
     reasons = []
+    for reason, text in _LEFT_OUT.items():
+        if left_out[reason]:
+            reasons.append(f"{left_out[reason]} open-ended questions are left out because {text}")
     for kind, number in dropped.items():
         if number:
             reasons.append(f"{number} questions were dropped ({kind})")
