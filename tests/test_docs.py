@@ -113,6 +113,10 @@ CASES = [
     Case("mmrel label audit project.sqlite", "0 of"),
     Case("sample=$(mmrel path sample)", "release: 0 problems", is_long=True),
     Case(
+        "mmrel build --annotations json --images pictures --out mmrel --domains real",
+        "mmrel check mmrel",
+    ),
+    Case(
         "mmrel build --annotations json --images pictures --out mmrel --shard 1/2",
         "mmrel check mmrel",
     ),
