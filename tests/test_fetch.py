@@ -159,6 +159,42 @@ def test_an_abbreviated_commit(
             assert ("cannot be read" in capsys.readouterr().out) == bool(status)
 
 
+def test_no_signature_in_an_error(
+    host: PictureHost, sources: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # A signed address lets anybody read the file.
+    host.faults.append(Fault("/signed/*", "418", times=-1))
+    assert fetch(tmp_path / "got", sources, *name_sources(host, KINDS["Hub zip"])) == 1
+    captured = capsys.readouterr()
+    assert "the answer was 418" in captured.out + captured.err
+    assert "signature" not in captured.out + captured.err
+
+
+# --- Questions ---
+
+
+def test_unknown_wordings_are_reported(
+    host: PictureHost, sources: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = next(iter(list_kind(sources, KINDS["files"])))
+    questions = tmp_path / "open_spatial_test.jsonl"
+    question = {"image": name, "text": "Where is the cup?", "label": "on the table"}
+    unreadable = {"image": name, "text": "Cup?", "label": "yes"}
+    questions.write_text("".join(json.dumps(line) + "\n" for line in (question, unreadable)))
+    command = ["--annotations", str(questions), "--from", f"real={host.url}/vg/"]
+    assert cli.main(["fetch", str(tmp_path / "got"), *command]) == 0
+    captured = capsys.readouterr()
+    assert "1 lines of question files cannot be read" in captured.err
+    assert "Where is the cup? -> on the table" in (tmp_path / "got" / "unparsed.txt").read_text()
+    out = ["--out", str(tmp_path / "out")]
+    assert cli.main(["get", *out, *command, "--domains", "real"]) == 0
+    printed = capsys.readouterr().out
+    assert "1 questions are left out because their lines cannot be read" in printed
+    assert "kept without a triplet: 1 spatial" in printed
+    assert cli.main(["get", *out, *command, "--strict"]) == 1
+    assert "open_spatial_test.jsonl:1: " in capsys.readouterr().err
+
+
 # --- Get ---
 
 

@@ -7,14 +7,11 @@ import pickle
 import tarfile
 import zipfile
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import upload
 from mmrel_kit.build.job import Job, build_release
 from mmrel_kit.files import InputError
 from mmrel_kit.pictures.containers import list_pictures, read_picture
@@ -183,96 +180,12 @@ def test_layouts_keep_what_the_record_says_first() -> None:
     ]
 
 
-class TestHub:
-    """A repository on the Hub, played by a folder."""
-
-    @pytest.fixture
-    def fetched(self, sources: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-        import huggingface_hub
-        from huggingface_hub.hf_api import RepoFile
-
-        fetched: list[str] = []
-
-        def list_repo_tree(self: Any, repo_id: str, **options: Any) -> list[RepoFile]:
-            assert options["revision"] == "c0ffee"
-            return [
-                RepoFile(path=f"pictures/{n}", size=len(d), oid="0")
-                for n, d in pictures(sources).items()
-            ]
-
-        def download(repo_id: str, name: str, repo_type: str, revision: str) -> str:
-            assert (repo_id, repo_type, revision) == ("jiahaonie/MMRel", "dataset", "c0ffee")
-            fetched.append(name)
-            return str(sources / name.removeprefix("pictures/"))
-
-        def dataset_info(self: Any, repo_id: str, revision: str | None) -> SimpleNamespace:
-            assert revision in (None, "v1")
-            return SimpleNamespace(sha="c0ffee")
-
-        monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", dataset_info)
-        monkeypatch.setattr(huggingface_hub.HfApi, "list_repo_tree", list_repo_tree)
-        monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
-        return fetched
-
-    def test_only_what_is_asked_for_is_fetched(
-        self, sources: Path, whole: dict[str, bytes], tmp_path: Path, fetched: list[str]
-    ) -> None:
-        specs = (f"real={sources}", f"sdxl={sources}", "dalle=hf://datasets/jiahaonie/MMRel@v1")
-        assert built_from(sources, tmp_path, *specs) == whole
-        assert sorted(fetched) == sorted(
-            f"pictures/{n}" for n in pictures(sources) if n.startswith("Dall-E")
-        )
-
-    def test_a_repository_that_cannot_be_reached(self) -> None:
-        with pytest.raises(
-            InputError,
-            match="hf://datasets/nobody/nothing: expected a dataset repository that can be",
-        ):
-            open_source("hf://datasets/nobody/nothing")
-
-    @pytest.mark.parametrize("step", ["list_repo_tree", "hf_hub_download"])
-    def test_no_signed_address_in_an_error(
-        self, sources: Path, tmp_path: Path, fetched: list[str], monkeypatch: pytest.MonkeyPatch,
-        capsys: pytest.CaptureFixture[str], step: str,
-    ) -> None:  # fmt: skip
-        # The client's message contains the address of the file, whose query lets anybody fetch it.
-        # A broken connection, which is not an OSError, used to be a traceback.
-        import huggingface_hub
-
-        from mmrel_kit.failures import httpx
-
-        secret = "https://files.example/picture.png?X-Amz-Signature=5ec4e7&X-Amz-Expires=3600"
-        request = httpx.Request("GET", secret)
-        failures = [
-            huggingface_hub.errors.HfHubHTTPError(
-                f"403 Client Error for url: {secret}", response=httpx.Response(403, request=request)
-            ),
-            httpx.ConnectError(f"no route to {secret}", request=request),
-            httpx.TooManyRedirects(f"more than 20 from {secret}", request=request),
-            OSError(f"cannot fetch {secret}"),
-        ]
-        for failure in failures:
-
-            def fail(*arguments: Any, failure: Exception = failure, **options: Any) -> str:
-                raise failure
-
-            owner = huggingface_hub.HfApi if step == "list_repo_tree" else huggingface_hub
-            monkeypatch.setattr(owner, step, fail)
-            specs = [f"real={sources}", f"sdxl={sources}", "dalle=hf://datasets/jiahaonie/MMRel@v1"]
-            arguments = [
-                "--annotations",
-                str(sources / "json"),
-                "--images",
-                *specs,
-                "--out",
-                str(tmp_path / "out"),
-            ]
-            assert upload.main(["build", *arguments]) == 1
-            source = "hf://datasets/jiahaonie/MMRel@c0ffee"
-            lines = [line for line in capsys.readouterr().err.splitlines() if source in line]
-            assert lines
-            assert all("Signature" not in line and "X-Amz" not in line for line in lines)
-            assert all("could not be" in line for line in lines)
+def test_a_repository_that_cannot_be_reached() -> None:
+    with pytest.raises(
+        InputError,
+        match="hf://datasets/nobody/nothing: expected a dataset repository that can be",
+    ):
+        open_source("hf://datasets/nobody/nothing")
 
 
 @pytest.mark.parametrize("bad", ["nothing there", "README.md", "real=nothing"])

@@ -66,7 +66,7 @@ def test_what_a_build_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     # Such a tree stopped the build at the first open-ended question.
     assert build(make_tree(tmp_path)) == 0
     sentence = (
-        "Part of the benchmark only: 1 open-ended questions are left out because their wording is "
+        "Part of the benchmark only: 1 questions are left out because their wording is "
         "unknown and nothing names their category."
     )
     printed = capsys.readouterr().out.splitlines()
