@@ -120,6 +120,9 @@ CASES = [
         "mmrel build --annotations json --images pictures --out mmrel --shard 1/2",
         "mmrel check mmrel",
     ),
+    Case(
+        "mmrel fetch pictures --annotations json --domains sdxl", "written to mmrel", is_long=True
+    ),
     Case("mmrel cluster local --tasks 2", "mmrel check mmrel", needs="datatrove"),
     Case("mmrel push mmrel --repo-id NS/MMRel --tag", "dry run: nothing was changed", is_long=True),
 ]

@@ -294,7 +294,7 @@ class TestScale:
         assert peak_tenfold < peak * 1.10
 
     def test_memory_of_the_fine_tuning_file(self, tmp_path: Path) -> None:
-        # 423 MB as upstream's, one array on one line: 8.7 s and 154 MiB, of which the imports of
+        # 423 MB as upstream's, one array on one line: 9 s and 154 MiB, of which the imports of
         # the modules take 144 MiB; 153 MiB with a tenth of it.
         peaks = []
         for size in (42_300_000, 423_000_000):

@@ -57,7 +57,8 @@ class BuildSummary(NamedTuple):
             name a split, by annotation file.
         unparsed: number of open-ended questions that no grammar parses, by category.
         repeated: number of questions that were dropped because another file has them.
-        passed_over: number of conversations about pictures that are not MMRel's.
+        passed_over: numbers of conversations about pictures that are not MMRel's, and of questions
+            of conversations that are not.
     """
 
     stats: list[SplitStats]
@@ -66,7 +67,7 @@ class BuildSummary(NamedTuple):
     assumed: dict[str, int]
     unparsed: dict[str, int]
     repeated: int
-    passed_over: int
+    passed_over: tuple[int, int]
 
 
 def check_out(out: Path) -> None:
@@ -124,7 +125,7 @@ def join_shards(
         assumed=plan.count_assumed(),
         unparsed=plan.count_unparsed(),
         repeated=plan.get_meta("repeated"),
-        passed_over=plan.get_meta("passed over"),
+        passed_over=tuple(plan.get_meta("passed over")),
     )
     _replace_folder(release, work.out)
     shutil.rmtree(work.root)

@@ -28,8 +28,8 @@ from mmrel_kit.build.workers import write_shards
 from mmrel_kit.files import MAX_LISTED_PROBLEMS, InputError, Problem, Share, write_atomically
 from mmrel_kit.questions.annotations import (
     NO_CATEGORY,
+    NOT_OURS,
     NOT_VALID,
-    OTHER_PICTURE,
     UNREADABLE,
     Annotation,
     LeftOut,
@@ -228,7 +228,7 @@ def _make_plan(job: Job, path: Path) -> None:
         job.show_step(f"reading {len(find_annotation_files(job.annotations))} annotation files")
         described = job.describe()
         left_out = plan.add(_read_questions(job), job.strict)
-        plan.set_meta("passed over", left_out[OTHER_PICTURE])
+        plan.set_meta("passed over", [left_out[reason] for reason in NOT_OURS])
         plan.set_meta("repeated", plan.merge_files())
         dropped = drop_questions(plan, job.drop)
         job.show_step(f"looking for the pictures of {plan.count_questions()} questions")

@@ -240,8 +240,11 @@ def print_summary(summary: BuildSummary, out: Path) -> None:
         print(f"\nopen-ended questions of unknown wording, kept without a triplet: {counts}")
     if summary.repeated:
         print(f"\nquestions that several files have, dropped but for one: {summary.repeated}")
-    if summary.passed_over:
-        print(f"\nconversations about other pictures, passed over: {summary.passed_over}")
+    conversations, questions = summary.passed_over
+    if conversations:
+        print(f"\nconversations about other pictures, passed over: {conversations}")
+    if questions:
+        print(f"\nquestions of other conversations, passed over: {questions}")
     if summary.assumed:
         print(
             "\nin 'test', as neither the records nor the file name give a split "

@@ -14,6 +14,14 @@ from typing import Any, NamedTuple
 
 from mmrel_kit.files import RECORD_RULES, InputError, Problem, scan_json
 from mmrel_kit.questions.declarations import Declaration, find_category, find_split, map_files
+from mmrel_kit.questions.formats import (
+    RawQuestion,
+    find_domain,
+    from_llava,
+    from_pope,
+    from_row,
+    get_text,
+)
 from mmrel_kit.questions.records import (
     ANSWERS,
     ParsedQuestion,
@@ -23,7 +31,7 @@ from mmrel_kit.questions.records import (
     parse_image_path,
     parse_question,
 )
-from mmrel_kit.questions.rerelease import RereleaseRow, read_rerelease
+from mmrel_kit.questions.rerelease import read_rerelease
 from mmrel_kit.questions.wordings import Wordings
 
 ANNOTATION_SUFFIXES = (".json", ".jsonl")
@@ -36,6 +44,10 @@ NO_CATEGORY = "no category"  # no grammar parses it, and nothing names its categ
 NOT_VALID = "not valid"  # no grammar parses it, and the contract refuses its text
 UNREADABLE = "unreadable"  # a line that is no question, or one of yes and no of unknown wording
 OTHER_PICTURE = "other picture"  # a conversation about no picture of MMRel's
+# A conversation of another dataset about a picture of MMRel's, as LLaVA's training data has them
+# about Visual Genome: no grammar parses it, and nothing names a category.
+OTHER_QUESTION = "other question"
+NOT_OURS = (OTHER_PICTURE, OTHER_QUESTION)
 
 
 class Annotation(NamedTuple):
@@ -65,8 +77,9 @@ class LeftOut(NamedTuple):
 
     Attributes:
         where: file and line.
-        reason: `NO_CATEGORY`, `NOT_VALID`, `OTHER_PICTURE`, or `UNREADABLE` (see `leave_out`).
-        message: what was expected, for `build --strict`.
+        reason: `NO_CATEGORY`, `NOT_VALID`, `OTHER_PICTURE`, `OTHER_QUESTION`, or `UNREADABLE` (see
+            `leave_out`).
+        message: what was expected, for `build --strict`; "" if it is no question of MMRel's.
     """
 
     where: str
@@ -77,26 +90,6 @@ class LeftOut(NamedTuple):
 def leave_out(problem: Problem) -> LeftOut:
     """Return a problem as a question that is left out, where one must not stop the others."""
     return LeftOut(problem.where, UNREADABLE, problem.message)
-
-
-class RawQuestion(NamedTuple):
-    """A question as an annotation file has it.
-
-    Attributes:
-        question_id: id of any type, None for none.
-        text: the question, which may end with an instruction.
-        fields: further fields, which may name split and category.
-        turn: number of the question in a conversation of several; 0 otherwise.
-        declared: what the row of the re-release states.
-    """
-
-    question_id: Any
-    image_id: str
-    text: str
-    answer: str
-    fields: Mapping[str, Any]
-    turn: int = 0
-    declared: Declaration = Declaration()
 
 
 def read_annotations(
@@ -110,7 +103,8 @@ def read_annotations(
 
     A question that no grammar parses is open-ended, unless its answer is yes or no: it becomes a
     record without a triplet, or a `LeftOut` if nothing names its category. A LLaVA conversation
-    about another picture than MMRel's is one `LeftOut`. What cannot be read is a `Problem` with
+    about another picture than MMRel's is one `LeftOut`, as is a question of a conversation that is
+    not MMRel's. What cannot be read is a `Problem` with
     file and line. Reading continues after each of them.
 
     Args:
@@ -197,7 +191,7 @@ class _FileReader:
             if self._is_wanted("dalle"):
                 for row in read_rerelease(self._path):
                     self._move_to(row.where)
-                    yield from self._read_questions(_from_row(row))
+                    yield from self._read_questions(from_row(row))
             return
         for item in scan_json(self._path, rules=RULES):
             if isinstance(item, Problem):
@@ -221,15 +215,15 @@ class _FileReader:
         if not isinstance(value, dict):
             raise InputError(f"expected a JSON object, got {json.dumps(value)[:80]}")
         if "conversations" in value:
-            domain = _find_domain(value.get("image"))
+            domain = find_domain(value.get("image"))
             if domain is None:
                 yield LeftOut(self._where, OTHER_PICTURE)
             elif self._is_wanted(domain):
-                yield from self._read_questions(_from_llava(value))
+                yield from self._read_questions(from_llava(value))
         elif "image" in value and "text" in value:
-            domain, _ = parse_image_path(_get_text(value, "image"))
+            domain, _ = parse_image_path(get_text(value, "image"))
             if self._is_wanted(domain):
-                yield from self._read_questions(_from_pope(value))
+                yield from self._read_questions(from_pope(value))
         elif "image_id" in value and "question" in value:
             record = _from_contract(value)
             if self._is_wanted(record.domain):
@@ -275,21 +269,29 @@ class _FileReader:
         try:
             parsed = parse_question(question)
         except InputError:
+            category = self._find_category(raw)
+            if category is None and "conversations" in raw.fields:
+                return LeftOut(self._where, OTHER_QUESTION)
             self._wordings.add(self._source, question, raw.answer)
             if not self._is_open(raw):
                 raise
-            return self._make_open(raw, fields)
+            return self._make_open(raw, fields, category)
         self._check_declared(question, parsed, raw.declared)
         fields |= _make_triplet(raw, parsed)
         return self._annotate(_from_contract(fields), raw.fields, raw.turn)
 
-    def _make_open(self, raw: RawQuestion, fields: dict[str, Any]) -> Annotation | LeftOut:
-        """Return the record of an open-ended question that no grammar parses: without a triplet."""
-        category = (
+    def _find_category(self, raw: RawQuestion) -> str | None:
+        """Return the category of a question that no grammar parses, if anything names it."""
+        return (
             self._declared.category
             or raw.declared.category
             or find_category(raw.fields, raw.image_id, self._path)
         )
+
+    def _make_open(
+        self, raw: RawQuestion, fields: dict[str, Any], category: str | None
+    ) -> Annotation | LeftOut:
+        """Return the record of an open-ended question that no grammar parses: without a triplet."""
         if category is None:
             message = (
                 "expected a question that a grammar parses, or its category in --mapping, a field "
@@ -363,52 +365,6 @@ class _FileReader:
         )
 
 
-# --- Formats ---
-
-
-def _from_pope(value: dict[str, Any]) -> Iterator[RawQuestion]:
-    yield RawQuestion(
-        question_id=value.get("question_id"),
-        image_id=_get_text(value, "image"),
-        text=_get_text(value, "text"),
-        answer=_get_text(value, "label"),
-        fields=value,
-    )
-
-
-def _from_llava(value: dict[str, Any]) -> Iterator[RawQuestion]:
-    """Yield each question of a conversation with its answer."""
-    turns = value["conversations"]
-    if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
-        raise InputError("expected conversations to be an array of objects")
-    turns = [turn for turn in turns if turn.get("from") != "system"]
-    # A last turn without an answer is left out.
-    for number, (human, gpt) in enumerate(zip(turns[::2], turns[1::2], strict=False), 1):
-        if (human.get("from"), gpt.get("from")) != ("human", "gpt"):
-            raise InputError(
-                f"expected alternating turns of human and gpt, got {human.get('from')!r}"
-            )
-        yield RawQuestion(
-            question_id=value.get("id"),
-            image_id=value["image"],
-            text=_get_text(human, "value").replace("<image>", ""),
-            answer=_get_text(gpt, "value"),
-            fields=value,
-            turn=number if len(turns) > 2 else 0,
-        )
-
-
-def _from_row(row: RereleaseRow) -> Iterator[RawQuestion]:
-    yield RawQuestion(
-        question_id=row.question_id,
-        image_id=row.image_id,
-        text=_check_text(row.question, "question"),
-        answer=_check_text(row.answer, "answer"),
-        fields={},
-        declared=Declaration(task=row.task, category=row.category),
-    )
-
-
 def _from_contract(fields: dict[str, Any]) -> Record:
     """Return the record with these fields.
 
@@ -443,14 +399,6 @@ def _make_triplet(raw: RawQuestion, parsed: ParsedQuestion) -> dict[str, Any]:
     }
 
 
-def _find_domain(image: Any) -> str | None:
-    """Return the domain of a conversation's picture; None if it is not one of MMRel's."""
-    try:
-        return parse_image_path(image)[0] if isinstance(image, str) else None
-    except InputError:
-        return None
-
-
 def _split_instruction(text: str) -> tuple[str, str | None]:
     question, mark, rest = text.strip().partition("?")
     return question + mark, _join_lines(rest) or None
@@ -463,13 +411,3 @@ def _join_lines(text: str) -> str:
 def _read_label(answer: str) -> str:
     """Return an answer as a label: "Yes." is "yes"."""
     return answer.strip().lower().removesuffix(".")
-
-
-def _get_text(value: dict[str, Any], key: str) -> str:
-    return _check_text(value.get(key), key)
-
-
-def _check_text(value: Any, key: str) -> str:
-    if not isinstance(value, str) or not value.strip():
-        raise InputError(f"expected text in {key!r}, got {json.dumps(value)[:80]}")
-    return value
