@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlencode, urlsplit
 
@@ -19,14 +20,20 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 COMMIT = "d" * 40  # the id of the only commit
+MAX_HASHED = 64 << 20  # bytes
 
 
 def describe_blob(file: Path, path: str) -> Blob:
-    """Describe a file, with ids made from its name and state instead of its content."""
+    """Describe a file; a very large one has made-up checksums."""
     stat = file.stat()
-    state = f"{path} {stat.st_size} {stat.st_mtime_ns}".encode()
+    return _describe_blob(file, path, stat.st_size, stat.st_mtime_ns)
+
+
+@cache
+def _describe_blob(file: Path, path: str, size: int, changed: int) -> Blob:
+    content = file.read_bytes() if size <= MAX_HASHED else f"{path} {size} {changed}".encode()
     is_large = path.endswith(LFS_SUFFIXES)
-    return Blob(stat.st_size, hashlib.sha256(state).hexdigest(), git_oid(state), is_large)
+    return Blob(size, hashlib.sha256(content).hexdigest(), git_oid(content), is_large)
 
 
 def make_hub_headers(file: Path, path: str) -> dict[str, str]:
@@ -66,9 +73,7 @@ def answer_hub(
     query = parse_qs(address.query)
     if kind == "tree":
         is_deep = query.get("recursive", [""])[0].lower() == "true"
-        top = root / (folder or "")
-        found = sorted(top.rglob("*") if is_deep else top.glob("*"))
-        rows = [_make_row(path, path.relative_to(root).as_posix()) for path in found]
+        rows = list_rows(root, folder or "", is_deep)
         start = int(query.get("cursor", ["0"])[0])
         headers = {}
         if start + PER_PAGE < len(rows):
@@ -80,6 +85,13 @@ def answer_hub(
     siblings = [{"rfilename": name} for name in sorted(files)]
     info = {"id": match[1], "sha": COMMIT, "private": False, "siblings": siblings, "tags": []}
     return {**info, "gated": False, "disabled": False, "downloads": 0, "likes": 0}, {}
+
+
+def list_rows(root: Path, folder: str = "", is_deep: bool = True) -> list[dict[str, Any]]:
+    """Return the rows of the files and folders in a folder; a file is hashed at its first use."""
+    top = root / folder
+    found = sorted(top.rglob("*") if is_deep else top.glob("*"))
+    return [_make_row(path, path.relative_to(root).as_posix()) for path in found]
 
 
 def _make_row(path: Path, name: str) -> dict[str, Any]:
