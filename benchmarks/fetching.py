@@ -100,6 +100,7 @@ USAGE_HEADS = ["host and way", "pictures", "s", "a second"]
 USAGE_HEADS += ["CPU s", "MiB", "connections", "requests", "MB"]
 LIMIT_HEADS = ["host and figure", "limit", "measured", ""]
 LOCAL_HEADER = 30  # bytes before a member's name
+ZIPS, FILES, HUB = HOSTS = ("zips", "files", "Hub")
 FETCH, TENTH, BARE, REMOTEZIP = "mmrel fetch", "mmrel fetch, a tenth", "bare loop", "remotezip"
 
 
@@ -177,17 +178,18 @@ def list_cases(data: Path) -> list[HostCase]:
     files = data.with_name(f"{data.name}-files")
     unpack(data, files, real)
     single = [one._replace(path="/" + one.image_id.removeprefix("vg/"), range=None) for one in real]
+    drawn = data / "Dall-E_generated"
     dalle = []
-    for path in sorted(data.glob("Dall-E_generated/*/*.png")):
-        name = path.relative_to(data).as_posix()
+    for path in sorted(drawn.glob("*/*.png")):
+        name = path.relative_to(drawn).as_posix()
         address = f"/datasets/{REPOSITORY}/resolve/main/{name}"
         content = path.read_bytes()
-        dalle.append(HostedPicture(name, address, None, len(content), zlib.crc32(content)))
-    repository = f"dalle=hf://datasets/{REPOSITORY}/Dall-E_generated"
+        image_id = f"{drawn.name}/{name}"
+        dalle.append(HostedPicture(image_id, address, None, len(content), zlib.crc32(content)))
     return [
-        HostCase("zips", data, zips, real + sdxl, 1.1),
-        HostCase("files", files, ["real={url}"], single, 1.1),
-        HostCase("Hub", data, [repository], dalle, 2.1),
+        HostCase(ZIPS, data, zips, real + sdxl, 1.1),
+        HostCase(FILES, files, ["real={url}"], single, 1.1),
+        HostCase(HUB, drawn, [f"dalle=hf://datasets/{REPOSITORY}"], dalle, 2.1),
     ]
 
 
@@ -242,7 +244,9 @@ class Runner:
 
     def run(self, way: str) -> FetchRun:
         """Run a way on a new host."""
-        command = (str(self._case.folder), "--latency", str(LATENCY), "--repository", REPOSITORY)
+        command = [str(self._case.folder), "--latency", str(LATENCY)]
+        if self._case.title == HUB:
+            command += ["--repository", REPOSITORY]
         with start_server("tests.helpers.picture_host", *command) as addresses:
             url = addresses["url"]
             if way == BARE:
@@ -269,7 +273,7 @@ class Runner:
         for source in sources:
             command += ["--from", source]
         # The command keeps to the Hub's limit of requests, which no other host has.
-        endpoint = url if "hf://" in sources[0] else "http://127.0.0.1:9"
+        endpoint = url if self._case.title == HUB else "http://127.0.0.1:9"
         environment = Hub(endpoint, url, "hf_benchmark").make_environment(self._scratch / "home")
         usage, _ = run_measured(FETCH_CODE, *command, "--jobs", str(JOBS), environment=environment)
         for one in pictures:
@@ -356,6 +360,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, help=folder)
     parser.add_argument("--remotezip", help="Python of an environment with remotezip")
     parser.add_argument("--runs", type=int, default=3, help="paired runs (%(default)s)")
+    hosts = "kinds of host to measure (all)"
+    parser.add_argument("--hosts", nargs="+", choices=HOSTS, default=HOSTS, help=hosts)
     parser.add_argument("--quick", action="store_true", help="small pictures, as a test")
     args = parser.parse_args(argv)
     if not args.data and not args.quick:
@@ -367,8 +373,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             make_standin(data, small=args.quick, padded=PADDED)
         usage_rows, limit_rows, are_kept = [], [], True
         for case in list_cases(data):
+            if case.title not in args.hosts:
+                continue
             ways = [FETCH, BARE] if args.quick else [FETCH, TENTH, BARE]
-            if args.remotezip and case.title == "zips":
+            if args.remotezip and case.title == ZIPS:
                 ways.append(REMOTEZIP)
             empty = scratch / case.title
             empty.mkdir()

@@ -11,7 +11,7 @@ from mmrel_kit.files import IS_CLONE
 # pyproject.toml.
 SOURCES = {
     **dict.fromkeys(("datasets", "fsspec", "huggingface_hub", "jsonschema", "numpy", "PIL"), "."),
-    **dict.fromkeys(("pyarrow", "tqdm", "yaml"), "."),
+    **dict.fromkeys(("aiohttp", "pyarrow", "tqdm", "yaml", "yarl"), "."),
     **dict.fromkeys(("openai", "fastapi", "uvicorn", "pydantic"), ".[semidc]"),
     **dict.fromkeys(("torch", "transformers", "trl", "peft", "accelerate"), ".[finetune]"),
     "datatrove": ".[cluster]",

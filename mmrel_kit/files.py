@@ -419,6 +419,27 @@ def make_temporary_path(path: Path) -> Path:
     return path.with_name(f"{path.name}.{socket.gethostname()}-{os.getpid()}.tmp")
 
 
+def delete_leftovers(folder: Path) -> None:
+    """Delete temporary files below a folder that killed processes of this machine have left."""
+    name = re.compile(rf".+\.{re.escape(socket.gethostname())}-([0-9]{{1,9}})\.tmp")
+    for path in folder.rglob("*.tmp"):
+        match = name.fullmatch(path.name)
+        if match and path.is_file() and not _is_running(int(match[1])):
+            path.unlink(missing_ok=True)
+
+
+def _is_running(pid: int) -> bool:
+    if os.name == "nt":  # where os.kill would end it
+        return True
+    try:
+        os.kill(pid, 0)  # signal 0 is not sent
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # a process of another user
+    return True
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a file with `write_atomically`."""
     with write_atomically(path) as temporary:

@@ -16,7 +16,7 @@ import random
 import re
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple
 from urllib.parse import urljoin, urlsplit
@@ -64,7 +64,7 @@ class WebError(OSError):
         super().__init__(f"{self.where}: {reason}")
 
 
-class Reply(NamedTuple):
+class Body(NamedTuple):
     """Bytes of a file.
 
     Attributes:
@@ -88,12 +88,22 @@ class _Transient(Exception):
 
 
 class _Wanted(NamedTuple):
-    """What a request asks for: `length` bytes from `start` on, None for all."""
+    """What a request asks for.
+
+    Attributes:
+        start: the first byte; None for the whole file, from the end if it is negative.
+        length: the number of bytes; None for all.
+        limit: the most bytes that a reply may have.
+        like: an earlier reply with a range of the file.
+        total: size of the file, None if it is not known.
+    """
 
     url: str
-    start: int | None
-    length: int | None
     limit: int
+    start: int | None = None
+    length: int | None = None
+    like: Body | None = None
+    total: int | None = None
 
     @property
     def header(self) -> str | None:
@@ -115,7 +125,8 @@ class WebClient:
         limits: host -> requests to it in `WINDOW` seconds.
         advance: called with the number of bytes of each chunk that arrives.
 
-    `sent` counts the requests by host, `received` all bytes of bodies.
+    `sent` counts the requests by host, `received` all bytes of bodies, and `busy` the seconds in
+    which a request was under way.
     """
 
     def __init__(
@@ -127,6 +138,8 @@ class WebClient:
     ) -> None:
         self.sent: Counter[str] = Counter()
         self.received = 0
+        self.busy = 0.0
+        self._active, self._since = 0, 0.0
         self._jobs = jobs
         self._tokens = dict(tokens or {})
         self._limits = dict(limits or {})
@@ -149,15 +162,15 @@ class WebClient:
     async def __aexit__(self, *exc: object) -> None:
         await self._session.close()
 
-    async def read(self, url: str, limit: int) -> Reply:
+    async def read(self, url: str, limit: int) -> Body:
         """Return a whole file of at most `limit` bytes.
 
         Raises:
             WebError: it could not be read.
         """
-        return await self._retry(_Wanted(url, None, None, limit))
+        return await self._retry(_Wanted(url, limit))
 
-    async def read_range(self, url: str, start: int, length: int, like: Reply | None) -> Reply:
+    async def read_range(self, url: str, start: int, length: int, like: Body | None) -> Body:
         """Return exactly `length` bytes of a file from `start` on.
 
         The last bytes are meant if `start` is negative; fewer come if the file is smaller. `like`
@@ -166,7 +179,12 @@ class WebClient:
         Raises:
             WebError: they could not be read; `changed` if the file is another one than before.
         """
-        reply = await self._retry(_Wanted(url, start, length, length))
+        try:
+            reply = await self._retry(_Wanted(url, length, start, length, like))
+        except WebError as error:
+            if error.kind == "changed" and start < 0 and like is None:
+                return Body(b"", 0, 0, "")  # the last bytes of an empty file
+            raise
         if like and (reply.total, reply.stamp) != (like.total, like.stamp):
             raise WebError("changed", url, "the file has changed on the host")
         return reply
@@ -186,10 +204,8 @@ class WebClient:
                 length = min(DOWNLOADED, size - start)
                 # A host need not support ranges for a small file.
                 first = start if size > DOWNLOADED else None
-                reply = await self._retry(_Wanted(url, first, length, length))
-                if reply.total != size:
-                    reason = f"expected a file of {size} bytes, got one of {reply.total}"
-                    raise WebError("changed", url, reason)
+                wanted = _Wanted(url, length, first, length, total=size)
+                reply = await self._retry(wanted)
                 file.seek(start)
                 start += file.write(reply.data)
         with contextlib.suppress(FileNotFoundError):  # another process has moved it
@@ -197,7 +213,7 @@ class WebClient:
 
     # --- Tries ---
 
-    async def _retry(self, wanted: _Wanted) -> Reply:
+    async def _retry(self, wanted: _Wanted) -> Body:
         """Return the reply of the first try that succeeds."""
         host = get_host(wanted.url)
         failed, paused = 0, 0.0
@@ -224,26 +240,31 @@ class WebClient:
                 raise WebError("failed", wanted.url, reason)
             await asyncio.sleep(wait)
 
-    async def _try(self, wanted: _Wanted) -> Reply:
-        """Follow redirects to the reply; addresses for ranges are kept until they are refused."""
-        url = self._signed.get(wanted.url, wanted.url)
+    async def _try(self, wanted: _Wanted) -> Body:
+        """Return the reply; a signed address that ranges came from is used until it is refused."""
+        signed = self._signed.get(wanted.url)
         try:
-            for _ in range(MAX_REDIRECTS + 1):
-                target, reply = await self._request(url, wanted)
-                if reply:
-                    if wanted.start is not None and url != wanted.url:
-                        self._signed[wanted.url] = url
-                    return reply
-                url = self._follow(url, target)
-        except WebError as error:
-            # A signed address expires; its file is where it was.
-            if url == wanted.url or error.kind not in ("refused", "missing"):
-                raise
-            if self._signed.get(wanted.url) == url:
-                del self._signed[wanted.url]
-            raise _Transient(error.reason, 0.0) from None
+            if signed:
+                try:
+                    return await self._get(signed, wanted)
+                except WebError as error:
+                    if error.kind not in ("refused", "missing"):
+                        raise
+                    if self._signed.get(wanted.url) == signed:
+                        del self._signed[wanted.url]
+            return await self._get(wanted.url, wanted)
         except _FAILURES as error:
             raise _Transient(describe(error)) from None
+
+    async def _get(self, url: str, wanted: _Wanted) -> Body:
+        """Follow redirects from an address to the reply."""
+        for _ in range(MAX_REDIRECTS + 1):
+            target, reply = await self._request(url, wanted)
+            if reply:
+                if wanted.start is not None and url != wanted.url:
+                    self._signed[wanted.url] = url
+                return reply
+            url = self._follow(url, target)
         raise WebError("refused", wanted.url, f"more than {MAX_REDIRECTS} redirects")
 
     def _follow(self, url: str, target: str) -> str:
@@ -255,7 +276,7 @@ class WebClient:
             raise WebError("refused", url, f"a redirect to another scheme, {scheme[:20]!a}")
         return followed
 
-    async def _request(self, url: str, wanted: _Wanted) -> tuple[str, Reply | None]:
+    async def _request(self, url: str, wanted: _Wanted) -> tuple[str, Body | None]:
         """Send one request; return the target of a redirect, or the reply."""
         host = get_host(url)
         await self._wait_turn(host)
@@ -266,13 +287,27 @@ class WebClient:
             headers["Range"] = wanted.header
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT, sock_read=STALL)
         self.sent[host] += 1
-        async with self._session.get(
-            URL(url, encoded=True), headers=headers, allow_redirects=False, timeout=timeout
-        ) as response:
-            if response.status in _REDIRECTS:
-                return response.headers.get("Location", ""), None
-            self._check_status(response, url, wanted)
-            return "", await self._read_body(response, url, wanted)
+        with self._measure():
+            async with self._session.get(
+                URL(url, encoded=True), headers=headers, allow_redirects=False, timeout=timeout
+            ) as response:
+                if response.status in _REDIRECTS:
+                    return response.headers.get("Location", ""), None
+                self._check_status(response, url, wanted)
+                return "", await self._read_body(response, url, wanted)
+
+    @contextlib.contextmanager
+    def _measure(self) -> Iterator[None]:
+        """Count the seconds in which any request is under way."""
+        if not self._active:
+            self._since = time.monotonic()
+        self._active += 1
+        try:
+            yield
+        finally:
+            self._active -= 1
+            if not self._active:
+                self.busy += time.monotonic() - self._since
 
     async def _wait_turn(self, host: str) -> None:
         """Wait while a host asks for a pause, or its limit of requests is reached."""
@@ -306,15 +341,16 @@ class WebClient:
             if status != 200:
                 raise WebError("refused", url, text)
         elif status == 200:
-            raise WebError("no ranges", url, "the host ignores Range and sends the whole file")
+            text = "the host ignores Range and sends the whole file"
+            if wanted.like:  # it did not before
+                raise _Transient(text)
+            raise WebError("no ranges", url, text)
         elif status == 416:
             raise WebError("changed", url, f"{text}: the file is smaller than before")
         elif status != 206:
             raise WebError("refused", url, text)
 
-    async def _read_body(
-        self, response: aiohttp.ClientResponse, url: str, wanted: _Wanted
-    ) -> Reply:
+    async def _read_body(self, response: aiohttp.ClientResponse, url: str, wanted: _Wanted) -> Body:
         """Return the body, if it has the size that it must have."""
         start, total, length = 0, None, response.content_length
         if wanted.header:
@@ -326,8 +362,11 @@ class WebClient:
         data = await asyncio.wait_for(self._collect(response, url, wanted.limit), seconds)
         if length is not None and len(data) != length:
             raise _Transient(f"expected {length} bytes, the connection ended after {len(data)}")
+        total = len(data) if total is None else total
+        if wanted.total not in (None, total):
+            raise _Transient(f"expected a file of {wanted.total} bytes, got one of {total}")
         stamp = response.headers.get("ETag") or response.headers.get("Last-Modified") or ""
-        return Reply(data, start, len(data) if total is None else total, stamp)
+        return Body(data, start, total, stamp)
 
     async def _collect(self, response: aiohttp.ClientResponse, url: str, limit: int) -> bytes:
         """Return the body, of at most `limit` bytes."""

@@ -8,6 +8,7 @@ import random
 import shutil
 import string
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,6 +26,8 @@ from PIL import Image
 from mmrel_kit.build.job import Job, build_release
 from mmrel_kit.questions.records import Triplet, make_question
 from mmrel_kit.sources.local import PictureFolder
+from tests.helpers.fetching import serve_pictures, shorten_waits, use_hub
+from tests.helpers.picture_host import PictureHost
 
 # A test may be slow on a busy machine; hypothesis would report that as a failure.
 hypothesis.settings.register_profile("mmrel", deadline=None)
@@ -191,3 +194,19 @@ def real_data() -> Path:
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     """Retry requests to an endpoint without waiting."""
     monkeypatch.setattr("mmrel_kit.endpoint.batch.FIRST_WAIT", 0.01)
+
+
+@pytest.fixture(scope="session")
+def served(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The pictures of `sources` in every way in which they are fetched; do not change them."""
+    return serve_pictures(sources, tmp_path_factory.mktemp("served") / "host")
+
+
+@pytest.fixture
+def host(served: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PictureHost]:
+    """A host of these pictures, which also plays the Hub; waits of the client are short."""
+    shorten_waits(monkeypatch)
+    repositories = {"ns/pictures": served, "ns/spec": served / "spec"}
+    with PictureHost(served, repositories=repositories) as host:
+        use_hub(monkeypatch, host.url)
+        yield host

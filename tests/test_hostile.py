@@ -71,7 +71,7 @@ CASES: dict[str, tuple[Callable[[], bytes], str, str]] = {
     "5 GB in a small tar": (
         lambda: tarred((member(NAME, 5 << 30), b"x")),
         "a.tar",
-        f"member '{NAME}': expected it to lie before",
+        f"member '{NAME}': expected it to lie within",
     ),
     "a header of 5 GB": (
         lambda: tarred((member("x", 5 << 30, type=tarfile.GNUTYPE_LONGNAME), b"x")),

@@ -103,9 +103,10 @@ def build_release(
             job.show_step("finishing: records, card, audit and checksums")
             return join_shards(plan, job.work, manifests)
     except InputError:
-        # The next build has other input, so it needs a new plan. It reuses finished shards.
+        # The next build has other input, so it needs a new plan. It reuses finished shards, and
+        # pictures that were fetched.
         job.work.plan.unlink(missing_ok=True)
-        if not job.work.shards.is_dir() or not any(job.work.shards.iterdir()):
+        if not any(job.work.shards.glob("*")) and not any(job.work.root.glob("fetched-*/*")):
             shutil.rmtree(job.work.root, ignore_errors=True)
         raise
 

@@ -23,8 +23,8 @@ from mmrel_kit.commands.release import print_step, print_summary
 from mmrel_kit.files import MAX_LISTED_PROBLEMS, InputError, Share, format_table
 from mmrel_kit.sources.fetching import (
     MANIFEST,
+    FetchPlan,
     FetchResult,
-    Plan,
     fetch_pictures,
     make_client,
     make_plan,
@@ -36,12 +36,12 @@ from mmrel_kit.sources.upstream import CONTENTS, HOSTS, QUESTIONS, QUESTIONS_LIC
 from mmrel_kit.web import JOBS, WebClient
 
 RESUMES = "what has arrived is kept; the same command fetches the rest"
-# A release has each picture in an archive and in a table.
-COPIES = 2
+COPIES = 2  # of each picture in a release: in an archive and in a table
+LEAST_MEASURED = 1_000_000  # bytes that must have arrived before a rate is stated
 
 
 @dataclass
-class Fetching:
+class FetchJob:
     """What a run fetches, and where to.
 
     Attributes:
@@ -61,7 +61,7 @@ class Fetching:
 
 
 @dataclass
-class Outcome:
+class FetchedSources:
     """The question files that were used, and what came of their pictures."""
 
     questions: list[Path]
@@ -72,19 +72,19 @@ class Outcome:
 def get(args: argparse.Namespace) -> int:
     """Get the benchmark: fetch its questions and pictures, build a release, check it."""
     pictures = args.pictures or args.out.with_name(f"{args.out.name}.pictures")
-    fetching = _read_arguments(args, pictures)
-    fetching.copies = COPIES
-    outcome = asyncio.run(_fetch(fetching))
+    job = _read_arguments(args, pictures)
+    job.copies = COPIES
+    outcome = asyncio.run(_fetch(job))
     if outcome.result.missing and not args.allow_missing:
         return 1
-    job = Job(
+    release = Job(
         annotations=outcome.questions,
         pictures=PictureFolder(pictures),
         out=args.out,
         allow_missing=args.allow_missing,
         show_step=print_step,
     )
-    print_summary(build_release(job, progress=track_shards), args.out)
+    print_summary(build_release(release, progress=track_shards), args.out)
     problems = [problem for problem in check_release(args.out) if not problem.is_warning]
     for problem in problems:
         print(problem)
@@ -96,20 +96,22 @@ def get(args: argparse.Namespace) -> int:
 
 def fetch(args: argparse.Namespace) -> int:
     """Fetch the question files and exactly the pictures that they ask for."""
-    fetching = _read_arguments(args, args.folder)
-    fetching.share, fetching.dry_run = args.shard or Share(), args.dry_run
-    outcome = asyncio.run(_fetch(fetching))
-    if fetching.dry_run:
+    job = _read_arguments(args, args.folder)
+    job.share, job.dry_run = args.shard or Share(), args.dry_run
+    outcome = asyncio.run(_fetch(job))
+    if job.dry_run:
         return 0
+    if outcome.result.missing and not args.allow_missing:
+        return 1
     questions = " ".join(str(path) for path in args.annotations or [args.folder / "json"])
     print(
         f"\nbuild a release: mmrel build --annotations {questions} --images {args.folder} "
         "--out mmrel"
     )
-    return 1 if outcome.result.missing and not args.allow_missing else 0
+    return 0
 
 
-def _read_arguments(args: argparse.Namespace, folder: Path) -> Fetching:
+def _read_arguments(args: argparse.Namespace, folder: Path) -> FetchJob:
     hosts = {domain: list(HOSTS[domain]) for domain in args.domains}
     named: dict[str, list[str]] = {}
     for domain, where in args.sources:
@@ -120,39 +122,37 @@ def _read_arguments(args: argparse.Namespace, folder: Path) -> Fetching:
             )
         named.setdefault(domain, []).append(where)
     hosts |= named
-    return Fetching(folder, args.annotations or [QUESTIONS], hosts, jobs=args.jobs)
+    return FetchJob(folder, args.annotations or [QUESTIONS], hosts, jobs=args.jobs)
 
 
-async def _fetch(fetching: Fetching) -> Outcome:
+async def _fetch(job: FetchJob) -> FetchedSources:
     """Fetch question files and pictures; print the plan before, and the result after."""
-    folder = fetching.folder
-    hosts = {domain: list(map(open_host, fetching.hosts[domain])) for domain in fetching.hosts}
-    folder.mkdir(parents=True, exist_ok=True)
-    start = time.monotonic()
-    async with make_client(fetching.jobs) as client:
-        questions = await _fetch_questions(client, fetching)
+    folder = job.folder
+    hosts = {domain: list(map(open_host, job.hosts[domain])) for domain in job.hosts}
+    async with make_client(job.jobs) as client:
+        questions = await _fetch_questions(client, job)
         wanted = read_wanted(questions, list(hosts))
         _print_problems(wanted)
-        image_ids = [name for name in sorted(wanted.files) if fetching.share.holds(name)]
+        image_ids = [name for name in sorted(wanted.files) if job.share.holds(name)]
         plan = await make_plan(client, hosts, image_ids, folder)
-        rate = client.received / (time.monotonic() - start)
-        _print_plan(plan, fetching, rate)
-        if fetching.dry_run:
-            return Outcome(questions, wanted, FetchResult())
-        _check_space(plan, fetching)
+        _print_plan(plan, job, client)
+        if job.dry_run:
+            return FetchedSources(questions, wanted, FetchResult())
+        _check_space(plan, job)
+        folder.mkdir(parents=True, exist_ok=True)
         start = time.monotonic()
         size = 0 if plan.unknown.total() else plan.sizes.total()
         with FetchBar(plan.count, size) as bar:
-            result = await fetch_pictures(client, plan, folder, fetching.jobs, bar.advance)
+            result = await fetch_pictures(client, plan, folder, job.jobs, bar.advance)
     _print_result(result, time.monotonic() - start)
     _print_missing(result, wanted)
-    return Outcome(questions, wanted, result)
+    return FetchedSources(questions, wanted, result)
 
 
-async def _fetch_questions(client: WebClient, fetching: Fetching) -> list[Path]:
+async def _fetch_questions(client: WebClient, job: FetchJob) -> list[Path]:
     """Return the question files; fetch those of a repository on the Hub."""
     paths = []
-    for where in fetching.annotations:
+    for where in job.annotations:
         if not where.startswith(mmrel.HUB):
             paths.append(Path(where))
             continue
@@ -162,14 +162,14 @@ async def _fetch_questions(client: WebClient, fetching: Fetching) -> list[Path]:
             f"{f', {QUESTIONS_LICENCE}' if where == QUESTIONS else ''}",
             flush=True,
         )
-        paths += await files.fetch(client, fetching.folder)
+        paths += await files.fetch(client, job.folder)
     return paths
 
 
 # --- What is printed ---
 
 
-def _print_plan(plan: Plan, fetching: Fetching, rate: float) -> None:
+def _print_plan(plan: FetchPlan, job: FetchJob, client: WebClient) -> None:
     """Print what will be fetched, from where, and what it needs."""
     rows = [("domain", "pictures", "present", "to fetch", "MB")]
     for domain, image_ids in plan.pictures.items():
@@ -185,25 +185,28 @@ def _print_plan(plan: Plan, fetching: Fetching, rate: float) -> None:
             print(f"{domain}: {CONTENTS[domain]}; from {names}")
     for miss in plan.list_closed():
         print(f"cannot be read: {miss.host}: {miss.reason}")
-    total = plan.sizes.total()
-    free = shutil.disk_usage(fetching.folder).free
-    line = f"disk: {_measure_needed(plan, fetching) / 1e9:.2f} GB needed, {free / 1e9:.2f} GB free"
-    if total and rate:
-        minutes = total / rate / 60
-        line += f"; about {minutes:.0f} minutes at {rate / 1e6:.1f} MB/s, the rate so far"
+    needed, free = _measure_space(plan, job)
+    line = f"disk: {needed / 1e9:.2f} GB needed, {free / 1e9:.2f} GB free"
+    if client.received >= LEAST_MEASURED:
+        rate = client.received / client.busy
+        minutes = max(1, round(plan.sizes.total() / rate / 60))
+        line += f"; about {minutes} min at {rate / 1e6:.1f} MB/s, as measured so far"
     print(line, flush=True)
 
 
-def _measure_needed(plan: Plan, fetching: Fetching) -> int:
-    """Return the bytes that the pictures to fetch need on disk, with the copies of a release."""
-    return plan.sizes.total() * (1 + fetching.copies)
+def _measure_space(plan: FetchPlan, job: FetchJob) -> tuple[int, int]:
+    """Return the bytes that are needed on disk, with the copies in a release, and those free."""
+    size = plan.sizes.total()
+    folder = job.folder.absolute()
+    existing = next(path for path in (folder, *folder.parents) if path.is_dir())
+    return size + (size + plan.kept) * job.copies, shutil.disk_usage(existing).free
 
 
-def _check_space(plan: Plan, fetching: Fetching) -> None:
-    needed, free = _measure_needed(plan, fetching), shutil.disk_usage(fetching.folder).free
+def _check_space(plan: FetchPlan, job: FetchJob) -> None:
+    needed, free = _measure_space(plan, job)
     if needed > free:
         raise InputError(
-            f"{fetching.folder}: expected {needed / 1e9:.2f} GB of free disk, got "
+            f"{job.folder}: expected {needed / 1e9:.2f} GB of free disk, got "
             f"{free / 1e9:.2f}; make room, or name another folder"
         )
 

@@ -52,6 +52,20 @@ def decode_picture(data: bytes, where: str) -> Image.Image | Problem:
     return image
 
 
+def check_header(data: bytes, where: str) -> None:
+    """Check that data begin like a picture, without decoding it; see `check_picture`.
+
+    Raises:
+        InputError: it is not a JPEG, PNG or WebP, or has more than `MAX_PIXELS`.
+    """
+    size = read_size(data)
+    if size is None:
+        raise InputError(f"{where}: expected a {', '.join(FORMATS)} picture, got other data")
+    if size[0] * size[1] > MAX_PIXELS:
+        got = f"{size[0]} x {size[1]}"
+        raise InputError(f"{where}: expected a picture of at most {MAX_PIXELS} pixels, got {got}")
+
+
 def read_size(data: bytes) -> tuple[int, int] | None:
     """Return width and height of a picture in pixels, from its header; None if it is unreadable."""
     try:

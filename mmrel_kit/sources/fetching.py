@@ -25,7 +25,15 @@ from typing import NamedTuple
 
 from huggingface_hub import constants, get_token
 
-from mmrel_kit.files import InputError, encode_json, write_bytes
+from mmrel_kit.files import (
+    RELEASE_RULES,
+    InputError,
+    Value,
+    delete_leftovers,
+    encode_json,
+    scan_json,
+    write_bytes,
+)
 from mmrel_kit.questions.records import parse_image_path
 from mmrel_kit.sources.hosts import Fetched, Host
 from mmrel_kit.sources.local import PictureFolder
@@ -71,17 +79,23 @@ class OpenedHost:
 
     def find_size(self, image_id: str) -> int:
         """Return the size of a picture in bytes; 0 if it is unknown or the host is not open."""
-        return self._is_open and self.host.find_size(image_id) or 0
+        if not self._is_open:
+            return 0
+        try:
+            return self.host.find_size(image_id) or 0
+        except InputError:  # reported when the picture is fetched
+            return 0
 
 
 @dataclass
-class Plan:
+class FetchPlan:
     """What is to be fetched.
 
     Attributes:
         hosts: domain -> its hosts, in the order in which they are tried.
         pictures: domain -> the image ids that are wanted and are not in the folder yet.
         present: domain -> number of wanted pictures that are in the folder.
+        kept: bytes of those.
         sizes: domain -> bytes of its pictures, as far as the hosts state them.
         unknown: domain -> number of pictures whose size no host states.
     """
@@ -89,6 +103,7 @@ class Plan:
     hosts: dict[str, list[OpenedHost]]
     pictures: dict[str, list[str]]
     present: Counter[str] = field(default_factory=Counter)
+    kept: int = 0
     sizes: Counter[str] = field(default_factory=Counter)
     unknown: Counter[str] = field(default_factory=Counter)
 
@@ -127,31 +142,48 @@ def make_client(jobs: int = JOBS) -> WebClient:
 
 async def make_plan(
     client: WebClient, hosts: Mapping[str, Sequence[Host]], wanted: Iterable[str], folder: Path
-) -> Plan:
+) -> FetchPlan:
     """Look for the wanted pictures in the folder, and for the sizes of the others on the hosts.
 
-    Pictures of domains that are not in `hosts` are left out.
+    Pictures of domains that are not in `hosts` are left out. A picture in the folder that has not
+    the size that the manifest states, as after a power failure, is deleted and fetched again.
 
     Raises:
         InputError: an image id is not a path below the folder.
     """
     opened = {domain: list(map(OpenedHost, hosts[domain])) for domain in hosts}
-    plan = Plan(opened, {domain: [] for domain in hosts})
-    local = PictureFolder(folder)
+    plan = FetchPlan(opened, {domain: [] for domain in hosts})
+    local = PictureFolder(folder) if folder.is_dir() else None
+    stated = _read_sizes(folder / MANIFEST)
     for image_id in wanted:
         domain, _ = parse_image_path(image_id)
         if domain not in hosts:
             continue
         check_path(image_id)
-        if local.find(image_id):
+        location = local.find(image_id) if local else None
+        if location and location.size != stated.get(image_id, location.size):
+            (folder / location.name).unlink()
+            location = None
+        if location:
             plan.present[domain] += 1
+            plan.kept += location.size
         else:
             plan.pictures[domain].append(image_id)
     await asyncio.gather(*(_find_sizes(client, plan, domain, folder) for domain in hosts))
     return plan
 
 
-async def _find_sizes(client: WebClient, plan: Plan, domain: str, folder: Path) -> None:
+def _read_sizes(manifest: Path) -> dict[str, int]:
+    """Return the sizes of pictures by the manifest, if there is one; other lines are ignored."""
+    sizes = {}
+    for item in scan_json(manifest, rules=RELEASE_RULES) if manifest.exists() else ():
+        line = item.value if isinstance(item, Value) else None
+        if isinstance(line, dict) and isinstance(line.get("size"), int):
+            sizes[str(line.get("image_id"))] = line["size"]
+    return sizes
+
+
+async def _find_sizes(client: WebClient, plan: FetchPlan, domain: str, folder: Path) -> None:
     """Open hosts of a domain until the size of each picture is known."""
     missing = plan.pictures[domain]
     for host in plan.hosts[domain]:
@@ -166,7 +198,7 @@ async def _find_sizes(client: WebClient, plan: Plan, domain: str, folder: Path) 
 
 async def fetch_pictures(
     client: WebClient,
-    plan: Plan,
+    plan: FetchPlan,
     folder: Path,
     jobs: int = JOBS,
     advance: Callable[[int], object] = lambda size: None,
@@ -180,6 +212,7 @@ async def fetch_pictures(
         OSError: a file cannot be written.
     """
     result = FetchResult()
+    delete_leftovers(folder)
     tasks = []
     with open(folder / MANIFEST, "ab", buffering=0) as manifest:
 

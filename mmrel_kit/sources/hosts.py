@@ -21,10 +21,10 @@ import mmrel
 from mmrel_kit.files import InputError
 from mmrel_kit.pictures.containers import SUFFIXES, Member, list_zip, measure_zipped, read_zipped
 from mmrel_kit.pictures.index import MemberIndex, list_candidate_paths
-from mmrel_kit.pictures.validate import check_picture
-from mmrel_kit.sources.hub import HubRepository, has_checksum
+from mmrel_kit.pictures.validate import check_header, check_picture
+from mmrel_kit.sources.hub import HubRepository, has_checksum, parse_hub_path
 from mmrel_kit.sources.local import PictureArchive
-from mmrel_kit.web import Reply, WebClient, WebError
+from mmrel_kit.web import Body, WebClient, WebError
 
 SCHEMES = ("https://", "http://", mmrel.HUB)
 MAX_BYTES = 64 << 20  # of a fetched picture; the largest of MMRel has about 3 MB
@@ -117,7 +117,7 @@ class ZipHost:
         self.where = where
         self._url = url or where
         self._index: MemberIndex | None = None
-        self._first: Reply | None = None
+        self._first: Body | None = None
         self._changes = 0
         self._opening = asyncio.Lock()
 
@@ -166,7 +166,7 @@ class ZipHost:
                 continue
             return Fetched(data, f"{self.where}#{quote(member.name)}")
 
-    async def _read_member(self, client: WebClient, member: Member, first: Reply | None) -> bytes:
+    async def _read_member(self, client: WebClient, member: Member, first: Body | None) -> bytes:
         assert first
         if member.size > MAX_BYTES or member.stored > MAX_BYTES:
             got = max(member.size, member.stored)
@@ -177,13 +177,16 @@ class ZipHost:
         length = min(measure_zipped(b"", member), first.total - member.offset)
         reply = await client.read_range(self._url, member.offset, length, first)
         data = reply.data
-        missing = measure_zipped(data, member) - len(data)
+        missing = min(measure_zipped(data, member), first.total - member.offset) - len(data)
         if missing > 0:
             start = member.offset + len(data)
             data += (await client.read_range(self._url, start, missing, first)).data
-        return read_zipped(io.BytesIO(data), self.where, member)
+        picture = read_zipped(io.BytesIO(data), self.where, member)
+        # The checksum proves the bytes; they might be no picture at all.
+        check_header(picture, f"{self.where}: member {member.name!r}")
+        return picture
 
-    async def _open_again(self, client: WebClient, first: Reply | None) -> None:
+    async def _open_again(self, client: WebClient, first: Body | None) -> None:
         """Read the directory of a file that has changed; one task does it for all."""
         async with self._opening:
             if self._first is not first:
@@ -243,22 +246,20 @@ class TarHost:
 class HubHost:
     """Pictures in a dataset repository on the Hub: single files, and the archives among its files.
 
-    The address is `hf://datasets/OWNER/NAME[@REVISION][/ARCHIVE]`.
-
-    Raises:
-        InputError: there is no such repository or revision, or it cannot be reached.
+    The address is `hf://datasets/OWNER/NAME[@REVISION][/PATH]`.
     """
 
     def __init__(self, where: str) -> None:
-        self._repository = HubRepository(where)
-        self.where = self._repository.where
+        parse_hub_path(where)
+        self.where = where
+        self._repository: HubRepository | None = None
         self._files: dict[str, RepoFile] = {}
         self._index: MemberIndex | None = None
         self._archives: list[ZipHost | TarHost] = []
 
     async def open(self, client: WebClient, folder: Path) -> None:
         """List the files, and open the archives among them."""
-        repository = self._repository
+        self._repository = repository = await asyncio.to_thread(HubRepository, self.where)
         files = await asyncio.to_thread(lambda: list(repository.list_files()))
         self._files = {file.path: file for file in files}
         members = [Member(file.path, 0, file.size, file.size) for file in files]
@@ -285,18 +286,18 @@ class HubHost:
 
     async def read(self, client: WebClient, image_id: str) -> Fetched:
         """Return a picture: a file of the repository, else a member of an archive in it."""
-        assert self._index is not None, "open() comes first"
+        assert self._index and self._repository, "open() comes first"
         member = self._index.find(image_id)
         if member:
-            return await self._read_file(client, member.name)
+            return await self._read_file(client, self._repository, member.name)
         for archive in self._archives:
             if archive.find_size(image_id) is not None:
                 return await archive.read(client, image_id)
         raise WebError("missing", self.where, "it is not in the repository")
 
-    async def _read_file(self, client: WebClient, path: str) -> Fetched:
-        where = self._repository.name_file(path)
-        reply = await client.read(self._repository.resolve(path), MAX_BYTES)
+    async def _read_file(self, client: WebClient, repository: HubRepository, path: str) -> Fetched:
+        where = repository.name_file(path)
+        reply = await client.read(repository.resolve(path), MAX_BYTES)
         if not has_checksum([reply.data], self._files[path]):
             raise InputError(f"{where}: expected the checksum that the Hub states, got another")
         await asyncio.to_thread(check_picture, reply.data, where)
@@ -314,12 +315,12 @@ class _MissingBytes(Exception):
 class _PartialFile(io.RawIOBase):
     """A file of which some ranges are in memory, for `zipfile`; it raises `_MissingBytes`."""
 
-    def __init__(self, tail: Reply) -> None:
+    def __init__(self, tail: Body) -> None:
         self._size = tail.total
         self._parts = [tail]
         self._at = 0
 
-    def add(self, part: Reply) -> None:
+    def add(self, part: Body) -> None:
         """Add a range."""
         self._parts.append(part)
         self._at = 0
@@ -361,10 +362,10 @@ def open_host(where: str) -> Host:
 
     Args:
         where: `http(s)://…/FILE.zip` or `.tar`, `http(s)://…/` below which files lie, or
-            `hf://datasets/OWNER/NAME[@REVISION][/ARCHIVE]`.
+            `hf://datasets/OWNER/NAME[@REVISION][/PATH]`.
 
     Raises:
-        InputError: it is no such address, or the repository cannot be reached.
+        InputError: it is no such address.
     """
     if where.startswith(mmrel.HUB):
         return HubHost(where)

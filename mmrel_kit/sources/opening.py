@@ -21,6 +21,7 @@ from mmrel_kit.pictures.index import Location
 from mmrel_kit.questions.records import parse_image_path
 from mmrel_kit.sources.fetching import FetchResult, fetch_pictures, make_client, make_plan
 from mmrel_kit.sources.hosts import is_remote, open_host
+from mmrel_kit.sources.hub import HubRepository
 from mmrel_kit.sources.local import PictureArchive, PictureFolder, Pictures, PictureTable
 
 
@@ -28,7 +29,9 @@ class FetchedPictures(PictureFolder):
     """Pictures from a host, fetched into the folder of the build before it begins."""
 
     def __init__(self, where: str) -> None:
-        self.where = open_host(where).where
+        open_host(where)  # checks the address
+        # What is fetched must not change with a branch.
+        self.where = HubRepository(where).where if where.startswith(mmrel.HUB) else where
         # Names are absolute, so that a process that has fetched nothing can read the pictures.
         self.root = Path("/")
 

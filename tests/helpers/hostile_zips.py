@@ -152,10 +152,10 @@ ZIPS = {
             STORED_SIZE,
             struct.pack("<2LHH", 0xFFFFFFFE, 0xFFFFFFFE, len(NAME), 0),
         ),
-        refuse("it to lie within"),
+        refuse("it to lie before"),
     ),
     "5 GB away": ZipCase(
-        lambda: patched(zipped(GOOD), ENTRY, OFFSET, uint(0xFFFFFFF0)), refuse("it to lie within")
+        lambda: patched(zipped(GOOD), ENTRY, OFFSET, uint(0xFFFFFFF0)), refuse("it to lie before")
     ),
     "fewer packed bytes than there are": ZipCase(
         lambda: patched(zipped(GOOD), ENTRY, STORED_SIZE, uint(100)),
@@ -163,7 +163,7 @@ ZIPS = {
     ),
     "fewer stored bytes than it has": ZipCase(
         lambda: patched(zipped(GOOD, method=zipfile.ZIP_STORED), ENTRY, STORED_SIZE, uint(100)),
-        refuse("it to lie within"),
+        refuse("it to lie before"),
     ),
     "fewer bytes, twice": ZipCase(
         lambda: patched(

@@ -7,12 +7,13 @@ serves files of any size where they are, at any revision.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
-from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlencode, urlsplit
 
+from mmrel_kit.files import read_chunks
 from tests.hub.loopback_hub import LFS_SUFFIXES, PER_PAGE, Blob, file_row, folder_row, git_oid
 
 if TYPE_CHECKING:
@@ -20,20 +21,22 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 COMMIT = "d" * 40  # the id of the only commit
-MAX_HASHED = 64 << 20  # bytes
 
 
 def describe_blob(file: Path, path: str) -> Blob:
-    """Describe a file; a very large one has made-up checksums."""
+    """Describe a file with its checksums."""
     stat = file.stat()
     return _describe_blob(file, path, stat.st_size, stat.st_mtime_ns)
 
 
-@cache
-def _describe_blob(file: Path, path: str, size: int, changed: int) -> Blob:
-    content = file.read_bytes() if size <= MAX_HASHED else f"{path} {size} {changed}".encode()
+@functools.cache
+def _describe_blob(file: Path, path: str, size: int, _changed: int) -> Blob:
+    digest = hashlib.sha256()
+    for chunk in read_chunks(file):
+        digest.update(chunk)
     is_large = path.endswith(LFS_SUFFIXES)
-    return Blob(size, hashlib.sha256(content).hexdigest(), git_oid(content), is_large)
+    oid = "" if is_large else git_oid(file.read_bytes())
+    return Blob(size, digest.hexdigest(), oid, is_large)
 
 
 def make_hub_headers(file: Path, path: str) -> dict[str, str]:
