@@ -87,13 +87,17 @@ def make_problem(error: Exception) -> Problem:
     return Problem(where, message)
 
 
-def raise_problems(problems: Sequence[Problem | str]) -> None:
-    """Raise an `InputError` that lists the first problems and counts all, if there are any."""
+def raise_problems(problems: Sequence[Problem | str], total: int | None = None) -> None:
+    """Raise an `InputError` that lists the first problems and counts all, if there are any.
+
+    `total` is their number if `problems` has only the first of them.
+    """
     if not problems:
         return
+    total = len(problems) if total is None else total
     lines = [str(problem) for problem in problems[:MAX_LISTED_PROBLEMS]]
-    if len(problems) > MAX_LISTED_PROBLEMS:
-        lines.append(f"… {len(problems)} problems in all")
+    if total > MAX_LISTED_PROBLEMS:
+        lines.append(f"… {total} problems in all")
     raise InputError("\n".join(lines))
 
 
@@ -255,6 +259,17 @@ class _TextBuffer:
         self._at = 0
         return True
 
+    def _double(self) -> bool:
+        """Decode chunks until twice as much text is ahead; return False at the end of the file.
+
+        So a long value is parsed a few times, not once per chunk.
+        """
+        wanted = 2 * len(self)
+        has_more = self.more()
+        while len(self) < wanted and self.more():
+            pass
+        return has_more
+
     def peek(self, count: int) -> str:
         """Return the next characters without moving past them."""
         return self._buffer[self._at : self._at + count]
@@ -289,7 +304,7 @@ class _TextBuffer:
             try:
                 value, end = self.rules.decoder.raw_decode(self._buffer, self._at)
             except ValueError:
-                if len(self) > self.rules.longest or not self.more():
+                if len(self) > self.rules.longest or not self._double():
                     raise
                 continue
             # A number may continue in the next chunk.

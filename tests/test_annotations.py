@@ -12,9 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmrel_kit.files import InputError, Problem
-from mmrel_kit.questions.annotations import Annotation, read_annotations
-from mmrel_kit.questions.records import Triplet, make_question
-from tests.helpers.questions import POPE, read, write
+from mmrel_kit.questions.annotations import (
+    NO_CATEGORY,
+    NOT_VALID,
+    OTHER_PICTURE,
+    Annotation,
+    LeftOut,
+    read_annotations,
+)
+from mmrel_kit.questions.records import MAX_QUESTION, Triplet, make_question
+from mmrel_kit.questions.wordings import Wordings
+from tests.helpers.questions import OPEN, POPE, read, write
 
 
 def test_a_pope_record(tmp_path: Path) -> None:
@@ -127,6 +135,217 @@ def test_llava_conversations(tmp_path: Path) -> None:
         ("d1-2", "generative", "chase", "chase", "abstract"),
         ("d2", "discriminative", "chase", "yes", None),
     ]
+
+
+def talk(*texts: str, **fields: Any) -> dict[str, Any]:
+    """Return a LLaVA conversation about a picture of MMRel's, human and gpt in turn."""
+    turns = [
+        {"from": ("human", "gpt")[number % 2], "value": text} for number, text in enumerate(texts)
+    ]
+    return {"id": "a", "image": "vg/VG_100K/1.jpg", "conversations": turns, **fields}
+
+
+RIDES = "Does a man ride a horse in the image?"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"<image>\n{RIDES} In a word.",
+        f"{RIDES} In a word.\n<image>",
+        f"{RIDES}\n<image>In a word.",
+        f"{RIDES}\nIn a word.",
+    ],
+)
+def test_where_a_conversation_has_its_picture(tmp_path: Path, text: str) -> None:
+    (record,) = [item.record for item in read(write(tmp_path / "a.json", talk(text, "Yes.")))]
+    assert (record.question, record.instruction, record.answer) == (RIDES, "In a word.", "yes")
+
+
+# Conversations that are not about MMRel's pictures, whatever else is in them.
+PASSED_OVER = [
+    talk(RIDES, "yes", image="coco/train2017/1.jpg"),
+    talk(RIDES, "yes", image="vg"),
+    talk(RIDES, "yes", image=None),
+    talk(RIDES, "yes", image=["vg/VG_100K/1.jpg", "vg/VG_100K/2.jpg"]),
+    talk("Hi", image="gqa/images/1.jpg"),
+    {"id": 1, "conversations": []},
+    {"id": True, "image": "ocr_vqa/1.jpg", "conversations": "none", "split": "val"},
+    {"conversations": [{"from": "gpt", "value": 1}, 2], "image": "textvqa/1.jpg"},
+    talk("x" * (3 << 20), "y", image="coco/1.jpg"),
+]
+
+
+@pytest.mark.parametrize("lines", [True, False])
+def test_conversations_about_other_pictures_are_passed_over(tmp_path: Path, lines: bool) -> None:
+    # Nothing counted them; a long one, or an unknown split, stopped the build.
+    values = [*PASSED_OVER, talk(RIDES, "yes")]
+    path = tmp_path / "a.json"
+    path.write_text("\n".join(map(json.dumps, values)) if lines else json.dumps(values))
+    *others, last = read_annotations([path])
+    assert [(type(item), item.reason) for item in others if isinstance(item, LeftOut)] == [
+        (LeftOut, OTHER_PICTURE)
+    ] * len(PASSED_OVER)
+    assert isinstance(last, Annotation)
+
+
+def test_turns_of_a_conversation(tmp_path: Path) -> None:
+    system = {"from": "system", "value": "You are an assistant."}
+    first = talk(RIDES, "yes", RIDES.replace("man", "dog"), "no", "What is he doing?", "riding")
+    first["conversations"].insert(0, system)
+    values = [first, talk(RIDES, "yes", "And then?"), talk(RIDES, "yes", id=7)]
+    values[2]["conversations"].reverse()
+    path = write(tmp_path / "json" / "action.jsonl", *values)
+    *annotations, problem = read_annotations([path])
+    questions = [item for item in annotations if isinstance(item, Annotation)]
+    assert [(item.record.question_id, item.record.answer, item.name) for item in questions] == [
+        ("a-1", "yes", "json/action.jsonl:1-1"),
+        ("a-2", "no", "json/action.jsonl:1-2"),
+        ("a-3", "riding", "json/action.jsonl:1-3"),
+        ("a-1", "yes", "json/action.jsonl:2-1"),
+    ]
+    assert isinstance(problem, Problem)
+    assert problem.message == "expected alternating turns of human and gpt, got 'gpt'"
+
+
+def test_values_on_one_line_have_different_names(tmp_path: Path) -> None:
+    # Questions without an id all had the id "json/a.json:1".
+    path = tmp_path / "json" / "a.json"
+    path.parent.mkdir()
+    nameless = {key: value for key, value in POPE.items() if key != "question_id"}
+    values = [nameless, talk(RIDES, "yes", RIDES, "no", id=""), {**POPE, "image": "SPEC/a/1.jpg"}]
+    path.write_text(json.dumps(values))
+    names = ["json/a.json:1", "json/a.json:1.2-1", "json/a.json:1.2-2"]
+    assert [item.record.question_id for item in read(path)] == [*names, POPE["question_id"]]
+    # They do not depend on the questions that are used.
+    (used,) = read_annotations([path], domains=["sdxl"])
+    assert isinstance(used, Annotation)
+    assert used.name == "json/a.json:1.3"
+
+
+# Where a question of unknown wording has its category from: file, fields, picture, category.
+CATEGORIES = [
+    ("json/open.json", {}, "vg/VG_100K/1.jpg", None),
+    ("json/open.json", {"category": "spatial"}, "vg/VG_100K/1.jpg", "spatial"),
+    ("json/action.json", {"type": "Real_Spatial"}, "SPEC/relative_size/1/0.jpg", "spatial"),
+    ("json/open.json", {"relation_type": "dall-e_action"}, "vg/VG_100K/1.jpg", "action"),
+    ("json/open.json", {"category": "adversarial", "split": "test"}, "vg/VG_100K/1.jpg", None),
+    ("json/open.json", {"note": "spatial or action"}, "vg/VG_100K/1.jpg", None),
+    ("json/action.json", {}, "SPEC/relative_size/00000001/0.jpg", "comparative"),
+    ("json/action.json", {}, "SPEC/relative_spatial/00000001/0.jpg", "spatial"),
+    ("json/spatial.json", {}, "Dall-E_generated/action/00001.png", "action"),
+    ("json/action.json", {}, "Dall-E_generated/spatial/00001.png", "spatial"),
+    ("json/Real_Action.json", {}, "vg/VG_100K/1.jpg", "action"),
+    ("json/VGComparative.json", {}, "vg/VG_100K/1.jpg", "comparative"),
+    ("json/reaction.json", {}, "vg/VG_100K/1.jpg", None),
+    ("spatial/open.json", {}, "vg/VG_100K/1.jpg", "spatial"),
+    ("spatial/real-action.json", {}, "vg/VG_100K/1.jpg", "action"),
+]
+
+
+@pytest.mark.parametrize(("file", "fields", "image", "category"), CATEGORIES)
+def test_the_category_of_a_question_of_unknown_wording(
+    tmp_path: Path, file: str, fields: dict[str, str], image: str, category: str | None
+) -> None:
+    # It was an error without a --mapping.
+    (item,) = read_annotations([write(tmp_path / file, {**OPEN, "image": image, **fields})])
+    if category is None:
+        assert isinstance(item, LeftOut)
+        assert item.reason == NO_CATEGORY
+        assert item.message.endswith("got 'Where is the cup relative to the plate?'")
+        return
+    assert isinstance(item, Annotation)
+    record = item.record
+    assert (record.category, record.task, record.pair_id) == (category, "generative", None)
+    assert (record.subject, record.relation, record.object) == (None, None, None)
+    assert (record.question, record.answer) == (
+        "Where is the cup relative to the plate?",
+        "on top of it",
+    )
+    assert record.instruction == "Answer in a phrase."
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind"),
+    [
+        ({"text": "Where is\nthe  cup?", "label": "It is on\n\nthe plate."}, Annotation),
+        ({"label": "Yes, it is on the plate."}, Annotation),
+        ({"label": " Yes. "}, Problem),
+        ({"label": "NO"}, Problem),
+        ({"text": "Describe the picture."}, Annotation),
+        ({"text": "<image>"}, Annotation),
+        ({"text": "Where is " + "the cup " * MAX_QUESTION}, LeftOut),
+        ({"label": "here " * MAX_QUESTION}, LeftOut),
+        ({"label": "over\x00there"}, LeftOut),
+        ({"image": "vg/../../etc/passwd.jpg"}, LeftOut),
+        ({"label": 1}, Problem),
+        ({"image": "coco/1.jpg"}, Problem),
+    ],
+)
+def test_what_becomes_of_a_question_of_unknown_wording(
+    tmp_path: Path, changes: dict[str, Any], kind: type
+) -> None:
+    (item,) = read_annotations([write(tmp_path / "spatial.json", {**OPEN, **changes})])
+    assert isinstance(item, kind)
+    if isinstance(item, LeftOut):
+        assert item.reason == NOT_VALID
+        assert item.message.startswith("field ")
+    if isinstance(item, Annotation):
+        assert "\n" not in item.record.question + item.record.answer
+
+
+def test_wordings_are_counted_whatever_becomes_of_the_questions(tmp_path: Path) -> None:
+    values = [OPEN, {**OPEN, "label": "no"}, talk("Where is it?", "here"), POPE]
+    wordings = Wordings()
+    kinds = [
+        type(item)
+        for item in read_annotations(
+            [write(tmp_path / "json" / "a.jsonl", *values)], wordings=wordings
+        )
+    ]
+    assert kinds == [LeftOut, Problem, LeftOut, Annotation]
+    assert wordings.total == 3
+    assert "json/a.jsonl:2: Where is the cup relative to the plate? -> no\n" in wordings.format()
+
+
+def test_reading_goes_on_after_many_problems(tmp_path: Path) -> None:
+    # It stopped after 1,000; what follows would not be fetched.
+    path = write(tmp_path / "a.jsonl", *[{**POPE, "label": "maybe"}] * 1500, POPE)
+    items = list(read_annotations([path]))
+    assert len(items) == 1501
+    assert isinstance(items[-1], Annotation)
+
+
+class TestDomains:
+    """Questions about pictures of some domains only."""
+
+    VALUES = (
+        POPE,
+        {**POPE, "image": "SPEC/a/1.jpg", "label": "maybe"},
+        {**OPEN, "image": "SPEC/a/1.jpg"},
+        talk("Hi", 1, image="SPEC/a/1.jpg"),
+        {**POPE, "image": "Dall-E_generated/spatial/00001.png"},
+    )
+
+    def test_others_are_neither_errors_nor_counted(self, tmp_path: Path, built: Path) -> None:
+        path = write(tmp_path / "a.jsonl", *self.VALUES)
+        items = list(read_annotations([path], domains=["real", "dalle"]))
+        assert [item.where for item in items] == [f"{path}:1", f"{path}:5"]
+        records = built / "data" / "sdxl" / "adversarial.jsonl"
+        items = list(read_annotations([path, records], domains=["real"]))
+        assert [item.where for item in items] == [f"{path}:1"]
+
+    def test_a_domain_without_questions(self, tmp_path: Path) -> None:
+        path = write(tmp_path / "a.jsonl", POPE)
+        with pytest.raises(
+            InputError,
+            match=r"a\.jsonl: expected questions about pictures of dalle, sdxl, found none",
+        ):
+            list(read_annotations([path], domains=["sdxl", "real", "dalle"]))
+        # Problems come first: they may be why there are none.
+        path = write(tmp_path / "a.jsonl", {**POPE, "label": "maybe"})
+        (problem,) = read_annotations([path], domains=["real"])
+        assert isinstance(problem, Problem)
 
 
 def test_the_contracts_own_records_read_back(tmp_path: Path, built: Path) -> None:
@@ -298,6 +517,7 @@ class TestMapping:
         mapping = self.write_mapping(
             tmp_path, {"part2*": declared}, "Where is the cat? Answer in a phrase."
         )
+        # Its label is "yes", so that only the mapping says that it is open-ended.
         with pytest.raises(InputError, match=r"part2.jsonl:1: expected 'Is there a S"):
             read(tmp_path / "json")
         record = read(tmp_path / "json", mapping=mapping)[0].record

@@ -363,7 +363,7 @@ ENDPOINT = "--base-url http://127.0.0.1:PORT/v1 --model m --concurrency 2"
     ("command", "where", "go_on"),
     [
         (BUILD, "open:.jpg", RESUMES),
-        (f"{BUILD} --shard 1/2", "sqlite3.connect:plan-2.sqlite", RESUMES),
+        (f"{BUILD} --shard 1/2", "sqlite3.connect:plan-3.sqlite", RESUMES),
         ("mmrel check release", "open:release/data/", STARTS_AGAIN),
         ("mmrel audit release", "open:release/data/", STARTS_AGAIN),
         ("mmrel sheet release --out sheet.png", "open:release/data/", STARTS_AGAIN),

@@ -27,6 +27,8 @@ from mmrel_kit import cli
 from mmrel_kit.questions.records import Triplet
 from mmrel_kit.semidc.items import Proposal
 from mmrel_kit.semidc.people.store import Decision, Project
+from mmrel_kit.sources.hub import parse_hub_path
+from mmrel_kit.sources.upstream import HOSTS, QUESTIONS
 from tests.conftest import REPOSITORY
 from tests.helpers.clones import copy_clone
 from tests.helpers.stub_endpoint import StubEndpoint
@@ -82,12 +84,10 @@ class Case(NamedTuple):
 # Blocks run with the files that the wheel installs, in a folder with a release named mmrel.
 CASES = [
     Case('mmrel score "$(mmrel path answers)/made_up_80.jsonl"', "real/spatial"),
-    Case("mkdir downloads && mmrel fetch downloads", "images.zip"),
-    Case(
-        "mmrel build --annotations downloads/questions/json --out mmrel --workers 2 --images \\",
-        "mmrel: 0 problems",
-        is_long=True,
-    ),
+    Case("mmrel get --out mmrel", 'load it with: load_dataset("mmrel", "real")', is_long=True),
+    Case("mmrel fetch mmrel.pictures --dry-run", "GB needed", is_long=True),
+    Case("hf download jiahaonie/MMRel", "mmrel: 0 problems", is_long=True),
+    Case("mmrel audit mmrel --card", "written to sheet.png", is_long=True),
     Case("hf download NS/MMRel --repo-type dataset --local-dir mmrel", "mmrel"),
     Case("from datasets import load_dataset\n\n# NS is", "Is there a"),
     Case("import mmrel\n\nrows =", "10 Is a"),
@@ -112,6 +112,10 @@ CASES = [
     Case("mmrel label ask project.sqlite", "3 records written to records/train.jsonl"),
     Case("mmrel label audit project.sqlite", "0 of"),
     Case("sample=$(mmrel path sample)", "release: 0 problems", is_long=True),
+    Case(
+        "mmrel build --annotations json --images pictures --out mmrel --domains real",
+        "mmrel check mmrel",
+    ),
     Case(
         "mmrel build --annotations json --images pictures --out mmrel --shard 1/2",
         "mmrel check mmrel",
@@ -290,15 +294,35 @@ def reader(built: Path, sources: Path, tmp_path: Path) -> Iterator[Reader]:
     with LoopbackHub(tmp_path / "hub") as hub, StubEndpoint(lambda request: "Yes.") as endpoint:
         hub.publish("NS/MMRel", built)
         hub.create("jiahaonie/MMRel")
-        upstream = [*sources.glob("json/*"), *sources.glob("Dall-E_generated/**/*.png")]
-        files = {path.relative_to(sources).as_posix(): path.read_bytes() for path in upstream}
-        hub.commit("jiahaonie/MMRel", files)
+        publish_upstream(hub, sources, tmp_path / "archives")
         reader = Reader(tmp_path / "reader", hub, endpoint)
         copy_clone(reader.clone)
         copy_installed(reader.folder / "installed")
         yield reader
-        assert hub.external == []
+        # The first host of the real pictures does not answer here; the Hub has a copy of them.
+        assert set(hub.external) <= {"CONNECT cs.stanford.edu:443"}
         assert hub.leaks == []
+
+
+def publish_upstream(hub: LoopbackHub, sources: Path, folder: Path) -> None:
+    """Publish questions and pictures on the Hub, as upstream does; no other host is reached."""
+    write_zip(folder / "images.zip", sources / "vg", "VG_100K")
+    write_zip(folder / "images2.zip", sources / "vg", "VG_100K_2")
+    write_zip(folder / "data.zip", sources / "SPEC", "*")
+    upstream = [*sources.glob("json/*"), *sources.glob("Dall-E_generated/**/*.png")]
+    files = {path.relative_to(sources).as_posix(): path.read_bytes() for path in upstream}
+    archives = {path.name: path.read_bytes() for path in folder.iterdir()}
+    spec = {"data.zip": archives.pop("data.zip")}
+    for where, content in (
+        (QUESTIONS, files),
+        (HOSTS["sdxl"][0], spec),
+        (HOSTS["real"][-1], archives),
+    ):
+        repo_id, revision, _ = parse_hub_path(where)
+        repository = hub.create(repo_id)
+        commit = hub.commit(repo_id, content)
+        if revision:
+            repository.tags[revision] = commit.id
 
 
 def prepare(reader: Reader, block: Block, built: Path, sources: Path) -> None:
@@ -307,10 +331,10 @@ def prepare(reader: Reader, block: Block, built: Path, sources: Path) -> None:
     if "--out mmrel" not in block.text and "--local-dir mmrel" not in block.text:
         shutil.copytree(built, where / "mmrel")
     if "downloads/images.zip" in block.text:
+        (where / "downloads").mkdir()
         write_zip(where / "downloads" / "images.zip", sources / "vg", "VG_100K")
         write_zip(where / "downloads" / "images2.zip", sources / "vg", "VG_100K_2")
         write_zip(where / "downloads" / "data.zip", sources / "SPEC", "*")
-        shutil.copytree(sources / "json", where / "downloads" / "questions" / "json")
     if "mmrel push" in block.text:
         reader.hub.repos.clear()  # the release is not published yet
     if "--images pictures" in block.text:

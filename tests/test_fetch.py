@@ -18,10 +18,12 @@ from tests.helpers.fetching import (
     list_pictures,
     list_wanted,
     name_sources,
+    use_hub,
 )
 from tests.helpers.folders import snapshot
 from tests.helpers.picture_host import PictureHost
 from tests.helpers.picture_replies import Fault
+from tests.hub.loopback_hub import LoopbackHub
 
 # --- Every kind of source ---
 
@@ -136,6 +138,25 @@ def test_a_failed_build_keeps_what_it_fetched(
     fetched = host.count("/vg/VG_100K/*", 200)
     assert cli.main(command) == 0
     assert host.count("/vg/VG_100K/*", 200) == fetched
+
+
+def test_an_abbreviated_commit(
+    sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    # The Hub itself knows full commits only.
+    path = "Dall-E_generated/action/00006.png"
+    with LoopbackHub(tmp_path / "hub") as hub:
+        use_hub(monkeypatch, hub.endpoint)
+        hub.create("ns/pictures")
+        commit = hub.commit("ns/pictures", {path: (sources / path).read_bytes()})
+        hub.commit("ns/pictures", {path: None})
+        for revision, status in ((commit.id[:7], 0), (commit.id[:6], 1), ("0000000", 1)):
+            where = f"dalle=hf://datasets/ns/pictures@{revision}"
+            command = ["--domains", "dalle", "--from", where, "--allow-missing"]
+            assert fetch(tmp_path / revision, sources, *command) == 0
+            assert len(list_pictures(tmp_path / revision)) == 1 - status
+            assert ("cannot be read" in capsys.readouterr().out) == bool(status)
 
 
 # --- Get ---

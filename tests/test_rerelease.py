@@ -15,7 +15,8 @@ from PIL import Image
 import upload
 from mmrel_kit.build.job import Job, build_release
 from mmrel_kit.check.release import check_release
-from mmrel_kit.files import InputError
+from mmrel_kit.files import InputError, Problem
+from mmrel_kit.questions.annotations import Annotation, read_annotations
 from mmrel_kit.sources.local import unpack_pictures
 from mmrel_kit.sources.opening import PictureSources
 from tests.helpers.questions import read
@@ -110,6 +111,29 @@ def test_pictures_without_a_name(tmp_path: Path) -> None:
         "Dall-E_generated/spatial",
     }
     assert len({name.rpartition("/")[2] for name in names}) == 1
+
+
+@pytest.mark.parametrize(
+    ("evaluated", "answer", "task"),
+    [
+        ("generative", "chasing it", "generative"),
+        ("generative", "yes", "generative"),
+        ("dis", "chasing it", "generative"),
+        ("dis", "yes", None),
+    ],
+)
+def test_a_question_of_unknown_wording(
+    tmp_path: Path, evaluated: str, answer: str, task: str | None
+) -> None:
+    # Only eval_type made such a question open-ended; the rest stopped the build.
+    row = ("00001.png", 1, "What is the dog doing to the cat?", answer, evaluated, "spatial")
+    (item,) = read_annotations([write_rows(tmp_path / "action.parquet", [row])])
+    if task is None:
+        assert isinstance(item, Problem)
+        return
+    assert isinstance(item, Annotation)
+    record = item.record
+    assert (record.task, record.category, record.answer) == (task, "spatial", answer)
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,23 @@ print(max(own, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss))
 """
 
 
+# Reads annotation files into a table of questions in another process. It prints its peak memory in
+# KiB, its seconds, and the numbers of questions and of conversations that are left out by reason.
+READ = """
+import json, re, sys, time
+from pathlib import Path
+from mmrel_kit.questions.annotations import read_annotations
+from mmrel_kit.questions.table import QuestionTable
+from mmrel_kit.questions.wordings import Wordings
+table = QuestionTable(Path(sys.argv[2]))
+begun, wordings = time.monotonic(), Wordings()
+left_out = table.add(read_annotations([Path(sys.argv[1])], wordings=wordings))
+seconds = time.monotonic() - begun
+peak = int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+print(json.dumps([peak, seconds, table.count_questions(), left_out, wordings.total]))
+"""
+
+
 def start(
     folder: Path, images: Sequence[str], out: Path, shard_bytes: int, workers: int = 1
 ) -> subprocess.Popen[str]:
@@ -275,6 +292,56 @@ class TestScale:
         peak_tenfold = self.measure_peak(tenfold, images, tmp_path / "out10", questions=224_400)
         print(f"peak KiB: {peak}, {peak_tenfold}")
         assert peak_tenfold < peak * 1.10
+
+    def test_memory_of_the_fine_tuning_file(self, tmp_path: Path) -> None:
+        # 423 MB as upstream's, one array on one line: 8.7 s and 154 MiB, of which the imports of
+        # the modules take 144 MiB; 153 MiB with a tenth of it.
+        peaks = []
+        for size in (42_300_000, 423_000_000):
+            path = tmp_path / "Fine-tuning_data.json"
+            expected = self.draw_conversations(path, size)
+            command = [sys.executable, "-c", READ, str(path), str(tmp_path / "table.sqlite")]
+            done = subprocess.run(command, cwd=REPOSITORY, stdout=subprocess.PIPE, check=True)
+            peak, seconds, *counts = json.loads(done.stdout)
+            print(f"{path.stat().st_size / 1e6:.0f} MB: {peak} KiB, {seconds:.1f} s, {counts}")
+            assert counts == expected
+            peaks.append(peak)
+        assert peaks[1] < peaks[0] * 1.10
+
+    def draw_conversations(self, path: Path, size: int) -> list[object]:
+        """Write an array of conversations of a size; return what `READ` prints of its questions.
+
+        Of ten conversations one is about a question of MMRel's, one about regions of a picture of
+        Visual Genome, and eight about other pictures or none.
+        """
+        rng = random.Random(5)
+        words = ("a", "the", "dog", "cup", "image", "shows", "people", "table", "left", "near")
+        tens = 0
+        with open(path, "w", encoding="utf-8") as file:
+            file.write("[")
+            while file.tell() < size:
+                file.write(", " * (tens > 0))
+                question = f"Does a man ride a horse{tens} in the image?"
+                turns = [[f"<image>\n{question} Please answer with one word.", "Yes"]]
+                asked = [{"id": tens, "image": f"vg/VG_100K/{tens}.jpg", "turns": turns}]
+                region = ["Give a short description of this region: [0.1, 0.25].", "a red cup"]
+                asked.append({"id": tens, "image": f"vg/VG_100K_2/{tens}.jpg", "turns": [region]})
+                for number in range(8):
+                    turns = [
+                        [" ".join(rng.choices(words, k=20)), " ".join(rng.choices(words, k=80))]
+                    ] * (1 + number)
+                    asked.append({"id": f"{tens}", "image": f"coco/{tens}.jpg", "turns": turns})
+                del asked[-1]["image"]
+                for value in asked:
+                    value["conversations"] = [
+                        {"from": role, "value": text}
+                        for turn in value.pop("turns")
+                        for role, text in zip(("human", "gpt"), turn, strict=True)
+                    ]
+                file.write(json.dumps(asked)[1:-1])
+                tens += 1
+            file.write("]")
+        return [tens, {"other picture": 8 * tens, "no category": tens}, tens]
 
     def measure_peak(self, folder: Path, images: list[str], out: Path, questions: int) -> int:
         """Return the peak memory of a build in KiB, and check the number of its records."""

@@ -12,14 +12,9 @@ three columns:
 from __future__ import annotations
 
 import mmrel
-from mmrel_kit.questions.table import make_order
+from mmrel_kit.questions.table import make_order, rank_split
 
 # --- Questions and groups ---
-
-
-def rank_split(column: str) -> str:
-    """Return an SQL expression that ranks a split: the rarest keeps what several splits have."""
-    return f"({make_order(column, ('adversarial', 'test', 'train'))})"
 
 
 def _select_across_splits(key: str) -> str:

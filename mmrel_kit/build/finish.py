@@ -55,12 +55,18 @@ class BuildSummary(NamedTuple):
         left_out: a sentence on the questions that were left out, or None.
         assumed: number of questions that became `test` because neither their records nor the file
             name a split, by annotation file.
+        unparsed: number of open-ended questions that no grammar parses, by category.
+        repeated: number of questions that were dropped because another file has them.
+        passed_over: number of conversations about pictures that are not MMRel's.
     """
 
     stats: list[SplitStats]
     pairs: dict[tuple[str, str], PairCounts]
     left_out: str | None
     assumed: dict[str, int]
+    unparsed: dict[str, int]
+    repeated: int
+    passed_over: int
 
 
 def check_out(out: Path) -> None:
@@ -111,7 +117,15 @@ def join_shards(
     files[croissant.NAME] = describe_file(release / croissant.NAME)
     _write_text(release / INDEX, make_index(files, note))
     _write_card(release, stats, note)
-    summary = BuildSummary(stats, plan.count_pairs(), left_out, plan.get_meta("assumed") or {})
+    summary = BuildSummary(
+        stats=stats,
+        pairs=plan.count_pairs(),
+        left_out=left_out,
+        assumed=plan.count_assumed(),
+        unparsed=plan.count_unparsed(),
+        repeated=plan.get_meta("repeated"),
+        passed_over=plan.get_meta("passed over"),
+    )
     _replace_folder(release, work.out)
     shutil.rmtree(work.root)
     return summary

@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,10 +25,26 @@ from mmrel_kit.build.finish import MISSING, BuildSummary, check_out, join_shards
 from mmrel_kit.build.plan import SHARD_BYTES, BuildPlan, Shard
 from mmrel_kit.build.shards import ShardManifest, WorkFolder, read_manifest
 from mmrel_kit.build.workers import write_shards
-from mmrel_kit.files import MAX_LISTED_PROBLEMS, InputError, Share, write_atomically
-from mmrel_kit.questions.annotations import find_annotation_files, read_annotations
+from mmrel_kit.files import MAX_LISTED_PROBLEMS, InputError, Problem, Share, write_atomically
+from mmrel_kit.questions.annotations import (
+    NO_CATEGORY,
+    NOT_VALID,
+    OTHER_PICTURE,
+    UNREADABLE,
+    Annotation,
+    LeftOut,
+    find_annotation_files,
+    leave_out,
+    read_annotations,
+)
 from mmrel_kit.sources.local import Pictures
 
+# Why questions are no part of a release.
+_LEFT_OUT = {
+    UNREADABLE: "their lines cannot be read",
+    NO_CATEGORY: "their wording is unknown and nothing names their category",
+    NOT_VALID: "their wording is unknown and a record cannot hold them",
+}
 Progress = Callable[[Iterable[ShardManifest], int], Iterable[ShardManifest]]
 
 
@@ -46,6 +62,9 @@ class Job:
         shard_bytes: limit of the bytes of pictures in an archive.
         allow_missing: leave out questions whose picture no source has.
         drop: kinds of audit findings whose questions are left out.
+        domains: use only the questions about pictures of these; None is all.
+        strict: a question that no grammar parses is an error.
+        skip_unreadable: leave out lines that cannot be read, instead of raising an error.
         hub_eval: write eval.yaml and hub_eval/ for the Hub's own evaluation.
         show_step: called with a line of text when a step of the build begins.
     """
@@ -59,6 +78,9 @@ class Job:
     shard_bytes: int = SHARD_BYTES
     allow_missing: bool = False
     drop: Sequence[str] = ()
+    domains: Sequence[str] | None = None
+    strict: bool = False
+    skip_unreadable: bool = False
     hub_eval: bool = False
     show_step: Callable[[str], object] = lambda text: None
 
@@ -74,7 +96,7 @@ class Job:
             files.append(self.mapping.resolve())
         stamps = [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in files]
         options = [self.split, self.shard_bytes, self.allow_missing, sorted(self.drop)]
-        options.append(self.hub_eval)
+        options += [sorted(self.domains or ()), self.strict, self.skip_unreadable, self.hub_eval]
         return [stamps, self.pictures.describe(), self.note, *options, mmrel.__version__]
 
 
@@ -205,7 +227,9 @@ def _make_plan(job: Job, path: Path) -> None:
     with closing(BuildPlan(path)) as plan:
         job.show_step(f"reading {len(find_annotation_files(job.annotations))} annotation files")
         described = job.describe()
-        plan.add(read_annotations(job.annotations, job.split, job.mapping))
+        left_out = plan.add(_read_questions(job), job.strict)
+        plan.set_meta("passed over", left_out[OTHER_PICTURE])
+        plan.set_meta("repeated", plan.merge_files())
         dropped = drop_questions(plan, job.drop)
         job.show_step(f"looking for the pictures of {plan.count_questions()} questions")
         job.pictures.prepare(job.work.root, plan.list_image_ids())
@@ -214,7 +238,12 @@ def _make_plan(job: Job, path: Path) -> None:
         plan.set_meta("job", described)
         plan.set_meta("note", job.note)
         plan.set_meta("hub eval", job.hub_eval)
-        plan.set_meta("left out", _describe_left_out(plan, dropped))
+        plan.set_meta("left out", _describe_left_out(plan, left_out, dropped))
+
+
+def _read_questions(job: Job) -> Iterator[Annotation | Problem | LeftOut]:
+    for item in read_annotations(job.annotations, job.split, job.mapping, job.domains):
+        yield leave_out(item) if job.skip_unreadable and isinstance(item, Problem) else item
 
 
 def _describe_writing(plan: BuildPlan, shards: Sequence[Shard], work: WorkFolder) -> str:
@@ -231,9 +260,14 @@ def _describe_writing(plan: BuildPlan, shards: Sequence[Shard], work: WorkFolder
     return text
 
 
-def _describe_left_out(plan: BuildPlan, dropped: dict[str, int]) -> str | None:
+def _describe_left_out(
+    plan: BuildPlan, left_out: Counter[str], dropped: dict[str, int]
+) -> str | None:
     """Return a sentence on the questions that a release lacks, or None if it lacks none."""
     reasons = []
+    for reason, text in _LEFT_OUT.items():
+        if left_out[reason]:
+            reasons.append(f"{left_out[reason]} questions are left out because {text}")
     for kind, number in dropped.items():
         if number:
             reasons.append(f"{number} questions were dropped ({kind})")

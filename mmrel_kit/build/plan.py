@@ -79,10 +79,16 @@ group by domain, split, image_id order by domain, split, image_id
 _FIRST_MISSING = "select image_id from pictures where shard is null order by rowid limit ?"
 # Numbers of missing pictures and their questions, by domain and annotation file.
 _MISSING_TOTALS = """
-select q.domain, rtrim(rtrim(q.line, '0123456789'), ':') as file,
-    count(distinct q.image_id), count(*)
+select q.domain, q.file, count(distinct q.image_id), count(*)
 from questions q join pictures p using (domain, split, image_id) where p.shard is null
-group by q.domain, file order by q.domain, file
+group by q.domain, q.file order by q.domain, q.file
+"""
+# Questions of the release without a triplet, by category.
+_COUNT_UNPARSED = f"""
+select category, count(*)
+from questions join pictures using (domain, split, image_id)
+where subject is null and shard is not null
+group by category order by {make_order("category", mmrel.CATEGORIES)}
 """
 # Pairs of pictures with the same key to WebDataset readers.
 _KEY_CLASHES = """
@@ -166,6 +172,10 @@ class BuildPlan(QuestionTable):
         """Return the numbers of questions and pictures that the release will have."""
         questions, pictures = self.db.execute(_COUNTS).fetchone()
         return int(questions), int(pictures)
+
+    def count_unparsed(self) -> dict[str, int]:
+        """Count the questions of the release that no grammar parses, by category."""
+        return dict(self.db.execute(_COUNT_UNPARSED).fetchall())
 
     def missing_pictures(self) -> Iterator[MissingPicture]:
         """Yield the pictures that no source has."""

@@ -64,7 +64,7 @@ class WorkFolder(NamedTuple):
 
         The number changes with its tables, so that a build resumes only from a plan it can read.
         """
-        return self.root / "plan-2.sqlite"
+        return self.root / "plan-3.sqlite"
 
     @property
     def shards(self) -> Path:

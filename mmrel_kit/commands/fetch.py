@@ -20,7 +20,7 @@ from mmrel_kit.check.release import check_release
 from mmrel_kit.commands.options import Verbs, parse_path, parse_positive, parse_share
 from mmrel_kit.commands.progress import FetchBar, track_shards
 from mmrel_kit.commands.release import print_step, print_summary
-from mmrel_kit.files import MAX_LISTED_PROBLEMS, InputError, Share, format_table
+from mmrel_kit.files import MAX_LISTED_PROBLEMS, InputError, Share, format_table, write_bytes
 from mmrel_kit.sources.fetching import (
     MANIFEST,
     FetchPlan,
@@ -37,6 +37,7 @@ from mmrel_kit.web import JOBS, WebClient
 
 RESUMES = "what has arrived is kept; the same command fetches the rest"
 COPIES = 2  # of each picture in a release: in an archive and in a table
+WORDINGS = "unparsed.txt"  # the report of wordings that no grammar parses
 LEAST_MEASURED = 1_000_000  # bytes that must have arrived before a rate is stated
 
 
@@ -48,12 +49,14 @@ class FetchJob:
         folder: for pictures, and for question files that are fetched.
         annotations: question files on this machine, or the address of a repository with them.
         hosts: domain -> addresses of its pictures.
+        domains: those that must have questions; None if none must.
         copies: copies of the pictures that are made afterwards, for which there must be room.
     """
 
     folder: Path
     annotations: Sequence[str]
     hosts: dict[str, list[str]]
+    domains: Sequence[str] | None
     share: Share = Share()
     jobs: int = JOBS
     dry_run: bool = False
@@ -82,6 +85,9 @@ def get(args: argparse.Namespace) -> int:
         pictures=PictureFolder(pictures),
         out=args.out,
         allow_missing=args.allow_missing,
+        domains=args.domains,
+        strict=args.strict,
+        skip_unreadable=True,
         show_step=print_step,
     )
     print_summary(build_release(release, progress=track_shards), args.out)
@@ -90,7 +96,8 @@ def get(args: argparse.Namespace) -> int:
         print(problem)
     if problems:
         return 1
-    print(f'\nchecked; load it with: load_dataset("{args.out.as_posix()}", "{args.domains[0]}")')
+    domain = next(iter(job.hosts))
+    print(f'\nchecked; load it with: load_dataset("{args.out.as_posix()}", "{domain}")')
     return 0
 
 
@@ -112,7 +119,7 @@ def fetch(args: argparse.Namespace) -> int:
 
 
 def _read_arguments(args: argparse.Namespace, folder: Path) -> FetchJob:
-    hosts = {domain: list(HOSTS[domain]) for domain in args.domains}
+    hosts = {domain: list(HOSTS[domain]) for domain in args.domains or mmrel.DOMAINS}
     named: dict[str, list[str]] = {}
     for domain, where in args.sources:
         if domain not in hosts:
@@ -122,7 +129,7 @@ def _read_arguments(args: argparse.Namespace, folder: Path) -> FetchJob:
             )
         named.setdefault(domain, []).append(where)
     hosts |= named
-    return FetchJob(folder, args.annotations or [QUESTIONS], hosts, jobs=args.jobs)
+    return FetchJob(folder, args.annotations or [QUESTIONS], hosts, args.domains, jobs=args.jobs)
 
 
 async def _fetch(job: FetchJob) -> FetchedSources:
@@ -131,7 +138,7 @@ async def _fetch(job: FetchJob) -> FetchedSources:
     hosts = {domain: list(map(open_host, job.hosts[domain])) for domain in job.hosts}
     async with make_client(job.jobs) as client:
         questions = await _fetch_questions(client, job)
-        wanted = read_wanted(questions, list(hosts))
+        wanted = read_wanted(questions, job.domains)
         _print_problems(wanted)
         image_ids = [name for name in sorted(wanted.files) if job.share.holds(name)]
         plan = await make_plan(client, hosts, image_ids, folder)
@@ -140,6 +147,7 @@ async def _fetch(job: FetchJob) -> FetchedSources:
             return FetchedSources(questions, wanted, FetchResult())
         _check_space(plan, job)
         folder.mkdir(parents=True, exist_ok=True)
+        _write_wordings(wanted, folder)
         start = time.monotonic()
         size = 0 if plan.unknown.total() else plan.sizes.total()
         with FetchBar(plan.count, size) as bar:
@@ -164,6 +172,14 @@ async def _fetch_questions(client: WebClient, job: FetchJob) -> list[Path]:
         )
         paths += await files.fetch(client, job.folder)
     return paths
+
+
+def _write_wordings(wanted: Wanted, folder: Path) -> None:
+    """Write the report of wordings that no grammar parses, if there are any."""
+    path = folder / WORDINGS
+    if wanted.wordings.total:
+        write_bytes(path, wanted.wordings.format().encode())
+        print(f"{wanted.wordings.total} questions of unknown wording; please send us {path}")
 
 
 # --- What is printed ---
@@ -212,11 +228,10 @@ def _check_space(plan: FetchPlan, job: FetchJob) -> None:
 
 
 def _print_problems(wanted: Wanted) -> None:
-    for problem in wanted.problems[:MAX_LISTED_PROBLEMS]:
+    for problem in wanted.problems:
         print(problem, file=sys.stderr)
-    if wanted.problems:
-        number = len(wanted.problems)
-        print(f"{number} lines of question files could not be read", file=sys.stderr)
+    if wanted.unreadable:
+        print(f"{wanted.unreadable} lines of question files cannot be read", file=sys.stderr)
 
 
 def _print_result(result: FetchResult, seconds: float) -> None:
@@ -274,6 +289,8 @@ def add_verbs(verbs: Verbs) -> None:
     kept = "folder for the pictures, which are kept (OUT.pictures)"
     add("--pictures", type=parse_path, metavar="DIR", help=kept)
     _add_arguments(add)
+    strict = "a line that cannot be read and a question of unknown wording are errors"
+    add("--strict", action="store_true", help=strict)
 
     add = verbs.add("fetch", fetch, "pictures --dry-run", RESUMES).add_argument
     add("folder", type=parse_path, metavar="DIR", help="folder for the files, as upstream has them")
@@ -287,7 +304,7 @@ def _add_arguments(add: Any) -> None:
     annotations = f"question files or folders of them, or a repository ({QUESTIONS})"
     add("--annotations", nargs="+", metavar="FILE_OR_DIR", help=annotations)
     domains = "domains to fetch (all)"
-    add("--domains", nargs="+", default=mmrel.DOMAINS, choices=mmrel.DOMAINS, help=domains)
+    add("--domains", nargs="+", choices=mmrel.DOMAINS, metavar="DOMAIN", help=domains)
     sources = (
         "a host of a domain's pictures in place of the usual ones: http(s)://…/FILE.zip or .tar, "
         "an address below which single files lie, or hf://datasets/OWNER/NAME[@REVISION][/FILE]; "

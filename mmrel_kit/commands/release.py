@@ -40,6 +40,8 @@ def build(args: argparse.Namespace) -> int:
         note=args.note,
         allow_missing=args.allow_missing,
         drop=args.drop,
+        domains=args.domains,
+        strict=args.strict,
         hub_eval=args.hub_eval,
         show_step=print_step,
     )
@@ -156,6 +158,10 @@ def _add_build(verbs: Verbs) -> None:
     add("--allow-missing", action="store_true", help=missing)
     kinds = f"leave out questions with these findings of the audit: {', '.join(DROPPABLE)}"
     add("--drop", nargs="+", default=(), choices=DROPPABLE, metavar="KIND", help=kinds)
+    domains = "use only the questions about pictures of these domains"
+    add("--domains", nargs="+", choices=mmrel.DOMAINS, metavar="DOMAIN", help=domains)
+    strict = "a question whose wording is unknown is an error; otherwise it is open-ended"
+    add("--strict", action="store_true", help=strict)
     evaluation = "write eval.yaml and hub_eval/ for 'inspect eval hf/NS/NAME'"
     add("--hub-eval", action="store_true", help=evaluation)
     processes = "number of processes that write shards (%(default)s)"
@@ -229,6 +235,13 @@ def print_summary(summary: BuildSummary, out: Path) -> None:
     print(format_table(rows, left=2))
     if summary.left_out:
         print(f"\n{summary.left_out}")
+    if summary.unparsed:
+        counts = ", ".join(f"{number} {category}" for category, number in summary.unparsed.items())
+        print(f"\nopen-ended questions of unknown wording, kept without a triplet: {counts}")
+    if summary.repeated:
+        print(f"\nquestions that several files have, dropped but for one: {summary.repeated}")
+    if summary.passed_over:
+        print(f"\nconversations about other pictures, passed over: {summary.passed_over}")
     if summary.assumed:
         print(
             "\nin 'test', as neither the records nor the file name give a split "

@@ -8,14 +8,12 @@ re-release of the DALL-E part.
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterator, Sequence
-from fnmatch import fnmatch
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import mmrel
-from mmrel_kit.files import MAX_PROBLEMS, InputError, Problem, parse_json, scan_json
+from mmrel_kit.files import RECORD_RULES, InputError, Problem, scan_json
+from mmrel_kit.questions.declarations import Declaration, find_category, find_split, map_files
 from mmrel_kit.questions.records import (
     ANSWERS,
     ParsedQuestion,
@@ -26,9 +24,18 @@ from mmrel_kit.questions.records import (
     parse_question,
 )
 from mmrel_kit.questions.rerelease import RereleaseRow, read_rerelease
+from mmrel_kit.questions.wordings import Wordings
 
 ANNOTATION_SUFFIXES = (".json", ".jsonl")
 DEFAULT_SPLIT = "test"
+# Conversations about other pictures may be far longer than a record.
+RULES = RECORD_RULES._replace(longest=1 << 24)
+
+# Why a question, or a conversation, does not become a record.
+NO_CATEGORY = "no category"  # no grammar parses it, and nothing names its category
+NOT_VALID = "not valid"  # no grammar parses it, and the contract refuses its text
+UNREADABLE = "unreadable"  # a line that is no question, or one of yes and no of unknown wording
+OTHER_PICTURE = "other picture"  # a conversation about no picture of MMRel's
 
 
 class Annotation(NamedTuple):
@@ -37,12 +44,15 @@ class Annotation(NamedTuple):
     Attributes:
         where: file and line of the record.
         is_assumed: whether the split is only the default, `test`.
+        name: an id from the place of the question in its file, unique in it; "" is the record's
+            source.
     """
 
     split: str
     record: Record
     where: str
     is_assumed: bool = False
+    name: str = ""
 
     @property
     def file(self) -> str:
@@ -50,219 +60,353 @@ class Annotation(NamedTuple):
         return self.where.rpartition(":")[0]
 
 
-class Declaration(NamedTuple):
-    """What a mapping file or a row of the re-release declares about questions; None is nothing."""
+class LeftOut(NamedTuple):
+    """A question, or a whole conversation, that does not become a record.
 
-    split: str | None = None
-    task: str | None = None
-    category: str | None = None
+    Attributes:
+        where: file and line.
+        reason: `NO_CATEGORY`, `NOT_VALID`, `OTHER_PICTURE`, or `UNREADABLE` (see `leave_out`).
+        message: what was expected, for `build --strict`.
+    """
+
+    where: str
+    reason: str
+    message: str = ""
+
+
+def leave_out(problem: Problem) -> LeftOut:
+    """Return a problem as a question that is left out, where one must not stop the others."""
+    return LeftOut(problem.where, UNREADABLE, problem.message)
+
+
+class RawQuestion(NamedTuple):
+    """A question as an annotation file has it.
+
+    Attributes:
+        question_id: id of any type, None for none.
+        text: the question, which may end with an instruction.
+        fields: further fields, which may name split and category.
+        turn: number of the question in a conversation of several; 0 otherwise.
+        declared: what the row of the re-release states.
+    """
+
+    question_id: Any
+    image_id: str
+    text: str
+    answer: str
+    fields: Mapping[str, Any]
+    turn: int = 0
+    declared: Declaration = Declaration()
 
 
 def read_annotations(
-    paths: Sequence[Path], split: str | None = None, mapping: Path | None = None
-) -> Iterator[Annotation | Problem]:
+    paths: Sequence[Path],
+    split: str | None = None,
+    mapping: Path | None = None,
+    domains: Collection[str] | None = None,
+    wordings: Wordings | None = None,
+) -> Iterator[Annotation | Problem | LeftOut]:
     """Yield the questions of annotation files, one at a time, in constant memory.
 
-    A record that cannot be read is yielded as a `Problem` with file and line. Reading stops after
-    `MAX_PROBLEMS` of them.
+    A question that no grammar parses is open-ended, unless its answer is yes or no: it becomes a
+    record without a triplet, or a `LeftOut` if nothing names its category. A LLaVA conversation
+    about another picture than MMRel's is one `LeftOut`. What cannot be read is a `Problem` with
+    file and line. Reading continues after each of them.
 
     Args:
         paths: .json or .jsonl files of any format above, folders of them, or .parquet files of the
             re-release.
         split: overrides the splits that the files name.
         mapping: a file for `read_mapping`.
+        domains: skip the questions about pictures of other domains; None reads all.
+        wordings: counts the questions that no grammar parses, whatever becomes of them.
 
     Raises:
         InputError: a file does not exist, a folder has no annotation file, the mapping cannot be
-            used, or a .parquet file is not one of the re-release.
+            used, a .parquet file is not one of the re-release, or, after the last question,
+            one of `domains` has none although there was no problem.
     """
-    declarations = _map_files(find_annotation_files(paths), mapping)
-    problems = 0
+    declarations = map_files(find_annotation_files(paths), mapping)
+    missing = set(domains or ())
+    has_problems = False
     for path, declared in declarations.items():
         if split:
             declared = declared._replace(split=split)
-        for item in _read_file(path, declared):
-            yield item
+        for item in _FileReader(path, declared, domains, wordings or Wordings()).read():
             if isinstance(item, Problem):
-                problems += 1
-            if problems >= MAX_PROBLEMS:
-                return
-
-
-def read_mapping(path: Path) -> dict[str, Declaration]:
-    """Read a mapping file: a JSON object from patterns of file names to splits or declarations.
-
-    `{"part2*.json": "train", "gen/*.json": {"split": "test", "task": "generative", "category":
-    "action"}}`: with task and category, open questions that no grammar parses are accepted, without
-    a triplet.
-
-    Raises:
-        InputError: the file is invalid.
-    """
-    mapping: dict[str, Declaration] = {}
-    try:
-        for name, value in parse_json(path.read_text("utf-8-sig")).items():
-            fields = {"split": value} if isinstance(value, str) else value
-            mapping[name] = Declaration(**fields)
-    except (ValueError, AttributeError, TypeError) as error:
+                has_problems = True
+            elif isinstance(item, Annotation):
+                missing.discard(item.record.domain)
+            yield item
+    if missing and not has_problems:
         raise InputError(
-            f"{path}: expected a JSON object from file names to splits: {error}"
-        ) from None
-    choices = (mmrel.SPLITS, mmrel.TASKS, mmrel.CATEGORIES)
-    for name, declared in mapping.items():
-        for value, allowed in zip(declared, choices, strict=True):
-            if value is not None and value not in allowed:
-                raise InputError(
-                    f"{path}: {name!r}: expected one of {', '.join(allowed)}, got {value!r}"
-                )
-    return mapping
+            f"{', '.join(map(str, paths))[:500]}: expected questions about pictures of "
+            f"{', '.join(sorted(missing))}, found none; name other domains or annotation files"
+        )
 
 
 def find_annotation_files(paths: Sequence[Path]) -> list[Path]:
-    """Return the files that `read_annotations` reads, each once.
+    """Return the files that `read_annotations` reads, each once, in the order of their paths.
 
     Raises:
         InputError: there is nothing at a path, or no annotation file in a folder.
     """
-    files: list[Path] = []
+    files: set[Path] = set()
     for path in paths:
         if path.is_dir():
-            in_folder = [file for file in sorted(path.rglob("*")) if _is_annotation_file(file)]
+            in_folder = [file for file in path.rglob("*") if _is_annotation_file(file)]
             if not in_folder:
                 raise InputError(
                     f"{path}: expected {' or '.join(ANNOTATION_SUFFIXES)} files in the folder, "
                     "found none"
                 )
-            files.extend(in_folder)
+            files.update(file.resolve() for file in in_folder)
         elif path.is_file():
-            files.append(path)
+            files.add(path.resolve())
         else:
             raise InputError(
                 f"{path}: expected an annotation file or a folder of them, found nothing there"
             )
-    return list(dict.fromkeys(path.resolve() for path in files))
+    return sorted(files)
 
 
 def _is_annotation_file(path: Path) -> bool:
     return path.suffix in ANNOTATION_SUFFIXES and path.is_file()
 
 
-def _map_files(files: Sequence[Path], mapping: Path | None) -> dict[Path, Declaration]:
-    """Return what the mapping declares about each file, by the first pattern that matches it."""
-    patterns = read_mapping(mapping) if mapping else {}
-    declarations = dict.fromkeys(files, Declaration())
-    unused = set(patterns)
-    for path in files:
-        matching = [pattern for pattern in patterns if _matches(path, pattern)]
-        unused.difference_update(matching)
-        if matching:
-            declarations[path] = patterns[matching[0]]
-    if unused:
-        names = ", ".join(map(str, files))[:500]
-        raise InputError(
-            f"{mapping}: {min(unused)!r} matches none of the annotation files: {names}"
-        )
-    return declarations
+class _FileReader:
+    """Reads the questions of one annotation file; the arguments are those of `read_annotations`."""
 
+    def __init__(
+        self,
+        path: Path,
+        declared: Declaration,
+        domains: Collection[str] | None,
+        wordings: Wordings,
+    ) -> None:
+        self._path = path
+        self._declared = declared
+        self._domains = domains
+        self._wordings = wordings
+        self._where = ""  # file and line of the current value
+        self._number = 0  # of the current value among those that begin on its line
 
-def _matches(path: Path, pattern: str) -> bool:
-    """Return whether a pattern matches a file's name or the end of its path."""
-    return fnmatch(path.name, pattern) or fnmatch(path.as_posix(), f"*/{pattern}")
-
-
-def _read_file(path: Path, declared: Declaration) -> Iterator[Annotation | Problem]:
-    if path.suffix == ".parquet":
-        for row in read_rerelease(path):
+    def read(self) -> Iterator[Annotation | Problem | LeftOut]:
+        """Yield the questions."""
+        if self._path.suffix == ".parquet":
+            if self._is_wanted("dalle"):
+                for row in read_rerelease(self._path):
+                    self._move_to(row.where)
+                    yield from self._read_questions(_from_row(row))
+            return
+        for item in scan_json(self._path, rules=RULES):
+            if isinstance(item, Problem):
+                yield item
+                continue
+            self._move_to(item.where)
             try:
-                yield _read_row(row, path, declared)
+                yield from self._read_value(item.value)
             except InputError as error:
-                yield Problem(row.where, str(error))
-        return
-    for item in scan_json(path):
-        if isinstance(item, Problem):
-            yield item
-            continue
+                yield Problem(self._where, str(error))
+
+    def _move_to(self, where: str) -> None:
+        self._number = self._number + 1 if where == self._where else 1
+        self._where = where
+
+    def _is_wanted(self, domain: str) -> bool:
+        return self._domains is None or domain in self._domains
+
+    def _read_value(self, value: Any) -> Iterator[Annotation | Problem | LeftOut]:
+        """Yield the questions of a JSON value, whose format follows from its keys."""
+        if not isinstance(value, dict):
+            raise InputError(f"expected a JSON object, got {json.dumps(value)[:80]}")
+        if "conversations" in value:
+            domain = _find_domain(value.get("image"))
+            if domain is None:
+                yield LeftOut(self._where, OTHER_PICTURE)
+            elif self._is_wanted(domain):
+                yield from self._read_questions(_from_llava(value))
+        elif "image" in value and "text" in value:
+            domain, _ = parse_image_path(_get_text(value, "image"))
+            if self._is_wanted(domain):
+                yield from self._read_questions(_from_pope(value))
+        elif "image_id" in value and "question" in value:
+            record = _from_contract(value)
+            if self._is_wanted(record.domain):
+                yield self._annotate(record, value)
+        else:
+            got = ", ".join(map(str, value))[:200] or "no key"
+            raise InputError(
+                "expected the keys question_id, image, text, label (POPE), "
+                "id, image, conversations (LLaVA) or those of "
+                f"schema/record.schema.json, got {got}"
+            )
+
+    def _read_questions(
+        self, questions: Iterator[RawQuestion]
+    ) -> Iterator[Annotation | Problem | LeftOut]:
+        """Yield the record of each question, or why there is none."""
         try:
-            yield from _read_value(item.value, path, item.where, declared)
+            for question in questions:
+                yield self._read_question(question)
         except InputError as error:
-            yield Problem(item.where, str(error))
+            yield Problem(self._where, str(error))
 
+    def _read_question(self, raw: RawQuestion) -> Annotation | Problem | LeftOut:
+        try:
+            return self._make_record(raw)
+        except InputError as error:
+            return Problem(self._where, str(error))
 
-def _read_row(row: RereleaseRow, path: Path, declared: Declaration) -> Annotation:
-    """Return the question of a row of the re-release."""
-    if not declared.task:
-        category = row.category if row.task else None
-        declared = Declaration(declared.split, row.task, category)
-    source = _name_source(path, row.where)
-    text = _check_text(row.question, "question")
-    question_id = _read_id(row.question_id, source)
-    answer = _check_text(row.answer, "answer")
-    record = _make_record(question_id, row.image_id, text, answer, source, declared)
-    return _annotate(record, declared.split or _find_split({}, path), row.where)
+    def _make_record(self, raw: RawQuestion) -> Annotation | LeftOut:
+        """Return the record of a question of upstream's files."""
+        question, instruction = _split_instruction(raw.text)
+        domain, style = parse_image_path(raw.image_id)
+        fields: dict[str, Any] = {
+            "question_id": self._make_id(raw),
+            "image_id": raw.image_id,
+            "domain": domain,
+            "question": question,
+            "instruction": instruction,
+            "answer": raw.answer.strip(),
+            "style": style,
+            "source": self._source,
+        }
+        try:
+            parsed = parse_question(question)
+        except InputError:
+            self._wordings.add(self._source, question, raw.answer)
+            if not self._is_open(raw):
+                raise
+            return self._make_open(raw, fields)
+        self._check_declared(question, parsed, raw.declared)
+        fields |= _make_triplet(raw, parsed)
+        return self._annotate(_from_contract(fields), raw.fields, raw.turn)
 
-
-def _read_value(value: Any, path: Path, where: str, declared: Declaration) -> list[Annotation]:
-    """Return the questions of a JSON value, whose format follows from its keys."""
-    if not isinstance(value, dict):
-        raise InputError(f"expected a JSON object, got {json.dumps(value)[:80]}")
-    source = _name_source(path, where)
-    if "conversations" in value:
-        records = _from_llava(value, source, declared)
-    elif "image" in value and "text" in value:
-        records = [_from_pope(value, source, declared)]
-    elif "image_id" in value and "question" in value:
-        records = [_from_contract(value)]
-    else:
-        got = ", ".join(map(str, value))[:200] or "no key"
-        raise InputError(
-            "expected the keys question_id, image, text, label (POPE), "
-            "id, image, conversations (LLaVA) or those of "
-            f"schema/record.schema.json, got {got}"
+    def _make_open(self, raw: RawQuestion, fields: dict[str, Any]) -> Annotation | LeftOut:
+        """Return the record of an open-ended question that no grammar parses: without a triplet."""
+        category = (
+            self._declared.category
+            or raw.declared.category
+            or find_category(raw.fields, raw.image_id, self._path)
         )
-    split = declared.split or _find_split(value, path)
-    return [_annotate(record, split, where) for record in records]
+        if category is None:
+            message = (
+                "expected a question that a grammar parses, or its category in --mapping, a field "
+                f"of the record or the file's name, got {fields['question'][:200]!r}"
+            )
+            return LeftOut(self._where, NO_CATEGORY, message)
+        fields |= {
+            "category": category,
+            "task": "generative",
+            "subject": None,
+            "relation": None,
+            "object": None,
+            "question": _join_lines(fields["question"]),
+            "answer": _join_lines(fields["answer"]),
+            "pair_id": None,
+        }
+        problem = check_record(fields)
+        if problem:
+            return LeftOut(self._where, NOT_VALID, problem)
+        return self._annotate(Record(**fields), raw.fields, raw.turn)
+
+    def _annotate(self, record: Record, fields: Mapping[str, Any], turn: int = 0) -> Annotation:
+        split = self._declared.split or find_split(fields, self._path)
+        return Annotation(
+            split=split or DEFAULT_SPLIT,
+            record=record,
+            where=self._where,
+            is_assumed=split is None,
+            name=self._name_place(turn),
+        )
+
+    @property
+    def _source(self) -> str:
+        """A record's `source`: folder, file and line."""
+        return f"{self._path.parent.name}/{self._path.name}:{self._where.rpartition(':')[2]}"
+
+    def _name_place(self, turn: int) -> str:
+        """Return a name of the current place: the source, number on the line, and turn."""
+        name = self._source
+        if self._number > 1:
+            name += f".{self._number}"
+        return f"{name}-{turn}" if turn else name
+
+    def _make_id(self, raw: RawQuestion) -> str:
+        """Return a question's id as text; its place if it has none."""
+        id_ = raw.question_id
+        if id_ is None or id_ == "":
+            return self._name_place(raw.turn)
+        if isinstance(id_, bool) or not isinstance(id_, (str, int)):
+            raise InputError(
+                f"expected a string or an integer as question_id, got {json.dumps(id_)[:80]}"
+            )
+        return f"{id_}-{raw.turn}" if raw.turn else str(id_)
+
+    def _is_open(self, raw: RawQuestion) -> bool:
+        """Return whether a question that no grammar parses is open-ended."""
+        task = self._declared.task or raw.declared.task
+        if task:
+            return task == "generative"
+        return _read_label(raw.answer) not in ANSWERS
+
+    def _check_declared(self, question: str, parsed: ParsedQuestion, row: Declaration) -> None:
+        """Compare task and category of a parsed question with those that are declared."""
+        task, category = self._declared.task or row.task, self._declared.category
+        if task in (None, parsed.task) and category in (None, parsed.category):
+            return
+        kinds = " and ".join(filter(None, (category, task)))
+        raise InputError(
+            f"expected questions that are {kinds}, as declared for the file, "
+            f"got {question[:80]!r}, which is {parsed.category} and {parsed.task}"
+        )
 
 
-def _annotate(record: Record, split: str | None, where: str) -> Annotation:
-    return Annotation(split or DEFAULT_SPLIT, record, where, is_assumed=split is None)
+# --- Formats ---
 
 
-def _name_source(path: Path, where: str) -> str:
-    """Return a record's `source`: folder, file and line."""
-    return f"{path.parent.name}/{path.name}:{where.rpartition(':')[2]}"
+def _from_pope(value: dict[str, Any]) -> Iterator[RawQuestion]:
+    yield RawQuestion(
+        question_id=value.get("question_id"),
+        image_id=_get_text(value, "image"),
+        text=_get_text(value, "text"),
+        answer=_get_text(value, "label"),
+        fields=value,
+    )
 
 
-def _from_pope(value: dict[str, Any], source: str, declared: Declaration) -> Record:
-    text = _get_text(value, "text")
-    question_id = _read_id(value.get("question_id"), source)
-    image_id, answer = _get_text(value, "image"), _get_text(value, "label")
-    return _make_record(question_id, image_id, text, answer, source, declared)
-
-
-def _from_llava(value: dict[str, Any], source: str, declared: Declaration) -> list[Record]:
-    """Return a record for each question and answer; none if the picture is not one of MMRel's."""
+def _from_llava(value: dict[str, Any]) -> Iterator[RawQuestion]:
+    """Yield each question of a conversation with its answer."""
     turns = value["conversations"]
     if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
         raise InputError("expected conversations to be an array of objects")
-    try:
-        image_id = _get_text(value, "image") if "image" in value else ""
-        parse_image_path(image_id)
-    except InputError:
-        return []
-    records = []
+    turns = [turn for turn in turns if turn.get("from") != "system"]
     # A last turn without an answer is left out.
     for number, (human, gpt) in enumerate(zip(turns[::2], turns[1::2], strict=False), 1):
         if (human.get("from"), gpt.get("from")) != ("human", "gpt"):
             raise InputError(
                 f"expected alternating turns of human and gpt, got {human.get('from')!r}"
             )
-        text = _get_text(human, "value").replace("<image>", "")
-        question_id = _read_id(value.get("id"), source)
-        if len(turns) > 2:
-            question_id = f"{question_id}-{number}"
-        answer = _get_text(gpt, "value")
-        records.append(_make_record(question_id, image_id, text, answer, source, declared))
-    return records
+        yield RawQuestion(
+            question_id=value.get("id"),
+            image_id=value["image"],
+            text=_get_text(human, "value").replace("<image>", ""),
+            answer=_get_text(gpt, "value"),
+            fields=value,
+            turn=number if len(turns) > 2 else 0,
+        )
+
+
+def _from_row(row: RereleaseRow) -> Iterator[RawQuestion]:
+    yield RawQuestion(
+        question_id=row.question_id,
+        image_id=row.image_id,
+        text=_check_text(row.question, "question"),
+        answer=_check_text(row.answer, "answer"),
+        fields={},
+        declared=Declaration(task=row.task, category=row.category),
+    )
 
 
 def _from_contract(fields: dict[str, Any]) -> Record:
@@ -277,66 +421,48 @@ def _from_contract(fields: dict[str, Any]) -> Record:
     return Record(**fields)
 
 
-def _make_record(
-    question_id: str, image_id: str, text: str, answer: str, source: str, declared: Declaration
-) -> Record:
-    """Return the record of a question of upstream's files; `text` may end with an instruction."""
-    question, instruction = _split_instruction(text)
-    domain, style = parse_image_path(image_id)
-    parsed = _parse_question(question, declared)
-    answer = answer.strip()
+def _make_triplet(raw: RawQuestion, parsed: ParsedQuestion) -> dict[str, Any]:
+    """Return the fields of a record that follow from a parsed question and its answer."""
+    answer = raw.answer.strip()
     pair_id, relation = None, parsed.relation
     if parsed.task == "discriminative":
-        if answer.lower() not in ANSWERS:
-            raise InputError(f"expected the label yes or no, got {answer[:80]!r}")
-        answer = answer.lower()
-        pair_id = make_pair_id(image_id, parsed.category, parsed.subject, parsed.object)
-    elif parsed.subject:
+        answer = _read_label(answer)
+        if answer not in ANSWERS:
+            raise InputError(f"expected the label yes or no, got {raw.answer.strip()[:80]!r}")
+        pair_id = make_pair_id(raw.image_id, parsed.category, parsed.subject, parsed.object)
+    else:
         relation = answer
-    fields = {
-        "question_id": question_id,
-        "image_id": image_id,
-        "domain": domain,
+    return {
         "category": parsed.category,
         "task": parsed.task,
-        "subject": parsed.subject or None,
+        "subject": parsed.subject,
         "relation": relation,
-        "object": parsed.object or None,
-        "question": question,
-        "instruction": instruction,
+        "object": parsed.object,
         "answer": answer,
-        "style": style,
         "pair_id": pair_id,
-        "source": source,
     }
-    return _from_contract(fields)
 
 
-def _parse_question(question: str, declared: Declaration) -> ParsedQuestion:
-    """Parse a question and compare it with the declarations.
-
-    An open question that no grammar parses gets the declared category and no triplet.
-    """
+def _find_domain(image: Any) -> str | None:
+    """Return the domain of a conversation's picture; None if it is not one of MMRel's."""
     try:
-        parsed = parse_question(question)
+        return parse_image_path(image)[0] if isinstance(image, str) else None
     except InputError:
-        if declared.task != "generative" or not declared.category:
-            raise
-        return ParsedQuestion(declared.category, declared.task, "", None, "")
-    is_declared_task = declared.task in (None, parsed.task)
-    is_declared_category = declared.category in (None, parsed.category)
-    if not (is_declared_task and is_declared_category):
-        kinds = " and ".join(filter(None, (declared.category, declared.task)))
-        raise InputError(
-            f"expected questions that are {kinds}, as declared for the file, "
-            f"got {question[:80]!r}, which is {parsed.category} and {parsed.task}"
-        )
-    return parsed
+        return None
 
 
 def _split_instruction(text: str) -> tuple[str, str | None]:
     question, mark, rest = text.strip().partition("?")
-    return question + mark, " ".join(rest.split()) or None
+    return question + mark, _join_lines(rest) or None
+
+
+def _join_lines(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _read_label(answer: str) -> str:
+    """Return an answer as a label: "Yes." is "yes"."""
+    return answer.strip().lower().removesuffix(".")
 
 
 def _get_text(value: dict[str, Any], key: str) -> str:
@@ -347,33 +473,3 @@ def _check_text(value: Any, key: str) -> str:
     if not isinstance(value, str) or not value.strip():
         raise InputError(f"expected text in {key!r}, got {json.dumps(value)[:80]}")
     return value
-
-
-def _read_id(value: Any, source: str) -> str:
-    """Return a question's id as text; its source if it has none."""
-    if value is None or value == "":
-        return source
-    if isinstance(value, bool) or not isinstance(value, (str, int)):
-        raise InputError(
-            f"expected a string or an integer as question_id, got {json.dumps(value)[:80]}"
-        )
-    return str(value)
-
-
-def _find_split(value: dict[str, Any], path: Path) -> str | None:
-    """Return the split that the record or its file's name contains; None if neither does."""
-    split = value.get("split")
-    if split in mmrel.SPLITS:
-        return str(split)
-    if split is None and value.get("category") == "adversarial":
-        return "adversarial"
-    if split not in (None, "", "dalle_normal"):
-        raise InputError(
-            f"expected the split {', '.join(mmrel.SPLITS)} or dalle_normal, got {split!r}; "
-            "or pass --split or --mapping"
-        )
-    words = set(re.split(r"[^a-z]+", path.stem.lower()))
-    for split in ("adversarial", "train", "test"):
-        if split in words:
-            return split
-    return None

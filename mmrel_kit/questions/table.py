@@ -16,31 +16,91 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mmrel_kit.files import MAX_PROBLEMS, InputError, Problem, make_json, raise_problems
-from mmrel_kit.questions.annotations import Annotation
+from mmrel_kit.files import (
+    MAX_LISTED_PROBLEMS,
+    MAX_PROBLEMS,
+    InputError,
+    Problem,
+    make_json,
+    raise_problems,
+)
+from mmrel_kit.questions.annotations import OTHER_PICTURE, Annotation, LeftOut
 from mmrel_kit.questions.records import Record
+
+
+def make_order(column: str, values: Sequence[str]) -> str:
+    """Return an SQL expression that sorts a column of text in the order of its values.
+
+    >>> make_order("answer", ("yes", "no"))
+    "case answer when 'yes' then 0 when 'no' then 1 end"
+    """
+    cases = " ".join(f"when '{value}' then {number}" for number, value in enumerate(values))
+    return f"case {column} {cases} end"
+
+
+def rank_split(column: str) -> str:
+    """Return an SQL expression that ranks a split: the rarest keeps what several splits have."""
+    return f"({make_order(column, ('adversarial', 'test', 'train'))})"
+
 
 # The fields of a record are columns; `verification`, the only object among them, is JSON text.
 FIELDS = tuple(field.name for field in dataclasses.fields(Record))
 _get_fields = operator.attrgetter(*FIELDS)
 
-# Columns beside the fields: `split`; `line`, file and line of the record; `counter`, the file of a
-# record whose id is a number, since such ids may start again in each file.
+# Columns beside the fields: `split`; `line`, file and line of the record; `file`; `is_assumed`, 1
+# if the split is only the default; `place`, an id from the place of the record.
 _CREATE = f"""
 create table meta (name primary key, value);
-create table questions (split, line, counter, {", ".join(FIELDS)});
+create table questions (split, line, file, is_assumed, place, {", ".join(FIELDS)});
 """
-_INSERT = f"insert into questions values ({', '.join('?' * (3 + len(FIELDS)))})"
+_INSERT = f"insert into questions values ({', '.join('?' * (5 + len(FIELDS)))})"
 _COUNT = "select count(*) from questions"
 _SET_META = "insert or replace into meta values (?, ?)"
 _GET_META = "select value from meta where name = ?"
 
-# A question is named by its file and line if its id is a number that several files use.
-_RENAME_COUNTERS = """
+# The questions by annotation file whose split is only the default.
+_COUNT_ASSUMED = """
+select file, count(*) from questions where is_assumed group by file order by file
+"""
+
+# Two questions that are equal in this ask the same about one picture and have the same answer.
+_CONTENT = "image_id || char(10) || lower(question) || char(10) || task || lower(answer)"
+
+# Questions whose split is only the default, while another one with the same content states a split.
+_DROP_ASSUMED = f"""
+delete from questions where rowid in (
+    select id from (
+        select rowid as id, is_assumed, min(is_assumed) over (partition by {_CONTENT}) as stated
+        from questions
+    ) where is_assumed > stated
+)
+"""
+
+# Questions that an earlier file of the same split has, and exact repetitions within a file.
+_DROP_REPEATED = f"""
+delete from questions where rowid in (
+    select id from (
+        select rowid as id, file,
+            first_value(file) over (partition by split, {_CONTENT} order by rowid) as first_file,
+            row_number() over (partition by split, {_CONTENT}, question_id order by rowid) as nth
+        from questions
+    ) where file != first_file or nth > 1
+)
+"""
+
+# An id that different questions have becomes the place of each. Of the same question in several
+# splits, the one of the rarest split keeps the id.
+_RENAME = f"""
 create index by_id on questions (question_id);
-update questions set question_id = source where counter is not null and question_id in (
-    select question_id from questions where counter is not null
-    group by question_id having count(distinct counter) > 1
+update questions set question_id = place where question_id in (
+    select question_id from questions group by question_id having count(distinct {_CONTENT}) > 1
+);
+update questions set question_id = place where rowid in (
+    select id from (
+        select rowid as id, row_number() over (
+            partition by question_id order by {rank_split("split")}, rowid
+        ) as nth from questions
+    ) where nth > 1
 );
 """
 
@@ -52,7 +112,7 @@ update questions set source = pad_source(source, :length)
 where split = :split and length(source) < :length
 """
 
-# Questions whose id an earlier one has, with the place of the first.
+# Questions whose id an earlier one still has, with the place of the first.
 _FIND_REPEATED = """
 select question_id, line, first from (
     select question_id, line, first_value(line) over same_id as first,
@@ -128,35 +188,67 @@ class QuestionTable:
         row = self.db.execute(_GET_META, (name,)).fetchone()
         return json.loads(row[0]) if row else None
 
-    def add(self, annotations: Iterable[Annotation | Problem]) -> None:
-        """Store all questions, rename ids that restart in each file, and pad sources.
+    def add(
+        self, annotations: Iterable[Annotation | Problem | LeftOut], strict: bool = False
+    ) -> Counter[str]:
+        """Store all questions; count by reason what is left out.
 
-        The metadata value `assumed` is set to the number of questions by annotation file whose
-        split is `test` by default.
+        Args:
+            annotations: what `read_annotations` yields.
+            strict: a question that no grammar parses is a problem too.
 
         Raises:
-            InputError: there are no questions, or there are problems (all of them are listed):
-                those among `annotations`, and ids that occur twice.
+            InputError: there are no questions, or there are problems; the first ones are listed.
         """
         problems: list[Problem] = []
-        assumed: Counter[str] = Counter()
+        left_out: Counter[str] = Counter()
+        total = unreadable = 0
         for item in annotations:
-            if isinstance(item, Problem):
-                problems.append(item)
-                continue
-            self.db.execute(_INSERT, _make_row(item))
-            if item.is_assumed:
-                assumed[item.file] += 1
-        self.db.executescript(_RENAME_COUNTERS)
-        for split, length in self.db.execute(_LONGEST_SOURCES).fetchall():
-            self.db.execute(_PAD_SOURCES, {"split": split, "length": length})
-        self.set_meta("assumed", assumed)
-        problems.extend(self._find_repeated())
-        raise_problems(problems)
+            problem = _find_problem(item, strict)
+            if problem:
+                total += 1
+                if total <= MAX_LISTED_PROBLEMS:
+                    problems.append(problem)
+            if isinstance(item, Annotation):
+                self.db.execute(_INSERT, _make_row(item))
+            elif isinstance(item, LeftOut):
+                left_out[item.reason] += 1
+            else:
+                unreadable += 1
+            if unreadable >= MAX_PROBLEMS:
+                break
+        raise_problems(problems, total)
+        self.db.commit()
         if not self.count_questions():
+            reasons = ", ".join(f"{count} left out ({name})" for name, count in left_out.items())
             raise InputError(
                 "expected questions about MMRel's pictures in the annotations, found none"
+                + (f"; {reasons}" if reasons else "")
             )
+        return left_out
+
+    def merge_files(self) -> int:
+        """Make one set of the questions of all files; return the number of dropped repetitions.
+
+        A question whose split is only the default is dropped if another file states its split, as
+        is one that an earlier file of the same split has. A question whose id is not unique gets
+        one from its file and line. Sources are padded.
+
+        Raises:
+            InputError: an id is still not unique.
+        """
+        dropped = self.db.execute(_DROP_ASSUMED).rowcount
+        dropped += self.db.execute(_DROP_REPEATED).rowcount
+        self.db.executescript(_RENAME)
+        for split, length in self.db.execute(_LONGEST_SOURCES).fetchall():
+            self.db.execute(_PAD_SOURCES, {"split": split, "length": length})
+        self.db.commit()
+        raise_problems(list(self._find_repeated()))
+        return dropped
+
+    def count_assumed(self) -> dict[str, int]:
+        """Count the questions whose split is only the default, by annotation file."""
+        return dict(self.db.execute(_COUNT_ASSUMED).fetchall())
 
     def count_questions(self) -> int:
         """Return the number of questions."""
@@ -185,16 +277,6 @@ def read_record(columns: Sequence[Any]) -> Record:
     return Record(*values)
 
 
-def make_order(column: str, values: Sequence[str]) -> str:
-    """Return an SQL expression that sorts a column of text in the order of its values.
-
-    >>> make_order("answer", ("yes", "no"))
-    "case answer when 'yes' then 0 when 'no' then 1 end"
-    """
-    cases = " ".join(f"when '{value}' then {number}" for number, value in enumerate(values))
-    return f"case {column} {cases} end"
-
-
 def pad_source(source: str, length: int) -> str:
     """Pad a source to a length, in characters: its number with zeros, or its end with spaces.
 
@@ -216,9 +298,24 @@ def pad_source(source: str, length: int) -> str:
 
 def _make_row(annotation: Annotation) -> tuple[object, ...]:
     """Return the row of a question, in the order of the table's columns."""
-    record = annotation.record
-    counter = annotation.file if record.question_id.isdigit() else None
+    split, record, where, is_assumed, name = annotation
     *texts, verification = _get_fields(record)
     if verification is not None:
         verification = make_json(verification)
-    return (annotation.split, annotation.where, counter, *texts, verification)
+    place = name or record.source
+    return (split, where, annotation.file, is_assumed, place, *texts, verification)
+
+
+def _find_problem(item: Annotation | Problem | LeftOut, strict: bool) -> Problem | None:
+    """Return the problem of an item; `strict` requires that a grammar parses its question."""
+    if isinstance(item, Problem):
+        return item
+    if not strict:
+        return None
+    if isinstance(item, LeftOut):
+        is_question = item.reason != OTHER_PICTURE
+        return Problem(item.where, item.message) if is_question else None
+    if item.record.subject is None:
+        got = repr(item.record.question[:200])
+        return Problem(item.where, f"expected a question that a grammar parses, got {got}")
+    return None

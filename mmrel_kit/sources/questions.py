@@ -10,8 +10,9 @@ from pathlib import Path
 
 from huggingface_hub.hf_api import RepoFile
 
-from mmrel_kit.files import InputError, Problem, read_chunks
-from mmrel_kit.questions.annotations import ANNOTATION_SUFFIXES, read_annotations
+from mmrel_kit.files import MAX_LISTED_PROBLEMS, InputError, Problem, read_chunks
+from mmrel_kit.questions.annotations import ANNOTATION_SUFFIXES, Annotation, read_annotations
+from mmrel_kit.questions.wordings import Wordings
 from mmrel_kit.sources.fetching import check_path
 from mmrel_kit.sources.hub import HubRepository, has_checksum
 from mmrel_kit.web import WebClient
@@ -23,28 +24,31 @@ class Wanted:
 
     Attributes:
         files: image id -> the first file with a question about it.
-        questions: number of questions.
-        problems: lines that could not be read.
+        problems: lines that could not be read, the first of them.
+        unreadable: number of those lines.
+        wordings: questions that no grammar parses.
     """
 
     files: dict[str, str] = field(default_factory=dict)
-    questions: int = 0
     problems: list[Problem] = field(default_factory=list)
+    unreadable: int = 0
+    wordings: Wordings = field(default_factory=Wordings)
 
 
-def read_wanted(paths: Sequence[Path], domains: Sequence[str]) -> Wanted:
-    """Return what the questions about pictures of some domains ask for.
+def read_wanted(paths: Sequence[Path], domains: Sequence[str] | None) -> Wanted:
+    """Return what the questions about pictures of some domains ask for; None is all domains.
 
     Raises:
-        InputError: a path is no annotation file.
+        InputError: a path is no annotation file, or a domain has no question.
     """
     wanted = Wanted()
-    for item in read_annotations(paths):
+    for item in read_annotations(paths, domains=domains, wordings=wanted.wordings):
         if isinstance(item, Problem):
-            wanted.problems.append(item)
-        elif item.record.domain in domains:
+            wanted.unreadable += 1
+            if wanted.unreadable <= MAX_LISTED_PROBLEMS:
+                wanted.problems.append(item)
+        elif isinstance(item, Annotation):
             wanted.files.setdefault(item.record.image_id, item.file)
-            wanted.questions += 1
     return wanted
 
 

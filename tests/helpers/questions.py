@@ -19,6 +19,13 @@ POPE = {
     "text": "Is there a flower above to a car in the image? Please answer with one word.",
     "label": "yes",
 }
+# An open-ended question in words that no grammar knows.
+OPEN = {
+    "question_id": "o1",
+    "image": "vg/VG_100K/1.jpg",
+    "text": "Where is the cup relative to the plate? Answer in a phrase.",
+    "label": "on top of it",
+}
 
 
 def read(*paths: Path, split: str | None = None, mapping: Path | None = None) -> list[Annotation]:
