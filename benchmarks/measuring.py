@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Shared parts of the benchmarks: clocks, memory, paired runs, and the stand-in Hub.
+"""Shared parts of the benchmarks: clocks, memory, paired runs, and stand-in servers.
 
 Imports the standard library only, so that it works in the peers' environment too.
 """
@@ -36,11 +36,19 @@ def make_parser(doc: str | None) -> argparse.ArgumentParser:
 
 
 class ResourceUsage(NamedTuple):
-    """Seconds of real time, and peak memory in MiB of a process and of its largest child."""
+    """Usage of a process.
+
+    Attributes:
+        seconds: real time.
+        peak: peak memory in MiB.
+        peak_of_children: that of its largest child.
+        cpu: CPU seconds, of the process and its children.
+    """
 
     seconds: float
     peak: float
     peak_of_children: float
+    cpu: float
 
 
 def time_cpu(call: Callable[[], Any], repeats: int = 1) -> tuple[float, Any]:
@@ -70,8 +78,10 @@ def read_peak() -> int:
 def report_usage(start: float) -> None:
     """Print the usage of this process since `start` of `time.perf_counter`, for `run_measured`."""
     seconds = time.perf_counter() - start
-    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    print("\n" + json.dumps(ResourceUsage(seconds, read_peak() / 1024, children / 1024)))
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = time.process_time() + children.ru_utime + children.ru_stime
+    usage = ResourceUsage(seconds, read_peak() / 1024, children.ru_maxrss / 1024, cpu)
+    print("\n" + json.dumps(usage))
 
 
 def run_python(
@@ -91,14 +101,18 @@ def run_python(
 
 
 def run_measured(
-    code: str, *arguments: str, environment: dict[str, str] | None = None
+    code: str,
+    *arguments: str,
+    python: str | None = None,
+    environment: dict[str, str] | None = None,
 ) -> tuple[ResourceUsage, str]:
     """Run code that ends with `report_usage`; return its usage and its output before that.
 
     Raises:
         SystemExit: see `run_python`.
     """
-    printed = run_python("-c", code, *arguments, environment=environment)
+    python = python or sys.executable
+    printed = run_python("-c", code, *arguments, python=python, environment=environment)
     output, _, usage = printed.rstrip("\n").rpartition("\n")
     return ResourceUsage(*json.loads(usage)), output
 
@@ -135,7 +149,7 @@ def compare_runs(ours: Sequence[float], theirs: Sequence[float]) -> Ratio:
     return Ratio(statistics.median(ratios), min(ratios), max(ratios))
 
 
-# --- The stand-in Hub ---
+# --- Stand-in servers ---
 
 
 class Traffic(NamedTuple):
@@ -185,15 +199,23 @@ class Hub(NamedTuple):
 @contextmanager
 def start_hub(root: Path) -> Iterator[Hub]:
     """Start a stand-in Hub with its files under `root`; stop it at the end."""
-    command = [sys.executable, "-m", "tests.hub.loopback_hub", "--root", str(root)]
+    with start_server("tests.hub.loopback_hub", "--root", str(root)) as printed:
+        yield Hub(**printed)
+
+
+@contextmanager
+def start_server(*command: str) -> Iterator[dict[str, Any]]:
+    """Run a module that serves until its standard input closes; return the JSON that it prints."""
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen(command, cwd=ROOT, text=True, **pipes) as process:
+    with subprocess.Popen(
+        [sys.executable, "-m", *command], cwd=ROOT, text=True, **pipes
+    ) as process:
         if process.stdin is None or process.stdout is None:
-            raise OSError("expected pipes to the stand-in Hub")
+            raise OSError("expected pipes to the server")
         line = process.stdout.readline()
         if not line:
-            raise SystemExit("the stand-in Hub did not start")
+            raise SystemExit(f"{command[0]} did not start")
         try:
-            yield Hub(**json.loads(line))
+            yield json.loads(line)
         finally:
             process.stdin.close()

@@ -243,6 +243,7 @@ def _add_hole(archive: zipfile.ZipFile, name: str, size: int) -> None:
     member.CRC = _sum_zeros(size)
     member.header_offset = archive.start_dir
     file = archive.fp
+    assert file is not None, "the archive is open"
     file.seek(archive.start_dir)
     file.write(member.FileHeader())
     archive.start_dir = file.seek(size, io.SEEK_CUR)

@@ -6,7 +6,7 @@ import zipfile
 from importlib.util import find_spec
 from pathlib import Path
 
-from benchmarks import push, standin
+from benchmarks import fetching, push, standin
 from benchmarks.measuring import run_python
 from mmrel_kit.hub.plan import read_index
 from tests.conftest import REPOSITORY
@@ -48,3 +48,27 @@ def test_a_padded_standin_is_right_and_sparse(tmp_path: Path) -> None:
         assert archive.testzip() is None
         assert archive.read("data/relative_size/00000000/0.jpg") == b"0" * size
     assert (tmp_path / "Dall-E_generated" / "action" / "00000.png").read_bytes() == b"d"
+
+
+def test_limits_of_fetching() -> None:
+    pictures = [fetching.HostedPicture(f"vg/{n}.jpg", "/a.zip", "bytes=0-9", 10, 0) for n in "abcd"]
+    case = fetching.HostCase("zips", Path(), [], pictures, max_requests=1.1, min_bare=0.6)
+
+    def list_missed(**changes: float) -> list[str]:
+        run = fetching.FetchRun(4, 2.0, 1.0, 100.0, 16, 4, 40)
+        other = run._replace(seconds=1.5)
+        runs = {
+            fetching.FETCH: [run._replace(**changes)],
+            fetching.TENTH: [run],
+            fetching.BARE: [other],
+            fetching.REMOTEZIP: [run._replace(seconds=12.0)],
+        }
+        limits = fetching.check_limits(case, runs, are_small=False)
+        return [limit.title for limit in limits if not limit.is_kept]
+
+    assert list_missed() == []
+    assert list_missed(requests=5) == ["zips, requests per picture"]
+    assert list_missed(sent=47) == ["zips, bytes sent / bytes needed"]
+    assert list_missed(peak=120.0) == ["zips, peak memory / that for a tenth"]
+    slow = ["zips, rate / that of bare loop", "zips, rate / that of remotezip"]
+    assert list_missed(seconds=2.6) == slow

@@ -76,9 +76,7 @@ def answer_hub(
     query = parse_qs(address.query)
     if kind == "tree":
         is_deep = query.get("recursive", [""])[0].lower() == "true"
-        top = root / (folder or "")
-        found = sorted(top.rglob("*") if is_deep else top.glob("*"))
-        rows = [_make_row(path, path.relative_to(root).as_posix()) for path in found]
+        rows = list_rows(root, folder or "", is_deep)
         start = int(query.get("cursor", ["0"])[0])
         headers = {}
         if start + PER_PAGE < len(rows):
@@ -90,6 +88,13 @@ def answer_hub(
     siblings = [{"rfilename": name} for name in sorted(files)]
     info = {"id": match[1], "sha": COMMIT, "private": False, "siblings": siblings, "tags": []}
     return {**info, "gated": False, "disabled": False, "downloads": 0, "likes": 0}, {}
+
+
+def list_rows(root: Path, folder: str = "", is_deep: bool = True) -> list[dict[str, Any]]:
+    """Return the rows of the files and folders in a folder; a file is hashed at its first use."""
+    top = root / folder
+    found = sorted(top.rglob("*") if is_deep else top.glob("*"))
+    return [_make_row(path, path.relative_to(root).as_posix()) for path in found]
 
 
 def _make_row(path: Path, name: str) -> dict[str, Any]:

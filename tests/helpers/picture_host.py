@@ -47,7 +47,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote, urlsplit
 
-from tests.helpers.hub_pages import answer_hub, make_hub_headers
+from tests.helpers.hub_pages import answer_hub, list_rows, make_hub_headers
 from tests.helpers.loopback_http import parse_range
 from tests.helpers.picture_replies import (
     PAGE,
@@ -336,7 +336,9 @@ def main() -> int:
     parser.add_argument("--latency", type=float, default=0.0, help="seconds before an answer")
     parser.add_argument("--repository", help="name of a Hub repository of the folder's files")
     args = parser.parse_args()
-    repositories = {args.repository: args.folder} if args.repository else None
+    repositories = {args.repository: args.folder} if args.repository else {}
+    for root in repositories.values():
+        list_rows(root)  # so that no client waits for the checksums
     with PictureHost(args.folder, args.latency, repositories=repositories) as host:
         print(json.dumps({"url": host.url, "other": host.other}), flush=True)
         sys.stdin.read()

@@ -154,9 +154,9 @@ async def send_reply(
 
 
 async def _write(writer: asyncio.StreamWriter, data: bytes, entry: LoggedRequest) -> None:
+    entry.sent += len(data)  # before the client can have read them
     writer.write(data)
     await writer.drain()
-    entry.sent += len(data)
 
 
 async def _write_file(writer: asyncio.StreamWriter, reply: Reply, entry: LoggedRequest) -> None:
