@@ -340,8 +340,9 @@ def prepare(reader: Reader, block: Block, built: Path, sources: Path) -> None:
         write_zip(where / "downloads" / "data.zip", sources / "SPEC", "*")
     if "mmrel push" in block.text:
         reader.hub.repos.clear()  # the release is not published yet
-    if "--images pictures" in block.text:
+    if "--images pictures" in block.text and "mmrel fetch pictures" not in block.text:
         (where / "pictures").symlink_to(sources)
+    if "--annotations json" in block.text:
         (where / "json").symlink_to(sources / "json")
     if "project.sqlite" in block.text:
         verify_a_relation(where / "project.sqlite", sources)

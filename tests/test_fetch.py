@@ -107,6 +107,7 @@ def test_missing_pictures_are_named(
     assert f"{absent[0]}: {host.url}/images.zip: it is not there" in printed
     assert f"{len(absent)} x {host.url}/images.zip: it is not there" in printed
     assert f"{len(absent)} pictures are missing" in printed
+    assert f"{len(absent)} x real\n" in printed
     assert "json" in printed
     assert fetch(tmp_path / "got", sources, *arguments, "--allow-missing") == 0
     assert len(list_pictures(tmp_path / "got")) == len(expected) - len(absent)

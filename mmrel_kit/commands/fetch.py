@@ -20,7 +20,15 @@ from mmrel_kit.check.release import check_release
 from mmrel_kit.commands.options import Verbs, parse_path, parse_positive, parse_share
 from mmrel_kit.commands.progress import FetchBar, track_shards
 from mmrel_kit.commands.release import print_step, print_summary
-from mmrel_kit.files import MAX_LISTED_PROBLEMS, InputError, Share, format_table, write_bytes
+from mmrel_kit.files import (
+    MAX_LISTED_PROBLEMS,
+    InputError,
+    Share,
+    escape_unprintable,
+    format_table,
+    write_bytes,
+)
+from mmrel_kit.questions.records import parse_image_path
 from mmrel_kit.sources.fetching import (
     MANIFEST,
     FetchPlan,
@@ -229,7 +237,7 @@ def _check_space(plan: FetchPlan, job: FetchJob) -> None:
 
 def _print_problems(wanted: Wanted) -> None:
     for problem in wanted.problems:
-        print(problem, file=sys.stderr)
+        print(escape_unprintable(str(problem)), file=sys.stderr)
     if wanted.unreadable:
         print(f"{wanted.unreadable} lines of question files cannot be read", file=sys.stderr)
 
@@ -248,13 +256,15 @@ def _print_missing(result: FetchResult, wanted: Wanted) -> None:
     for image_id in sorted(result.missing)[:MAX_LISTED_PROBLEMS]:
         reasons = "; ".join(f"{miss.host}: {miss.reason}" for miss in result.missing[image_id])
         print(f"{image_id}: {reasons}", file=sys.stderr)
+    domains: Counter[str] = Counter()
     files: Counter[str] = Counter()
-    reasons_: Counter[str] = Counter()
+    hosts: Counter[str] = Counter()
     for image_id, misses in result.missing.items():
+        domains[parse_image_path(image_id)[0]] += 1
         files[wanted.files[image_id]] += 1
         for miss in misses:
-            reasons_[f"{miss.host}: {miss.reason}"] += 1
-    for counter in (files, reasons_):
+            hosts[f"{miss.host}: {miss.reason}"] += 1
+    for counter in (domains, files, hosts):
         for name, number in counter.most_common(MAX_LISTED_PROBLEMS):
             print(f"  {number} x {name}", file=sys.stderr)
     print(
