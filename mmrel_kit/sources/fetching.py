@@ -225,9 +225,7 @@ async def fetch_pictures(
                     continue
                 fetched = await _fetch(client, hosts, image_id, folder, result)
                 if fetched:
-                    # The line comes first: after a kill, each picture has one.
-                    _append(manifest, _describe(image_id, fetched))
-                    write_bytes(path, fetched.data)
+                    await asyncio.to_thread(_save, path, image_id, fetched, manifest)
                     result.size += len(fetched.data)
                 advance(len(fetched.data) if fetched else 0)
 
@@ -281,6 +279,12 @@ async def _try_host(client: WebClient, host: Host, image_id: str) -> Fetched | M
         except InputError as error:  # wrong bytes
             reason = str(error).removeprefix(f"{host.where}: ")
     return Miss(host.where, reason)
+
+
+def _save(path: Path, image_id: str, fetched: Fetched, manifest: RawIOBase) -> None:
+    """Write a picture; its line in the manifest comes first, so that each picture has one."""
+    _append(manifest, _describe(image_id, fetched))
+    write_bytes(path, fetched.data)
 
 
 def _append(file: RawIOBase, line: bytes) -> None:

@@ -300,7 +300,7 @@ class HubHost:
         reply = await client.read(repository.resolve(path), MAX_BYTES)
         if not has_checksum([reply.data], self._files[path]):
             raise InputError(f"{where}: expected the checksum that the Hub states, got another")
-        await asyncio.to_thread(check_picture, reply.data, where)
+        check_header(reply.data, where)
         return Fetched(reply.data, where)
 
 
