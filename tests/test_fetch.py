@@ -104,8 +104,8 @@ def test_missing_pictures_are_named(
     printed = capsys.readouterr().err
     expected = list_kind(sources, KINDS["zip"])
     absent = [name for name in expected if name.startswith("vg/VG_100K_2/")]
-    assert f"{absent[0]}: {host.url}/images.zip: it is not there" in printed
-    assert f"{len(absent)} x {host.url}/images.zip: it is not there" in printed
+    assert f"{absent[0]}: {host.url}/images.zip: it is not in the file" in printed
+    assert f"{len(absent)} x {host.url}/images.zip: it is not in the file" in printed
     assert f"{len(absent)} pictures are missing" in printed
     assert f"{len(absent)} x real\n" in printed
     assert "json" in printed

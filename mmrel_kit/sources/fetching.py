@@ -271,8 +271,6 @@ async def _try_host(client: WebClient, host: Host, image_id: str) -> Fetched | M
     reason = ""
     for _ in range(TRIES):
         try:
-            if host.find_size(image_id) is None:
-                return Miss(host.where, "it is not there", is_absent=True)
             return await host.read(client, image_id)
         except WebError as error:
             return Miss(host.where, error.reason, error.kind == "missing")
