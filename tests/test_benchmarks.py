@@ -59,7 +59,7 @@ def test_limits_of_fetching() -> None:
         other = run._replace(seconds=1.5)
         runs = {
             fetching.FETCH: [run._replace(**changes)],
-            fetching.TENTH: [run],
+            fetching.TENTH: [run._replace(pictures=1, seconds=1.0)],
             fetching.BARE: [other],
             fetching.REMOTEZIP: [run._replace(seconds=12.0)],
         }
@@ -70,5 +70,5 @@ def test_limits_of_fetching() -> None:
     assert list_missed(requests=5) == ["zips, requests per picture"]
     assert list_missed(sent=47) == ["zips, bytes sent / bytes needed"]
     assert list_missed(peak=120.0) == ["zips, peak memory / that for a tenth"]
-    slow = ["zips, rate / that of bare loop", "zips, rate / that of remotezip"]
+    slow = ["zips, rate / rate of bare loop", "zips, rate / rate of remotezip"]
     assert list_missed(seconds=2.6) == slow
