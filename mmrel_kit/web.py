@@ -15,6 +15,7 @@ import os
 import random
 import re
 import time
+import urllib.request
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -145,6 +146,7 @@ class WebClient:
         self._limits = dict(limits or {})
         self._advance = advance
         self._signed: dict[str, str] = {}
+        self._proxies: dict[str, str | None] = {}
         self._failures: Counter[str] = Counter()
         self._resume: dict[str, float] = {}
         self._times: dict[str, deque[float]] = defaultdict(deque)
@@ -155,7 +157,6 @@ class WebClient:
             headers={"User-Agent": USER_AGENT, "Accept-Encoding": "identity"},
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
-            trust_env=True,  # HTTP_PROXY and its like
         )
         return self
 
@@ -289,7 +290,11 @@ class WebClient:
         self.sent[host] += 1
         with self._measure():
             async with self._session.get(
-                URL(url, encoded=True), headers=headers, allow_redirects=False, timeout=timeout
+                URL(url, encoded=True),
+                headers=headers,
+                proxy=self._find_proxy(host),
+                allow_redirects=False,
+                timeout=timeout,
             ) as response:
                 if response.status in _REDIRECTS:
                     return response.headers.get("Location", ""), None
@@ -308,6 +313,14 @@ class WebClient:
             self._active -= 1
             if not self._active:
                 self.busy += time.monotonic() - self._since
+
+    def _find_proxy(self, host: str) -> str | None:
+        """Return the proxy of a host, by HTTP_PROXY, HTTPS_PROXY and NO_PROXY."""
+        if host not in self._proxies:
+            scheme, _, name = host.partition("://")
+            is_bypassed = bool(urllib.request.proxy_bypass(name))
+            self._proxies[host] = None if is_bypassed else urllib.request.getproxies().get(scheme)
+        return self._proxies[host]
 
     async def _wait_turn(self, host: str) -> None:
         """Wait while a host asks for a pause, or its limit of requests is reached."""

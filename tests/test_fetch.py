@@ -261,3 +261,22 @@ def test_mistaken_addresses(
     assert fetch(tmp_path / "got", sources, *arguments) == 1
     assert message in capsys.readouterr().err
     assert not (tmp_path / "got").exists()
+
+
+# --- Proxies ---
+
+
+def test_a_proxy_is_used_and_netrc_is_not(
+    host: PictureHost, sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Credentials of ~/.netrc are no business of a host of pictures.
+    (tmp_path / "netrc").write_text("machine pictures.example login me password secret\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setenv("HTTP_PROXY", host.url)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    arguments = ["--domains", "real", "--from", "real=http://pictures.example/vg/"]
+    fetch(tmp_path / "got", sources, *arguments)
+    asked = [entry for entry in host.requests if entry.host == "pictures.example"]
+    assert asked
+    assert not any(entry.authorized for entry in asked)

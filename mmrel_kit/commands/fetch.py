@@ -210,7 +210,8 @@ def _print_plan(plan: FetchPlan, job: FetchJob, client: WebClient) -> None:
     for miss in plan.list_closed():
         print(f"cannot be read: {miss.host}: {miss.reason}")
     needed, free = _measure_space(plan, job)
-    line = f"disk: {needed / 1e9:.2f} GB needed, {free / 1e9:.2f} GB free"
+    least = "at least " if plan.unknown.total() else ""
+    line = f"disk: {least}{needed / 1e9:.2f} GB needed, {free / 1e9:.2f} GB free"
     if client.received >= LEAST_MEASURED:
         rate = client.received / client.busy
         minutes = max(1, round(plan.sizes.total() / rate / 60))
