@@ -26,7 +26,6 @@ from PIL import Image
 from mmrel_kit.build.job import Job, build_release
 from mmrel_kit.questions.records import Triplet, make_question
 from mmrel_kit.sources.local import PictureFolder
-from tests.helpers.fetching import serve_pictures, shorten_waits, use_hub
 from tests.helpers.picture_host import PictureHost
 
 # A test may be slow on a busy machine; hypothesis would report that as a failure.
@@ -199,12 +198,17 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def served(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The pictures of `sources` in every way in which they are fetched; do not change them."""
+    from tests.helpers.fetching import serve_pictures
+
     return serve_pictures(sources, tmp_path_factory.mktemp("served") / "host")
 
 
 @pytest.fixture
 def host(served: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PictureHost]:
     """A host of these pictures, which also plays the Hub; waits of the client are short."""
+    # Imported here, because a training repository has no client of hosts.
+    from tests.helpers.fetching import shorten_waits, use_hub
+
     shorten_waits(monkeypatch)
     repositories = {"ns/pictures": served, "ns/spec": served / "spec"}
     with PictureHost(served, repositories=repositories) as host:
