@@ -54,7 +54,10 @@ def describe(failure: BaseException, timeout: float | None = None) -> str:
     if isinstance(failure, RuntimeError) and failure.__cause__:
         return f"{_line(str(failure))}: {describe(failure.__cause__, timeout)}"
     if isinstance(failure, HfHubHTTPError):
-        message = getattr(failure, "server_message", None) or failure.response.reason_phrase
+        # Before huggingface_hub 1, the response is that of requests.
+        response: Any = failure.response
+        phrase = getattr(response, "reason_phrase", None) or getattr(response, "reason", "")
+        message = getattr(failure, "server_message", None) or phrase
         return f"the answer was {failure.response.status_code} ({_line(message)})"
     status = find_status(failure)
     if status:
