@@ -58,7 +58,7 @@ def describe(failure: BaseException, timeout: float | None = None) -> str:
         response: Any = failure.response
         phrase = getattr(response, "reason_phrase", None) or getattr(response, "reason", "")
         message = getattr(failure, "server_message", None) or phrase
-        return f"the answer was {failure.response.status_code} ({_line(message)})"
+        return f"the answer was {failure.response.status_code} ({_line(str(message))})"
     status = find_status(failure)
     if status:
         return f"the answer was {status}"
