@@ -17,7 +17,7 @@ import re
 import time
 import urllib.request
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple
 from urllib.parse import urljoin, urlsplit
@@ -124,10 +124,8 @@ class WebClient:
         jobs: requests to a host at once.
         tokens: host -> the token that is sent to it, and to no other.
         limits: host -> requests to it in `WINDOW` seconds.
-        advance: called with the number of bytes of each chunk that arrives.
 
-    `sent` counts the requests by host, `received` all bytes of bodies, and `busy` the seconds in
-    which a request was under way.
+    `received` counts all bytes of bodies, and `busy` the seconds in which a request was under way.
     """
 
     def __init__(
@@ -135,16 +133,13 @@ class WebClient:
         jobs: int = JOBS,
         tokens: Mapping[str, str] | None = None,
         limits: Mapping[str, int] | None = None,
-        advance: Callable[[int], object] = lambda count: None,
     ) -> None:
-        self.sent: Counter[str] = Counter()
         self.received = 0
         self.busy = 0.0
         self._active, self._since = 0, 0.0
         self._jobs = jobs
         self._tokens = dict(tokens or {})
         self._limits = dict(limits or {})
-        self._advance = advance
         self._signed: dict[str, str] = {}
         self._proxies: dict[str, str | None] = {}
         self._failures: Counter[str] = Counter()
@@ -287,7 +282,6 @@ class WebClient:
         if wanted.header:
             headers["Range"] = wanted.header
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT, sock_read=STALL)
-        self.sent[host] += 1
         with self._measure():
             async with self._session.get(
                 URL(url, encoded=True),
@@ -387,7 +381,6 @@ class WebClient:
         async for chunk in response.content.iter_any():
             data += chunk
             self.received += len(chunk)
-            self._advance(len(chunk))
             if len(data) > limit:
                 raise WebError("refused", url, f"expected at most {limit} bytes, got more")
         return bytes(data)

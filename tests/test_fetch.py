@@ -127,6 +127,17 @@ def test_build_reads_the_same_addresses(
     assert snapshot(tmp_path / "out") == snapshot(built)
 
 
+def test_a_host_of_all_domains_is_opened_once(
+    host: PictureHost, sources: Path, built: Path, tmp_path: Path
+) -> None:
+    # It was opened, and its file downloaded, once for each domain.
+    pictures = PictureSources([f"{host.url}/all.tar"])
+    job = Job([sources / "json"], pictures, tmp_path / "out", note="Noise.", shard_bytes=6000)
+    build_release(job)
+    assert snapshot(tmp_path / "out") == snapshot(built)
+    assert host.count("/all.tar") == 2  # its size, its content
+
+
 def test_a_failed_build_keeps_what_it_fetched(
     host: PictureHost, sources: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -143,7 +144,8 @@ def _read_arguments(args: argparse.Namespace, folder: Path) -> FetchJob:
 async def _fetch(job: FetchJob) -> FetchedSources:
     """Fetch question files and pictures; print the plan before, and the result after."""
     folder = job.folder
-    hosts = {domain: list(map(open_host, job.hosts[domain])) for domain in job.hosts}
+    opened = {where: open_host(where) for where in chain.from_iterable(job.hosts.values())}
+    hosts = {domain: [opened[where] for where in job.hosts[domain]] for domain in job.hosts}
     async with make_client(job.jobs) as client:
         questions = await _fetch_questions(client, job)
         wanted = read_wanted(questions, job.domains)

@@ -104,8 +104,8 @@ def read_annotations(
     A question that no grammar parses is open-ended, unless its answer is yes or no: it becomes a
     record without a triplet, or a `LeftOut` if nothing names its category. A LLaVA conversation
     about another picture than MMRel's is one `LeftOut`, as is a question of a conversation that is
-    not MMRel's. What cannot be read is a `Problem` with
-    file and line. Reading continues after each of them.
+    not MMRel's. What cannot be read is a `Problem` with file and line. Reading continues after each
+    of them.
 
     Args:
         paths: .json or .jsonl files of any format above, folders of them, or .parquet files of the

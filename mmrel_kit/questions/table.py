@@ -24,7 +24,7 @@ from mmrel_kit.files import (
     make_json,
     raise_problems,
 )
-from mmrel_kit.questions.annotations import NOT_OURS, Annotation, LeftOut
+from mmrel_kit.questions.annotations import Annotation, LeftOut
 from mmrel_kit.questions.records import Record
 
 
@@ -313,8 +313,7 @@ def _find_problem(item: Annotation | Problem | LeftOut, strict: bool) -> Problem
     if not strict:
         return None
     if isinstance(item, LeftOut):
-        is_question = item.reason not in NOT_OURS
-        return Problem(item.where, item.message) if is_question else None
+        return Problem(item.where, item.message) if item.message else None
     if item.record.subject is None:
         got = repr(item.record.question[:200])
         return Problem(item.where, f"expected a question that a grammar parses, got {got}")

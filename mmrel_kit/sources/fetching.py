@@ -114,7 +114,7 @@ class FetchPlan:
 
     def list_closed(self) -> list[Miss]:
         """Return the hosts that could not be opened."""
-        hosts = itertools.chain.from_iterable(self.hosts.values())
+        hosts = dict.fromkeys(itertools.chain.from_iterable(self.hosts.values()))
         return [host.closed for host in hosts if host.closed]
 
 
@@ -151,8 +151,10 @@ async def make_plan(
     Raises:
         InputError: an image id is not a path below the folder.
     """
-    opened = {domain: list(map(OpenedHost, hosts[domain])) for domain in hosts}
-    plan = FetchPlan(opened, {domain: [] for domain in hosts})
+    # A host of several domains is opened once.
+    opened = {host: OpenedHost(host) for host in itertools.chain.from_iterable(hosts.values())}
+    by_domain = {domain: [opened[host] for host in hosts[domain]] for domain in hosts}
+    plan = FetchPlan(by_domain, {domain: [] for domain in hosts})
     local = PictureFolder(folder) if folder.is_dir() else None
     stated = _read_sizes(folder / MANIFEST)
     for image_id in wanted:

@@ -129,18 +129,14 @@ class PictureArchive:
         return f"{self.path} {_make_stamp(self.path.stat())}"
 
 
-class PictureTable(PictureFolder):
-    """Pictures of the DALL-E re-release: Parquet, from which all pictures are unpacked once."""
+class FilledFolder(PictureFolder):
+    """Pictures in a folder that `prepare` fills.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        # Names are absolute, so that a process that has not unpacked the pictures can read them.
+    Names are absolute, so that a process that has not filled the folder can read them.
+    """
+
+    def __init__(self) -> None:
         self.root = Path("/")
-
-    def prepare(self, folder: Path, image_ids: Sequence[str] = ()) -> None:
-        """Unpack the pictures below `folder`, if they are not there yet."""
-        self.root = Path(os.path.abspath(folder / f"unpacked-{self.path.stem}"))
-        unpack_pictures(self.path, self.root)
 
     def find(self, image_id: str) -> Location | None:
         """See `Pictures`."""
@@ -148,6 +144,19 @@ class PictureTable(PictureFolder):
         if location is None:
             return None
         return location._replace(name=str(self.root / location.name))
+
+
+class PictureTable(FilledFolder):
+    """Pictures of the DALL-E re-release: Parquet, from which all pictures are unpacked once."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+
+    def prepare(self, folder: Path, image_ids: Sequence[str] = ()) -> None:
+        """Unpack the pictures below `folder`, if they are not there yet."""
+        self.root = Path(os.path.abspath(folder / f"unpacked-{self.path.stem}"))
+        unpack_pictures(self.path, self.root)
 
     def describe(self) -> str:
         """See `Pictures`."""

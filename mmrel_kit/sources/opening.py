@@ -22,18 +22,23 @@ from mmrel_kit.questions.records import parse_image_path
 from mmrel_kit.sources.fetching import FetchResult, fetch_pictures, make_client, make_plan
 from mmrel_kit.sources.hosts import is_remote, open_host
 from mmrel_kit.sources.hub import HubRepository
-from mmrel_kit.sources.local import PictureArchive, PictureFolder, Pictures, PictureTable
+from mmrel_kit.sources.local import (
+    FilledFolder,
+    PictureArchive,
+    PictureFolder,
+    Pictures,
+    PictureTable,
+)
 
 
-class FetchedPictures(PictureFolder):
+class FetchedPictures(FilledFolder):
     """Pictures from a host, fetched into the folder of the build before it begins."""
 
     def __init__(self, where: str) -> None:
+        super().__init__()
         open_host(where)  # checks the address
         # What is fetched must not change with a branch.
         self.where = HubRepository(where).where if where.startswith(mmrel.HUB) else where
-        # Names are absolute, so that a process that has fetched nothing can read the pictures.
-        self.root = Path("/")
 
     def prepare(self, folder: Path, image_ids: Sequence[str] = ()) -> None:
         """Fetch the pictures that are not there yet.
@@ -50,19 +55,13 @@ class FetchedPictures(PictureFolder):
             failures += [f"{image_id}: {miss.reason}" for miss in misses if not miss.is_absent]
         raise_problems(failures)
 
-    def find(self, image_id: str) -> Location | None:
-        """See `Pictures`."""
-        location = super().find(image_id)
-        if location is None:
-            return None
-        return location._replace(name=str(self.root / location.name))
-
     def describe(self) -> str:
         """See `Pictures`."""
         return self.where
 
     async def _fetch(self, image_ids: Sequence[str]) -> FetchResult:
-        hosts = {domain: [open_host(self.where)] for domain in mmrel.DOMAINS}
+        host = open_host(self.where)
+        hosts = {domain: [host] for domain in mmrel.DOMAINS}
         async with make_client() as client:
             plan = await make_plan(client, hosts, image_ids, self.root)
             raise_problems([f"{miss.host}: {miss.reason}" for miss in plan.list_closed()])
