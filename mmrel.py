@@ -17,7 +17,11 @@ import json
 import logging
 import os
 import re
+import shutil
 import sys
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
@@ -33,12 +37,14 @@ if __name__ == "__main__":  # the command; it starts before the imports below, w
     sys.exit(cli.main(arguments, verbs=("show",), prog="mmrel.py"))
 
 import datasets
+import filelock
 import fsspec
 import huggingface_hub as hub
 from huggingface_hub import errors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from concurrent.futures import Future
     from typing import Any, BinaryIO
 
     Record = dict[str, Any]
@@ -62,6 +68,9 @@ TAR_RECORD = 10240  # bytes, of which an archive's size is a multiple
 MAX_RECORDS_BYTES = 4 << 20  # of a picture's records, about three of 500 bytes
 MAX_PICTURE_BYTES = 256 << 20
 MAX_INDEX_BYTES = 256 << 20
+PICTURES = "mmrel_pictures"  # folder of the cache of `datasets`
+HASH_BYTES = 1 << 20  # that are passed to the hashing thread at a time
+HASH_TASKS = 8  # parts of that size that may wait for it
 CONNECT_SECONDS = 10  # after which the Hub counts as out of reach
 HUB = "hf://datasets/"
 HOMEPAGE = "https://niejiahao1998.github.io/MMRel/"
@@ -78,6 +87,7 @@ CITATION = """\
 and Lu, Shijian},
   journal = {arXiv preprint arXiv:2406.09121}, year = {2024}}"""
 
+_ARCHIVE = re.compile(rf"data/({'|'.join(DOMAINS)})/({'|'.join(SPLITS)})-([0-9]{{5}})\.tar")
 _NO_PATH = re.compile(r"[\\\x00-\x1f\x7f\ud800-\udfff]")  # characters that no path may contain
 _REPO_ID = r"[\w.-]+/[\w.-]+"
 _HUB_ADDRESS = re.compile(rf"{HUB}({_REPO_ID})(?:@(.+))?")
@@ -94,11 +104,16 @@ class ReleaseError(ValueError):
 
 @dataclasses.dataclass
 class MMRelConfig(datasets.BuilderConfig):  # type: ignore[misc]
-    """A domain, or all; `categories` and `tasks` choose questions, None chooses all."""
+    """A domain, or all; `categories` and `tasks` choose questions, None chooses all.
+
+    `verify` and `embed` are those of `load`.
+    """
 
     version: datasets.Version = datasets.Version(__version__)
     categories: Sequence[str] | None = None
     tasks: Sequence[str] | None = None
+    verify: bool = True
+    embed: bool = False
 
 
 class MMRel(datasets.GeneratorBasedBuilder):  # type: ignore[misc]
@@ -106,6 +121,9 @@ class MMRel(datasets.GeneratorBasedBuilder):  # type: ignore[misc]
 
     `base_path` is the release, a folder or `hf://datasets/NS/NAME@REVISION`; by default the one
     that this file belongs to. `datasets` before 4.0 passes the folder of the script.
+
+    Streamed rows hold the bytes of their pictures. For other rows, each picture is written once to
+    the folder `mmrel_pictures` of the cache, and the rows hold its path.
     """
 
     BUILDER_CONFIG_CLASS = MMRelConfig
@@ -114,11 +132,13 @@ class MMRel(datasets.GeneratorBasedBuilder):  # type: ignore[misc]
     # Rows in memory while the Arrow cache is written; a DALL-E picture has 1.5 MB.
     DEFAULT_WRITER_BATCH_SIZE = 100
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, cache_dir: str | None = None, *args: Any, **kwargs: Any) -> None:
         self.release = Release(_release_of_script(kwargs.get("base_path") or HERE))
         kwargs["base_path"] = self.release.root
-        # The rows depend on the release, so the key of the cache does too.
-        key = f"{kwargs.get('hash')} {self.release.sha256}"
+        cache = os.path.expanduser(str(cache_dir or datasets.config.HF_DATASETS_CACHE))
+        self._pictures = os.path.join(os.path.abspath(cache), PICTURES)
+        # The rows depend on the release and hold paths, so the key of the cache does too.
+        key = f"{kwargs.get('hash')} {self.release.sha256} {self._pictures}"
         kwargs["hash"] = hashlib.sha256(key.encode()).hexdigest()
         config = kwargs.get("config_name")
         if config not in (None, *CONFIGS):
@@ -130,7 +150,10 @@ class MMRel(datasets.GeneratorBasedBuilder):  # type: ignore[misc]
                 if not chosen or not chosen <= set(known):
                     raise ValueError(f"expected {name} among {', '.join(known)}, got {values!r}")
                 kwargs[name] = tuple(value for value in known if value in chosen)
-        super().__init__(*args, **kwargs)
+        for name, default in (("verify", True), ("embed", False)):
+            if kwargs.get(name) is default:  # values that differ from it get a cache of their own
+                del kwargs[name]
+        super().__init__(cache_dir, *args, **kwargs)
         self.info.features = make_features()  # those from an existing cache are plain ones
 
     @classmethod
@@ -143,26 +166,80 @@ class MMRel(datasets.GeneratorBasedBuilder):  # type: ignore[misc]
 
     def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
         shards = self.release.archives(self.config.name, self.config.categories or ())
+        for name in chain.from_iterable(shards.values()):
+            self.release.check_file(name)
         paths = {split: list(map(self.release.path, names)) for split, names in shards.items()}
         with _hub_failures_as_release_errors(self.release.root):
             paths = dl_manager.download(paths)  # all at once, so that they are fetched in parallel
+        embed = self.config.embed or dl_manager.is_streaming
         generators = []
         for split, names in shards.items():
             archives = list(zip(names, paths[split], strict=True))
-            generators.append(datasets.SplitGenerator(split, {"archives": archives}))
+            arguments = {"archives": archives, "embed": embed}
+            generators.append(datasets.SplitGenerator(split, arguments))
         return generators
 
-    def _generate_examples(self, archives: list[tuple[str, str]]) -> Iterator[tuple[str, Record]]:
+    def _generate_examples(
+        self, archives: list[tuple[str, str]], embed: bool
+    ) -> Iterator[tuple[str, Record]]:
         validate = make_validator(self.release.schema)
+        read = self._read_embedded if embed else self._read_to_files
         for archive, path in archives:
-            size = self.release.files[archive]["size"]
-            with _hub_failures_as_release_errors(path), open_file(path) as file:
-                for records, picture in read_archive(file, archive, size, self._is_chosen):
-                    for record in records:
-                        _check_record(record, archive, validate)
-                        image = {"bytes": picture, "path": record["image_id"]}
-                        row = {"image": image, **{name: record[name] for name in COLUMNS}}
-                        yield record["question_id"], row
+            for records, image in read(archive, path):
+                for record in records:
+                    _check_record(record, archive, self.release.categories[archive], validate)
+                    row = {"image": image, **{name: record[name] for name in COLUMNS}}
+                    yield record["question_id"], row
+
+    def _read_embedded(self, archive: str, path: str) -> Iterator[tuple[list[Record], Record]]:
+        """Yield the chosen records and the image with its bytes, for each picture of an archive."""
+        for records, picture in self._read(archive, path, self._is_chosen):
+            yield records, {"bytes": picture, "path": records[0]["image_id"]}
+
+    def _read_to_files(self, archive: str, path: str) -> Iterator[tuple[list[Record], Record]]:
+        """Yield the same with the path of a file in the cache; write the pictures there.
+
+        The folder of an archive has all of its pictures, so that every config can use it.
+        """
+        folder = self._picture_folder(archive)
+        with _fill_folder(folder) as temporary:
+            for records, picture in self._read(archive, path):
+                image_id = records[0]["image_id"]
+                name = _make_file_name(image_id)
+                if temporary:
+                    _write_new(os.path.join(temporary, name), picture, f"{archive}:{image_id}")
+                chosen = [record for record in records if self._is_chosen(record)]
+                if chosen:
+                    yield chosen, {"bytes": None, "path": os.path.join(folder, name)}
+
+    def _read(
+        self, archive: str, path: str, is_chosen: Callable[[Record], bool] | None = None
+    ) -> Iterator[tuple[list[Record], bytes]]:
+        """Yield the records and the bytes of each picture of an archive."""
+        entry = self.release.files[archive]
+        sha256 = entry["sha256"] if self.config.verify else None
+        with _hub_failures_as_release_errors(path), open_file(path) as file:
+            yield from read_archive(file, archive, entry["size"], is_chosen, sha256)
+
+    def _picture_folder(self, archive: str) -> str:
+        name = self.release.files[archive]["sha256"].lower()
+        return os.path.join(self._pictures, name if self.config.verify else f"{name}-unverified")
+
+    def _as_dataset(self, *args: Any, **kwargs: Any) -> datasets.Dataset:
+        """Return the rows of the cache; write pictures again that are no longer in the cache."""
+        rows = super()._as_dataset(*args, **kwargs)
+        if self.config.embed:
+            return rows
+        paths = set()
+        for chunk in rows.data.column("image").chunks:
+            paths.update(chunk.field("path").unique().to_pylist())
+        incomplete = {os.path.dirname(path) for path in paths if not os.path.exists(path)}
+        for archive in filter(_ARCHIVE.fullmatch, self.release.files if incomplete else ()):
+            folder = self._picture_folder(archive)
+            if folder in incomplete:
+                shutil.rmtree(folder, ignore_errors=True)
+                deque(self._read_to_files(archive, self.release.fetch(archive)), maxlen=0)
+        return rows
 
     def _is_chosen(self, record: Record) -> bool:
         categories, tasks = self.config.categories, self.config.tasks
@@ -219,20 +296,32 @@ class Release:
         cached = _find_in_cache(*address, name) if address else None
         return cached if isinstance(cached, str) else f"{self.root}/{name}"
 
+    def check_file(self, name: str) -> None:
+        """Check that a file of a local release is a regular one of the size in the index."""
+        path = self.path(name)
+        if "://" in path:
+            return
+        size = os.path.getsize(path) if os.path.isfile(path) else "no file"
+        if size != self.files[name]["size"]:
+            expected = f"a file of {self.files[name]['size']} bytes"
+            raise ReleaseError(
+                f"{self.root}: {name}: expected {expected}, got {size}; fetch the release again"
+            )
+
     def archives(self, config: str, categories: Sequence[str] = ()) -> dict[str, list[str]]:
         """Return the archives of a config by split, in order, that have some `categories`."""
-        domain = r"\w+" if config == "all" else re.escape(config)
         wanted = set(categories or CATEGORIES)
+        found = _find_archives(self.files)
         by_split = {}
         for split in SPLITS:
-            pattern = re.compile(rf"data/{domain}/{split}-[0-9]{{5}}\.tar")
-            names = sorted(filter(pattern.fullmatch, self.files))
+            names = []
+            for domain in sorted(DOMAINS) if config == "all" else [config]:
+                names += found.get((domain, split), [])
             if names:
                 chosen = [name for name in names if self.categories[name] & wanted]
                 by_split[split] = chosen or names[:1]  # `datasets` needs one for a split
         if not by_split:
-            domains = re.findall(r"^data/(\w+)/.+\.tar$", "\n".join(self.files), re.MULTILINE)
-            present = ", ".join(sorted(set(domains))) or "none"
+            present = ", ".join(sorted({domain for domain, _ in found})) or "none"
             raise ReleaseError(
                 f"{self.root} has no archives for {config!r}; domains present: {present}"
             )
@@ -250,6 +339,8 @@ def load(
     tasks: Sequence[str] | None = None,
     cache_dir: str | None = None,
     num_proc: int | None = None,
+    verify: bool = True,
+    embed: bool = False,
 ) -> Any:
     """Load MMRel from the archives of a release, on any version of `datasets` from 3.6 on.
 
@@ -267,6 +358,9 @@ def load(
         tasks: keep only these of `discriminative`, `generative`.
         cache_dir: where `datasets` keeps its cache.
         num_proc: processes that write the cache, at most one per archive.
+        verify: compare the sha256 of each archive that is read to its end with checksums.json.
+        embed: write the bytes of its picture into each row of the cache. By default each picture is
+            a file in the cache, and all of its rows hold the path. A stream always has the bytes.
 
     Returns:
         A `Dataset` or `IterableDataset`; a list for a list of splits, a dict without `split`.
@@ -281,10 +375,18 @@ def load(
     if streaming and num_proc is not None:
         advice = "share a stream over the workers of a DataLoader instead"
         raise ValueError(f"num_proc= is for the plain load; {advice}")
-    filters = {"categories": categories, "tasks": tasks}
+    if streaming and embed:
+        raise ValueError("embed= is for the plain load; a stream always has the bytes of pictures")
     folder = find_release(root, repo_id, revision)
     builder = MMRel(
-        config_name=name, dataset_name="mmrel", base_path=folder, cache_dir=cache_dir, **filters
+        cache_dir,
+        dataset_name="mmrel",
+        config_name=name,
+        base_path=folder,
+        categories=categories,
+        tasks=tasks,
+        verify=verify,
+        embed=embed,
     )
     present = list(builder.release.archives(name))
     if split is None:
@@ -394,7 +496,7 @@ class _Features(datasets.Features):  # type: ignore[misc]
 
 def _is_encoded(value: Any, feature: Any) -> bool:
     if isinstance(feature, datasets.Image):
-        return type(value) is dict and type(value.get("bytes")) is bytes
+        return type(value) is dict and type(value.get("bytes") or value.get("path")) in (bytes, str)
     is_text = type(feature) is datasets.Value and feature.dtype == "string"
     return is_text and (value is None or type(value) is str)
 
@@ -413,6 +515,8 @@ def parse_index(text: bytes) -> dict[str, Any]:
             raise ValueError(f"version {version!a:.80} and note {note!a:.80}, which are not text")
         for name, file in index["files"].items():
             _check_entry(name, file)
+        for names in _find_archives(index["files"]).values():
+            _check_numbers(names)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ReleaseError(
             "expected version, note, and the sha256 and size of each file, "
@@ -427,9 +531,28 @@ def _check_entry(name: str, file: dict[str, Any]) -> None:
         raise ValueError(f"{name[:200]!a}, which is no path inside a release")
     if not re.fullmatch("[0-9a-fA-F]{64}", sha256) or type(size) is not int or size < 0:
         raise ValueError(f"sha256 {sha256[:80]!a} and size {size!a:.80} of {name[:200]!r}")
-    categories = file.get("categories", CATEGORIES)
-    if not categories or not set(categories) <= set(CATEGORIES):
+    if name.endswith(".tar") and not _ARCHIVE.fullmatch(name):
+        raise ValueError(f"{name[:200]!r}, which is no archive of a known domain and split")
+    categories = file.get("categories", list(CATEGORIES))
+    if not isinstance(categories, list) or not categories or set(categories) - set(CATEGORIES):
         raise ValueError(f"categories {categories!a:.80} of {name[:200]!r}")
+
+
+def _find_archives(files: Iterable[str]) -> dict[tuple[str, str], list[str]]:
+    """Return the sorted archives by domain and split; ignore other files."""
+    archives: dict[tuple[str, str], list[str]] = {}
+    for name in sorted(files):
+        match = _ARCHIVE.fullmatch(name)
+        if match:
+            archives.setdefault((match[1], match[2]), []).append(name)
+    return archives
+
+
+def _check_numbers(names: list[str]) -> None:
+    """Check that the archives of a split are numbered from 0 on without a gap."""
+    for number, name in enumerate(names):
+        if not name.endswith(f"-{number:05d}.tar"):
+            raise ValueError(f"{name!r} without the archive number {number} of its split")
 
 
 def make_validator(schema: dict[str, Any]) -> Callable[[Any], str | None]:
@@ -457,7 +580,11 @@ def make_validator(schema: dict[str, Any]) -> Callable[[Any], str | None]:
 
 
 def read_archive(
-    file: BinaryIO, name: str, size: int, is_chosen: Callable[[Record], bool] = lambda record: True
+    file: BinaryIO,
+    name: str,
+    size: int,
+    is_chosen: Callable[[Record], bool] | None = None,
+    sha256: str | None = None,
 ) -> Iterator[tuple[list[Record], bytes]]:
     """Yield the records and the bytes of each picture of a WebDataset shard, in constant memory.
 
@@ -468,7 +595,23 @@ def read_archive(
         name: the archive's name in errors.
         size: bytes of the whole archive.
         is_chosen: chooses records; a picture without any is skipped, unread where `file` can seek.
+            None chooses all.
+        sha256: of the whole archive, which is compared at its end unless pictures were left unread.
     """
+    if sha256 is None:
+        yield from _read_samples(file, name, size, is_chosen)
+        return
+    with ThreadPoolExecutor(1) as pool:
+        hashed = _HashedFile(file, pool)
+        yield from _read_samples(hashed, name, size, is_chosen)
+        got = hashed.compute_sha256()
+    if got not in (None, sha256.lower()):
+        raise ReleaseError(f"{name}: expected sha256 {sha256}, got {got}; fetch the release again")
+
+
+def _read_samples(
+    file: Any, name: str, size: int, is_chosen: Callable[[Record], bool] | None
+) -> Iterator[tuple[list[Record], bytes]]:
     while True:
         header = _read_header(file, name, MAX_RECORDS_BYTES)
         if header is None:
@@ -481,22 +624,125 @@ def read_archive(
             raise ReleaseError(
                 f"{name}:{member}: expected the picture {expected!r} next, got {got!r}"
             )
-        chosen = [record for record in records if is_chosen(record)]
+        chosen = records if is_chosen is None else [*filter(is_chosen, records)]
         if chosen:
             yield chosen, _read(file, f"{name}:{picture}", length)
         else:
             _skip(file, f"{name}:{picture}", length)
-    # A block of zeros ends an archive wherever it is, so the size must show that this is the end.
-    end = file.tell() + TAR_BLOCK
+    _check_end(file, name, size)
+
+
+def _check_end(file: Any, name: str, size: int) -> None:
+    """Check what follows the first block of zeros: zeros alone, up to the size of the archive."""
+    position = file.tell()
+    end = position + TAR_BLOCK
     end += -end % TAR_RECORD
-    if end != size:
-        problem = f"expected {size} bytes, the archive ends at {end}"
+    rest = file.read(end - position + 1)
+    if any(rest):
+        raise ReleaseError(
+            f"{name}: damaged before byte {position}: expected the next picture or the end, got "
+            "zeros before other bytes; fetch the release again"
+        )
+    if not end == position + len(rest) == size:
+        problem = f"expected {size} bytes, the archive ends at {position + len(rest)}, not at {end}"
         raise ReleaseError(f"{name}: {problem}; fetch the release again")
+
+
+class _HashedFile:
+    """A binary file that is hashed in a thread while it is read.
+
+    Args:
+        pool: one worker, so that the parts are hashed in order.
+    """
+
+    def __init__(self, file: BinaryIO, pool: ThreadPoolExecutor) -> None:
+        self.tell = file.tell
+        self._file = file
+        self._pool = pool
+        self._digest = hashlib.sha256()
+        self._parts: list[bytes] = []  # that are not passed to the thread yet
+        self._size = 0  # of the parts
+        self._tasks: deque[Future[None]] = deque()
+        self._is_whole = True
+
+    def read(self, size: int) -> bytes:
+        """Read bytes; wait for the hash where it is far behind, so that memory stays constant."""
+        data = self._file.read(size)
+        if self._is_whole:
+            self._parts.append(data)
+            self._size += len(data)
+            if self._size >= HASH_BYTES:
+                self._hash_parts()
+        return data
+
+    def seek(self, offset: int, whence: int) -> None:
+        """Skip bytes; there is no hash of the file then."""
+        self._file.seek(offset, whence)
+        self._is_whole = False
+
+    def compute_sha256(self) -> str | None:
+        """Return the hash of what was read, None where bytes were skipped."""
+        if not self._is_whole:
+            return None
+        self._hash_parts()
+        for task in self._tasks:
+            task.result()
+        return self._digest.hexdigest()
+
+    def _hash_parts(self) -> None:
+        self._tasks.append(self._pool.submit(self._update, self._parts))
+        self._parts, self._size = [], 0
+        if len(self._tasks) > HASH_TASKS:
+            self._tasks.popleft().result()
+
+    def _update(self, parts: list[bytes]) -> None:
+        for part in parts:
+            self._digest.update(part)
+
+
+@contextlib.contextmanager
+def _fill_folder(folder: str) -> Iterator[str | None]:
+    """Yield a folder to fill, which becomes `folder` if the block succeeds; None if that exists.
+
+    One process fills it, and others wait. A killed one leaves what the next one deletes.
+    """
+    os.makedirs(os.path.dirname(folder), exist_ok=True)
+    with filelock.FileLock(f"{folder}.lock"):
+        if not os.path.isdir(folder):
+            temporary = f"{folder}.incomplete"
+            shutil.rmtree(temporary, ignore_errors=True)
+            os.mkdir(temporary)
+            try:
+                yield temporary
+                os.rename(temporary, folder)
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
+            return
+    yield None
+
+
+def _make_file_name(image_id: str) -> str:
+    """Return a name that is safe and unique on every file system."""
+    suffix = re.search(r"\.[A-Za-z]{1,5}\Z", image_id)
+    digest = hashlib.sha256(image_id.encode("utf-8", "surrogatepass")).hexdigest()
+    return digest[:32] + (suffix[0] if suffix else "")
+
+
+def _write_new(path: str, data: bytes, where: str) -> None:
+    try:
+        with open(path, "xb") as file:
+            file.write(data)
+    except FileExistsError:
+        raise ReleaseError(f"{where}: expected each picture once, got this one twice") from None
 
 
 def open_file(path: str) -> BinaryIO:
     """Open a local file of a release, or one at an address that fsspec knows."""
     if "://" not in path:
+        if not os.path.isfile(path):
+            raise ReleaseError(
+                f"{path}: expected a regular file, got none; fetch the release again"
+            )
         return open(path, "rb")
     system, path = fsspec.core.url_to_fs(path)
     # Block size 0 reads a file of the Hub in one request; the default is requests of 5 MB.
@@ -563,11 +809,17 @@ def _read_records(file: BinaryIO, where: str, size: int) -> list[Record]:
     return records  # type: ignore[no-any-return]
 
 
-def _check_record(record: Record, archive: str, validate: Callable[[Any], str | None]) -> None:
+def _check_record(
+    record: Record, archive: str, categories: set[str], validate: Callable[[Any], str | None]
+) -> None:
+    """Check a record against the schema, and against its archive and the archive's entry."""
     problem = validate(record)
     domain = archive.split("/")[1]
     if not problem and record["domain"] != domain:
         problem = f"field domain: expected {domain!r}, got {record['domain']!r}"
+    if not problem and record["category"] not in categories:
+        listed = ", ".join(sorted(categories))
+        problem = f"field category: expected {listed} as in the index, got {record['category']!r}"
     if problem:
         where = f"{archive}:{record.get('image_id')}"
         raise ReleaseError(f"{where}: question {record.get('question_id')!r}, {problem}")

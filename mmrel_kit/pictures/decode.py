@@ -30,7 +30,7 @@ WINDOW = 100
 
 @dataclasses.dataclass
 class Picture(datasets.Image):  # type: ignore[misc]
-    """`datasets.Image` that caches the last picture for consecutive rows with the same bytes.
+    """`datasets.Image` that caches the last picture for consecutive rows of one picture.
 
     These rows share its pixels. Pillow copies them before it changes them in place, and writing
     through `load()` raises `ValueError` (take a `copy()`). Only `frombytes`, and `putpalette` on a
@@ -45,8 +45,8 @@ class Picture(datasets.Image):  # type: ignore[misc]
     """
 
     min_side: int | None = None
-    # Bytes and picture of the last row; each object replaces the class's empty cache by its own.
-    _last: ClassVar[tuple[bytes | None, Any]] = (None, None)
+    # Bytes or path of the last row, and its picture; each object replaces the class's empty cache.
+    _last: ClassVar[tuple[bytes | str | None, Any]] = (None, None)
 
     def __post_init__(self) -> None:
         if self.min_side is not None and self.min_side < 1:
@@ -57,17 +57,19 @@ class Picture(datasets.Image):  # type: ignore[misc]
 
     def decode_example(self, value: Any, token_per_repo_id: Any = None) -> Any:
         """Return the picture of a row, decoded unless it is the last one."""
-        data = value["bytes"] if isinstance(value, dict) else None
-        if data is None:
+        source = (value["bytes"] or value["path"]) if isinstance(value, dict) else None
+        if source is None or (isinstance(source, str) and "://" in source):
             return super().decode_example(value, token_per_repo_id)
-        last_data, image = self._last
-        if last_data != data:
-            image = self._decode(data)
-            self._last = data, image  # type: ignore[misc]
+        last_source, image = self._last
+        if last_source != source:
+            image = self._decode(source)
+            self._last = source, image  # type: ignore[misc]
         return _share(image)
 
-    def _decode(self, data: bytes) -> PIL.Image.Image:
-        image: PIL.Image.Image = PIL.Image.open(io.BytesIO(data))
+    def _decode(self, source: bytes | str) -> PIL.Image.Image:
+        """Decode the bytes of a picture, or the file at a path."""
+        file = io.BytesIO(source) if isinstance(source, bytes) else source
+        image: PIL.Image.Image = PIL.Image.open(file)
         if self.min_side:
             image.draft(image.mode, (self.min_side, self.min_side))
         image.load()
