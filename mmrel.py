@@ -230,6 +230,7 @@ class MMRel(datasets.GeneratorBasedBuilder):  # type: ignore[misc]
         rows = super()._as_dataset(*args, **kwargs)
         if self.config.embed:
             return rows
+        rows.info.features["image"] = _CachedImage()
         paths = set()
         for chunk in rows.data.column("image").chunks:
             paths.update(chunk.field("path").unique().to_pylist())
@@ -442,7 +443,7 @@ def _prepare(builder: MMRel, num_proc: int | None) -> None:
         builder.download_and_prepare(num_proc=num_proc)
     except datasets.exceptions.DatasetGenerationError as error:
         cause = error.__cause__
-        if isinstance(cause, ReleaseError):
+        if isinstance(cause, (ReleaseError, OSError)):  # such as a full disk
             raise cause from None
         # From a process of num_proc only the text of the traceback arrives.
         match = re.search(r"^(?:[\w.]+\.)?ReleaseError: (.+)$", str(cause), re.MULTILINE)
@@ -474,6 +475,32 @@ def make_features() -> datasets.Features:
     """Return the columns of every config and split: an `Image` and strings."""
     columns = {column: datasets.Value("string") for column in COLUMNS}
     return _Features({"image": datasets.Image(), **columns})
+
+
+class _CachedImage(datasets.Image):  # type: ignore[misc]
+    """An `Image` that explains a missing file; a plain one once it is saved or pickled."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, datasets.Image) and vars(self) == vars(other)
+
+    def __repr__(self) -> str:
+        return repr(datasets.Image(self.mode, self.decode))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _CachedImage:
+        return _CachedImage(self.mode, self.decode)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return datasets.Image, (self.mode, self.decode)
+
+    def decode_example(self, value: Any, token_per_repo_id: Any = None) -> Any:
+        """Decode the picture of a row."""
+        try:
+            return super().decode_example(value, token_per_repo_id)
+        except FileNotFoundError as error:
+            raise ReleaseError(
+                f"{error.filename}: this picture was moved or deleted after it was loaded; "
+                "load the dataset again, which writes it to the cache again"
+            ) from None
 
 
 class _Features(datasets.Features):  # type: ignore[misc]

@@ -10,15 +10,15 @@ from mmrel_kit.files import IS_CLONE
 # What to install for a module, in a clone: "." is the core, the others are the extras of
 # pyproject.toml.
 SOURCES = {
-    **dict.fromkeys(("datasets", "fsspec", "huggingface_hub", "jsonschema", "numpy", "PIL"), "."),
-    **dict.fromkeys(("aiohttp", "pyarrow", "tqdm", "yaml", "yarl"), "."),
+    **dict.fromkeys(("datasets", "filelock", "fsspec", "huggingface_hub", "numpy", "PIL"), "."),
+    **dict.fromkeys(("aiohttp", "jsonschema", "jsonschema_rs", "pyarrow", "tqdm"), "."),
+    **dict.fromkeys(("yaml", "yarl"), "."),
     **dict.fromkeys(("openai", "fastapi", "uvicorn", "pydantic"), ".[semidc]"),
     **dict.fromkeys(("torch", "transformers", "trl", "peft", "accelerate"), ".[finetune]"),
     "datatrove": ".[cluster]",
     "ray": "datatrove[ray]",
     "imagehash": ".[audit]",
     "inspect_ai": ".[inspect]",
-    "jsonschema_rs": ".[fast]",
     "matplotlib": ".[plot]",
     "mlcroissant": ".[croissant]",
 }

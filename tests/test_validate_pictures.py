@@ -58,7 +58,6 @@ def test_what_training_needs_is_imported_without_any_extra() -> None:
         "imagehash",
         "matplotlib",
         "inspect_ai",
-        "jsonschema_rs",
     )
     code = f"import sys; sys.modules.update(dict.fromkeys({extras})); "
     code += "from mmrel_kit.pictures import Picture, shuffle_pictures"
