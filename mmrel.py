@@ -13,6 +13,7 @@ import contextlib
 import dataclasses
 import hashlib
 import importlib
+import io
 import json
 import logging
 import os
@@ -21,6 +22,7 @@ import shutil
 import sys
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
@@ -185,18 +187,22 @@ class MMRel(datasets.GeneratorBasedBuilder):  # type: ignore[misc]
         validate = make_validator(self.release.schema)
         read = self._read_embedded if embed else self._read_to_files
         for archive, path in archives:
-            for records, image in read(archive, path):
+            is_chosen = partial(self._is_chosen, archive, validate)
+            for records, image in read(archive, path, is_chosen):
                 for record in records:
-                    _check_record(record, archive, self.release.categories[archive], validate)
                     row = {"image": image, **{name: record[name] for name in COLUMNS}}
                     yield record["question_id"], row
 
-    def _read_embedded(self, archive: str, path: str) -> Iterator[tuple[list[Record], Record]]:
+    def _read_embedded(
+        self, archive: str, path: str, is_chosen: Callable[[Record], bool]
+    ) -> Iterator[tuple[list[Record], Record]]:
         """Yield the chosen records and the image with its bytes, for each picture of an archive."""
-        for records, picture in self._read(archive, path, self._is_chosen):
+        for records, picture in self._read(archive, path, is_chosen):
             yield records, {"bytes": picture, "path": records[0]["image_id"]}
 
-    def _read_to_files(self, archive: str, path: str) -> Iterator[tuple[list[Record], Record]]:
+    def _read_to_files(
+        self, archive: str, path: str, is_chosen: Callable[[Record], bool]
+    ) -> Iterator[tuple[list[Record], Record]]:
         """Yield the same with the path of a file in the cache; write the pictures there.
 
         The folder of an archive has all of its pictures, so that every config can use it.
@@ -208,7 +214,7 @@ class MMRel(datasets.GeneratorBasedBuilder):  # type: ignore[misc]
                 name = _make_file_name(image_id)
                 if temporary:
                     _write_new(os.path.join(temporary, name), picture, f"{archive}:{image_id}")
-                chosen = [record for record in records if self._is_chosen(record)]
+                chosen = [record for record in records if is_chosen(record)]
                 if chosen:
                     yield chosen, {"bytes": None, "path": os.path.join(folder, name)}
 
@@ -230,7 +236,6 @@ class MMRel(datasets.GeneratorBasedBuilder):  # type: ignore[misc]
         rows = super()._as_dataset(*args, **kwargs)
         if self.config.embed:
             return rows
-        rows.info.features["image"] = _CachedImage()
         paths = set()
         for chunk in rows.data.column("image").chunks:
             paths.update(chunk.field("path").unique().to_pylist())
@@ -239,13 +244,18 @@ class MMRel(datasets.GeneratorBasedBuilder):  # type: ignore[misc]
             folder = self._picture_folder(archive)
             if folder in incomplete:
                 shutil.rmtree(folder, ignore_errors=True)
-                deque(self._read_to_files(archive, self.release.fetch(archive)), maxlen=0)
+                for _ in self._generate_examples([(archive, self.release.fetch(archive))], False):
+                    pass
         return rows
 
-    def _is_chosen(self, record: Record) -> bool:
+    def _is_chosen(
+        self, archive: str, validate: Callable[[Any], str | None], record: Record
+    ) -> bool:
+        """Check a record, and return whether it is of the categories and tasks."""
+        _check_record(record, archive, self.release.categories[archive], validate)
         categories, tasks = self.config.categories, self.config.tasks
-        is_of_category = not categories or record.get("category") in categories
-        return is_of_category and (not tasks or record.get("task") in tasks)
+        is_of_category = not categories or record["category"] in categories
+        return is_of_category and (not tasks or record["task"] in tasks)
 
 
 class Release:
@@ -474,11 +484,11 @@ def _warn_of_no_questions(builder: MMRel, split: str) -> None:
 def make_features() -> datasets.Features:
     """Return the columns of every config and split: an `Image` and strings."""
     columns = {column: datasets.Value("string") for column in COLUMNS}
-    return _Features({"image": datasets.Image(), **columns})
+    return _Features({"image": _Image(), **columns})
 
 
-class _CachedImage(datasets.Image):  # type: ignore[misc]
-    """An `Image` that explains a missing file; a plain one once it is saved or pickled."""
+class _Image(datasets.Image):  # type: ignore[misc]
+    """An `Image` that explains a missing or damaged picture; a plain one once it is pickled."""
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, datasets.Image) and vars(self) == vars(other)
@@ -486,8 +496,8 @@ class _CachedImage(datasets.Image):  # type: ignore[misc]
     def __repr__(self) -> str:
         return repr(datasets.Image(self.mode, self.decode))
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> _CachedImage:
-        return _CachedImage(self.mode, self.decode)
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Image:
+        return _Image(self.mode, self.decode)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return datasets.Image, (self.mode, self.decode)
@@ -496,11 +506,11 @@ class _CachedImage(datasets.Image):  # type: ignore[misc]
         """Decode the picture of a row."""
         try:
             return super().decode_example(value, token_per_repo_id)
-        except FileNotFoundError as error:
-            raise ReleaseError(
-                f"{error.filename}: this picture was moved or deleted after it was loaded; "
-                "load the dataset again, which writes it to the cache again"
-            ) from None
+        except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises
+            problem = f"is damaged ({error}); fetch the release again"
+            if isinstance(error, FileNotFoundError):
+                problem = "was moved or deleted; load the dataset again, which writes it again"
+            raise ReleaseError(f"picture {value['path']}: {problem}") from None
 
 
 class _Features(datasets.Features):  # type: ignore[misc]
@@ -621,9 +631,9 @@ def read_archive(
         file: the archive; it is read once, forwards.
         name: the archive's name in errors.
         size: bytes of the whole archive.
-        is_chosen: chooses records; a picture without any is skipped, unread where `file` can seek.
-            None chooses all.
-        sha256: of the whole archive, which is compared at its end unless pictures were left unread.
+        is_chosen: chooses records; a picture without any is skipped, unread where `file` can seek
+            and nothing is compared. None chooses all.
+        sha256: of the whole archive, which is then read to its end and compared. None skips both.
     """
     if sha256 is None:
         yield from _read_samples(file, name, size, is_chosen)
@@ -632,7 +642,7 @@ def read_archive(
         hashed = _HashedFile(file, pool)
         yield from _read_samples(hashed, name, size, is_chosen)
         got = hashed.compute_sha256()
-    if got not in (None, sha256.lower()):
+    if got != sha256.lower():
         raise ReleaseError(f"{name}: expected sha256 {sha256}, got {got}; fetch the release again")
 
 
@@ -690,27 +700,22 @@ class _HashedFile:
         self._parts: list[bytes] = []  # that are not passed to the thread yet
         self._size = 0  # of the parts
         self._tasks: deque[Future[None]] = deque()
-        self._is_whole = True
 
     def read(self, size: int) -> bytes:
         """Read bytes; wait for the hash where it is far behind, so that memory stays constant."""
         data = self._file.read(size)
-        if self._is_whole:
-            self._parts.append(data)
-            self._size += len(data)
-            if self._size >= HASH_BYTES:
-                self._hash_parts()
+        self._parts.append(data)
+        self._size += len(data)
+        if self._size >= HASH_BYTES:
+            self._hash_parts()
         return data
 
     def seek(self, offset: int, whence: int) -> None:
-        """Skip bytes; there is no hash of the file then."""
-        self._file.seek(offset, whence)
-        self._is_whole = False
+        """Refuse to skip bytes, which belong to the hash."""
+        raise io.UnsupportedOperation("a hashed file is read to its end")
 
-    def compute_sha256(self) -> str | None:
-        """Return the hash of what was read, None where bytes were skipped."""
-        if not self._is_whole:
-            return None
+    def compute_sha256(self) -> str:
+        """Return the hash of what was read."""
         self._hash_parts()
         for task in self._tasks:
             task.result()
