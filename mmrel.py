@@ -240,12 +240,12 @@ class MMRel(datasets.GeneratorBasedBuilder):  # type: ignore[misc]
         for chunk in rows.data.column("image").chunks:
             paths.update(chunk.field("path").unique().to_pylist())
         incomplete = {os.path.dirname(path) for path in paths if not os.path.exists(path)}
-        for archive in filter(_ARCHIVE.fullmatch, self.release.files if incomplete else ()):
+        for archive in self.release.files:
             folder = self._picture_folder(archive)
             if folder in incomplete:
                 shutil.rmtree(folder, ignore_errors=True)
                 for _ in self._generate_examples([(archive, self.release.fetch(archive))], False):
-                    pass
+                    pass  # the rows are known
         return rows
 
     def _is_chosen(
@@ -569,7 +569,8 @@ def _check_entry(name: str, file: dict[str, Any]) -> None:
     if not re.fullmatch("[0-9a-fA-F]{64}", sha256) or type(size) is not int or size < 0:
         raise ValueError(f"sha256 {sha256[:80]!a} and size {size!a:.80} of {name[:200]!r}")
     if name.endswith(".tar") and not _ARCHIVE.fullmatch(name):
-        raise ValueError(f"{name[:200]!r}, which is no archive of a known domain and split")
+        expected = "data/<domain>/<split>-00000.tar of a known domain and split"
+        raise ValueError(f"{name[:200]!r}, expected {expected}")
     categories = file.get("categories", list(CATEGORIES))
     if not isinstance(categories, list) or not categories or set(categories) - set(CATEGORIES):
         raise ValueError(f"categories {categories!a:.80} of {name[:200]!r}")

@@ -431,7 +431,7 @@ INDEX_DAMAGES = {
     ),
     "another size": (set_entry(size=5), f"{ARCHIVE}: expected a file of 5 bytes, got [0-9]+"),
     "a number for the hash": (set_entry(sha256=5), "TypeError"),
-    "an unknown domain": (rename_domain, "no archive of a known domain and split"),
+    "an unknown domain": (rename_domain, "expected data/<domain>/<split>-00000.tar of a known"),
     "a missing number": (remove_archive, "without the archive number 0 of its split"),
     "files that are a list": (lambda index: index.update(files=[1]), "AttributeError"),
 }

@@ -182,7 +182,7 @@ def publish_older(hub: LoopbackHub, folder: Path) -> None:
     """Publish an older release with a file that the new one lacks, and another person's file."""
     make_release(folder, seed=0)
     (folder / "README.md").write_text("---\n---\nAn older card.\n")
-    (folder / "data" / "real" / "test-00007.tar").write_bytes(b"a shard that the new release lacks")
+    (folder / "data" / "real" / "extra.jsonl").write_bytes(b"a file that the new release lacks")
     seal(folder)
     hub.create(REPO)
     hub.commit(REPO, {**snapshot(folder), "notes.txt": b"somebody's notes"})
