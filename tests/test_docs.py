@@ -91,6 +91,7 @@ CASES = [
     Case("hf download NS/MMRel --repo-type dataset --local-dir mmrel", "mmrel"),
     Case("from datasets import load_dataset\n\n# NS is", "Is there a"),
     Case("import mmrel\n\nrows =", "10 Is a"),
+    Case("import mmrel\n\nembedded =", "True"),
     Case("from datasets import load_dataset\n\nonly =", "{'spatial'}"),
     Case("mmrel score answers.jsonl --repo-id NS/MMRel --split test", "GPT-4o", is_long=True),
     Case(
