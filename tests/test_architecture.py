@@ -27,6 +27,7 @@ LIBRARIES = {
     "upload": set(),
     "files": set(),
     "extras": set(),
+    "workers": set(),
     "failures": {"huggingface_hub"},
     "web": {"aiohttp", "yarl"},
     "cli": set(),

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write one shard of a release: its archive, table and records, and a manifest of them."""
+"""Write the shards of a release: of each its archive, table and records, and a manifest."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,8 +29,9 @@ from mmrel_kit.files import (
     write_bytes,
 )
 from mmrel_kit.pictures.archives import Sample
-from mmrel_kit.pictures.validate import decode_picture
+from mmrel_kit.pictures.validate import verify_picture
 from mmrel_kit.sources.local import Pictures
+from mmrel_kit.workers import run_tasks
 
 
 class ShardManifest(NamedTuple):
@@ -81,14 +83,33 @@ class WorkFolder(NamedTuple):
         return self.shards / f"{shard.name}.json"
 
 
+def write_shards(
+    plan: BuildPlan, shards: Sequence[Shard], pictures: Pictures, work: WorkFolder, workers: int
+) -> Iterator[ShardManifest]:
+    """Write shards and yield the manifest of each; a problem in one does not stop the others.
+
+    Raises:
+        InputError: some shards have problems; raised after the last shard, with all of them.
+        ChildProcessError: see `run_tasks`.
+    """
+    problems = []
+    with closing(run_tasks(_try_shard, shards, workers, (plan, pictures, work))) as results:
+        for result in results:
+            if isinstance(result, Problem):
+                problems.append(result)
+            else:
+                yield result
+    raise_problems(problems)
+
+
 def write_shard(
     plan: BuildPlan, shard: Shard, pictures: Pictures, work: WorkFolder
 ) -> ShardManifest:
     """Write the archive, table and records of a shard, unless they are written already.
 
-    Every picture is decoded once to check it; its bytes are not changed. The three files are
-    written side by side and then moved into place, the manifest last, so a process that is killed
-    leaves no half-written shard.
+    The data of every picture are checked (see `verify_picture`); its bytes are not changed. The
+    three files are written side by side and then moved into place, the manifest last, so a process
+    that is killed leaves no half-written shard.
 
     Raises:
         InputError: pictures of the shard cannot be opened; lists all of them.
@@ -137,6 +158,15 @@ def list_versions() -> dict[str, str]:
     return {"mmrel": mmrel.__version__, "pillow": PIL.__version__, "pyarrow": pyarrow.__version__}
 
 
+def _try_shard(
+    plan: BuildPlan, pictures: Pictures, work: WorkFolder, shard: Shard
+) -> ShardManifest | Problem:
+    try:
+        return write_shard(plan, shard, pictures, work)
+    except InputError as error:
+        return make_problem(error)
+
+
 def _write_files(
     samples: Iterator[Sample | Problem], archive_path: Path, table_path: Path, lines_path: Path
 ) -> Counter[str]:
@@ -179,16 +209,16 @@ def _read_samples(plan: BuildPlan, shard: Shard, pictures: Pictures) -> Iterator
 
 
 def _read_sample(planned: PlannedPicture, pictures: Pictures) -> Sample | Problem:
-    """Read a picture and decode it once to check it."""
+    """Read a picture and check it."""
     where = _describe_picture(planned)
     expected = planned.location.size
     data = pictures.read(planned.location)
     if len(data) != expected:
         message = f"expected {expected} bytes as planned, got {len(data)}; build again"
         return Problem(where, message)
-    image = decode_picture(data, where)
-    if isinstance(image, Problem):
-        return image
+    verified = verify_picture(data, where)
+    if isinstance(verified, Problem):
+        return verified
     return Sample(planned.image_id, data, planned.records)
 
 

@@ -15,9 +15,9 @@ from mmrel_kit.card.stats import describe_features
 from mmrel_kit.pictures.archives import Sample
 from mmrel_kit.questions.records import Record
 
-# Limits of a row group. The Hub's viewer fetches a hundred rows at a time, in whole row groups of at
-# most 300,000,000 stored bytes. Readers based on Arrow hold a copy of the picture per row, and fail
-# on a row group where these take 2 GiB. The writer holds the pictures about four times.
+# Limits of a row group. The Hub's viewer fetches a hundred rows at a time, in whole row groups of
+# at most 300,000,000 stored bytes. Readers based on Arrow hold a copy of the picture per row, and
+# fail on a row group where these take 2 GiB. The writer holds the pictures about four times.
 GROUP_ROWS = 100
 GROUP_STORED_BYTES = 24 << 20
 GROUP_DECODED_BYTES = 256 << 20

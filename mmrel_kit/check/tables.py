@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+import mmrel
 from mmrel_kit.build.tables import GROUP_DECODED_BYTES, GROUP_ROWS, make_schema
 from mmrel_kit.check.formats import PictureEntry, ReadItem, Unreadable
 from mmrel_kit.files import Problem
@@ -35,6 +36,11 @@ def read_tables(root: Path, names: Sequence[str]) -> Iterator[ReadItem]:
                     yield Unreadable(Problem(name, message))
                     return
                 yield from _check_groups(name, file)
+                metadata = file.metadata
+            # Each picture of a row group is read once, as the value of a dictionary.
+            with pq.ParquetFile(
+                root / name, metadata=metadata, read_dictionary=["image.bytes"]
+            ) as file:
                 yield from _read_rows(name, file)
         except (pa.ArrowException, OSError) as error:
             yield Unreadable(Problem(name, f"expected a readable Parquet file: {str(error)[:200]}"))
@@ -70,7 +76,7 @@ def _read_rows(name: str, file: pq.ParquetFile) -> Iterator[PictureEntry | Probl
     pending: list[dict[str, Any]] = []
     for index in range(file.num_row_groups):
         where = f"{name}: row group {index}"
-        rows = file.read_row_group(index).to_pylist()
+        rows = _read_group(file, index)
         size = sum(len((row["image"] or {}).get("bytes") or b"") for row in rows)
         decoded += size
         yield from _check_group(where, rows, size, pending)
@@ -86,6 +92,28 @@ def _read_rows(name: str, file: pq.ParquetFile) -> Iterator[PictureEntry | Probl
         yield Problem(name, message, is_warning=True)
 
 
+def _read_group(file: pq.ParquetFile, index: int) -> list[dict[str, Any]]:
+    """Read the rows of a row group; those with the same picture share its Arrow buffer."""
+    rows: list[dict[str, Any]] = []
+    for batch in file.read_row_group(index).to_batches():
+        texts = batch.select(mmrel.COLUMNS).to_pylist()
+        for image, row in zip(_read_images(batch.column("image")), texts, strict=True):
+            rows.append({"image": image, **row})
+    return rows
+
+
+def _read_images(images: pa.StructArray) -> Iterator[dict[str, Any] | None]:
+    """Yield the picture and the path of each row; None where both are null."""
+    stored = images.field("bytes")
+    pictures = [value.as_buffer() for value in stored.dictionary]
+    paths = images.field("path").to_pylist()
+    for is_valid, picture, path in zip(
+        images.is_valid().to_pylist(), stored.indices.to_pylist(), paths, strict=True
+    ):
+        data = None if picture is None else pictures[picture]
+        yield {"bytes": data, "path": path} if is_valid else None
+
+
 def _check_group(
     where: str, rows: list[dict[str, Any]], size: int, before: list[dict[str, Any]]
 ) -> Iterator[Problem]:
@@ -97,7 +125,8 @@ def _check_group(
     if not rows:
         return
     pictures = [row["image_id"] for row in rows]
-    if size > GROUP_DECODED_BYTES and len(set(pictures)) > 1:
+    is_unreadable = size >= FILE_DECODED_BYTES
+    if size > GROUP_DECODED_BYTES and (len(set(pictures)) > 1 or is_unreadable):
         expected = f"at most {GROUP_DECODED_BYTES} bytes of pictures once decoded"
         yield Problem(where, f"expected {expected}, got {size}")
     continues_picture = bool(before) and before[-1]["image_id"] == pictures[0]

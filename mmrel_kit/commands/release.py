@@ -71,7 +71,7 @@ def check(args: argparse.Namespace) -> int:
         )
     run_checks = check_sample if args.sample else check_release
     with make_bar(count_archive_bytes(args.release)) as bar:
-        problems = run_checks(args.release, bar.update)
+        problems = run_checks(args.release, bar.update, args.workers)
     for problem in problems:
         print(problem)
     warnings = sum(problem.is_warning for problem in problems)
@@ -164,8 +164,7 @@ def _add_build(verbs: Verbs) -> None:
     add("--strict", action="store_true", help=strict)
     evaluation = "write eval.yaml and hub_eval/ for 'inspect eval hf/NS/NAME'"
     add("--hub-eval", action="store_true", help=evaluation)
-    processes = "number of processes that write shards (%(default)s)"
-    add("--workers", type=parse_positive, default=1, metavar="N", help=processes)
+    _add_workers(add, "that write shards")
     share = "write only the Ith of N shares, as a task of a scheduler; then run finish"
     add("--shard", type=parse_share, metavar="I/N", help=share)
 
@@ -181,6 +180,7 @@ def _add_check(verbs: Verbs) -> None:
     _add_folder(add)
     sample = "check the sample in DIR, a clone of the source repository"
     add("--sample", action="store_true", help=sample)
+    _add_workers(add, "that check shards")
 
 
 def _add_audit(verbs: Verbs) -> None:
@@ -221,6 +221,11 @@ def _add_verify(verbs: Verbs) -> None:
     revision = "branch, tag or commit (%(default)s)"
     add("--revision", default="main", metavar="R", help=revision)
     add("--deep", action="store_true", help="read and hash every file, not only its metadata")
+
+
+def _add_workers(add: Any, what: str) -> None:
+    processes = f"number of processes {what} (%(default)s)"
+    add("--workers", type=parse_positive, default=1, metavar="N", help=processes)
 
 
 def _add_folder(add: Any) -> None:

@@ -92,7 +92,7 @@ def verify_picture(data: bytes, where: str) -> VerifiedPicture | Problem:
     return VerifiedPicture(decoded, *decoded.size)
 
 
-def _avoid_pixels(image: Image.Image, data: bytes) -> bool:
+def _avoid_pixels(image: ImageFile.ImageFile, data: bytes) -> bool:
     """Make `load` decompress a picture without most of the other work; return whether it will."""
     if len(image.tile) != 1:
         return False
@@ -107,7 +107,8 @@ def _avoid_pixels(image: Image.Image, data: bytes) -> bool:
     if interlaced:
         return False
     bits = image.width * depth * _PNG_CHANNELS[colour]
-    image.tile = [(_INFLATER, *tile[1:3], (1 + (bits + 7) // 8, image.height))]
+    inflater: Any = (_INFLATER, *tile[1:3], (1 + (bits + 7) // 8, image.height))
+    image.tile = [inflater]
     return True
 
 
@@ -119,8 +120,8 @@ class _PngInflater(ImageFile.PyDecoder):
         self._missing = self._stride * rows
         self._stream = zlib.decompressobj()
 
-    def decode(self, buffer: bytes) -> tuple[int, int]:
-        """Decompress more data; return the bytes used, negative after the last row, and no error."""
+    def decode(self, buffer: Any) -> tuple[int, int]:
+        """Return the bytes that were decompressed, -1 after the last row; and 0 for no error."""
         used = len(buffer)
         while buffer and self._missing:
             start = self._missing % self._stride  # of the next row, whose first byte is its filter
