@@ -29,7 +29,7 @@ from mmrel_kit.files import (
     write_bytes,
 )
 from mmrel_kit.pictures.archives import Sample
-from mmrel_kit.pictures.validate import verify_picture
+from mmrel_kit.pictures.validate import decode_picture
 from mmrel_kit.sources.local import Pictures
 from mmrel_kit.workers import run_tasks
 
@@ -107,9 +107,9 @@ def write_shard(
 ) -> ShardManifest:
     """Write the archive, table and records of a shard, unless they are written already.
 
-    The data of every picture are checked (see `verify_picture`); its bytes are not changed. The
-    three files are written side by side and then moved into place, the manifest last, so a process
-    that is killed leaves no half-written shard.
+    Every picture is decoded once to check it; its bytes are not changed. The three files are
+    written side by side and then moved into place, the manifest last, so a process that is killed
+    leaves no half-written shard.
 
     Raises:
         InputError: pictures of the shard cannot be opened; lists all of them.
@@ -209,16 +209,16 @@ def _read_samples(plan: BuildPlan, shard: Shard, pictures: Pictures) -> Iterator
 
 
 def _read_sample(planned: PlannedPicture, pictures: Pictures) -> Sample | Problem:
-    """Read a picture and check it."""
+    """Read a picture and decode it once to check it."""
     where = _describe_picture(planned)
     expected = planned.location.size
     data = pictures.read(planned.location)
     if len(data) != expected:
         message = f"expected {expected} bytes as planned, got {len(data)}; build again"
         return Problem(where, message)
-    verified = verify_picture(data, where)
-    if isinstance(verified, Problem):
-        return verified
+    image = decode_picture(data, where)
+    if isinstance(image, Problem):
+        return image
     return Sample(planned.image_id, data, planned.records)
 
 

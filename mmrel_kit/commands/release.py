@@ -82,7 +82,9 @@ def check(args: argparse.Namespace) -> int:
 
 def audit(args: argparse.Namespace) -> int:
     """List known issues of a release's questions and pictures, and differences from the paper."""
-    report = audit_release(args.release, thorough=not args.quick, progress=track_bytes)
+    report = audit_release(
+        args.release, thorough=not args.quick, progress=track_bytes, workers=args.workers
+    )
     print(render_json(report) if args.json else render_text(report))
     if args.card:
         update_card(args.release, render_blocks(report))
@@ -189,6 +191,7 @@ def _add_audit(verbs: Verbs) -> None:
     add("--json", action="store_true", help="print a list of {kind, count, examples, action}")
     add("--card", action="store_true", help="write the findings into the card of the release")
     add("--quick", action="store_true", help="check only the questions, not the pictures")
+    _add_workers(add, "that read pictures")
 
 
 def _add_sheet(verbs: Verbs) -> None:

@@ -7,6 +7,7 @@ import io
 import re
 import warnings
 import zlib
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from PIL import Image, ImageFile
@@ -51,6 +52,40 @@ def check_picture(data: bytes, where: str) -> Image.Image:
 
 def decode_picture(data: bytes, where: str) -> Image.Image | Problem:
     """Return the decoded picture, or what is wrong with it; see `check_picture`."""
+    return _decode(data, where, lambda image: None)
+
+
+def decode_grey(data: bytes, where: str, min_side: int) -> Image.Image | Problem:
+    """Return the picture in grey, or what is wrong with it; see `check_picture`.
+
+    It has a half, a quarter or an eighth of its size while that many pixels are left of the shorter
+    side. A JPEG is decoded in that size.
+    """
+    image = _decode(data, where, lambda image: _draft_grey(image, min_side))
+    if isinstance(image, Problem):
+        return image
+    grey = image.convert("L")
+    factor = _find_factor(grey, min_side)
+    return grey.reduce(factor) if factor > 1 else grey
+
+
+def _draft_grey(image: ImageFile.ImageFile, min_side: int) -> None:
+    factor = _find_factor(image, min_side)
+    image.draft("L", (image.width // factor, image.height // factor))
+
+
+def _find_factor(image: Image.Image, min_side: int) -> int:
+    """Return the largest of 1, 2, 4 and 8 by which the shorter side can be divided."""
+    factor = 1
+    while factor < 8 and min(image.size) // (2 * factor) >= min_side:
+        factor *= 2
+    return factor
+
+
+def _decode(
+    data: bytes, where: str, prepare: Callable[[ImageFile.ImageFile], object]
+) -> Image.Image | Problem:
+    """Open a picture, prepare it for decoding, and decode it."""
     expected = f"expected a picture of at most {MAX_PIXELS} pixels"
     try:
         with warnings.catch_warnings():
@@ -60,6 +95,7 @@ def decode_picture(data: bytes, where: str) -> Image.Image | Problem:
             width, height = image.size
             if width * height > MAX_PIXELS:
                 return Problem(where, f"{expected}, got {width} x {height}")
+            prepare(image)
             image.load()
     except Image.DecompressionBombError:
         return Problem(where, f"{expected}, got far more")
