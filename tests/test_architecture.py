@@ -40,7 +40,7 @@ LIBRARIES = {
     "audit": {"imagehash"},
     "card": {"PIL", "yaml"},
     "build": {"PIL", "pyarrow", "yaml"},
-    "check": {"PIL", "pyarrow", "yaml"},
+    "check": {"huggingface_hub", "pyarrow", "yaml"},
     "hub": HUB | {"pyarrow", "tqdm"},
     "semidc": {"fastapi", "pydantic", "uvicorn", "PIL"},
     "recipes": HUB

@@ -15,7 +15,8 @@ from mmrel_kit.audit.render import render_blocks, render_json, render_text
 from mmrel_kit.build.finish import BuildSummary, update_card
 from mmrel_kit.build.job import Job, build_release, build_share, finish_release
 from mmrel_kit.card.sheet import draw_sheet
-from mmrel_kit.check.release import check_release, check_sample
+from mmrel_kit.check.release import check_sample
+from mmrel_kit.check.stamps import check_and_store
 from mmrel_kit.commands.options import Verbs, parse_path, parse_positive, parse_share
 from mmrel_kit.commands.progress import count_archive_bytes, make_bar, track_bytes, track_shards
 from mmrel_kit.files import InputError, format_table
@@ -69,7 +70,7 @@ def check(args: argparse.Namespace) -> int:
         raise InputError(
             f"{args.release}: expected the folder of a release, got no folder; check its path"
         )
-    run_checks = check_sample if args.sample else check_release
+    run_checks = check_sample if args.sample else check_and_store
     with make_bar(count_archive_bytes(args.release)) as bar:
         problems = run_checks(args.release, bar.update, args.workers)
     for problem in problems:
@@ -109,6 +110,7 @@ def push(args: argparse.Namespace) -> int:
         tag=args.tag,
         message=args.message,
         dry_run=args.dry_run,
+        check=lambda root: hub_push.check_without_warnings(root, print_step),
         show=print,
     )
     print(result)
