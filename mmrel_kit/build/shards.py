@@ -126,8 +126,8 @@ def write_shard(
         write_atomically(work.shards / f"{shard.name}.jsonl") as lines_path,
     ):
         samples = _read_samples(plan, shard, pictures)
-        counts = _write_files(samples, archive_path, table_path, lines_path)
-        files = {archive: describe_file(archive_path), table: describe_file(table_path)}
+        counts, described = _write_files(samples, archive_path, table_path, lines_path)
+        files = {archive: described, table: describe_file(table_path)}
     files[archive]["categories"] = list_categories(counts)
     stats = make_stats(shard.domain, shard.split, counts, files[table]["size"])
     fingerprint = _make_fingerprint(plan, shard)
@@ -169,11 +169,11 @@ def _try_shard(
 
 def _write_files(
     samples: Iterator[Sample | Problem], archive_path: Path, table_path: Path, lines_path: Path
-) -> Counter[str]:
-    """Write archive, table and records side by side, with one picture in memory.
+) -> tuple[Counter[str], dict[str, Any]]:
+    """Write archive, table and records side by side, with the pictures of a row group in memory.
 
     Returns:
-        The counts of `count_picture`.
+        The counts of `count_picture`, and the archive's entry in checksums.json.
 
     Raises:
         InputError: there are problems among the samples; lists all of them.
@@ -195,7 +195,7 @@ def _write_files(
             table.add(sample)
             lines.writelines(record + "\n" for record in records)
     raise_problems(problems)
-    return counts
+    return counts, archive.describe()
 
 
 def _read_samples(plan: BuildPlan, shard: Shard, pictures: Pictures) -> Iterator[Sample | Problem]:

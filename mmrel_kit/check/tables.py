@@ -85,6 +85,7 @@ def _read_rows(name: str, file: pq.ParquetFile) -> Iterator[PictureEntry | Probl
         for group in groups[:-1]:
             yield PictureEntry(where, group)
         pending = groups[-1] if groups else []
+        del rows, groups  # so that two row groups are not in memory
     if pending:
         yield PictureEntry(where, pending)
     if decoded >= FILE_DECODED_BYTES:
