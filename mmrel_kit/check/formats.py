@@ -149,7 +149,7 @@ class _HashedFile:
         self._file = file
         self._digest = hashlib.sha256()
 
-    def read(self, size: int) -> bytes:
+    def read(self, size: int = -1) -> bytes:
         """Read and hash bytes."""
         data = self._file.read(size)
         self._digest.update(data)
