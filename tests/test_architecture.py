@@ -27,6 +27,7 @@ LIBRARIES = {
     "upload": set(),
     "files": set(),
     "extras": set(),
+    "workers": set(),
     "failures": {"huggingface_hub"},
     "web": {"aiohttp", "yarl"},
     "cli": set(),
@@ -39,7 +40,7 @@ LIBRARIES = {
     "audit": {"imagehash"},
     "card": {"PIL", "yaml"},
     "build": {"PIL", "pyarrow", "yaml"},
-    "check": {"PIL", "pyarrow", "yaml"},
+    "check": {"huggingface_hub", "pyarrow", "yaml"},
     "hub": HUB | {"pyarrow", "tqdm"},
     "semidc": {"fastapi", "pydantic", "uvicorn", "PIL"},
     "recipes": HUB

@@ -6,7 +6,10 @@ import io
 import json
 import re
 from collections import Counter
+from collections.abc import Callable
+from itertools import combinations
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -18,8 +21,10 @@ import mmrel
 import upload
 from mmrel_kit.audit.findings import Finding, audit_questions, audit_release, drop_questions
 from mmrel_kit.audit.kinds import KINDS
+from mmrel_kit.audit.pictures import HASHED_SIDE, MAX_DISTANCE
 from mmrel_kit.build.job import Job, build_release
 from mmrel_kit.check.release import check_release
+from mmrel_kit.pictures.validate import check_picture, decode_grey
 from mmrel_kit.questions.published import read_published
 from mmrel_kit.questions.records import Triplet, make_question
 from mmrel_kit.questions.table import QuestionTable
@@ -281,6 +286,32 @@ class TestPictures:
         assert "VG_100K/3.jpg" in found["similar_picture_across_splits"].examples[0]
         assert "VG_100K/4.jpg" in found["similar_picture_across_splits"].examples[0]
 
+    def test_changed_pictures_are_found_as_in_full_size(self) -> None:
+        # Pictures are hashed from a reduced decode.
+        imagehash = pytest.importorskip(
+            "imagehash", reason="ImageHash is not installed: pip install 'mmrel[audit]'"
+        )
+        changes: list[Callable[[Image.Image], tuple[Image.Image, str]]] = [
+            lambda image: (image, "PNG"),
+            lambda image: (image, "JPEG"),
+            lambda image: (image.resize((500, 420)), "JPEG"),
+            lambda image: (image.resize((240, 200)), "WEBP"),
+            lambda image: (image.point(lambda value: min(255, value + 8)), "JPEG"),
+        ]
+        full, reduced = [], []
+        for number in range(8):
+            image = draw_photograph(number)
+            for change in changes:
+                file = io.BytesIO()
+                changed, form = change(image)
+                changed.save(file, form)
+                full.append((number, imagehash.phash(check_picture(file.getvalue(), "here"))))
+                grey = decode_grey(file.getvalue(), "here", HASHED_SIDE)
+                assert isinstance(grey, Image.Image)
+                reduced.append((number, imagehash.phash(grey)))
+        pairs = {find_near(full), find_near(reduced)}
+        assert pairs == {frozenset((n, n) for n in range(8))}
+
     def test_without_the_library(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         import sys
 
@@ -409,8 +440,38 @@ def test_the_papers_sums() -> None:
     assert sums == pytest.approx({"train": 11.38, "test": 3.91, "adversarial": 0.71})
 
 
+def draw_photograph(seed: int) -> Image.Image:
+    """Draw a picture with coarse and fine detail."""
+    random = Random(seed)
+    image = Image.new("RGB", (720, 600), "gray")
+    for cells, weight in ((3, 0.5), (9, 0.4), (40, 0.3), (200, 0.1)):
+        layer = Image.frombytes("RGB", (cells, cells), random.randbytes(cells * cells * 3))
+        image = Image.blend(image, layer.resize(image.size, Image.Resampling.BICUBIC), weight)
+    return image
+
+
+def find_near(hashes: list[tuple[int, Any]]) -> frozenset[tuple[int, int]]:
+    """Return the pairs of pictures whose hashes are near; check that all of a picture are."""
+    pairs = set()
+    for one, other in combinations(hashes, 2):
+        is_near = one[1] - other[1] <= MAX_DISTANCE
+        assert is_near or one[0] != other[0]
+        if is_near:
+            pairs.add((one[0], other[0]))
+    return frozenset(pairs)
+
+
 class TestCommand:
     """`upload.py audit`."""
+
+    def test_several_workers_find_the_same(
+        self, built: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        reports = []
+        for workers in ("1", "2"):
+            assert upload.main(["audit", str(built), "--workers", workers]) == 0
+            reports.append(capsys.readouterr().out)
+        assert reports[0] == reports[1]
 
     def test_json(self, built: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert upload.main(["audit", str(built), "--json", "--quick"]) == 0

@@ -425,16 +425,27 @@ def test_a_build_goes_on_after_ctrl_c(workplace: Path, capsys: pytest.CaptureFix
     assert upload.main(["check", str(workplace / "out")]) == 0
 
 
-@pytest.mark.parametrize("where", ["open:.jpg", "import:datasets"])
-def test_ctrl_c_ends_the_workers_of_a_build_in_silence(workplace: Path, where: str) -> None:
+@pytest.mark.parametrize(
+    ("command", "where", "go_on"),
+    [
+        (BUILD, "open:.jpg", RESUMES),
+        (BUILD, "import:datasets", RESUMES),
+        ("upload.py check release", "open:.tar", STARTS_AGAIN),
+        ("upload.py audit release", "open:.tar", STARTS_AGAIN),
+    ],
+)
+def test_ctrl_c_ends_the_workers_in_silence(
+    workplace: Path, command: str, where: str, go_on: str
+) -> None:
     # Each worker used to print a traceback. While they load they are under way, too.
     settings = {"PAUSE_AT": where, "PAUSE_IN": "multiprocessing.spawn"}
-    session = Session(workplace, f"{BUILD} --workers 2", **settings)
+    session = Session(workplace, f"{command} --workers 2", **settings)
     workers = [session.server.accept()[0] for _ in range(2)]
     session.press_ctrl_c()
     result = session.end()
     assert result.status == 130
-    assert result.err.splitlines()[-1].startswith("upload.py build: stopped; " + RESUMES)
+    prog = " ".join(command.split()[:2])
+    assert result.err.splitlines()[-1].startswith(f"{prog}: stopped; {go_on}")
     assert "Traceback" not in result.err
     for worker in workers:  # the connections of processes that have ended
         assert worker.recv(1) == b""

@@ -53,6 +53,7 @@ def audit_release(
     root: Path,
     thorough: bool = True,
     progress: Callable[[Iterator[int], int], Iterator[int]] = lambda done, total: done,
+    workers: int = 1,
 ) -> Audit:
     """Audit a release on disk.
 
@@ -62,9 +63,11 @@ def audit_release(
             every archive; and guess answers from the questions alone, which holds all of them in
             memory.
         progress: wraps the bytes read of the archives; its second argument is their total.
+        workers: number of processes that read pictures; the result is the same.
 
     Raises:
-        ReleaseError: it is not a release.
+        ReleaseError: it is not a release, or an archive is damaged.
+        ChildProcessError: see `run_tasks`.
         InputError: its records cannot be read.
     """
     release = mmrel.Release(root)
@@ -74,7 +77,7 @@ def audit_release(
     ):
         table.add(read_questions(release))
         if thorough:
-            remarks = store_hashes(table.db, release, progress)
+            remarks = store_hashes(table.db, release, progress, workers)
             remarks += list_unlearnt_baselines(table.db)
             findings = audit_questions(table, release)
         else:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-import io
+import hashlib
 import tarfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,28 +36,43 @@ def describe_key_clash(image_id: str, other: str) -> str:
 class ArchiveWriter:
     """Writes an archive: for each picture its records as a JSON array, then the picture.
 
-    The same input gives the same bytes.
+    The same input gives the same bytes. They are hashed while they are written.
     """
 
     def __init__(self, path: Path) -> None:
-        # __exit__ closes it.
-        self._archive = tarfile.open(path, "w", format=tarfile.PAX_FORMAT)  # noqa: SIM115
+        self._file = open(path, "wb")  # noqa: SIM115, __exit__ closes it
+        self._digest = hashlib.sha256()
+        self._size = 0
 
     def __enter__(self) -> ArchiveWriter:
         return self
 
-    def __exit__(self, *error: Any) -> None:
-        self._archive.__exit__(*error)
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is None:
+                self._write(bytes(2 * tarfile.BLOCKSIZE))
+                self._write(bytes(-self._size % tarfile.RECORDSIZE))
+        finally:
+            self._file.close()
 
     def add(self, image_id: str, records: Sequence[str], data: bytes) -> None:
         """Add a picture with the records about it, each as JSON."""
         array = f"[{', '.join(records)}]\n"
         self._add_member(records_member(image_id), array.encode())
         self._add_member(image_id, data)
-        # Keep memory constant: tarfile stores every member that it has written.
-        self._archive.members = []  # type: ignore[attr-defined]
+
+    def describe(self) -> dict[str, Any]:
+        """Return the entry of the closed archive in checksums.json, without its categories."""
+        return {"sha256": self._digest.hexdigest(), "size": self._size}
 
     def _add_member(self, name: str, data: bytes) -> None:
         header = tarfile.TarInfo(name)
         header.size = len(data)
-        self._archive.addfile(header, io.BytesIO(data))
+        self._write(header.tobuf(tarfile.PAX_FORMAT))
+        self._write(data)
+        self._write(bytes(-len(data) % tarfile.BLOCKSIZE))
+
+    def _write(self, data: bytes) -> None:
+        self._file.write(data)
+        self._digest.update(data)
+        self._size += len(data)

@@ -23,8 +23,7 @@ import mmrel
 from mmrel_kit.audit.findings import drop_questions
 from mmrel_kit.build.finish import MISSING, BuildSummary, check_out, join_shards
 from mmrel_kit.build.plan import SHARD_BYTES, BuildPlan, Shard
-from mmrel_kit.build.shards import ShardManifest, WorkFolder, read_manifest
-from mmrel_kit.build.workers import write_shards
+from mmrel_kit.build.shards import ShardManifest, WorkFolder, read_manifest, write_shards
 from mmrel_kit.files import MAX_LISTED_PROBLEMS, InputError, Problem, Share, write_atomically
 from mmrel_kit.questions.annotations import (
     NO_CATEGORY,

@@ -14,7 +14,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import mmrel
 from mmrel_kit.build.archive import describe_key_clash, make_sample_key
@@ -144,6 +144,10 @@ class BuildPlan(QuestionTable):
         if not resume:
             self.db.create_function("sample_key", 1, make_sample_key, deterministic=True)
             self.db.executescript(_TABLES)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the path: each process opens the file itself."""
+        return BuildPlan, (self.path, True)
 
     def assign_shards(self, pictures: Pictures, shard_bytes: int, allow_missing: bool) -> None:
         """Locate every picture and assign it to a shard.

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write one shard of a release: its archive, table and records, and a manifest of them."""
+"""Write the shards of a release: of each its archive, table and records, and a manifest."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,6 +31,7 @@ from mmrel_kit.files import (
 from mmrel_kit.pictures.archives import Sample
 from mmrel_kit.pictures.validate import decode_picture
 from mmrel_kit.sources.local import Pictures
+from mmrel_kit.workers import run_tasks
 
 
 class ShardManifest(NamedTuple):
@@ -81,6 +83,25 @@ class WorkFolder(NamedTuple):
         return self.shards / f"{shard.name}.json"
 
 
+def write_shards(
+    plan: BuildPlan, shards: Sequence[Shard], pictures: Pictures, work: WorkFolder, workers: int
+) -> Iterator[ShardManifest]:
+    """Write shards and yield the manifest of each; a problem in one does not stop the others.
+
+    Raises:
+        InputError: some shards have problems; raised after the last shard, with all of them.
+        ChildProcessError: see `run_tasks`.
+    """
+    problems = []
+    with closing(run_tasks(_try_shard, shards, workers, (plan, pictures, work))) as results:
+        for result in results:
+            if isinstance(result, Problem):
+                problems.append(result)
+            else:
+                yield result
+    raise_problems(problems)
+
+
 def write_shard(
     plan: BuildPlan, shard: Shard, pictures: Pictures, work: WorkFolder
 ) -> ShardManifest:
@@ -105,8 +126,8 @@ def write_shard(
         write_atomically(work.shards / f"{shard.name}.jsonl") as lines_path,
     ):
         samples = _read_samples(plan, shard, pictures)
-        counts = _write_files(samples, archive_path, table_path, lines_path)
-        files = {archive: describe_file(archive_path), table: describe_file(table_path)}
+        counts, described = _write_files(samples, archive_path, table_path, lines_path)
+        files = {archive: described, table: describe_file(table_path)}
     files[archive]["categories"] = list_categories(counts)
     stats = make_stats(shard.domain, shard.split, counts, files[table]["size"])
     fingerprint = _make_fingerprint(plan, shard)
@@ -137,13 +158,22 @@ def list_versions() -> dict[str, str]:
     return {"mmrel": mmrel.__version__, "pillow": PIL.__version__, "pyarrow": pyarrow.__version__}
 
 
+def _try_shard(
+    plan: BuildPlan, pictures: Pictures, work: WorkFolder, shard: Shard
+) -> ShardManifest | Problem:
+    try:
+        return write_shard(plan, shard, pictures, work)
+    except InputError as error:
+        return make_problem(error)
+
+
 def _write_files(
     samples: Iterator[Sample | Problem], archive_path: Path, table_path: Path, lines_path: Path
-) -> Counter[str]:
-    """Write archive, table and records side by side, with one picture in memory.
+) -> tuple[Counter[str], dict[str, Any]]:
+    """Write archive, table and records side by side, with the pictures of a row group in memory.
 
     Returns:
-        The counts of `count_picture`.
+        The counts of `count_picture`, and the archive's entry in checksums.json.
 
     Raises:
         InputError: there are problems among the samples; lists all of them.
@@ -165,7 +195,7 @@ def _write_files(
             table.add(sample)
             lines.writelines(record + "\n" for record in records)
     raise_problems(problems)
-    return counts
+    return counts, archive.describe()
 
 
 def _read_samples(plan: BuildPlan, shard: Shard, pictures: Pictures) -> Iterator[Sample | Problem]:

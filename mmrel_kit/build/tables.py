@@ -15,11 +15,11 @@ from mmrel_kit.card.stats import describe_features
 from mmrel_kit.pictures.archives import Sample
 from mmrel_kit.questions.records import Record
 
-# The Hub's viewer fetches a hundred rows at a time, in whole row groups of at most 300,000,000
-# stored bytes. Readers based on Arrow fail on a row group whose pictures take 2 GiB with one copy
-# per row.
+# Limits of a row group. The Hub's viewer fetches a hundred rows at a time, in whole row groups of
+# at most 300,000,000 stored bytes. Readers based on Arrow hold a copy of the picture per row, and
+# fail on a row group where these take 2 GiB. The writer holds the pictures about four times.
 GROUP_ROWS = 100
-GROUP_STORED_BYTES = 96 << 20
+GROUP_STORED_BYTES = 24 << 20
 GROUP_DECODED_BYTES = 256 << 20
 _STORED_COLUMNS = ("image.bytes", "image.path", *mmrel.COLUMNS)
 _UNIQUE_COLUMNS = ("question_id", "question")  # values hardly repeat, so they need no dictionary
@@ -44,7 +44,7 @@ class TableWriter:
     """
 
     def __init__(self, path: Path) -> None:
-        self._schema = make_schema()
+        self._schema = _make_written_schema()
         compression = dict.fromkeys(_STORED_COLUMNS, "SNAPPY")
         compression["image.bytes"] = "NONE"
         self._writer = pq.ParquetWriter(
@@ -55,7 +55,10 @@ class TableWriter:
             write_statistics=[name for name in _STORED_COLUMNS if name != "image.bytes"],
             write_page_index=True,
             compression=compression,
+            store_schema=False,
         )
+        for key, value in _make_metadata().items():
+            self._writer.add_key_value_metadata({key: value})
         self._group: list[Sample] = []
         self._rows = self._stored = self._decoded = 0
 
@@ -99,18 +102,38 @@ class TableWriter:
 
 
 def make_table(samples: Sequence[Sample], schema: pa.Schema) -> pa.Table:
-    """Return the rows of some pictures as one Arrow table."""
+    """Return the rows of some pictures as one Arrow table, which holds each picture once."""
     records: list[Record] = []
-    pictures: list[bytes] = []
-    for sample in samples:
+    indices: list[int] = []
+    for index, sample in enumerate(samples):
         records += sample.records
-        pictures += [sample.data] * len(sample.records)
-    paths = [record.image_id for record in records]
-    image = pa.StructArray.from_arrays(
-        [pa.array(pictures, pa.binary()), pa.array(paths, pa.string())],
-        fields=list(schema.field("image").type),
+        indices += [index] * len(sample.records)
+    pictures = pa.DictionaryArray.from_arrays(
+        pa.array(indices, pa.int32()), pa.array([sample.data for sample in samples], pa.binary())
     )
+    paths = pa.array([record.image_id for record in records], pa.string())
+    image = pa.StructArray.from_arrays([pictures, paths], fields=list(schema.field("image").type))
     columns = []
     for name in mmrel.COLUMNS:
         columns.append(pa.array([getattr(record, name) for record in records], pa.string()))
     return pa.Table.from_arrays([image, *columns], schema=schema)
+
+
+def _make_written_schema() -> pa.Schema:
+    """Return `make_schema` with a dictionary of pictures.
+
+    So Arrow need not copy a picture per row. The file must not state this type (`_make_metadata`),
+    since the viewer treats only plain binary as a picture.
+    """
+    schema = make_schema()
+    bytes_, path = schema.field("image").type
+    pictures = pa.field("bytes", pa.dictionary(pa.int32(), bytes_.type))
+    return schema.set(0, pa.field("image", pa.struct([pictures, path])))
+
+
+def _make_metadata() -> dict[bytes, bytes]:
+    """Return the metadata of a file with `make_schema`, which tell readers its Arrow types."""
+    file = pa.BufferOutputStream()
+    pq.ParquetWriter(file, make_schema()).close()
+    metadata: dict[bytes, bytes] = pq.read_metadata(pa.BufferReader(file.getvalue())).metadata
+    return metadata

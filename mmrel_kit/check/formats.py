@@ -8,14 +8,23 @@ if it cannot read on.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, BinaryIO, NamedTuple, TypeAlias, cast
 
 import mmrel
 from mmrel_kit.card.stats import list_categories
 from mmrel_kit.check.records import RecordChecker
-from mmrel_kit.files import INDEX, RELEASE_RULES, Problem, Value, make_problem, scan_json
+from mmrel_kit.files import (
+    HASH_CHUNK,
+    INDEX,
+    RELEASE_RULES,
+    Problem,
+    Value,
+    make_problem,
+    scan_json,
+)
 from mmrel_kit.questions.records import check_record
 
 
@@ -24,7 +33,8 @@ class PictureEntry(NamedTuple):
 
     Attributes:
         where: file and line, archive member or row group.
-        records: the records about the picture; in a table, its rows.
+        records: the records about the picture; in a table, its rows, whose `image` has the bytes
+            of the picture as an Arrow buffer.
         data: bytes of the picture; None in JSON lines, and in tables, whose rows hold them.
     """
 
@@ -40,6 +50,18 @@ class Unreadable(NamedTuple):
 
 
 ReadItem: TypeAlias = "PictureEntry | Problem | Unreadable"
+
+
+class LineRange(NamedTuple):
+    """Some lines of a file: the number of the first, and the positions of their bytes.
+
+    `end` is None for the end of the file.
+    """
+
+    name: str
+    first: int = 1
+    start: int = 0
+    end: int | None = None
 
 
 class FormatReader:
@@ -71,10 +93,10 @@ class FormatReader:
                 yield item
 
 
-def read_lines(root: Path, name: str, checker: RecordChecker) -> Iterator[ReadItem]:
-    """Read the JSON lines of a split and check each record."""
+def read_lines(root: Path, lines: LineRange, checker: RecordChecker) -> Iterator[ReadItem]:
+    """Read JSON lines of a split and check each record."""
     group: list[Value] = []
-    for item in _read_records(root, name):
+    for item in _read_records(root, lines):
         if isinstance(item, Unreadable):
             # The current group is incomplete, so comparing it would only repeat the problem.
             yield item
@@ -89,17 +111,26 @@ def read_lines(root: Path, name: str, checker: RecordChecker) -> Iterator[ReadIt
 
 
 def read_archives(
-    root: Path, names: Sequence[str], files: Mapping[str, Mapping[str, Any]]
+    root: Path,
+    names: Sequence[str],
+    files: Mapping[str, Mapping[str, Any]],
+    described: dict[str, dict[str, Any]],
 ) -> Iterator[ReadItem]:
-    """Read the archives of a split; `files` has the entries of checksums.json by path."""
+    """Read the archives of a split; `files` has the entries of checksums.json by path.
+
+    The sha256 and size of each archive that is read to its end are added to `described`.
+    """
     for name in names:
         path = root / name
         kinds: set[str] = set()
         try:
-            with open(path, "rb") as file:
-                for records, data in mmrel.read_archive(file, name, path.stat().st_size):
+            with open(path, "rb") as opened:
+                file = _HashedFile(opened)
+                readable = cast(BinaryIO, file)
+                for records, data in mmrel.read_archive(readable, name, path.stat().st_size):
                     kinds.update(str(record.get("category")) for record in records)
                     yield PictureEntry(f"{name}:{records[0].get('image_id')}", records, data)
+                described[name] = file.describe()
         except mmrel.ReleaseError as error:
             yield Unreadable(make_problem(error))
             return
@@ -110,20 +141,62 @@ def read_archives(
             yield Problem(name, message)
 
 
-def _read_records(root: Path, name: str) -> Iterator[Value | Unreadable]:
-    """Yield the records of a file, up to the first line that is not one."""
-    for item in scan_json(root / name, name, rules=RELEASE_RULES):
-        if isinstance(item, Problem):
-            yield Unreadable(item)
-            return
-        if isinstance(item.value, dict):
-            message = check_record(item.value)
-        else:
-            message = "expected a JSON object"
-        if message:
-            yield Unreadable(Problem(item.where, message))
-            return
-        yield item
+class _HashedFile:
+    """An open file whose bytes are hashed while they are read, forwards."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.tell = file.tell
+        self._file = file
+        self._digest = hashlib.sha256()
+
+    def read(self, size: int = -1) -> bytes:
+        """Read and hash bytes."""
+        data = self._file.read(size)
+        self._digest.update(data)
+        return data
+
+    def describe(self) -> dict[str, Any]:
+        """Read the rest; return the entry of the file in checksums.json."""
+        while self.read(HASH_CHUNK):
+            pass
+        return {"sha256": self._digest.hexdigest(), "size": self.tell()}
+
+
+class _LineFile:
+    """Some lines of an open file, as a file."""
+
+    def __init__(self, file: BinaryIO, lines: LineRange) -> None:
+        file.seek(lines.start)
+        self._file = file
+        self._end = lines.end
+
+    def readline(self, size: int) -> bytes:
+        """Read a line of at most `size` bytes."""
+        if self._end is not None:
+            size = min(size, self._end - self._file.tell())
+        return self._file.readline(size)
+
+
+def _read_records(root: Path, lines: LineRange) -> Iterator[Value | Unreadable]:
+    """Yield the records of some lines, up to the first line that is not one."""
+    with open(root / lines.name, "rb") as file:
+        source = cast(BinaryIO, _LineFile(file, lines))
+        # Each line is one item.
+        for number, item in enumerate(scan_json(source, lines.name, RELEASE_RULES), lines.first):
+            numbered = item._replace(where=f"{lines.name}:{number}")
+            checked = _check_line(numbered)
+            yield checked
+            if isinstance(checked, Unreadable):
+                return
+
+
+def _check_line(item: Value | Problem) -> Value | Unreadable:
+    if isinstance(item, Problem):
+        return Unreadable(item)
+    if not isinstance(item.value, dict):
+        return Unreadable(Problem(item.where, "expected a JSON object"))
+    message = check_record(item.value)
+    return Unreadable(Problem(item.where, message)) if message else item
 
 
 def _make_entry(group: list[Value]) -> PictureEntry:

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 from mmrel_kit.files import InputError, Problem
@@ -14,41 +15,55 @@ EXAMPLES = 3  # questions that the warning about relations quotes
 
 
 class RecordChecker:
-    """Checks the records of a release one by one, and counts impossible relations."""
+    """Checks the records of a part of a release one by one, and counts impossible relations.
+
+    Attributes:
+        places: id of each question with its file and line.
+    """
 
     def __init__(self) -> None:
-        self._places: dict[str, str] = {}  # file and line by question_id
-        self._misfits = 0
-        self._examples: list[str] = []
+        self.places: list[tuple[str, str]] = []
+        self.misfits = 0
+        self.examples: list[str] = []
 
     def check(self, where: str, record: dict[str, Any]) -> Iterator[Problem]:
         """Yield the problems of a record that follows the schema."""
-        id_ = record["question_id"]
-        first = self._places.setdefault(id_, where)
-        if first != where:
-            yield Problem(where, f"question_id {id_!r} is already used at {first}")
+        self.places.append((record["question_id"], where))
         self._count_misfit(where, record)
         if record["task"] == "discriminative":
             yield from _check_pair_id(where, record)
             yield from _check_question(where, record)
 
-    def warn_misfits(self) -> Iterator[Problem]:
-        """Warn about relations that are impossible in their category, as `audit` counts them."""
-        if self._misfits:
-            message = (
-                f"{self._misfits} questions with a relation of another category, for example "
-                f"{', '.join(self._examples)}; "
-                "mmrel build --drop impossible_triplet leaves them out"
-            )
-            yield Problem("data", message, is_warning=True)
-
     def _count_misfit(self, where: str, record: dict[str, Any]) -> None:
         relation = record["relation"]
         if relation is None or not find_misfit(record["category"], relation):
             return
-        self._misfits += 1
-        if len(self._examples) < EXAMPLES:
-            self._examples.append(f"{where}: {record['question'][:120]!r}")
+        self.misfits += 1
+        if len(self.examples) < EXAMPLES:
+            self.examples.append(f"{where}: {record['question'][:120]!r}")
+
+
+def check_ids(parts: Sequence[RecordChecker]) -> Iterator[Problem]:
+    """Check that no two questions of a release have the same id."""
+    places: dict[str, str] = {}
+    for part in parts:
+        for id_, where in part.places:
+            first = places.setdefault(id_, where)
+            if first != where:
+                yield Problem(where, f"question_id {id_!r} is already used at {first}")
+
+
+def warn_misfits(parts: Sequence[RecordChecker]) -> Iterator[Problem]:
+    """Warn about relations that are impossible in their category, as `audit` counts them."""
+    misfits = sum(part.misfits for part in parts)
+    if misfits:
+        examples = list(chain.from_iterable(part.examples for part in parts))[:EXAMPLES]
+        message = (
+            f"{misfits} questions with a relation of another category, for example "
+            f"{', '.join(examples)}; "
+            "mmrel build --drop impossible_triplet leaves them out"
+        )
+        yield Problem("data", message, is_warning=True)
 
 
 def _check_pair_id(where: str, record: dict[str, Any]) -> Iterator[Problem]:

@@ -3,20 +3,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import mmrel
-from mmrel_kit.card.stats import merge_stats
+from mmrel_kit.card.stats import make_stats, merge_stats
 from mmrel_kit.check.card import check_card
-from mmrel_kit.check.layout import check_layout, find_files, group_splits
-from mmrel_kit.check.records import RecordChecker
-from mmrel_kit.check.splits import SplitChecker
+from mmrel_kit.check.layout import check_content, check_layout, find_files, group_splits
+from mmrel_kit.check.records import check_ids, warn_misfits
+from mmrel_kit.check.splits import (
+    Advance,
+    CheckedPart,
+    Listed,
+    SplitPart,
+    check_keys,
+    check_part,
+    cut_split,
+    is_joined,
+    plan_split,
+)
 from mmrel_kit.check.viewer import ViewerStatistics, check_values
-from mmrel_kit.files import INDEX, PROJECT, SCHEMAS, InputError, Problem
-
-Advance = Callable[[int], object]
+from mmrel_kit.files import INDEX, PROJECT, SCHEMAS, InputError, Problem, describe_file
+from mmrel_kit.workers import run_tasks
 
 # Files that only the source repository has.
 SOURCE_FILES = ("upload.py", "mmrel_kit/check/release.py")
@@ -24,28 +35,38 @@ SOURCE_FILES = ("upload.py", "mmrel_kit/check/release.py")
 SAMPLE = ("data", *SCHEMAS, "dataset_infos.json", INDEX)
 
 
-def check_release(root: Path, advance: Advance = lambda size: None) -> list[Problem]:
+def check_release(
+    root: Path, advance: Advance = lambda size: None, workers: int = 1
+) -> list[Problem]:
     """Return all problems of a release, sorted, warnings last; empty if it is valid.
 
     This checks the checksums, each record against the schema and the grammars, the three formats of
-    each split row by row, every picture by decoding it once, the requirements of the Hub's viewer,
-    and the card, dataset_infos.json and croissant.json against the data.
+    each split row by row, the data of every picture (see `verify_picture`), the requirements of the
+    Hub's viewer, and the card, dataset_infos.json and croissant.json against the data.
 
-    `advance` is called with the bytes of each checked picture.
+    Args:
+        root: folder of the release.
+        advance: called with the bytes of each checked picture.
+        workers: number of processes, which check whole shards; the result is the same.
 
     Raises:
         InputError: `root` is the source repository; use `check_sample` for its sample.
+        ChildProcessError: see `run_tasks`.
     """
     if is_source(root):
         raise InputError(
             f"{root}: this is the source repository, not a release; check its sample with: "
             f"mmrel check {root} --sample"
         )
-    return _sort_problems(_check(root, advance))
+    return _sort_problems(_check(root, advance, workers))
 
 
-def check_sample(root: Path, advance: Advance = lambda size: None) -> list[Problem]:
+def check_sample(
+    root: Path, advance: Advance = lambda size: None, workers: int = 1
+) -> list[Problem]:
     """Return the problems of the sample in the source repository, whose other files are ignored.
+
+    The other arguments are those of `check_release`.
 
     Raises:
         InputError: `root` is not the source repository.
@@ -54,7 +75,7 @@ def check_sample(root: Path, advance: Advance = lambda size: None) -> list[Probl
         raise InputError(
             f"{root}: expected the source repository; leave out --sample for a release"
         )
-    problems = _sort_problems(_check(root, advance))
+    problems = _sort_problems(_check(root, advance, workers))
     return [item for item in problems if item.is_warning or item.where.startswith(SAMPLE)]
 
 
@@ -71,7 +92,7 @@ def _sort_problems(problems: Iterator[Problem]) -> list[Problem]:
     return sorted(set(problems), key=rank)
 
 
-def _check(root: Path, advance: Advance) -> Iterator[Problem]:
+def _check(root: Path, advance: Advance, workers: int) -> Iterator[Problem]:
     try:
         index = mmrel.parse_index((root / INDEX).read_bytes())
     except (OSError, mmrel.ReleaseError) as error:
@@ -81,26 +102,66 @@ def _check(root: Path, advance: Advance) -> Iterator[Problem]:
     existing = find_files(root)
     yield from check_layout(root, listed, existing)
     groups = group_splits(existing & listed.keys())
-    splits = [SplitChecker(domain, name, root, files) for (domain, name), files in groups.items()]
-    if splits:
-        yield from _check_contents(root, index, splits, advance)
-    else:
-        yield Problem(INDEX, "expected questions under data/, none are listed")
-
-
-def _check_contents(
-    root: Path, index: dict[str, Any], splits: list[SplitChecker], advance: Advance
-) -> Iterator[Problem]:
-    records = RecordChecker()
-    statistics = ViewerStatistics()
+    planned = [plan_split(domain, split, files) for (domain, split), files in groups.items()]
+    wholes = [split for split in planned if isinstance(split, SplitPart)]
+    yield from (split for split in planned if isinstance(split, Problem))
+    splits = _check_splits(root, listed, wholes, advance, workers)
+    parts = list(chain.from_iterable(splits))
+    yield from chain.from_iterable(part.problems for part in parts)
+    hashed = {name: file for part in parts for name, file in part.files.items()}
+    for name in existing & listed.keys():
+        yield from check_content(name, listed[name], hashed.get(name) or describe_file(root / name))
+    yield from check_ids([part.records for part in parts])
     for split in splits:
-        yield from split.check(index["files"], records, statistics, advance)
+        yield from check_keys(split)
+    if not groups:
+        yield Problem(INDEX, "expected questions under data/, none are listed")
     # The card can only be checked against splits that were read completely.
-    if all(split.is_complete for split in splits):
-        stats = merge_stats(split.make_stats() for split in splits)
-        yield from check_card(root, index, stats)
-        yield from check_values(root, statistics)
-        yield from records.warn_misfits()
+    elif len(wholes) == len(planned) and all(part.is_complete for part in parts):
+        yield from _check_documents(root, index, parts)
+
+
+def _check_splits(
+    root: Path, listed: Listed, wholes: Sequence[SplitPart], advance: Advance, workers: int
+) -> list[list[CheckedPart]]:
+    """Check some splits; return the parts of each.
+
+    With several workers a split is cut into its shards. If these differ in any way, it is checked
+    again as a whole, so that the problems do not depend on the number of workers.
+    """
+    if workers == 1:
+        return [[check_part(root, listed, whole, advance)] for whole in wholes]
+    cut = [cut_split(root, whole) for whole in wholes]
+    checked: dict[str, list[CheckedPart]] = {whole.lines.name: [] for whole in wholes}
+    tasks = run_tasks(check_part, list(chain.from_iterable(cut)), workers, (root, listed))
+    with closing(tasks) as results:
+        for result in results:
+            checked[result.part.lines.name].append(result)
+            for size in result.sizes:
+                advance(size)
+    splits = []
+    for whole, parts in zip(wholes, checked.values(), strict=True):
+        if is_joined(parts):
+            splits.append(parts)
+        else:
+            splits.append([check_part(root, listed, whole)])
+    return splits
+
+
+def _check_documents(
+    root: Path, index: dict[str, Any], parts: Sequence[CheckedPart]
+) -> Iterator[Problem]:
+    """Compare the files that describe a release with its data; warn about the viewer."""
+    statistics = ViewerStatistics()
+    stats = []
+    for checked in parts:
+        part = checked.part
+        statistics.merge(checked.statistics)
+        table_bytes = sum((root / name).stat().st_size for name in part.tables)
+        stats.append(make_stats(part.domain, part.split, checked.counts, table_bytes))
+    yield from check_card(root, index, merge_stats(stats))
+    yield from check_values(root, statistics)
+    yield from warn_misfits([checked.records for checked in parts])
 
 
 def _describe_index_error(error: Exception) -> Problem:

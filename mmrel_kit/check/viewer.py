@@ -82,7 +82,8 @@ class _Column:
     def merge(self, other: _Column) -> None:
         """Add the rows of another column."""
         self.rows += other.rows
-        self.values |= other.values
+        if len(self.values) <= MAX_LABELS:
+            self.values |= other.values
         self._stretch(other.least)
         self._stretch(other.most)
 
@@ -132,6 +133,12 @@ class ViewerStatistics:
     def add_width(self, config: str, split: str, column: str, width: int) -> None:
         """Add the width of the picture of a row, in pixels."""
         self._get_column(config, split, column, "pixels").add(width)
+
+    def merge(self, other: ViewerStatistics) -> None:
+        """Add the rows of another part of the release."""
+        self.longest_row = max(self.longest_row, other.longest_row)
+        for key, lengths in other._columns.items():
+            self._get_column(*key, lengths.unit).merge(lengths)
 
     def add_config_all(self) -> None:
         """Add the config `all`, which has the rows of all domains."""

@@ -10,6 +10,7 @@ import mmrel
 from mmrel_kit import endpoint
 from mmrel_kit.commands.options import Verbs, add_questions, add_release, parse_path, parse_positive
 from mmrel_kit.commands.progress import count_archive_bytes, make_bar
+from mmrel_kit.commands.release import print_step
 from mmrel_kit.files import PROJECT, InputError
 from mmrel_kit.recipes import answer as answering
 from mmrel_kit.recipes import cluster as clusters
@@ -36,7 +37,8 @@ def export(args: argparse.Namespace) -> int:
     """Write the train split in a trainer's format, checked for leaks into test and adversarial."""
     rules = exporting.ExportRules(args.config, args.task, args.drop_leaks, args.allow_triplets)
     with make_bar(count_archive_bytes(args.root)) as bar:
-        print(exporting.export(args.root, args.out, args.format, rules, bar.update))
+        exported = exporting.export(args.root, args.out, args.format, rules, bar.update, print_step)
+        print(exported)
     return 0
 
 

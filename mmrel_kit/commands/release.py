@@ -15,7 +15,8 @@ from mmrel_kit.audit.render import render_blocks, render_json, render_text
 from mmrel_kit.build.finish import BuildSummary, update_card
 from mmrel_kit.build.job import Job, build_release, build_share, finish_release
 from mmrel_kit.card.sheet import draw_sheet
-from mmrel_kit.check.release import check_release, check_sample
+from mmrel_kit.check.release import check_sample
+from mmrel_kit.check.stamps import check_and_store
 from mmrel_kit.commands.options import Verbs, parse_path, parse_positive, parse_share
 from mmrel_kit.commands.progress import count_archive_bytes, make_bar, track_bytes, track_shards
 from mmrel_kit.files import InputError, format_table
@@ -69,9 +70,9 @@ def check(args: argparse.Namespace) -> int:
         raise InputError(
             f"{args.release}: expected the folder of a release, got no folder; check its path"
         )
-    run_checks = check_sample if args.sample else check_release
+    run_checks = check_sample if args.sample else check_and_store
     with make_bar(count_archive_bytes(args.release)) as bar:
-        problems = run_checks(args.release, bar.update)
+        problems = run_checks(args.release, bar.update, args.workers)
     for problem in problems:
         print(problem)
     warnings = sum(problem.is_warning for problem in problems)
@@ -82,7 +83,9 @@ def check(args: argparse.Namespace) -> int:
 
 def audit(args: argparse.Namespace) -> int:
     """List known issues of a release's questions and pictures, and differences from the paper."""
-    report = audit_release(args.release, thorough=not args.quick, progress=track_bytes)
+    report = audit_release(
+        args.release, thorough=not args.quick, progress=track_bytes, workers=args.workers
+    )
     print(render_json(report) if args.json else render_text(report))
     if args.card:
         update_card(args.release, render_blocks(report))
@@ -107,6 +110,7 @@ def push(args: argparse.Namespace) -> int:
         tag=args.tag,
         message=args.message,
         dry_run=args.dry_run,
+        check=lambda root: hub_push.check_without_warnings(root, print_step),
         show=print,
     )
     print(result)
@@ -164,8 +168,7 @@ def _add_build(verbs: Verbs) -> None:
     add("--strict", action="store_true", help=strict)
     evaluation = "write eval.yaml and hub_eval/ for 'inspect eval hf/NS/NAME'"
     add("--hub-eval", action="store_true", help=evaluation)
-    processes = "number of processes that write shards (%(default)s)"
-    add("--workers", type=parse_positive, default=1, metavar="N", help=processes)
+    _add_workers(add, "that write shards")
     share = "write only the Ith of N shares, as a task of a scheduler; then run finish"
     add("--shard", type=parse_share, metavar="I/N", help=share)
 
@@ -181,6 +184,7 @@ def _add_check(verbs: Verbs) -> None:
     _add_folder(add)
     sample = "check the sample in DIR, a clone of the source repository"
     add("--sample", action="store_true", help=sample)
+    _add_workers(add, "that check shards")
 
 
 def _add_audit(verbs: Verbs) -> None:
@@ -189,6 +193,7 @@ def _add_audit(verbs: Verbs) -> None:
     add("--json", action="store_true", help="print a list of {kind, count, examples, action}")
     add("--card", action="store_true", help="write the findings into the card of the release")
     add("--quick", action="store_true", help="check only the questions, not the pictures")
+    _add_workers(add, "that read pictures")
 
 
 def _add_sheet(verbs: Verbs) -> None:
@@ -221,6 +226,11 @@ def _add_verify(verbs: Verbs) -> None:
     revision = "branch, tag or commit (%(default)s)"
     add("--revision", default="main", metavar="R", help=revision)
     add("--deep", action="store_true", help="read and hash every file, not only its metadata")
+
+
+def _add_workers(add: Any, what: str) -> None:
+    processes = f"number of processes {what} (%(default)s)"
+    add("--workers", type=parse_positive, default=1, metavar="N", help=processes)
 
 
 def _add_folder(add: Any) -> None:

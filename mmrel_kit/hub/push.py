@@ -56,11 +56,14 @@ class PushResult:
         return f"nothing to do, already published at {self.url}"
 
 
-def check_without_warnings(root: Path) -> Sequence[object]:
-    """Return the problems that forbid publishing a release."""
-    from mmrel_kit.check.release import check_release  # here, so that --help needs no pyarrow
+def check_without_warnings(
+    root: Path, show: Callable[[str], object] = lambda line: None
+) -> Sequence[object]:
+    """Return the problems that forbid publishing a release; `show` as in `check_unless_stored`."""
+    # Imported here, so that --help needs no pyarrow.
+    from mmrel_kit.check.stamps import check_unless_stored
 
-    return [problem for problem in check_release(root) if not problem.is_warning]
+    return [problem for problem in check_unless_stored(root, show) if not problem.is_warning]
 
 
 def push(

@@ -21,7 +21,8 @@ import pyarrow.parquet as pq
 
 import mmrel
 from mmrel_kit.build.tables import make_schema
-from mmrel_kit.check.release import check_release, check_sample, is_source
+from mmrel_kit.check.release import check_sample, is_source
+from mmrel_kit.check.stamps import check_unless_stored
 from mmrel_kit.files import InputError, fill_folder, make_json
 from mmrel_kit.questions.records import make_prompt
 from mmrel_kit.recipes.leaks import find_leaks
@@ -142,10 +143,12 @@ def export(
     form: str,
     rules: ExportRules,
     advance: Callable[[int], object] = lambda _: None,
+    show: Callable[[str], object] = lambda line: None,
 ) -> str:
     """Check a release, find leaks, and write the export; after an error `out` is not created.
 
-    `out` must not exist, or be an empty folder; `advance` is called with the bytes of each picture.
+    `out` must not exist, or be an empty folder; `advance` is called with the bytes of each picture,
+    `show` as in `check_unless_stored`.
 
     Returns:
         A summary in one sentence.
@@ -156,7 +159,7 @@ def export(
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out}: expected nothing or an empty folder there; name another --out")
-    release = _open_checked(root)
+    release = _open_checked(root, show)
     dropped = _find_dropped(release, rules)
     counts = {"pictures": 0, "questions": 0}
     write, pattern = FORMATS[form]
@@ -171,13 +174,13 @@ def export(
     return f"{summary}, written to {out}"
 
 
-def _open_checked(root: str) -> mmrel.Release:
+def _open_checked(root: str, show: Callable[[str], object]) -> mmrel.Release:
     if "://" in root:
         reason = "a release is checked before it is exported"
         raise InputError(f"{root}: expected a folder, since {reason}; download it")
     release = mmrel.Release(root)
     folder = Path(release.root)
-    problems = check_sample(folder) if is_source(folder) else check_release(folder)
+    problems = check_sample(folder) if is_source(folder) else check_unless_stored(folder, show)
     errors = [problem for problem in problems if not problem.is_warning]
     if errors:
         raise InputError(
