@@ -618,7 +618,7 @@ def make_validator(schema: dict[str, Any]) -> Callable[[Any], str | None]:
 
 
 def read_archive(
-    file: BinaryIO,
+    file: BinaryIO | HashedFile,
     name: str,
     size: int,
     is_chosen: Callable[[Record], bool] | None = None,
@@ -639,8 +639,7 @@ def read_archive(
     if sha256 is None:
         yield from _read_samples(file, name, size, is_chosen)
         return
-    with ThreadPoolExecutor(1) as pool:
-        hashed = _HashedFile(file, pool)
+    with HashedFile(file) as hashed:
         yield from _read_samples(hashed, name, size, is_chosen)
         got = hashed.compute_sha256()
     if got != sha256.lower():
@@ -686,21 +685,26 @@ def _check_end(file: Any, name: str, size: int) -> None:
         raise ReleaseError(f"{name}: {problem}; fetch the release again")
 
 
-class _HashedFile:
-    """A binary file that is hashed in a thread while it is read.
+class HashedFile:
+    """An open binary file that is hashed in a thread while it is read forwards."""
 
-    Args:
-        pool: one worker, so that the parts are hashed in order.
-    """
-
-    def __init__(self, file: BinaryIO, pool: ThreadPoolExecutor) -> None:
-        self.tell = file.tell
+    def __init__(self, file: BinaryIO | HashedFile) -> None:
         self._file = file
-        self._pool = pool
+        self._pool = ThreadPoolExecutor(1)  # one worker hashes the parts in order
         self._digest = hashlib.sha256()
         self._parts: list[bytes] = []  # that are not passed to the thread yet
         self._size = 0  # of the parts
         self._tasks: deque[Future[None]] = deque()
+
+    def __enter__(self) -> HashedFile:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def tell(self) -> int:
+        """Return the position."""
+        return self._file.tell()
 
     def read(self, size: int) -> bytes:
         """Read bytes; wait for the hash where it is far behind, so that memory stays constant."""

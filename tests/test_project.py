@@ -49,7 +49,7 @@ def read(name: str) -> str:
 
 
 def test_mmrel_py_is_short() -> None:
-    assert len(read("mmrel.py").splitlines()) < 965
+    assert len(read("mmrel.py").splitlines()) < 970
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="tomllib is in Python 3.11 and later")

@@ -8,7 +8,6 @@ if it cannot read on.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, TypeAlias, cast
@@ -17,7 +16,6 @@ import mmrel
 from mmrel_kit.card.stats import list_categories
 from mmrel_kit.check.records import RecordChecker
 from mmrel_kit.files import (
-    HASH_CHUNK,
     INDEX,
     RELEASE_RULES,
     Problem,
@@ -124,13 +122,11 @@ def read_archives(
         path = root / name
         kinds: set[str] = set()
         try:
-            with open(path, "rb") as opened:
-                file = _HashedFile(opened)
-                readable = cast(BinaryIO, file)
-                for records, data in mmrel.read_archive(readable, name, path.stat().st_size):
+            with open(path, "rb") as opened, mmrel.HashedFile(opened) as file:
+                for records, data in mmrel.read_archive(file, name, path.stat().st_size):
                     kinds.update(str(record.get("category")) for record in records)
                     yield PictureEntry(f"{name}:{records[0].get('image_id')}", records, data)
-                described[name] = file.describe()
+                described[name] = {"sha256": file.compute_sha256(), "size": file.tell()}
         except mmrel.ReleaseError as error:
             yield Unreadable(make_problem(error))
             return
@@ -139,27 +135,6 @@ def read_archives(
         if expected != got:
             message = f"expected the categories {expected} that {INDEX} lists, got {got}"
             yield Problem(name, message)
-
-
-class _HashedFile:
-    """An open file whose bytes are hashed while they are read, forwards."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self.tell = file.tell
-        self._file = file
-        self._digest = hashlib.sha256()
-
-    def read(self, size: int = -1) -> bytes:
-        """Read and hash bytes."""
-        data = self._file.read(size)
-        self._digest.update(data)
-        return data
-
-    def describe(self) -> dict[str, Any]:
-        """Read the rest; return the entry of the file in checksums.json."""
-        while self.read(HASH_CHUNK):
-            pass
-        return {"sha256": self._digest.hexdigest(), "size": self.tell()}
 
 
 class _LineFile:

@@ -24,8 +24,9 @@ def read_archives(
     """Yield the records and the bytes of each picture in some archives, one in memory at a time.
 
     Raises:
-        ReleaseError: an archive is damaged or cut off.
+        ReleaseError: an archive is damaged or cut off, or its sha256 is another.
     """
     for name in names:
+        entry = release.files[name]
         with mmrel.open_file(release.path(name)) as file:
-            yield from mmrel.read_archive(file, name, release.files[name]["size"])
+            yield from mmrel.read_archive(file, name, entry["size"], sha256=entry["sha256"])
