@@ -18,8 +18,8 @@ from mmrel_kit.files import Problem
 
 # pyarrow's ParquetFile.read() fails on a file with more bytes of pictures, one copy per row.
 FILE_DECODED_BYTES = 1 << 31
-# Of a row group. `build` writes smaller ones since 1.1; older releases keep to this limit of their
-# pictures, to which other columns may add the tolerance.
+# The pictures of a row group take at most this in any release; `build` now writes smaller ones. Its
+# other columns may add the tolerance.
 GROUP_STORED_BYTES = 96 << 20
 STORED_TOLERANCE = 1.05
 
