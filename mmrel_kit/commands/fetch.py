@@ -17,9 +17,9 @@ from typing import Any
 
 import mmrel
 from mmrel_kit.build.job import Job, build_release
-from mmrel_kit.check.release import check_release
+from mmrel_kit.check.stamps import check_and_store
 from mmrel_kit.commands.options import Verbs, parse_path, parse_positive, parse_share
-from mmrel_kit.commands.progress import FetchBar, track_shards
+from mmrel_kit.commands.progress import FetchBar, count_archive_bytes, make_bar, track_shards
 from mmrel_kit.commands.release import print_step, print_summary
 from mmrel_kit.files import (
     MAX_LISTED_PROBLEMS,
@@ -100,7 +100,9 @@ def get(args: argparse.Namespace) -> int:
         show_step=print_step,
     )
     print_summary(build_release(release, progress=track_shards), args.out)
-    problems = [problem for problem in check_release(args.out) if not problem.is_warning]
+    with make_bar(count_archive_bytes(args.out)) as bar:
+        checked = check_and_store(args.out, bar.update)
+    problems = [problem for problem in checked if not problem.is_warning]
     for problem in problems:
         print(problem)
     if problems:
