@@ -21,7 +21,7 @@ from importlib import import_module
 from pathlib import Path
 
 from benchmarks.measuring import Setup, describe_machine, say
-from benchmarks.page import draw_plots, make_page
+from benchmarks.page import draw_plots, make_page, update_report
 from benchmarks.results import FOLDER, make_section, read_results, read_rows, write_results
 from mmrel_kit.files import format_table, write_bytes
 
@@ -30,6 +30,7 @@ NAMES = (
     "loading",
     "plain",
     "first_row",
+    "layouts",
     "building",
     "growth",
     "hundredfold",
@@ -67,8 +68,10 @@ def run(name: str, args: argparse.Namespace) -> bool:
 
 
 def write_pages(path: Path) -> None:
-    """Write the page and the plots beside results.json."""
+    """Write the page and the plots beside results.json, and the table of the Parquet report."""
     results = read_results(path)
+    if path.parent == FOLDER:
+        update_report(results)
     write_bytes(path.with_name("README.md"), make_page(results).encode())
     draw_plots(results, path.parent)
 

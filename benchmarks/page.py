@@ -9,8 +9,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from benchmarks.results import Measurement, read_rows
-from mmrel_kit.files import format_markdown
+from benchmarks.results import FOLDER, Measurement, read_rows
+from mmrel_kit.files import format_markdown, write_bytes
 
 HEAD = """# Benchmarks
 
@@ -51,6 +51,16 @@ def make_page(results: dict[str, Any]) -> str:
         if name in PLOTS:
             parts.append(PLOTS[name])
     return "\n\n".join(parts) + "\n"
+
+
+def update_report(results: dict[str, Any]) -> None:
+    """Write the table of the report about Parquet from the section `layouts`."""
+    path = FOLDER / "parquet_report.md"
+    head, mark, rest = path.read_text("utf-8").partition("<!-- costs -->\n")
+    rows = read_rows(results["layouts"]) if "layouts" in results else []
+    table = tabulate_figures([row for row in rows if not row.peer])
+    _, end, tail = rest.partition("<!-- costs:end -->\n")
+    write_bytes(path, "".join([head, mark, table, "\n", end, tail]).encode())
 
 
 def tabulate_goals(results: dict[str, Any]) -> str:
