@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Run benchmarks, and write results.json, README.md and the plots beside this file.
 
-    python -m venv PEERS && PEERS/bin/pip install torch==2.13.0 -r benchmarks/peers.txt
+    python -m venv PEERS && PEERS/bin/pip install -r benchmarks/peers.txt
     PEERS/bin/pip install --no-deps mosaicml-streaming==0.13.0
     python -m benchmarks all --peers PEERS/bin/python --data /tmp/mmrel-bench
 

@@ -121,7 +121,8 @@ def draw_release(folder: Path, counts: dict[str, int], shard_bytes: int = SHARD_
     out = folder / "release"
     if not (out / "checksums.json").exists():
         sources = folder / "sources"
-        draw_sources(sources, counts)
+        if not (sources / "json").exists():
+            draw_sources(sources, counts)
         pictures = PictureFolder(sources)
         build_release(Job([sources / "json"], pictures, out, shard_bytes=shard_bytes))
     return out

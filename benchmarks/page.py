@@ -19,7 +19,7 @@ the runs, with the least and the most in brackets. A ratio compares runs of the 
 
 ```bash
 python -m venv peers
-peers/bin/pip install torch==2.13.0 -r benchmarks/peers.txt
+peers/bin/pip install -r benchmarks/peers.txt
 peers/bin/pip install --no-deps mosaicml-streaming==0.13.0
 python -m benchmarks --list
 python -m benchmarks all --peers peers/bin/python
