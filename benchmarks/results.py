@@ -7,6 +7,7 @@ page. A benchmark that is measured again replaces its own section only.
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import statistics
@@ -99,10 +100,11 @@ def read_results(path: Path) -> dict[str, Any]:
 
 
 def write_results(path: Path, results: dict[str, Any]) -> None:
-    """Write all sections, one measurement per line."""
+    """Write all sections; the measurements of a case share a line."""
     sections = []
     for name, section in results.items():
-        rows = ",\n  ".join(make_json(row) for row in section["rows"])
+        cases = itertools.groupby(section["rows"], key=lambda row: row["case"])
+        rows = ",\n  ".join(make_json(list(case))[1:-1] for _, case in cases)
         described = f'"measured": {make_json(section["measured"])}'
         notes = f'"notes": {make_json(section["notes"])}'
         sections.append(f' "{name}": {{\n{described},\n{notes},\n"rows": [\n  {rows}\n ]}}')
