@@ -43,7 +43,7 @@ VERBS = ("hold", "ride", "push", "pull", "look", "carry", "juggle", "feed", "tou
 def draw_jpeg(draw: random.Random, width: int = 800) -> bytes:
     """Draw a JPEG: coarse noise under fine noise, like a photograph.
 
-    Its size is about 100 kB at a width of 800 pixels, and 20 kB at 360.
+    Its size is about 100 kB at a width of 800 pixels, and 20 kB at 260.
     """
     pixels = width, width * 3 // 4
     coarse = _draw_noise(draw, 100, 75).resize(pixels, Image.Resampling.BICUBIC)

@@ -33,7 +33,7 @@ PICTURES = 750
 QUESTIONS = 3  # about each
 QUICK_PICTURES = 4
 SIZES = (1, 4, 16)  # times as many pictures
-WIDTH = 360  # pixels, for pictures of about 20 kB
+WIDTH = 260  # pixels, for pictures of about 20 kB
 MAX_RUNS = 3
 LOAD = """
 import sys, time
