@@ -26,7 +26,8 @@ python -m benchmarks all --peers peers/bin/python
 ```
 
 A name such as `loading` instead of `all` measures that benchmark again, and replaces its section
-only. `--quick` measures on little data, as a test, and writes nothing."""
+only. `--quick` measures on little data, as a test, and writes nothing. A benchmark is a module with
+a function `measure`, named in `NAMES` of `__main__.py`; its docstring is its text here."""
 PLOTS = {
     "loading": "![Questions a second of all readers](loading.png)",
     "growth": "![Time and memory by the number of pictures](growth.png)",
