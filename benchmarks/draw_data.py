@@ -30,6 +30,7 @@ TRIPLETS = {
     "action": (("man", "look at", "dog"), ("man", "kick", "dog")),
     "comparative": (("bus", "bigger", "cup"), ("cup", "bigger", "bus")),
 }
+DrawPicture = Callable[[random.Random], bytes]
 INSTRUCTION = "Please answer with one word."
 # Words of the triplets to verify.
 THINGS = ("person", "dog", "cup", "chair", "panda bear", "car", "horse", "cat")
@@ -39,10 +40,14 @@ VERBS = ("hold", "ride", "push", "pull", "look", "carry", "juggle", "feed", "tou
 # --- Pictures ---
 
 
-def draw_jpeg(draw: random.Random) -> bytes:
-    """Draw an 800 x 600 JPEG of about 100 kB: coarse noise under fine noise, like a photograph."""
-    coarse = _draw_noise(draw, 100, 75).resize((800, 600), Image.Resampling.BICUBIC)
-    fine = _draw_noise(draw, 400, 300).resize((800, 600))
+def draw_jpeg(draw: random.Random, width: int = 800) -> bytes:
+    """Draw a JPEG: coarse noise under fine noise, like a photograph.
+
+    Its size is about 100 kB at a width of 800 pixels, and 20 kB at 260.
+    """
+    pixels = width, width * 3 // 4
+    coarse = _draw_noise(draw, 100, 75).resize(pixels, Image.Resampling.BICUBIC)
+    fine = _draw_noise(draw, pixels[0] // 2, pixels[1] // 2).resize(pixels)
     buffer = io.BytesIO()
     Image.blend(coarse, fine, 0.19).save(buffer, "JPEG", quality=75)
     return buffer.getvalue()
@@ -62,7 +67,7 @@ def _draw_noise(draw: random.Random, width: int, height: int) -> Image.Image:
 
 
 # Domain -> template of a picture's path, and the function that draws it.
-DOMAINS: dict[str, tuple[str, Callable[[random.Random], bytes]]] = {
+DOMAINS: dict[str, tuple[str, DrawPicture]] = {
     "real": ("vg/VG_100K/{number:07d}.jpg", draw_jpeg),
     "dalle": ("Dall-E_generated/{category}/{number:05d}_watercolor.png", draw_png),
 }
@@ -84,18 +89,23 @@ def ask(
     return {"question_id": f"{draw.getrandbits(75):015x}", "text": text, "label": label}
 
 
-def draw_sources(folder: Path, counts: dict[str, int]) -> None:
-    """Draw pictures, `counts` by domain, with three questions each, in the source's layout."""
+def draw_sources(
+    folder: Path, counts: dict[str, int], draw_picture: DrawPicture | None = None
+) -> None:
+    """Draw pictures, `counts` by domain, with three questions each, in the source's layout.
+
+    `draw_picture` draws others than the usual ones of the domain.
+    """
     draw = random.Random(0)
     lines = []
     for domain, count in counts.items():
-        template, draw_picture = DOMAINS[domain]
+        template, draw_usual = DOMAINS[domain]
         for number in range(count):
             category = tuple(TRIPLETS)[number % len(TRIPLETS)]
             path = template.format(category=category, number=number)
             target = folder / path
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(draw_picture(draw))
+            target.write_bytes((draw_picture or draw_usual)(draw))
             true, false = (Triplet(*words) for words in TRIPLETS[category])
             yes = ask(draw, domain, category, true, "yes")
             no = ask(draw, domain, category, false, "no")
@@ -111,7 +121,8 @@ def draw_release(folder: Path, counts: dict[str, int], shard_bytes: int = SHARD_
     out = folder / "release"
     if not (out / "checksums.json").exists():
         sources = folder / "sources"
-        draw_sources(sources, counts)
+        if not (sources / "json").exists():
+            draw_sources(sources, counts)
         pictures = PictureFolder(sources)
         build_release(Job([sources / "json"], pictures, out, shard_bytes=shard_bytes))
     return out

@@ -1,28 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Measure how soon a cold process has the first question and its picture, from a stand-in Hub.
+"""Time, requests and bytes until a cold process has its first question, streaming from the Hub.
 
-`loading.py` calls this: requests, bytes sent and seconds, for the `test` split of `real`.
+A stand-in Hub on the same machine serves the data of `loading`; a process with empty caches streams
+the `test` split of `real`, or its comparative questions only, until the first decoded picture.
 """
 
 from __future__ import annotations
 
-import statistics
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
-from benchmarks.measuring import Hub, measure_in_turns, run_python, start_hub
+from benchmarks.draw_data import PICTURES
+from benchmarks.loading import prepare
+from benchmarks.measuring import Hub, Setup, measure_in_turns, run_python, start_hub
+from benchmarks.results import Measurement
 
-PUBLISH = """
-import sys
-from huggingface_hub import HfApi
-folder, repo_id, inside = sys.argv[1:]
-api = HfApi()
-api.create_repo(repo_id, repo_type="dataset")
-where = {"repo_id": repo_id, "repo_type": "dataset", "path_in_repo": inside}
-api.upload_folder(folder_path=folder, **where)
-"""
 OURS = """
 import mmrel
 stream = mmrel.load("real", repo_id="ns/MMRel", split="test", streaming=True{filters})
@@ -51,35 +46,32 @@ PROGRAMS = {
 }
 
 
-def measure_first_row(data: Path, runs: int) -> list[dict[str, Any]]:
-    """Return requests, bytes sent and seconds until the first row, the medians of each reader.
+class Start(NamedTuple):
+    """Requests, bytes sent and seconds until the first row."""
 
-    `data` holds the folder `release` and, for the peer, `plain`.
-    """
-    has_peer = (data / "plain").exists()
-    names = [name for name in PROGRAMS if has_peer or name.startswith("ours")]
+    requests: int
+    sent: int
+    seconds: float
+
+
+def measure(setup: Setup) -> Iterator[Measurement]:
+    """Yield requests, bytes sent and seconds until the first row of each reader."""
+    data = prepare(setup, "jpeg", {"real": setup.choose(PICTURES, 24)})
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         with start_hub(folder / "hub") as hub:
-            _publish(hub, folder, data / "release", "ns/MMRel")
-            if has_peer:
-                _publish(hub, folder, data / "plain", "ns/plain", "data")
-            starts = measure_in_turns(names, runs, lambda reader: _start_cold(hub, folder, reader))
-    rows = []
+            hub.publish(data / "release", "ns/MMRel")
+            hub.publish(data / "plain", "ns/plain", "data")
+            starts = measure_in_turns(
+                list(PROGRAMS), setup.runs, lambda reader: _start_cold(hub, folder, reader)
+            )
     for reader, measured in starts.items():
-        row: dict[str, Any] = {"reader": reader}
-        for figure in ("requests", "sent", "seconds"):
-            row[figure] = statistics.median(start[figure] for start in measured)
-        rows.append(row)
-    return rows
+        yield Measurement(reader, "requests", [start.requests for start in measured])
+        yield Measurement(reader, "sent", [start.sent / 1e6 for start in measured], "MB")
+        yield Measurement(reader, "until the first row", [start.seconds for start in measured], "s")
 
 
-def _publish(hub: Hub, folder: Path, root: Path, repo_id: str, inside: str = "") -> None:
-    environment = hub.make_environment(folder / "publisher")
-    run_python("-c", PUBLISH, str(root), repo_id, inside, environment=environment)
-
-
-def _start_cold(hub: Hub, folder: Path, reader: str) -> dict[str, float]:
+def _start_cold(hub: Hub, folder: Path, reader: str) -> Start:
     """Run a reader with empty caches."""
     environment = hub.make_environment(Path(tempfile.mkdtemp(dir=folder)))
     before = hub.count_traffic()
@@ -87,5 +79,4 @@ def _start_cold(hub: Hub, folder: Path, reader: str) -> dict[str, float]:
     run_python("-c", PROGRAMS[reader] + SHOW, environment=environment)
     seconds = time.perf_counter() - start
     after = hub.count_traffic()
-    requests = after.requests - before.requests
-    return {"requests": requests, "sent": after.sent - before.sent, "seconds": seconds}
+    return Start(after.requests - before.requests, after.sent - before.sent, seconds)

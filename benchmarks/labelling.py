@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Time the steps of a labelling project: a decision, `mmrel label ask`, `verify --people`.
+"""CPU time of the steps of a labelling project, and of one four times as large.
 
-    PYTHONPATH=. python benchmarks/labelling.py
-
-Each step is timed on a project and on one four times as large. Linear steps take about four times
-as long there; a decision, and a start with the same `--people`, take as long as before.
+Projects of 5,000 and 20,000 items, verified by two people. A linear step takes four times as long
+on the larger one; a decision, and a start with the same `--people`, take as long as before. The
+goals leave a step two and a half times that.
 """
 
 from __future__ import annotations
@@ -12,14 +11,14 @@ from __future__ import annotations
 import hashlib
 import itertools
 import statistics
-import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.draw_data import draw_items
-from benchmarks.measuring import make_parser, time_cpu
-from mmrel_kit.files import format_table
+from benchmarks.measuring import Setup, measure_in_turns, time_cpu
+from benchmarks.results import Measurement, compare
 from mmrel_kit.semidc.people.ask import propose_negatives
 from mmrel_kit.semidc.people.store import Decision, Project
 
@@ -27,7 +26,7 @@ GROWTH = 4
 ITEMS_PER_PICTURE = 4
 DECISIONS = 100  # the median counts
 REPEATS = 4  # the best counts
-TOLERANCE = 2.5  # of a linear step's growth; that of a quadratic step is GROWTH times as large
+MAX_RUNS = 3
 
 
 class Times(NamedTuple):
@@ -39,12 +38,13 @@ class Times(NamedTuple):
     same_people: float
 
 
-NAMES = (
-    "a decision",
-    "mmrel label ask",
-    "mmrel label verify, another --people",
-    "mmrel label verify, the same --people",
-)
+# Field of `Times` -> its step, and the goal for its growth.
+STEPS = {
+    "decision": ("a decision", "at most 2.5"),
+    "ask": ("mmrel label ask", "at most 10"),
+    "other_people": ("mmrel label verify, another --people", "at most 10"),
+    "same_people": ("mmrel label verify, the same --people", ""),
+}
 
 
 def make_project(folder: Path, items: int) -> Project:
@@ -72,7 +72,7 @@ def decide(project: Project, name: str) -> None:
     project.last_decision(name)
 
 
-def measure(folder: Path, items: int) -> Times:
+def time_steps(folder: Path, items: int) -> Times:
     """Time all steps on a project with this many items."""
     project = make_project(folder, items)
     decisions = [time_cpu(lambda: decide(project, "ann"))[0] for _ in range(DECISIONS)]
@@ -84,30 +84,21 @@ def measure(folder: Path, items: int) -> Times:
     return Times(statistics.median(decisions), ask, other, same)
 
 
-def main() -> int:
-    """Print times and ratios; return 1 if a step grows faster than the project."""
-    parser = make_parser(__doc__)
-    parser.add_argument(
-        "--items", type=int, default=4000, help="of the small project (%(default)s)"
-    )
-    args = parser.parse_args()
-    if args.items < 4 * DECISIONS:
-        parser.error(f"--items: expected at least {4 * DECISIONS}, got {args.items}")
-    with tempfile.TemporaryDirectory() as folder:
-        small = measure(Path(folder), args.items)
-        large = measure(Path(folder), GROWTH * args.items)
-    rows = [["", f"{args.items} items, ms", f"{GROWTH * args.items} items, ms", "times as long"]]
-    for name, before, after in zip(NAMES, small, large, strict=True):
-        times = f"{after / before:.1f}"
-        rows.append([name, f"{1000 * before:.2f}", f"{1000 * after:.2f}", times])
-    print(format_table(rows))
-    growth = [
-        large.decision / small.decision,
-        large.ask / small.ask / GROWTH,
-        large.other_people / small.other_people / GROWTH,
-    ]
-    return 0 if max(growth) < TOLERANCE else 1
+def measure(setup: Setup) -> Iterator[Measurement]:
+    """Yield the growth of each step, and its times."""
+    items = setup.choose(5000, 4 * DECISIONS)
 
+    def run(count: int) -> Times:
+        with tempfile.TemporaryDirectory() as folder:
+            return time_steps(Path(folder), count)
 
-if __name__ == "__main__":
-    sys.exit(main())
+    counts = (items, GROWTH * items)
+    few, many = measure_in_turns(counts, min(setup.runs, MAX_RUNS), run).values()
+    for field, (step, goal) in STEPS.items():
+        before = [getattr(run, field) for run in few]
+        after = [getattr(run, field) for run in many]
+        figure = f"{counts[1]:,} items / {counts[0]:,} items"
+        yield compare(step, figure, after, before, f"{counts[0]:,} items", goal)
+        for count, seconds in zip(counts, (before, after), strict=True):
+            milliseconds = [1000 * one for one in seconds]
+            yield Measurement(step, f"{count:,} items", milliseconds, "ms")

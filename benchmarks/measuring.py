@@ -1,19 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Shared parts of the benchmarks: clocks, memory, paired runs, and stand-in servers.
+"""Shared parts of the benchmarks: processes, clocks, memory, paired runs, and stand-in servers.
 
 Imports the standard library only, so that it works in the peers' environment too.
 """
 
 from __future__ import annotations
 
-import argparse
+import cProfile
+import datetime
 import json
 import os
+import platform
+import pstats
 import re
 import resource
-import statistics
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
@@ -24,12 +27,89 @@ from typing import Any, NamedTuple, TypeVar
 ROOT = Path(__file__).resolve().parent.parent
 Name = TypeVar("Name")
 Result = TypeVar("Result")
+Number = TypeVar("Number", int, float)
 
 
-def make_parser(doc: str | None) -> argparse.ArgumentParser:
-    """Return a parser whose help is a program's docstring."""
-    raw = argparse.RawDescriptionHelpFormatter
-    return argparse.ArgumentParser(description=doc, formatter_class=raw)
+PROFILED = 4  # number of functions in a profile
+PACKAGES = ("datasets", "pyarrow", "pillow", "jsonschema-rs", "webdataset", "mosaicml-streaming")
+VERSIONS = """
+import json, sys
+from importlib.metadata import PackageNotFoundError, version
+found = {}
+for name in sys.argv[1:]:
+    try:
+        found[name] = version(name)
+    except PackageNotFoundError:
+        pass
+print(json.dumps(found))
+"""
+COMMAND = """
+import sys, time
+start = time.perf_counter()
+from benchmarks.measuring import report_usage
+from mmrel_kit import cli
+code = cli.main(sys.argv[1:])
+if code:
+    sys.exit(code)
+report_usage(start)
+"""
+PUBLISH = """
+import sys
+from huggingface_hub import HfApi
+folder, repo_id, inside = sys.argv[1:]
+api = HfApi()
+api.create_repo(repo_id, repo_type="dataset")
+where = {"repo_id": repo_id, "repo_type": "dataset", "path_in_repo": inside}
+api.upload_folder(folder_path=folder, **where)
+"""
+
+
+class Setup(NamedTuple):
+    """How to measure.
+
+    Attributes:
+        data: folder for drawn data, which the next run uses again.
+        peers: Python of the peers' environment; None measures ours only.
+        runs: number of paired runs.
+        is_quick: whether to measure on little data, as a test.
+        results: sections of results.json, which `hundredfold` reads.
+    """
+
+    data: Path
+    peers: str | None
+    runs: int
+    is_quick: bool
+    results: dict[str, Any]
+
+    def choose(self, full: Number, quick: Number) -> Number:
+        """Return the first number, or the second of a quick run."""
+        return quick if self.is_quick else full
+
+
+def say(line: str) -> None:
+    """Print a line at once."""
+    print(line, flush=True)
+
+
+def describe_machine(setup: Setup) -> dict[str, Any]:
+    """Describe the machine and the versions, without names of hosts or folders."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return {
+        "date": datetime.date.today().isoformat(),
+        "runs": setup.runs,
+        "cores": os.cpu_count(),
+        "memory_gib": round(memory),
+        "load": round(os.getloadavg()[1], 1),
+        "python": platform.python_version(),
+        "ours": find_versions(sys.executable),
+        "peers": find_versions(setup.peers) if setup.peers else {},
+    }
+
+
+def find_versions(python: str) -> dict[str, str]:
+    """Return the versions of the packages that are installed for a Python."""
+    versions: dict[str, str] = json.loads(run_python("-c", VERSIONS, *PACKAGES, python=python))
+    return versions
 
 
 # --- Clocks and memory ---
@@ -75,12 +155,18 @@ def read_peak() -> int:
     return int(match[1])
 
 
+def read_cpu_of_children() -> float:
+    """Return the CPU seconds of all children that have ended."""
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return children.ru_utime + children.ru_stime
+
+
 def report_usage(start: float) -> None:
     """Print the usage of this process since `start` of `time.perf_counter`, for `run_measured`."""
     seconds = time.perf_counter() - start
-    children = resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu = time.process_time() + children.ru_utime + children.ru_stime
-    usage = ResourceUsage(seconds, read_peak() / 1024, children.ru_maxrss / 1024, cpu)
+    peak_of_children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    cpu = time.process_time() + read_cpu_of_children()
+    usage = ResourceUsage(seconds, read_peak() / 1024, peak_of_children / 1024, cpu)
     print("\n" + json.dumps(usage))
 
 
@@ -117,15 +203,27 @@ def run_measured(
     return ResourceUsage(*json.loads(usage)), output
 
 
+def run_command(
+    *arguments: str, environment: dict[str, str] | None = None
+) -> tuple[ResourceUsage, str]:
+    """Run a verb of `mmrel`; return the usage of its process and its output."""
+    return run_measured(COMMAND, *arguments, environment=environment)
+
+
+def describe_slowest(profile: cProfile.Profile) -> str:
+    """Return the functions with the most own time, and their shares of the total, in Markdown."""
+    stats: dict[Any, Any] = pstats.Stats(profile).stats  # type: ignore[attr-defined]
+    own = {function: times[2] for function, times in stats.items()}
+    total = sum(own.values())
+    slowest = []
+    for file, line, name in sorted(own, key=lambda function: -own[function])[:PROFILED]:
+        # C functions have neither file nor line.
+        label = f"{Path(file).stem}.{name}" if line else name
+        slowest.append(f"`{label}` {own[file, line, name] / total:.0%}")
+    return ", ".join(slowest)
+
+
 # --- Paired runs ---
-
-
-class Ratio(NamedTuple):
-    """Ratios of paired runs."""
-
-    median: float
-    least: float
-    most: float
 
 
 def measure_in_turns(
@@ -139,14 +237,10 @@ def measure_in_turns(
     for run in range(runs):
         order = names if run % 2 == 0 else list(reversed(names))
         for name in order:
+            start = time.perf_counter()
             results[name].append(measure(name))
+            say(f"  run {run + 1}/{runs} {name}: {time.perf_counter() - start:.1f} s")
     return results
-
-
-def compare_runs(ours: Sequence[float], theirs: Sequence[float]) -> Ratio:
-    """Return the ratios of paired runs."""
-    ratios = [mine / other for mine, other in zip(ours, theirs, strict=True)]
-    return Ratio(statistics.median(ratios), min(ratios), max(ratios))
 
 
 # --- Stand-in servers ---
@@ -183,6 +277,12 @@ class Hub(NamedTuple):
             environment[proxy] = environment[proxy.lower()] = self.endpoint
         environment["NO_PROXY"] = environment["no_proxy"] = "127.0.0.1,localhost"
         return environment
+
+    def publish(self, folder: Path, repo_id: str, inside: str = "") -> None:
+        """Upload a folder to a new repository, to its path `inside`."""
+        with tempfile.TemporaryDirectory() as home:
+            environment = self.make_environment(Path(home))
+            run_python("-c", PUBLISH, str(folder), repo_id, inside, environment=environment)
 
     def read_state(self) -> dict[str, Any]:
         """Return the Hub's repositories, and all requests so far."""

@@ -1,30 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Time the metric beside scikit-learn and lmms-eval's pope functions, on 1,000,000 read answers.
-
-    pip install scikit-learn
-    pip install --no-deps lmms-eval
-    PYTHONPATH=. python benchmarks/metric.py
+"""CPU time of the metric on 1,000,000 read answers, beside scikit-learn and lmms-eval's pope.
 
 Each gets answers and labels in its own input format, with the members of each group, and computes
 the same table: accuracy, precision, recall, F1 and yes ratio of every cell, domain, category,
 split, style and relation, and overall. The other two are called for each group; ours also counts
-the pairs. The tables are compared.
+the pairs. The tables are compared. `pip install scikit-learn`, and `pip install --no-deps
+lmms-eval`, beside this package; a peer that is not installed is not timed.
 """
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import random
 import runpy
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
 import relation_accuracy
-from benchmarks.measuring import time_cpu
-from mmrel_kit.files import format_table
+from benchmarks.measuring import Setup, measure_in_turns, say, time_cpu
+from benchmarks.results import Measurement, compare
 from mmrel_kit.questions.published import read_published
 from relation_accuracy import Question, Row, Scores, index_questions
 
@@ -148,10 +143,11 @@ def prepare_lmms_eval(drawn: DrawnAnswers, members: Members) -> Count:
     return count
 
 
+OURS = "relation_accuracy"
 PEERS = {"scikit-learn": prepare_scikit_learn, "lmms-eval's pope": prepare_lmms_eval}
 
 
-def compare(ours: dict[str, Any], theirs: dict[Any, Any]) -> None:
+def compare_tables(ours: dict[str, Any], theirs: dict[Any, Any]) -> None:
     """Compare two tables; an undefined figure is None in ours and 0 in theirs.
 
     Raises:
@@ -165,34 +161,24 @@ def compare(ours: dict[str, Any], theirs: dict[Any, Any]) -> None:
                 raise ValueError(f"{grouping} {name} {key}: {got}")
 
 
-def main() -> int:
-    """Print times and ratios, and return the exit status."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--number", type=int, default=1_000_000, help="answers (1,000,000)")
-    parser.add_argument("--repeats", type=int, default=5, help="the best of so many runs (5)")
-    args = parser.parse_args()
-    drawn = draw(args.number)
+def measure(setup: Setup) -> Iterator[Measurement]:
+    """Yield CPU seconds of each, and ratios."""
+    number = setup.choose(1_000_000, 2_000)
+    drawn = draw(number)
     answered = map(Row, drawn.questions, drawn.answers)
-    scores = Scores(rows=dict(zip(drawn.identifiers, answered, strict=True)), asked=args.number)
-    own, ours = time_cpu(lambda: relation_accuracy.report(scores), args.repeats)
-    rows = [["", "s", "times as long"], ["relation_accuracy", f"{own:.2f}", ""]]
-    notes = []
+    scores = Scores(rows=dict(zip(drawn.identifiers, answered, strict=True)), asked=number)
+    ours = relation_accuracy.report(scores)
+    counts: dict[str, Count] = {OURS: lambda: relation_accuracy.report(scores)}
     members = list_members(drawn.questions)
     for name, prepare in PEERS.items():
         try:
-            count = prepare(drawn, members)
+            counts[name] = prepare(drawn, members)
         except ImportError as error:
-            notes.append(f"{name} is not timed: {error}; {__file__} says what to install")
+            say(f"  {name} is not timed: {error}")
             continue
-        seconds, theirs = time_cpu(count, args.repeats)
-        compare(ours, theirs)
-        rows.append([f"{name}, the same figures", f"{seconds:.2f}", f"{seconds / own:.1f}"])
-    groups = sum(map(len, ours["by"].values())) + 1
-    counts = f"{ours['n']:,} answers, {groups} groups, {ours['pairs']:,} pairs"
-    print(f"{counts}; best of {args.repeats} runs\n{format_table(rows)}")
-    print("\n".join(notes))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+        compare_tables(ours, counts[name]())
+    seconds = measure_in_turns(list(counts), setup.runs, lambda name: time_cpu(counts[name])[0])
+    for name, values in seconds.items():
+        if name != OURS:
+            yield compare(f"{name} / {OURS}", "CPU time", values, seconds[OURS], OURS)
+        yield Measurement(name, "CPU time", values, "s")

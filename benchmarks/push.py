@@ -1,31 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Measure speed and memory of publishing to a stand-in Hub.
+"""Speed and memory of publishing to a stand-in Hub, beside a bare loop of PUTs.
 
-    PYTHONPATH=. python benchmarks/push.py [--files 2000] [--megabytes 1024] [--rounds 2]
-
-Publishes a release of many small files, then one of large files, by LFS and by Xet, without
-`mmrel check`. The reference is a bare loop that sends the same objects one by one to the same store
-with the same HTTP client. Each is measured in a process of its own; the best round counts.
-
-Exit status 1: a push made more or less than one commit, or a push by LFS took 400 MiB or more, or
-reached less than 0.75 of the loop's speed.
+Publishes a release of 2,000 small files, then one of 1 GiB in files of 64 MiB, by LFS and by Xet,
+without `mmrel check`. The reference is a bare loop that sends the same objects one by one to the
+same store with the same HTTP client. Each is a process of its own.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.measuring import make_parser, measure_in_turns, run_measured, start_hub
-from mmrel_kit.files import INDEX, describe_file, format_table
+from benchmarks.measuring import Setup, measure_in_turns, run_measured, start_hub
+from benchmarks.results import Measurement, compare
+from mmrel_kit.files import INDEX, describe_file
 
-MAX_PEAK = 400  # MiB
-MIN_SHARE = 0.75  # of the bare loop's speed
 LARGE_FILE = 64  # MiB
 PUSH = """
 import sys, time
@@ -78,7 +71,7 @@ def write_release(root: Path, files: int, size: int) -> Path:
     return root
 
 
-def measure(way: str, release: Path) -> Figures:
+def publish(way: str, release: Path) -> Figures:
     """Publish a release to a new Hub."""
     with tempfile.TemporaryDirectory(dir=release.parent) as name:
         home = Path(name)
@@ -92,60 +85,34 @@ def measure(way: str, release: Path) -> Figures:
     return Figures(usage.seconds, usage.peak, commits)
 
 
-def measure_best(release: Path, rounds: int) -> dict[str, Figures]:
-    """Return the fastest round of each way, with the highest peak of all its rounds."""
-    results = measure_in_turns(list(PROGRAMS), rounds, lambda way: measure(way, release))
-    best = {}
-    for way, measured in results.items():
-        peak = max(one.peak for one in measured)
-        best[way] = min(measured)._replace(peak=peak)
-    return best
-
-
-def is_good(best: dict[str, Figures], are_large: bool) -> bool:
-    """Return whether the pushes keep the limits; speed counts for large files only."""
-    if best[LFS].commits != 1 or best[XET].commits != 1 or best[LFS].peak >= MAX_PEAK:
-        return False
-    return not are_large or compute_share(best) >= MIN_SHARE
-
-
-def compute_share(best: dict[str, Figures]) -> float:
-    """Return the speed of a push by LFS, as a share of the bare loop's."""
-    return best[BARE].seconds / best[LFS].seconds
-
-
-def make_rows(title: str, best: dict[str, Figures], megabytes: int | None) -> list[list[str]]:
-    """Return the rows of a release; `megabytes` is None if its speed means nothing."""
-    rows = []
-    for way, figures in best.items():
-        speed = f"{megabytes / figures.seconds:.0f}" if megabytes else ""
-        seconds, peak = f"{figures.seconds:.1f}", f"{figures.peak:.0f}"
-        rows.append([f"{title}, {way}", seconds, speed, peak, str(figures.commits)])
-    rows.append([f"{title}, speed by LFS / bare loop", f"{compute_share(best):.2f}", "", "", ""])
-    return rows
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Measure, print a table, and return the exit status."""
-    parser = make_parser(__doc__)
-    files = "number of files of the first release (%(default)s)"
-    parser.add_argument("--files", type=int, default=2000, help=files)
-    size = f"size of the second release, in files of {LARGE_FILE} MiB (%(default)s)"
-    parser.add_argument("--megabytes", type=int, default=1024, help=size)
-    parser.add_argument("--rounds", type=int, default=2, help="the best counts (%(default)s)")
-    args = parser.parse_args(argv)
+def measure(setup: Setup) -> Iterator[Measurement]:
+    """Yield time, speed, memory and commits of each way."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        many = write_release(folder / "many", args.files, 2000)
-        large = write_release(folder / "large", args.megabytes // LARGE_FILE, LARGE_FILE << 20)
-        of_many = measure_best(many, args.rounds)
-        of_large = measure_best(large, args.rounds)
-    heads = ["release and way", "s", "MiB/s", "peak MiB", "commits"]
-    rows = make_rows(f"{args.files} files", of_many, None)
-    rows += make_rows("large files", of_large, args.megabytes)
-    print(format_table([heads, *rows]))
-    return 0 if is_good(of_many, False) and is_good(of_large, True) else 1
+        files, megabytes = setup.choose(2000, 5), setup.choose(1024, LARGE_FILE)
+        many = write_release(folder / "many", files, 2000)
+        large = write_release(folder / "large", megabytes // LARGE_FILE, LARGE_FILE << 20)
+        yield from measure_release(setup, f"{files:,} files", many, None)
+        yield from measure_release(setup, "large files", large, megabytes)
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def measure_release(
+    setup: Setup, title: str, release: Path, megabytes: int | None
+) -> Iterator[Measurement]:
+    """Yield the figures of a release; `megabytes` is None if its speed means nothing."""
+    results = measure_in_turns(list(PROGRAMS), setup.runs, lambda way: publish(way, release))
+    seconds = {way: [run.seconds for run in runs] for way, runs in results.items()}
+    speeds = [1 / one for one in seconds[LFS]], [1 / one for one in seconds[BARE]]
+    goal = "at least 0.75" if megabytes else ""
+    yield compare(f"{title}, {LFS} / {BARE}", "speed", *speeds, BARE, goal)
+    for way, runs in results.items():
+        case = f"{title}, {way}"
+        yield Measurement(case, "time", seconds[way], "s")
+        if megabytes:
+            yield Measurement(case, "speed", [megabytes / one for one in seconds[way]], "MiB/s")
+        if way != BARE:
+            # A push is one commit.
+            commits = [float(run.commits) for run in runs]
+            yield Measurement(case, "commits", commits, goal="at most 1")
+        goal = "at most 400" if way == LFS else ""
+        yield Measurement(case, "peak", [run.peak for run in runs], "MiB", goal=goal)

@@ -1,25 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """The readers that loading.py compares: one epoch of the same questions, in a process of its own.
 
-    PYTHONPATH=. python benchmarks/readers.py NAME FOLDER [--rows N] [--profile]
+    python -m benchmarks.readers NAME FOLDER [--rows N] [--profile]
 
-prints one line of JSON: rows, seconds, CPU seconds, peak memory and, with `--profile`, the slowest
-functions. FOLDER contains `release`, which loading.py draws, and the same data for the peers.
-Readers whose names begin with `ours` or `limit` run in this project's environment, the others in
-that of the peers (peers.txt).
+prints one line of JSON: rows, seconds, CPU seconds and, with `--profile`, the slowest functions.
+FOLDER contains `release`, which loading.py draws, and the same data for the peers.
 
-The name `prepare` writes the peers' data, in their own formats with one row per question and a
-picture in each row.
+The names `prepare plain` and `prepare peers` write these data, in the peers' own formats with one
+row per question and a picture in each row.
 """
 
 from __future__ import annotations
 
+import argparse
 import cProfile
 import io
 import itertools
 import json
 import os
-import pstats
 import sys
 import time
 import types
@@ -27,7 +25,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measuring import make_parser, read_peak
+from benchmarks.measuring import describe_slowest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
@@ -37,7 +35,6 @@ if not any("loader" in argument for argument in sys.argv):
 
 # Pixels of a model's input: side of a DataLoader's pictures, and `min_side` of reduced ones.
 SIDE = 224
-PROFILED = 4  # number of functions in a profile
 
 
 def open_image(data: bytes) -> Any:
@@ -49,11 +46,11 @@ def open_image(data: bytes) -> Any:
     return image
 
 
-def stream(folder: Path, image: Any = None) -> Any:
+def stream(folder: Path, image: Any = None, **options: Any) -> Any:
     """Read the archives with `mmrel.load`, which validates every record."""
     import mmrel
 
-    dataset = mmrel.load("all", split="test", root=folder / "release", streaming=True)
+    dataset = mmrel.load("all", split="test", root=folder / "release", streaming=True, **options)
     return dataset if image is None else dataset.cast_column("image", image)
 
 
@@ -175,6 +172,7 @@ def import_streaming() -> Any:
 
 READERS: dict[str, Callable[[Path], Any]] = {
     "ours raw": lambda folder: stream(folder, undecoded()),
+    "ours raw, verify=False": lambda folder: stream(folder, undecoded(), verify=False),
     "ours raw, jsonschema alone": without_rust,
     "ours each": stream,
     "ours once": lambda folder: stream(folder, picture()),
@@ -197,24 +195,37 @@ READERS: dict[str, Callable[[Path], Any]] = {
 }
 
 
-def prepare(folder: Path) -> None:
-    """Write the peers' data: the rows of the release in as many shards, each with its picture."""
+def prepare_plain(folder: Path) -> None:
+    """Write the rows of the release to as many Parquet files, each row with its picture."""
+    (folder / "plain").mkdir()
+    for number, source in enumerate(list_tables(folder)):
+        write_plain(folder / "plain" / f"test-{number:05d}.parquet", read_rows(source))
+
+
+def prepare_peers(folder: Path) -> None:
+    """Write the rows of the release for webdataset and MosaicML, each row with its picture."""
     import datasets  # noqa: F401  # looks for torchvision, so before `import_streaming`
 
     streaming = import_streaming()
-    for kind in ("plain", "wds"):
-        (folder / kind).mkdir(exist_ok=True)
-    sources = sorted((folder / "release").rglob("test-*.parquet"))
+    (folder / "wds").mkdir(exist_ok=True)
+    sources = list_tables(folder)
     columns = dict.fromkeys(read_rows(sources[0])[0], "str") | {"image": "bytes"}
     mds = streaming.MDSWriter(out=str(folder / "mds"), columns=columns, size_limit=24 << 20)
     for number, source in enumerate(sources):
         rows = read_rows(source)
-        write_plain(folder / "plain" / f"test-{number:05d}.parquet", rows)
         write_wds(folder / "wds" / f"test-{number:05d}.tar", rows)
         for row in rows:
             texts = {name: value or "" for name, value in row.items()}
             mds.write({**texts, "image": row["image"]["bytes"]})
     mds.finish()
+
+
+PREPARE = {"prepare plain": prepare_plain, "prepare peers": prepare_peers}
+
+
+def list_tables(folder: Path) -> list[Path]:
+    """List the Parquet files of the release."""
+    return sorted((folder / "release").rglob("test-*.parquet"))
 
 
 def write_plain(path: Path, rows: list[dict[str, Any]]) -> None:
@@ -246,19 +257,6 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def list_slowest(profile: cProfile.Profile) -> list[tuple[str, float]]:
-    """Return the functions with the most own time, and their share of the total."""
-    stats: dict[Any, Any] = pstats.Stats(profile).stats  # type: ignore[attr-defined]
-    own = {function: times[2] for function, times in stats.items()}
-    total = sum(own.values())
-    slowest = []
-    for file, line, name in sorted(own, key=lambda function: -own[function])[:PROFILED]:
-        # C functions have neither file nor line.
-        label = f"{Path(file).stem}.{name}" if line else name
-        slowest.append((label, own[file, line, name] / total))
-    return slowest
-
-
 def read_epoch(rows: Any, limit: int | None, is_profiled: bool) -> dict[str, Any]:
     """Read the rows of a reader, and return the time they took after the first one.
 
@@ -275,22 +273,22 @@ def read_epoch(rows: Any, limit: int | None, is_profiled: bool) -> dict[str, Any
         count += 1
     seconds, cpu = time.perf_counter() - start, time.process_time() - start_cpu
     profile.disable()
-    result: dict[str, Any] = {"rows": count, "seconds": seconds, "cpu": cpu, "peak_kb": read_peak()}
+    result: dict[str, Any] = {"rows": count, "seconds": seconds, "cpu": cpu}
     if is_profiled:
-        result["profile"] = list_slowest(profile)
+        result["profile"] = describe_slowest(profile)
     return result
 
 
 def main() -> None:
     """Read one epoch and print its figures."""
-    parser = make_parser(__doc__)
-    parser.add_argument("name", choices=("prepare", *READERS))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("name", choices=(*PREPARE, *READERS))
     parser.add_argument("folder", type=Path)
     parser.add_argument("--rows", type=int, help="maximum rows of the epoch (all)")
     parser.add_argument("--profile", action="store_true", help="print the slowest functions")
     args = parser.parse_args()
-    if args.name == "prepare":
-        prepare(args.folder)
+    if args.name in PREPARE:
+        PREPARE[args.name](args.folder)
         return
     rows = READERS[args.name](args.folder)
     print(json.dumps(read_epoch(rows, args.rows, args.profile)), flush=True)

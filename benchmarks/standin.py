@@ -3,11 +3,9 @@
 
 14,930 yes/no and 7,510 open questions about 7,510 pictures: Visual Genome's as 800 x 600 JPEG in
 two zip files, SPEC's as 512 x 512 JPEG in one, DALL-E's as 1024 x 1024 PNG in a folder. About 3 GB;
-20 MB with `--small`. With `--padded 10`, ten members that no question needs follow each picture in
+20 MB if small. With `padded` 10, ten members that no question needs follow each picture in
 the zip files, about as in the published ones: 56,000 members of Visual Genome and 13,000 of SPEC,
 9 GB. They are zeros, as holes of sparse files, which take little of the disk.
-
-    PYTHONPATH=. python benchmarks/standin.py /tmp/standin
 """
 
 from __future__ import annotations
@@ -30,7 +28,6 @@ from PIL import Image
 
 import mmrel
 from benchmarks.draw_data import ask
-from benchmarks.measuring import make_parser
 from mmrel_kit.questions.published import read_published
 from mmrel_kit.questions.records import Triplet
 
@@ -255,20 +252,3 @@ def _add_hole(archive: zipfile.ZipFile, name: str, size: int) -> None:
 def _sum_zeros(size: int) -> int:
     """Return the CRC-32 of zero bytes."""
     return zlib.crc32(bytes(size))
-
-
-def main() -> None:
-    """Make the stand-in; print the arguments of `mmrel build --images`."""
-    parser = make_parser(__doc__)
-    parser.add_argument("folder", type=Path)
-    copies = "factor of the number of questions and pictures (%(default)s)"
-    parser.add_argument("--copies", type=int, default=1, help=copies)
-    parser.add_argument("--small", action="store_true", help="pictures of about 1 kB")
-    padded = "members without a question that follow each picture in the zips (%(default)s)"
-    parser.add_argument("--padded", type=int, default=0, help=padded)
-    args = parser.parse_args()
-    print(*make_standin(args.folder, args.copies, args.small, padded=args.padded))
-
-
-if __name__ == "__main__":
-    main()

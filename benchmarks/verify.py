@@ -1,12 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Measure the time from a key to the next item on the verifying page, in headless Chromium.
-
-    apt-get install chromium chromium-driver
-    pip install '.[semidc,browser]'
-    PYTHONPATH=. python benchmarks/verify.py --decisions 200
+"""Time from a key to the next item on the verifying page, in headless Chromium.
 
 The browser's clock measures from the key's event until the picture and the words of the next item
-are shown and the page accepts keys again. Exit status 1: the median is 50 ms or more.
+are shown and the page accepts keys again, for 200 decisions. Needs `chromium` and `chromedriver`,
+and the extras `semidc` and `browser`.
 """
 
 from __future__ import annotations
@@ -24,16 +21,13 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
-from selenium.webdriver.common.by import By
-from selenium.webdriver.support.ui import WebDriverWait
 
 from benchmarks.draw_data import draw_items
-from benchmarks.measuring import ROOT, make_parser
+from benchmarks.measuring import ROOT, Setup
+from benchmarks.results import Measurement
 from mmrel_kit.semidc.items import write_proposals
 
-LIMIT = 50  # ms, for the median
+MAX_RUNS = 3
 PAUSE = 0.3  # seconds; the page ignores keys for less than this after it shows an item
 FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage")
 WATCH = """
@@ -88,6 +82,9 @@ def read_address(process: subprocess.Popen[str]) -> str:
 @contextmanager
 def browse(address: str) -> Iterator[Any]:
     """Open the page in a new browser; yield its driver."""
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
     options = webdriver.ChromeOptions()
     options.binary_location = shutil.which("chromium") or ""
     for flag in (*FLAGS, "--window-size=1280,800"):
@@ -103,9 +100,10 @@ def browse(address: str) -> Iterator[Any]:
 
 def wait_for_item(driver: Any, before: str | None = None) -> str:
     """Wait until another item than `before` is ready, and return its number."""
+    from selenium.webdriver.support.ui import WebDriverWait
 
     def find_item(driver: Any) -> str | None:
-        body = driver.find_element(By.CSS_SELECTOR, "body")
+        body = driver.find_element("css selector", "body")
         item: str | None = body.get_attribute("data-item")
         is_ready = body.get_attribute("data-state") == "ready"
         return item if is_ready and item != before else None
@@ -115,12 +113,14 @@ def wait_for_item(driver: Any, before: str | None = None) -> str:
 
 def sign_in(driver: Any) -> None:
     """Fill in the sign-in dialog."""
-    dialog = driver.find_element(By.CSS_SELECTOR, "#sign-in")
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    dialog = driver.find_element("css selector", "#sign-in")
     WebDriverWait(driver, 20, 0.02).until(lambda _: dialog.get_attribute("open") is not None)
-    dialog.find_element(By.CSS_SELECTOR, "[name=name]").send_keys("ann\n")
+    dialog.find_element("css selector", "[name=name]").send_keys("ann\n")
 
 
-def measure(decisions: int, pictures: int) -> list[float]:
+def time_decisions(decisions: int, pictures: int) -> list[float]:
     """Return the milliseconds from each key to the next item."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -131,23 +131,18 @@ def measure(decisions: int, pictures: int) -> list[float]:
             driver.execute_script(WATCH)
             for _ in range(decisions):
                 time.sleep(PAUSE)
-                driver.find_element(By.CSS_SELECTOR, "body").send_keys("a")
+                driver.find_element("css selector", "body").send_keys("a")
                 item = wait_for_item(driver, item)
             return list(driver.execute_script("return window.times"))
 
 
-def main() -> int:
-    """Print median and 95th percentile, and return the exit status."""
-    parser = make_parser(__doc__)
-    parser.add_argument("--decisions", type=int, default=200)
-    parser.add_argument("--pictures", type=int, default=100)
-    args = parser.parse_args()
-    times = sorted(measure(args.decisions, args.pictures))
-    median = statistics.median(times)
-    late = times[int(0.95 * len(times))]
-    print(f"{len(times)} decisions: median {median:.1f} ms, 95th percentile {late:.1f} ms")
-    return 0 if median < LIMIT else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def measure(setup: Setup) -> Iterator[Measurement]:
+    """Yield the median and the 95th percentile of each run."""
+    decisions = setup.choose(200, 5)
+    runs = []
+    for _ in range(min(setup.runs, MAX_RUNS)):
+        runs.append(sorted(time_decisions(decisions, decisions // 2)))
+    medians = [statistics.median(times) for times in runs]
+    yield Measurement("a decision", "median", medians, "ms", goal="at most 50")
+    late = [times[int(0.95 * len(times))] for times in runs]
+    yield Measurement("a decision", "95th percentile", late, "ms")

@@ -44,7 +44,7 @@ DOCUMENTS = (
     "docs/labelling.md",
     "docs/maintaining.md",
     "docs/metric.md",
-    "benchmarks/BUILD.md",
+    "benchmarks/README.md",
 )
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 ENDPOINT = "http://127.0.0.1:8000/v1"  # the address that the documentation gives an endpoint
@@ -136,7 +136,7 @@ NOT_RUN = {
     "A drawn sample in the layout of a release": "output, which another test here compares",
     "@article{nie2024mmrel,": "BibTeX",
     "def count(args: argparse.Namespace) -> int:": "a part of a file of mmrel_kit/commands/",
-    "PYTHONPATH=. python benchmarks/standin.py": "takes minutes; test_scale.py runs its parts",
+    "python -m venv peers": "takes an hour; test_benchmarks.py and CI run its parts",
     "PYTHONPATH=. python -m tests.drawing.draw_sample": (
         "it writes into the clone; test_project.py runs its parts"
     ),
