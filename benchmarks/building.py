@@ -4,7 +4,7 @@
 The stand-in has the benchmark's numbers, sizes and layout: 14,930 yes/no and 7,510 open questions
 about 7,510 pictures, 3.1 GB (Visual Genome's as 800 x 600 JPEG of 137 kB in two zip files, SPEC's
 as 512 x 512 JPEG of 75 kB in one, DALL-E's as 1024 x 1024 PNG of 1.9 MB in a folder). Files are in
-the page cache. A build has two workers; sha256sum and tar read the same pictures, one after the
+the page cache. Build, check and audit have two workers; sha256sum and tar read the same pictures, one after the
 other, in one process each. A release contains Parquet, archives and records; the repeated layout is
 its Parquet with the picture in every row.
 """
@@ -43,6 +43,7 @@ print(describe_slowest(profile))
 REPEATED = "Parquet with the picture in every row"
 FACES = (".parquet", ".tar", ".jsonl")
 FLOOR = ("sha256sum", "tar")
+TWO = ("--workers", "2")
 STEPS = ("build", "check", "audit", "audit --quick")
 MAX_PEAK = "at most 400"  # MiB
 GOALS = {"check": "at most 0.6", "audit": "at most 1"}  # time / time of the build
@@ -92,9 +93,9 @@ def make_commands(standin: Path, out: Path) -> dict[str, list[str]]:
     """Return the arguments of each step; the number of workers is the last one of a build."""
     build = ["build", "--annotations", str(standin / "json"), "--out", str(out)]
     return {
-        "build": [*build, "--images", *list_images(standin), "--workers", "2"],
-        "check": ["check", str(out)],
-        "audit": ["audit", str(out), "--json"],
+        "build": [*build, "--images", *list_images(standin), *TWO],
+        "check": ["check", str(out), *TWO],
+        "audit": ["audit", str(out), "--json", *TWO],
         "audit --quick": ["audit", str(out), "--json", "--quick"],
     }
 

@@ -29,7 +29,7 @@ from mmrel_kit.files import (
     write_bytes,
 )
 from mmrel_kit.pictures.archives import Sample
-from mmrel_kit.pictures.validate import decode_picture
+from mmrel_kit.pictures.validate import verify_picture
 from mmrel_kit.sources.local import Pictures
 from mmrel_kit.workers import run_tasks
 
@@ -209,16 +209,16 @@ def _read_samples(plan: BuildPlan, shard: Shard, pictures: Pictures) -> Iterator
 
 
 def _read_sample(planned: PlannedPicture, pictures: Pictures) -> Sample | Problem:
-    """Read a picture and decode it once to check it."""
+    """Read a picture and check its data."""
     where = _describe_picture(planned)
     expected = planned.location.size
     data = pictures.read(planned.location)
     if len(data) != expected:
         message = f"expected {expected} bytes as planned, got {len(data)}; build again"
         return Problem(where, message)
-    image = decode_picture(data, where)
-    if isinstance(image, Problem):
-        return image
+    verified = verify_picture(data, where)
+    if isinstance(verified, Problem):
+        return verified
     return Sample(planned.image_id, data, planned.records)
 
 
