@@ -4,9 +4,10 @@
 The stand-in has the benchmark's numbers, sizes and layout: 14,930 yes/no and 7,510 open questions
 about 7,510 pictures, 3.1 GB (Visual Genome's as 800 x 600 JPEG of 137 kB in two zip files, SPEC's
 as 512 x 512 JPEG of 75 kB in one, DALL-E's as 1024 x 1024 PNG of 1.9 MB in a folder). Files are in
-the page cache. Build, check and audit have two workers; sha256sum and tar read the same pictures, one after the
-other, in one process each. A release contains Parquet, archives and records; the repeated layout is
-its Parquet with the picture in every row.
+the page cache. Build, check and audit have two workers; sha256sum and tar read the same pictures,
+one after the other, in one process each. Build and check decompress every picture; audit also makes
+its pixels, to compare how pictures look. A release contains Parquet, archives and records; the
+repeated layout is its Parquet with the picture in every row.
 """
 
 from __future__ import annotations
