@@ -532,7 +532,8 @@ def test_a_reader_that_has_gone_is_no_error(workplace: Path, command: str, buffe
         done = print_into(writing, workplace, command, **settings)
     finally:
         os.close(writing)
-    assert done.stderr == ""
+    lines = done.stderr.splitlines()  # an export may reuse the check of an earlier case
+    assert [line for line in lines if not line.startswith("checked before, unchanged: ")] == []
     assert done.returncode in ((0, 1) if "--help" in command else (1,))
 
 
