@@ -533,7 +533,10 @@ class _Features(datasets.Features):  # type: ignore[misc]
 
 def _is_encoded(value: Any, feature: Any) -> bool:
     if isinstance(feature, datasets.Image):
-        return type(value) is dict and type(value.get("bytes") or value.get("path")) in (bytes, str)
+        if type(value) is not dict:
+            return False
+        data = value.get("bytes")
+        return type(data) is bytes or (data is None and type(value.get("path")) is str)
     is_text = type(feature) is datasets.Value and feature.dtype == "string"
     return is_text and (value is None or type(value) is str)
 

@@ -13,9 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.draw_data import PICTURES
-from benchmarks.loading import prepare
-from benchmarks.measuring import Hub, Setup, measure_in_turns, run_python, start_hub
+from benchmarks.loading import serve_data
+from benchmarks.measuring import Hub, Setup, measure_in_turns, run_python
 from benchmarks.results import Measurement
 
 OURS = """
@@ -56,15 +55,10 @@ class Start(NamedTuple):
 
 def measure(setup: Setup) -> Iterator[Measurement]:
     """Yield requests, bytes sent and seconds until the first row of each reader."""
-    data = prepare(setup, "jpeg", {"real": setup.choose(PICTURES, 24)})
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        with start_hub(folder / "hub") as hub:
-            hub.publish(data / "release", "ns/MMRel")
-            hub.publish(data / "plain", "ns/plain", "data")
-            starts = measure_in_turns(
-                list(PROGRAMS), setup.runs, lambda reader: _start_cold(hub, folder, reader)
-            )
+    with serve_data(setup) as (hub, folder):
+        starts = measure_in_turns(
+            list(PROGRAMS), setup.runs, lambda reader: _start_cold(hub, folder, reader)
+        )
     for reader, measured in starts.items():
         yield Measurement(reader, "requests", [start.requests for start in measured])
         yield Measurement(reader, "sent", [start.sent / 1e6 for start in measured], "MB")

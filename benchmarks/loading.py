@@ -15,13 +15,15 @@ import inspect
 import json
 import statistics
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import mmrel
 from benchmarks.draw_data import PICTURES, SHARD_BYTES, draw_release
-from benchmarks.measuring import Setup, measure_in_turns, run_python
+from benchmarks.measuring import Hub, Setup, measure_in_turns, run_python, start_hub
 from benchmarks.results import Measurement, compare
 
 DECODED_ROWS = 900  # rows of an epoch: those of 300 pictures, enough for a second or more
@@ -117,6 +119,20 @@ def prepare(setup: Setup, name: str, counts: dict[str, int]) -> Path:
     if setup.peers and not (folder / "mds").exists():
         run_python("-m", "benchmarks.readers", "prepare peers", str(folder), python=setup.peers)
     return folder
+
+
+@contextmanager
+def serve_data(setup: Setup) -> Iterator[tuple[Hub, Path]]:
+    """Serve the JPEG release, and its rows with a picture in each, from a stand-in Hub.
+
+    Yields:
+        The Hub with `ns/MMRel` and `ns/plain`, and a folder for what its clients write.
+    """
+    data = prepare(setup, "jpeg", {"real": setup.choose(PICTURES, 24)})
+    with tempfile.TemporaryDirectory() as name, start_hub(Path(name) / "hub") as hub:
+        hub.publish(data / "release", "ns/MMRel")
+        hub.publish(data / "plain", "ns/plain", "data")
+        yield hub, Path(name)
 
 
 def run_reader(python: str, name: str, folder: Path, *options: str) -> dict[str, Any]:

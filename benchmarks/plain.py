@@ -16,9 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.draw_data import PICTURES
-from benchmarks.loading import prepare
-from benchmarks.measuring import Hub, Setup, measure_in_turns, run_python, start_hub
+from benchmarks.loading import serve_data
+from benchmarks.measuring import Hub, Setup, measure_in_turns, run_python
 from benchmarks.results import Measurement, compare
 
 LOAD = """
@@ -54,16 +53,11 @@ ROWS = 600  # that are read at random
 
 def measure(setup: Setup) -> Iterator[Measurement]:
     """Yield disk, times and rates, and their ratios."""
-    data = prepare(setup, "jpeg", {"real": setup.choose(PICTURES, 24)})
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        with start_hub(folder / "hub") as hub:
-            hub.publish(data / "release", "ns/MMRel")
-            hub.publish(data / "plain", "ns/plain", "data")
-            count = setup.choose(ROWS, 10)
-            results = measure_in_turns(
-                list(WAYS), setup.runs, lambda way: load(hub, folder, way, count)
-            )
+    with serve_data(setup) as (hub, folder):
+        count = setup.choose(ROWS, 10)
+        results = measure_in_turns(
+            list(WAYS), setup.runs, lambda way: load(hub, folder, way, count)
+        )
     values = {}
     for way, runs in results.items():
         values[way] = {figure: [run[figure] for run in runs] for figure in FIGURES}

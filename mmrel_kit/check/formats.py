@@ -15,14 +15,7 @@ from typing import Any, BinaryIO, NamedTuple, TypeAlias, cast
 import mmrel
 from mmrel_kit.card.stats import list_categories
 from mmrel_kit.check.records import RecordChecker
-from mmrel_kit.files import (
-    INDEX,
-    RELEASE_RULES,
-    Problem,
-    Value,
-    make_problem,
-    scan_json,
-)
+from mmrel_kit.files import INDEX, RELEASE_RULES, Problem, Value, make_problem, scan_json
 from mmrel_kit.questions.records import check_record
 
 

@@ -25,6 +25,7 @@ from PIL import Image, ImageDraw
 import mmrel
 from mmrel_kit.endpoint import Attachment, Endpoint, Request, load_client
 from mmrel_kit.files import PROJECT, InputError, read_objects, write_bytes, write_json_lines
+from mmrel_kit.pictures.archives import read_archives
 from mmrel_kit.questions.records import Triplet
 from mmrel_kit.semidc.items import Item, read_proposals, write_proposals
 from mmrel_kit.semidc.model.propose import PARAMETERS, propose
@@ -136,14 +137,12 @@ def finish_demo(
 def write_pictures(images: Path) -> Iterator[Truth]:
     """Write the sample's real test pictures and a drawn surfer; yield their true triplets."""
     release = mmrel.Release(str(PROJECT))
-    for name in release.archives("real")["test"]:
-        with mmrel.open_file(release.path(name)) as file:
-            for records, data in mmrel.read_archive(file, name, release.files[name]["size"]):
-                write_bytes(images / records[0]["image_id"], data)
-                for record in records:
-                    if record["answer"] == "yes":
-                        triplet = Triplet(record["subject"], record["relation"], record["object"])
-                        yield Truth(record["image_id"], record["category"], triplet)
+    for records, data in read_archives(release, release.archives("real")["test"]):
+        write_bytes(images / records[0]["image_id"], data)
+        for record in records:
+            if record["answer"] == "yes":
+                triplet = Triplet(record["subject"], record["relation"], record["object"])
+                yield Truth(record["image_id"], record["category"], triplet)
     path = images / SURFER_ID
     path.parent.mkdir(parents=True, exist_ok=True)
     draw_surfer().save(path, quality=92)
